@@ -1,0 +1,1 @@
+"""RoseLoRA: precise, reversible updates of language models."""
