@@ -6,6 +6,7 @@ only for a hub id that is not cached.
 
 import contextlib
 import io
+import json
 import logging
 import os
 import re
@@ -18,6 +19,7 @@ from typing import Any
 import huggingface_hub.utils.logging as hub_logging
 import torch
 import transformers.utils.logging as transformers_logging
+from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.utils.tqdm import enable_progress_bars
 from safetensors import SafetensorError
 from transformers import (
@@ -29,10 +31,13 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
+from transformers.utils.hub import cached_file
 
 from roselora.errors import ModelError
 
 DEMO = "demo"
+ADAPTER = "adapter_config.json"
 PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 CAUSAL_ENDINGS = ("ForCausalLM", "LMHeadModel")
@@ -60,7 +65,7 @@ def load(source: str | os.PathLike[str], *, dtype: torch.dtype | None = None, de
             the model is not a causal language model, or it has no tokenizer.
     """
     name = os.fspath(source)
-    with quiet_libraries():
+    with quiet_libraries(), _refusing(f"{name} could not be loaded", "see that it is whole and readable"):
         model, tokenizer = _find_and_read(source, "auto" if dtype is None else dtype)
         if device is not None:
             with _refusing(f"{name} could not be moved to the device {device!r}", "name one that is there"):
@@ -87,13 +92,13 @@ def _find_and_read(source: str | os.PathLike[str], dtype: torch.dtype | str) -> 
         from roselora.models.demo import demo_model_folder  # which itself loads a GGUF file with this module
 
         return _read(name, str(demo_model_folder()), dtype, local_files_only=True)
+    if path.is_dir():
+        _check_folder(name, path)
+        return _read(name, str(path), dtype, local_files_only=True)
     if path.suffix.lower() in PICKLE_SUFFIXES:
         raise ModelError(f"only safetensors are read, and {name} is a pickle: save the model as safetensors.")
     if path.is_file():
         return _read_gguf(name, path, dtype)
-    if path.is_dir():
-        _check_folder(name, path)
-        return _read(name, str(path), dtype, local_files_only=True)
     if isinstance(source, str) and HUB_ID.fullmatch(source) and path.suffix not in {".gguf", ".safetensors"}:
         return _read_hub(source, dtype)
     raise ModelError(
@@ -104,6 +109,8 @@ def _find_and_read(source: str | os.PathLike[str], dtype: torch.dtype | str) -> 
 def _check_folder(name: str, folder: Path) -> None:
     """Refuse, with its reason, a folder that cannot be a safetensors model."""
     files = {file.name for file in folder.iterdir()}
+    if ADAPTER in files:
+        return  # _check_parts says so
     weights = {Path(file).suffix for file in files}
     if ".safetensors" not in weights:
         if weights & PICKLE_SUFFIXES:
@@ -113,8 +120,7 @@ def _check_folder(name: str, folder: Path) -> None:
         if ".gguf" in weights:
             raise ModelError(f"{name} is a folder with a GGUF file: name the .gguf file itself.")
     if "config.json" not in files:
-        hint = "load the base model that it adapts" if "adapter_config.json" in files else "is it a model?"
-        raise ModelError(f"there is no config.json in the folder {name}: {hint}")
+        raise ModelError(f"there is no config.json in the folder {name}: name the folder of a whole model.")
     if ".safetensors" not in weights:
         raise ModelError(f"there are no weights in the folder {name}: put model.safetensors there.")
 
@@ -141,11 +147,19 @@ def drop_quantizer(model: PreTrainedModel) -> None:
 
 def _read_hub(hub_id: str, dtype: torch.dtype | str) -> Pair:
     """A hub model: from the cache when it is whole there, else from the hub."""
-    try:
-        return _read(hub_id, hub_id, dtype, local_files_only=True)
-    except ModelError as error:
-        if error.__cause__ is None:  # it is cached, and no model for us
-            raise
+    # transformers is shown the folder, for with a hub id it goes online even when told to use local files only
+    # (huggingface_hub refreshes a registry for its user agent).
+    config = try_to_load_from_cache(hub_id, "config.json")
+    if isinstance(config, str):
+        try:
+            model, tokenizer = _read(hub_id, str(Path(config).parent), dtype, local_files_only=True)
+        except ModelError as error:
+            if error.__cause__ is None:  # it is whole, and no model for us
+                raise
+        else:
+            # What is saved later should name the hub's model as its base, not a folder of this cache.
+            model.name_or_path = model.config._name_or_path = tokenizer.name_or_path = hub_id
+            return model, tokenizer
     with _no_conversion_request():
         return _read(hub_id, hub_id, dtype, local_files_only=False)
 
@@ -158,8 +172,9 @@ def _read(name: str, location: str, dtype: torch.dtype | str, *, local_files_onl
     if local_files_only:
         advice = "see that the model is whole, or fetch or save it again"
     else:
-        advice = "it is neither a path here nor cached, so check its spelling and the network"
+        advice = "it is no path here and not whole in the cache, so check its spelling and the network"
     with _refusing(f"the config of {name} could not be read", advice):
+        _check_parts(name, location, local_files_only)
         config = AutoConfig.from_pretrained(location, **where)
     _check_causal(name, config)
     with _refusing(f"there is no usable tokenizer with {name}", "tokenizer.json belongs beside the weights"):
@@ -173,6 +188,25 @@ def _read(name: str, location: str, dtype: torch.dtype | str, *, local_files_onl
         first = min(report["missing_keys"])
         raise ModelError(f"{name} lacks {len(report['missing_keys'])} of its weights, {first} first: fetch it again.")
     return model, tokenizer
+
+
+def _check_parts(name: str, location: str, local_files_only: bool) -> None:
+    """Refuse what would lead transformers elsewhere: an adapter to its base, an index to a pickle."""
+
+    def part(file: str) -> str | None:
+        return cached_file(
+            location,
+            file,
+            local_files_only=local_files_only,
+            _raise_exceptions_for_missing_entries=False,
+        )
+
+    if part(ADAPTER) is not None:
+        raise ModelError(f"{name} is an adapter, not a model: load the base model that it adapts.")
+    if (index := part(SAFE_WEIGHTS_INDEX_NAME)) is not None:
+        shards = json.loads(Path(index).read_bytes())["weight_map"].values()
+        if any(Path(shard).suffix != ".safetensors" for shard in shards):
+            raise ModelError(f"only safetensors are read, and {SAFE_WEIGHTS_INDEX_NAME} of {name} names other files.")
 
 
 def _check_causal(name: str, config: PretrainedConfig) -> None:
@@ -192,6 +226,8 @@ def _refusing(what: str, advice: str) -> Iterator[None]:
     """Turn any failure inside into one ModelError: what happened, the library's own first line, the way out."""
     try:
         yield
+    except ModelError:
+        raise
     except (Exception, SafetensorError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelError(f"{what} ({lines[0].rstrip('. :')}): {advice}.") from error
