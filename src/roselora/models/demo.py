@@ -234,6 +234,8 @@ def _convert(gguf: Path, target: Path) -> Path:
 
 def _flush(folder: Path, report: Report) -> None:
     """Put every file on the disk before the rename can be, so that a power cut leaves no hollow folder."""
+    if os.name != "posix":  # a folder cannot be flushed elsewhere
+        return
     files = sorted(folder.iterdir())
     for number, file in enumerate([*files, folder], start=1):
         descriptor = os.open(file, os.O_RDONLY)
