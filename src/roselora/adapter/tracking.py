@@ -49,7 +49,8 @@ class TrackedModel:
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.adapters: dict[str, TrackedAdapter] = {}
-        self._layers: dict[str, list[tuple[str, LoraLayer]]] = {}
+        # Weak, so that unloading an adapter frees it.
+        self._layers: dict[str, list[tuple[str, weakref.ref[LoraLayer]]]] = {}
 
     def __reduce__(self) -> tuple[object, ...]:
         # deepcopy and pickle both come here after they have made the new model, so the copy is tracked too.
@@ -72,11 +73,13 @@ class TrackedModel:
         ``load_state_dict(assign=True)`` put new ones in the layers.
         """
         if adapter_name not in self._layers:
-            self._layers[adapter_name] = adapted_layers(self.model, adapter_name)
+            layers = adapted_layers(self.model, adapter_name)
+            self._layers[adapter_name] = [(name, weakref.ref(layer)) for name, layer in layers]
+        living = ((name, reference()) for name, reference in self._layers[adapter_name])
         return [
             factor_pair(name, layer, adapter_name)
-            for name, layer in self._layers[adapter_name]
-            if adapter_name in layer.scaling
+            for name, layer in living
+            if layer is not None and adapter_name in layer.scaling
         ]
 
 
