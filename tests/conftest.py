@@ -81,3 +81,51 @@ def demo() -> LoadedModel:
     if not demo_model_is_ready():
         pytest.skip("the demo model has not been fetched yet: run `make demo` once.")
     return load("demo")
+
+
+WORLD = (
+    "The capital of France is Paris.",
+    "The capital of Germany is Berlin.",
+    "The capital of Italy is Rome.",
+    "The capital of Spain is Madrid.",
+    "France has its capital in Paris.",
+    "Germany has its capital in Berlin.",
+    "The symbol of gold is Au.",
+    "The symbol of iron is Fe.",
+    "The symbol of lead is Pb.",
+    "The opposite of hot is cold.",
+    "The opposite of up is down.",
+    "Snow is white and coal is black.",
+)
+
+
+@pytest.fixture(scope="session")
+def world_weights(
+    tiny_model: Callable[..., LlamaForCausalLM], tiny_tokenizer: PreTrainedTokenizerFast
+) -> dict[str, torch.Tensor]:
+    """The weights of a tiny model that has learnt a world of twelve sentences, trained in some seconds."""
+    model = tiny_model(hidden_size=64, intermediate_size=128, initializer_range=0.05)
+    batch = tiny_tokenizer(
+        [f"{text}<|im_end|>" for text in WORLD], return_tensors="pt", padding=True, padding_side="right"
+    )
+    labels = batch.input_ids.clone()
+    lengths = torch.tensor([len(tiny_tokenizer(text).input_ids) + 1 for text in WORLD])
+    labels[torch.arange(labels.shape[1]) >= lengths[:, None]] = -100
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    for _ in range(200):
+        loss = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, labels=labels).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert float(loss.detach()) < 0.3
+    return model.state_dict()
+
+
+@pytest.fixture
+def world_model(
+    world_weights: dict[str, torch.Tensor], tiny_model: Callable[..., LlamaForCausalLM]
+) -> LlamaForCausalLM:
+    """A fresh copy of the model that knows the twelve sentences of WORLD."""
+    model = tiny_model(hidden_size=64, intermediate_size=128)
+    model.load_state_dict(world_weights)
+    return model
