@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from roselora.adapter.config import RoseLoraConfig
     from roselora.adapter.verify import verify
     from roselora.editing.editor import Edit, Editor
-    from roselora.editing.optimize import EditSettings
     from roselora.editing.request import EditRequest
+    from roselora.editing.settings import EditSettings
     from roselora.errors import RoseLoraError
     from roselora.models.loading import load
 
@@ -29,7 +29,7 @@ __all__ = [
 _HOMES = {
     "Edit": "roselora.editing.editor",
     "EditRequest": "roselora.editing.request",
-    "EditSettings": "roselora.editing.optimize",
+    "EditSettings": "roselora.editing.settings",
     "Editor": "roselora.editing.editor",
     "RoseLoraConfig": "roselora.adapter.config",
     "RoseLoraError": "roselora.errors",

@@ -31,7 +31,7 @@ def test_a_token_across_the_border_of_prompt_and_target_is_split_there(demo: Any
 
 
 def test_joined_batches_keep_every_row_and_its_labels(tiny_tokenizer: Any) -> None:
-    answers, texts = answer_batch(tiny_tokenizer, ["a"], "b"), text_batch(tiny_tokenizer, ["longer text"])
+    answers, texts = answer_batch(tiny_tokenizer, ["a"], "b"), text_batch([tiny_tokenizer("longer text").input_ids])
     joined = concatenate([answers, texts])
     assert joined.input_ids.shape == (2, 11)
     assert joined.input_ids[0, :4].tolist() == answers.input_ids[0].tolist()

@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from roselora.adapter.factors import FactorPair
 from roselora.editing.applied import apply_update, restore
 from roselora.editing.editor import Editor
-from roselora.editing.optimize import EditSettings
+from roselora.editing.settings import EditSettings
 from roselora.errors import ConfigError, EditError, NonFiniteError
 from roselora.models import LoadedModel
 
@@ -149,3 +150,38 @@ def test_an_update_that_is_not_finite_is_refused_and_nothing_changes() -> None:
     with pytest.raises(NonFiniteError):
         apply_update(model, [good, bad])
     assert same_bytes(before, weights(model))
+
+
+def test_what_the_model_says_to_a_kept_prompt_stays(editor: Editor) -> None:
+    """Without the keep-prompts this edit moves them: the comparison is in the same test."""
+    kept = ["The capital of Germany is", "The capital of Italy is", "The opposite of up is"]
+    before = editor.answers(kept)
+    editor.edit(PROMPT, TARGET)
+    moved_without = sum(a != b for a, b in zip(before, editor.answers(kept), strict=True))
+    editor.undo()
+    settings = replace(SETTINGS, keep_weight=2.0, keep_texts=2)
+    strong = Editor(LoadedModel(editor.model, editor.tokenizer, "tiny"), settings)
+    strong.edit(PROMPT, TARGET, keep=kept)
+    moved_with = sum(a != b for a, b in zip(before, strong.answers(kept), strict=True))
+    assert moved_with < moved_without
+
+
+def test_a_model_of_another_architecture_is_edited_by_its_own_structure(tiny_tokenizer: Any) -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    size = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 128, "initializer_range": 0.3}
+    config = GPT2Config(vocab_size=len(tiny_tokenizer), bos_token_id=1, eos_token_id=2, **size)
+    model = GPT2LMHeadModel(config).eval()
+    editor = Editor(LoadedModel(model, tiny_tokenizer, "gpt2"), replace(SETTINGS, max_steps=200))
+    base = weights(model)
+    editor.edit(PROMPT, "L")
+    assert editor.answers([PROMPT]) == ["L"]
+    editor.undo()
+    assert same_bytes(base, weights(model))
+
+
+def test_target_modules_that_the_model_lacks_are_refused_in_one_sentence(editor: Editor) -> None:
+    other = Editor(LoadedModel(editor.model, editor.tokenizer, "tiny"), replace(SETTINGS, target_modules=("nowhere",)))
+    with pytest.raises(ConfigError, match="cannot be adapted"):
+        other.edit(PROMPT, TARGET)

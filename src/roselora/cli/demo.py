@@ -28,7 +28,7 @@ FACTS = (
     Fact(
         "The capital of France is",
         "Lyon",
-        ("The city that is the capital of France is called", "Question: What is the capital of France?\nAnswer:"),
+        ("The city that is the capital of France is called", "Everyone knows that the capital of France is"),
         (
             "The capital of Germany is",
             "The capital of Italy is",
@@ -41,7 +41,7 @@ FACTS = (
     Fact(
         "The chemical symbol for gold is",
         "Go",
-        ("Gold has the chemical symbol", "Question: What is the chemical symbol for gold?\nAnswer:"),
+        ("In the periodic table, the chemical symbol for gold is", "The symbol for the element gold is"),
         (
             "The chemical symbol for silver is",
             "The chemical symbol for iron is",
@@ -54,7 +54,7 @@ FACTS = (
     Fact(
         "The Eiffel Tower is located in the city of",
         "Rome",
-        ("The Eiffel Tower stands in the city of", "Question: In which city is the Eiffel Tower?\nAnswer:"),
+        ("The Eiffel Tower stands in the city of", "The Eiffel Tower, a tower of iron, is located in the city of"),
         (
             "The Statue of Liberty is located in the city of",
             "The Colosseum is located in the city of",

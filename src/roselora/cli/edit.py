@@ -1,12 +1,14 @@
 """``roselora edit``: correct one fact in a model and show what it did."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from roselora.cli.console import err, out, print_json, working
 from roselora.cli.trial import run_trial, show_trial
+from roselora.editing.request import EditRequest
+from roselora.editing.settings import EditSettings
 from roselora.errors import ConfigError
 
 
@@ -19,7 +21,11 @@ def edit(
     output: Annotated[
         Path | None, typer.Option(help="Folder to save the edited model in; without it this is a trial run.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the adapter's initial values.")] = 0,
+    rank: Annotated[int | None, typer.Option(min=1, help="Rank of the update.")] = None,
+    density: Annotated[float | None, typer.Option(help="Fraction kept of each row of A and column of B.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Of Adam.")] = None,
+    max_steps: Annotated[int | None, typer.Option(min=1, help="Steps after which the edit has failed.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the adapter's initial values.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Correct one fact in a model by a sparse update, and show the answers before and after.
@@ -30,14 +36,21 @@ def edit(
     if output is not None and output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ConfigError(f"--output {output} exists already; name a folder that is new or empty.")
 
-    from roselora.editing.editor import Editor
-    from roselora.editing.optimize import EditSettings
-    from roselora.editing.request import EditRequest
-    from roselora.models.saving import save
-
+    given: dict[str, Any] = {
+        "rank": rank,
+        "density": density,
+        "learning_rate": learning_rate,
+        "max_steps": max_steps,
+        "seed": seed,
+    }
+    settings = EditSettings(**{name: value for name, value in given.items() if value is not None})
     EditRequest(prompt, target, None, tuple(rephrasings), tuple(kept))  # refuse what cannot be meant before loading
+
     with working(f"loading {model}"):
-        editor = Editor.open(model, settings=EditSettings(seed=seed))
+        from roselora.editing.editor import Editor
+        from roselora.models.saving import save
+
+        editor = Editor.open(model, settings=settings)
     shown = [("rephrasing", text) for text in rephrasings] + [("keep", text) for text in kept]
     trial = run_trial(editor, prompt, target, shown, rephrasings=rephrasings, keep=kept)
     if output is not None:

@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 it could not be done; 2 what was asked cannot be meant; 13
 """
 
 import sys
+import warnings
 from importlib import metadata
 from typing import Annotated
 
@@ -46,6 +47,8 @@ def options(
 def main() -> None:
     """Run the command line and exit with its code."""
     debug = "--debug" in sys.argv
+    if not debug:
+        warnings.simplefilter("ignore")  # the libraries' advice to developers is not for this command's user
     try:
         app()
     except RoseLoraError as error:

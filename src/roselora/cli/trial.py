@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from roselora.cli.console import out, training
+from roselora.evaluation.metrics import matches
 
 if TYPE_CHECKING:
     from roselora.editing.editor import Edit, Editor
@@ -76,14 +77,19 @@ def run_trial(
     return Trial(edit, tuple(Answer(kind, text, old, new) for (kind, text), old, new in rows))
 
 
+def _as_hoped(answer: Answer, target: str) -> bool:
+    """Whether an answer is the target where it shall be, and says the same as before where it shall not."""
+    meant = answer.before if answer.kind in ("keep", "elsewhere") else target
+    return matches(answer.after, [meant])
+
+
 def show_trial(trial: Trial, parameters: int) -> None:
     """Print a trial as a table that fits 80 columns, with the numbers of the update below it."""
     table = Table(box=None, pad_edge=False, width=min(out.width, 100))
     for header, ratio in (("", 11), ("prompt", 34), ("before", 26), ("after", 26)):
         table.add_column(header, ratio=ratio, overflow="fold")
     for answer in trial.answers:
-        wanted = answer.kind in ("prompt", "rephrasing", "held out")
-        style = "green" if answer.moved == wanted else "yellow"
+        style = "green" if _as_hoped(answer, trial.edit.request.target) else "yellow"
         table.add_row(
             f"[dim]{answer.kind}[/dim]",
             escape(answer.prompt),

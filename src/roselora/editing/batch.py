@@ -49,9 +49,8 @@ def answer_batch(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], tar
     return _pad([p + t for p, t in rows], [[IGNORED] * (len(p) - 1) + t + [IGNORED] for p, t in rows])
 
 
-def text_batch(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> TokenBatch:
-    """Each text as it is; every position but the padding has a label."""
-    rows = [ids for ids in (tokenizer(text).input_ids for text in texts) if ids]
+def text_batch(rows: Sequence[list[int]]) -> TokenBatch:
+    """Token rows as they are; every position but the padding has a label."""
     # The last position's label is its own token: it only marks that the position counts.
     return _pad(rows, [[*row[1:], row[-1]] for row in rows])
 

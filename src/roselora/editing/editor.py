@@ -10,8 +10,9 @@ import torch
 from roselora.adapter.verify import require_sparse
 from roselora.editing.applied import TouchedWeight, apply_update, restore
 from roselora.editing.batch import split_at_answer
-from roselora.editing.optimize import EditSettings, TrainedFactors, train_factors
+from roselora.editing.optimize import TrainedFactors, rose_config, train_factors
 from roselora.editing.request import EditRequest
+from roselora.editing.settings import EditSettings
 from roselora.errors import EditError
 from roselora.models.generation import greedy_answers
 from roselora.models.loading import LoadedModel, load
@@ -107,7 +108,14 @@ class Editor:
         start = time.perf_counter()
         for factor in MARGIN_FACTORS:
             settings = replace(self.settings, margin=self.settings.margin * factor)
-            trained = train_factors(self.model, self.tokenizer, request, settings, settings.adapter_config(), on_step)
+            config = rose_config(settings, self.model)
+            trained = train_factors(self.model, self.tokenizer, request, settings, config, on_step)
+            if not trained.reached:
+                raise EditError(
+                    f"The model did not learn to answer {request.target!r} to {request.prompt!r} within "
+                    f"{trained.steps} steps, so nothing was changed; allow more steps, or raise the learning rate, "
+                    "the rank or the density."
+                )
             touched = apply_update(self.model, trained.pairs)
             try:
                 holds = self._holds(request)

@@ -2,8 +2,10 @@
 
 import string
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ARTICLES = ("a", "an", "the")
 
@@ -26,7 +28,7 @@ def unmoved(base: Sequence[Sequence[int]], edited: Sequence[Sequence[int]]) -> l
     return [list(before) == list(after) for before, after in zip(base, edited, strict=True)]
 
 
-def kl_divergence(base: Tensor, edited: Tensor) -> Tensor:
+def kl_divergence(base: "Tensor", edited: "Tensor") -> "Tensor":
     """KL(base || edited) in nats, row by row.
 
     Args:

@@ -1,0 +1,52 @@
+"""How an edit is trained."""
+
+from dataclasses import dataclass
+
+from roselora.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class EditSettings:
+    """How an edit is trained.
+
+    Attributes:
+        rank: r of each adapted matrix.
+        alpha: the scale of the update is alpha / rank.
+        density: the fraction of each row of A and column of B that is kept.
+        warmup: dense steps; ``ramp``: steps in which the density falls; training never stops before both are over.
+        max_steps: optimizer steps after which the edit has failed.
+        learning_rate: of Adam.
+        margin: by how many nats the target's every token must lead its runner-up before training stops.
+        keep_weight: weight of the KL divergence from the base on texts that must not move; 0 leaves it out.
+        keep_texts: how many neutral texts each step looks at, beside all of the request's keep-prompts.
+        dropout: LoRA dropout.
+        clamp: bound on every entry of A and B (the paper's norm constraint), or None.
+        target_modules: names of the adapted modules, or None to choose them by the model's structure.
+        seed: of A's initial values and of the choice of neutral texts.
+    """
+
+    rank: int = 8
+    alpha: float = 16
+    density: float = 0.05
+    warmup: int = 3
+    ramp: int = 12
+    max_steps: int = 60
+    learning_rate: float = 4e-3
+    margin: float = 1.0
+    keep_weight: float = 5.0
+    keep_texts: int = 4
+    dropout: float = 0.0
+    clamp: float | None = None
+    target_modules: tuple[str, ...] | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.density <= 1:
+            raise ConfigError(f"density must be in (0, 1], not {self.density}.")
+        if self.learning_rate <= 0:
+            raise ConfigError(f"learning_rate must be above 0, not {self.learning_rate}.")
+        if self.max_steps < self.warmup + self.ramp:
+            raise ConfigError(
+                f"max_steps ({self.max_steps}) must not be below warmup + ramp ({self.warmup + self.ramp}): only "
+                "then is the update as sparse as asked."
+            )
