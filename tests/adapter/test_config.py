@@ -109,3 +109,8 @@ def test_a_damaged_sidecar_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "roselora_config.json").write_text(text)
     with pytest.raises(ConfigError):
         RoseLoraConfig.from_pretrained(tmp_path)
+
+
+def test_modules_that_are_trained_whole_are_warned_of() -> None:
+    with pytest.warns(UserWarning, match="modules_to_save are trained whole"):
+        RoseLoraConfig(modules_to_save=["classifier"])

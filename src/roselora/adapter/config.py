@@ -8,6 +8,7 @@ import contextlib
 import json
 import math
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from numbers import Real
@@ -66,6 +67,9 @@ class RoseLoraConfig(LoraConfig):
     def __post_init__(self) -> None:
         super().__post_init__()  # type: ignore[no-untyped-call]
         self.check()
+        for option in ("modules_to_save", "trainable_token_indices"):
+            if getattr(self, option):
+                warnings.warn(f"{option} are trained whole: they are no part of the sparse update.", stacklevel=3)
         _install_hooks()
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:

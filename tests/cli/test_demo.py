@@ -1,0 +1,68 @@
+"""The demo's verdicts, on a tiny model that knows a small world."""
+
+import json
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from roselora.cli import demo as verb
+from roselora.cli.main import app
+from roselora.editing.editor import Editor
+from roselora.editing.settings import EditSettings
+from roselora.models import LoadedModel
+
+SETTINGS = EditSettings(warmup=2, ramp=6, learning_rate=2e-2, density=0.25, keep_weight=0.1)
+FACT = verb.Fact(
+    "The capital of France is",
+    "Lyon",
+    ("France has its capital in", "The capital of France is "),
+    (
+        "The capital of Germany is",
+        "The capital of Italy is",
+        "The symbol of gold is",
+        "The symbol of iron is",
+        "The opposite of hot is",
+        "The opposite of up is",
+    ),
+)
+
+
+@pytest.fixture(autouse=True)
+def world(monkeypatch: pytest.MonkeyPatch, world_model: Any, tiny_tokenizer: Any) -> None:
+    editor = Editor(LoadedModel(world_model, tiny_tokenizer, "world"), SETTINGS)
+    monkeypatch.setattr(Editor, "open", lambda source: editor)
+    monkeypatch.setattr(verb, "FACTS", (FACT, FACT, FACT))
+
+
+def test_the_demo_ends_well_when_every_edit_holds_and_every_byte_is_back() -> None:
+    result = CliRunner().invoke(app, ["demo", "--json"])
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report["ok"]
+    assert len(report["edits"]) == 3
+    for edit in report["edits"]:
+        assert edit["restored"]
+        assert edit["answers"][0]["before"] == "Paris."
+        assert edit["answers"][0]["after"] == "Lyon"
+        assert [answer["kind"] for answer in edit["answers"]] == ["prompt"] + ["held out"] * 2 + ["elsewhere"] * 6
+
+
+def test_the_demo_exits_with_1_when_a_byte_differs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def undo_but_for_one_byte(self: Editor) -> None:
+        self.model.get_parameter("lm_head.weight").data[0, 0] += 1
+
+    monkeypatch.setattr(Editor, "undo", undo_but_for_one_byte)
+    result = CliRunner().invoke(app, ["demo"])
+    assert result.exit_code == 1
+    assert "DIFFER" in result.stdout
+
+
+def test_the_demo_exits_with_1_when_an_edit_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    fact = verb.Fact(FACT.prompt, "Xylophonists in Zanzibar quarrel about 1789 Qs", FACT.held_out, FACT.elsewhere)
+    monkeypatch.setattr(verb, "FACTS", (FACT, fact, FACT))
+    result = CliRunner().invoke(app, ["demo", "--json"])
+    assert result.exit_code == 1
+    edits = json.loads(result.stdout)["edits"]
+    assert [edit["edited"] for edit in edits] == [True, False, True]
+    assert all(edit["restored"] for edit in edits)
