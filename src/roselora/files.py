@@ -25,12 +25,13 @@ class LockedError(RoseLoraError):
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     """Put `data` at `path` so that a reader, or a crash at any moment, finds the old file or the new one.
 
-    The bytes go to a new file in the same folder, which is flushed to the disk and then renamed over `path`; the
-    folder is flushed last, so that the new name survives a power cut. The mode of a file that was there is kept,
-    and a symbolic link stays a link to the new contents.
+    The bytes go to a new file in the same folder, which is flushed to the disk and then renamed over `path`;
+    the folder is flushed last, so that the new name survives a power cut. The mode of a file that was there
+    is kept, and a symbolic link stays a link to the new contents.
 
     Raises:
-        OSError: the folder is missing, full or not writable; `path` is as it was, and the temporary file is gone.
+        OSError: the folder is missing, full or not writable; `path` is as it was, and the temporary file is
+            gone.
     """
     # Renaming over a link would replace the link and leave the file that it points to stale.
     target = Path(os.path.realpath(path))
@@ -78,13 +79,15 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
 def sha256_tensor(tensor: Tensor) -> str:
     """The SHA-256 of a tensor's dtype, shape and elements, as 64 hexadecimal digits.
 
-    What is hashed: the dtype's name as torch prints it without "torch.", each dimension in decimal, separated by
-    single spaces, a newline, then the elements in row-major, little-endian order. So equal bytes under another
-    dtype or shape have another hash. A contiguous CPU tensor is hashed without a copy; any dtype works.
+    What is hashed: the dtype's name as torch prints it without "torch.", each dimension in decimal, separated
+        by
+    single spaces, a newline, then the elements in row-major, little-endian order. So equal bytes under
+    another dtype or shape have another hash. A contiguous CPU tensor is hashed without a copy; any dtype
+    works.
     """
     elements = tensor.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8)
     digest = hashlib.sha256(" ".join([dtype_name(tensor.dtype), *map(str, tensor.shape)]).encode() + b"\n")
-    digest.update(memoryview(elements.numpy()))
+    digest.update(elements.numpy().data)
     return digest.hexdigest()
 
 
@@ -97,11 +100,12 @@ def dtype_name(dtype: torch.dtype) -> str:
 def writer_lock(path: str | os.PathLike[str]) -> Iterator[None]:
     """Be the one writer while the block runs; a lock left by a process that died is free again.
 
-    The lock is an operating-system lock on the file `path`. Who holds it stands as JSON in `path` + ".holder":
-    pid, host, and since when (UTC, ISO 8601).
+    The lock is an operating-system lock on the file `path`. Who holds it stands as JSON in `path` +
+    ".holder": pid, host, and since when (UTC, ISO 8601).
 
     Raises:
-        LockedError: another process, or another block of this one, holds the lock; it is named, not waited for.
+        LockedError: another process, or another block of this one, holds the lock; it is named, not waited
+            for.
     """
     path = Path(path)
     holder = path.with_name(path.name + ".holder")

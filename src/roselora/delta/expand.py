@@ -15,10 +15,10 @@ BAND_ENTRIES = 1 << 20
 
 @dataclass(frozen=True)
 class _Terms:
-    """The outer products, seen by rows: pair p says that term `term[p]` reaches `row[p]` with `weight[p]`.
+    """The outer products, seen by rows: pair p says that `term[p]` reaches `row[p]` with `weight[p]`.
 
-    Pairs are sorted by row and, within a row, by term, which is the order of summation. `starts` says where each
-    row's pairs begin and `pairs` how many there are.
+    Pairs are sorted by row and, within a row, by term, which is the order of summation. `starts` says where
+    each row's pairs begin and `pairs` how many there are.
     """
 
     row: Ints
@@ -34,16 +34,16 @@ class _Terms:
 def expand_bands(
     rows: Ints, row_values: Floats, columns: Ints, column_values: Floats, width: int
 ) -> Iterator[tuple[Ints, Floats]]:
-    """The nonzero entries of the sum over i = 1…r of outer(row_values[i], column_values[i]), band by band of rows.
+    """The nonzero entries of Σ outer(row_values[i], column_values[i]) over i = 1…r, band by band of rows.
 
     Arguments:
         rows, row_values: (r, k_rows), int64 and float32; indices ascending within each i.
         columns, column_values: (r, k_columns), int64 and float32; indices ascending within each i.
         width: the number of columns of the matrix; a flat index is row * width + column.
 
-    Yields pairs (flat index int64, value float32), ascending and unique within a band and from band to band. Each
-    product is rounded to fp32, then added in fp32 in the order i = 1…r, never fused: so every machine gets the
-    same bits. Entries that are exactly zero are left out: adding them would only turn -0.0 into 0.0.
+    Yields pairs (flat index int64, value float32), ascending and unique within a band and from band to band.
+    Each product is rounded to fp32, then added in fp32 in the order i = 1…r, never fused: so every machine
+    gets the same bits. Entries that are exactly zero are left out: adding them would only turn -0.0 into 0.0.
     """
     kept_rows = rows.shape[1]
     flat_row, flat_weight = rows.reshape(-1), row_values.reshape(-1)
@@ -90,14 +90,15 @@ def _expand_band(terms: _Terms) -> tuple[Ints, Floats]:
 
 
 def _sum_rows(terms: _Terms, several: npt.NDArray[np.bool_]) -> tuple[Ints, Floats, Ints]:
-    """Sum the rows that `several` marks: flat index and value of the nonzeros, and their count in each row."""
+    """Sum the rows that `several` marks: flat index and value of the nonzeros, and how many in each row."""
     starts, pairs = terms.starts[several], terms.pairs[several]
     used_columns, place = np.unique(terms.columns, return_inverse=True)
     place = place.reshape(terms.columns.shape)
     breadth = used_columns.size
     grid = np.zeros((starts.size, breadth), np.float32)
     flat = grid.reshape(-1)
-    # Level by level, the i-th term of every row at once: no place occurs twice, and the order of terms is kept.
+    # Level by level, the i-th term of every row at once: no place occurs twice, and the order of terms is
+    # kept.
     for level in range(int(pairs.max(initial=0))):
         live = np.flatnonzero(pairs > level)
         pair = starts[live] + level
@@ -108,7 +109,7 @@ def _sum_rows(terms: _Terms, several: npt.NDArray[np.bool_]) -> tuple[Ints, Floa
         else:
             flat[(live * breadth)[:, None] + place[term]] += product
     nonzero = grid != 0
-    count: Ints = nonzero.sum(axis=1)
+    count: Ints = np.count_nonzero(nonzero, axis=1)
     position = np.flatnonzero(nonzero)
     grid_row = np.repeat(np.arange(starts.size), count)
     column = used_columns[position - grid_row * breadth]

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -20,7 +21,7 @@ FLOAT_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 @dataclass(frozen=True, eq=False)
 class SparseFactors:
-    """The update scale * B @ A of one weight, where each row of A and each column of B keeps only a few entries.
+    """The update scale * B @ A of one weight, where rows of A and columns of B keep few entries.
 
     Arguments:
         name: the weight's name in the base model, such as "model.layers.0.self_attn.q_proj.weight".
@@ -30,7 +31,8 @@ class SparseFactors:
         b_rows: (r, k_B), int64: where they stand, strictly ascending in each row, within [0, d_out).
         scale: alpha / r, or alpha / sqrt(r) for rsLoRA.
         shape: (d_out, d_in), the update's own orientation.
-        layer: "linear" stores its weight as (d_out, d_in); "conv1d" (GPT-2) and "embedding" store the transpose.
+        layer: "linear" stores its weight as (d_out, d_in); "conv1d" (GPT-2) and "embedding" store the
+            transpose.
         base_dtype: float32, bfloat16 or float16: the dtype of the weight that this was made for.
         base_sha256: `roselora.files.sha256_tensor` of that weight.
 
@@ -83,8 +85,8 @@ class SparseFactors:
     ) -> "SparseFactors":
         """Gather the nonzeros of A (r, d_in) and B (d_out, r).
 
-        k_A is the largest number of nonzeros in a row of A, at least 1. A row with fewer is padded with value 0 at
-        its smallest unused column indices; B's columns likewise. Raises as the class does.
+        k_A is the largest number of nonzeros in a row of A, at least 1. A row with fewer is padded with value
+        0 at its smallest unused column indices; B's columns likewise. Raises as the class does.
         """
         if A.ndim != 2 or B.ndim != 2 or A.shape[0] != B.shape[1] or 0 in (*A.shape, *B.shape):
             raise ConfigError(
@@ -176,7 +178,7 @@ class SparseDelta:
         names = [factors.name for factors in ordered]
         if not names:
             raise ConfigError("A delta must touch at least one weight.")
-        for name, following in zip(names, names[1:], strict=False):
+        for name, following in pairwise(names):
             if name == following:
                 raise ConfigError(f"{name} occurs twice in one delta; give each weight once.")
         try:
@@ -189,7 +191,7 @@ class SparseDelta:
 
 
 def _gather_nonzeros(factor: Tensor) -> tuple[Tensor, Tensor]:
-    """Values and ascending indices (r, k) of the nonzeros of each row of (r, d), padded as `from_factors` says."""
+    """Values and ascending indices (r, k) of each row's nonzeros, padded as `from_factors` says."""
     factor = factor.detach().cpu()
     nonzero = factor != 0
     widest = max(1, int(nonzero.sum(dim=1).max()))
@@ -202,7 +204,7 @@ def _gather_nonzeros(factor: Tensor) -> tuple[Tensor, Tensor]:
 def _check_factor(name: str, which: str, values: Tensor, index: Tensor, dimension: int) -> None:
     if values.ndim != 2 or values.shape != index.shape or values.numel() == 0:
         raise ConfigError(
-            f"{name}: {which}'s values {tuple(values.shape)} and indices {tuple(index.shape)} must be one (r, k)."
+            f"{name}: {which}'s values {tuple(values.shape)} and indices {tuple(index.shape)} differ or are empty."
         )
     if index.dtype != torch.int64 or values.device.type != "cpu" or index.device.type != "cpu":
         raise ConfigError(f"{name}: {which} must be on the CPU, with int64 indices.")
