@@ -104,7 +104,7 @@ def _sum_rows(terms: _Terms, several: npt.NDArray[np.bool_]) -> tuple[Ints, Floa
         pair = starts[live] + level
         term = terms.term[pair]
         product = terms.weight[pair][:, None] * terms.values[term]
-        if breadth == place.shape[1]:
+        if breadth == terms.columns.shape[1]:
             grid[live] += product  # every term uses the same columns: no scattering
         else:
             flat[(live * breadth)[:, None] + place[term]] += product

@@ -183,7 +183,7 @@ class SparseDelta:
                 raise ConfigError(f"{name} occurs twice in one delta; give each weight once.")
         try:
             # A copy through JSON: what is kept is what a file would give back.
-            metadata = json.loads(json.dumps(dict(self.metadata), allow_nan=False))
+            metadata = json.loads(json.dumps(dict(self.metadata), allow_nan=False, sort_keys=True))
         except (TypeError, ValueError, RecursionError) as error:
             raise ConfigError(f"The metadata of a delta must be plain JSON: {error}.") from error
         object.__setattr__(self, "weights", ordered)
@@ -204,7 +204,7 @@ def _gather_nonzeros(factor: Tensor) -> tuple[Tensor, Tensor]:
 def _check_factor(name: str, which: str, values: Tensor, index: Tensor, dimension: int) -> None:
     if values.ndim != 2 or values.shape != index.shape or values.numel() == 0:
         raise ConfigError(
-            f"{name}: {which}'s values {tuple(values.shape)} and indices {tuple(index.shape)} differ or are empty."
+            f"{name}: {which}'s values {tuple(values.shape)} and indices {tuple(index.shape)} do not match."
         )
     if index.dtype != torch.int64 or values.device.type != "cpu" or index.device.type != "cpu":
         raise ConfigError(f"{name}: {which} must be on the CPU, with int64 indices.")
