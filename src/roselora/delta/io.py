@@ -179,6 +179,10 @@ def _check_tensors(outer: dict[str, Any], rows: list[dict[str, Any]], source: st
             _refuse(source, f"has a tensor {name} that is not {size} numbers of type {dtype}")
     if outer["base_sha256"]["dtype"] != "U8" or outer["base_sha256"]["shape"] != [len(rows), 32]:
         _refuse(source, f"has a tensor base_sha256 that is not {len(rows)} rows of 32 bytes")
+    if any(
+        set(outer[name]) != {"dtype", "shape", "data_offsets"} for name in outer if name != "__metadata__"
+    ):
+        _refuse(source, "has unknown or missing entries in a tensor's header")
     if outer["gaps"]["dtype"] != "U8" or len(outer["gaps"]["shape"]) != 1:
         _refuse(source, "has a tensor gaps that is not a row of bytes")
 
