@@ -15,10 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from roselora.delta.expand import Floats, Ints
-from roselora.delta.journal import Bands, Change, DenseJournal, SparseJournal
+from roselora.delta.journal import Bands, Change, DenseJournal, SingleJournal, SparseJournal
 from roselora.delta.sparse_delta import FLOAT_DTYPES, SparseDelta, SparseFactors
 from roselora.errors import ConfigError, EditError, NonFiniteError, UnsupportedError, WrongBaseError
 from roselora.files import dtype_name, sha256_tensor
+
+Journal = SingleJournal | SparseJournal | DenseJournal
 
 DENSE_SHARE = 0.10
 """The share of a weight's entries from which its whole original is kept instead of single entries.
@@ -35,7 +37,7 @@ class _Slot:
     name: str
     flat: Tensor  # a view of the weight's storage; holding it also keeps its address from being used again
     shape: torch.Size
-    journal: SparseJournal | DenseJournal | None = None
+    journal: Journal | None = None
     base_sha256: str | None = None
     version: int = -1  # torch counts the writes to a tensor; this is the count when we last knew them all
 
@@ -51,7 +53,7 @@ class _Slot:
         if isinstance(self.journal, DenseJournal):
             return self.journal.original.view(self.shape)
         base = self.flat.to("cpu", copy=True)
-        for _, _, index, _, original in self.journal.layers():
+        for _, _, (index, _, original) in self.journal.layers():
             base.index_copy_(0, torch.from_numpy(index), torch.from_numpy(original).to(base.dtype))
         return base.view(self.shape)
 
@@ -177,7 +179,7 @@ class _Step:
     slot: _Slot
     change: Change
     present: Tensor
-    journal: SparseJournal | DenseJournal
+    journal: Journal
 
 
 def _plan_apply(slot: _Slot, factors: SparseFactors, key: str, position: int) -> _Step:
@@ -191,7 +193,10 @@ def _plan_apply(slot: _Slot, factors: SparseFactors, key: str, position: int) ->
         return _Step(
             slot, journal.plan_apply(key, position, factors.expand_bands), _read(slot, None), journal
         )
-    journal = SparseJournal(numel) if journal is None else journal
+    if journal is None:
+        journal = SingleJournal()
+    elif isinstance(journal, SingleJournal):
+        journal = SparseJournal(numel, journal)
     index, value = (part.numpy() for part in factors.expand())
     present = _read(slot, index)
     return _Step(
@@ -205,11 +210,11 @@ def _plan_remove(slot: _Slot, key: str) -> _Step:
     return _Step(slot, change, _read(slot, change.index), slot.journal)
 
 
-def _layers_as_bands(journal: SparseJournal) -> dict[str, tuple[int, Bands]]:
+def _layers_as_bands(journal: SingleJournal | SparseJournal) -> dict[str, tuple[int, Bands]]:
     def once(index: Ints, value: Floats) -> Bands:
         return lambda: [(index, value)]
 
-    return {key: (position, once(index, value)) for key, position, index, value, _ in journal.layers()}
+    return {key: (position, once(index, value)) for key, position, (index, value, _) in journal.layers()}
 
 
 def _check_weight(factors: SparseFactors, weight: Tensor) -> None:
