@@ -69,20 +69,18 @@ def _expand_band(terms: _Terms) -> tuple[Ints, Floats]:
     summed_index, summed_value, summed_count = _sum_rows(terms, ~alone)
     count = np.full(alone.size, kept)
     count[~alone] = summed_count
-    offset = np.cumsum(count) - count
-    index = np.empty(int(count.sum()), np.int64)
-    value = np.empty(index.size, np.float32)
-
+    copied = np.repeat(alone, count)
+    index = np.empty(copied.size, np.int64)
+    value = np.empty(copied.size, np.float32)
     pair = terms.starts[alone]
     term = terms.term[pair]
-    at = offset[alone][:, None] + np.arange(kept)
-    index[at] = (terms.row[pair] * terms.width)[:, None] + terms.columns[term]
-    value[at] = terms.weight[pair][:, None] * terms.values[term]
-
-    shift = offset[~alone] - (np.cumsum(summed_count) - summed_count)
-    at = np.arange(summed_index.size) + np.repeat(shift, summed_count)
-    index[at] = summed_index
-    value[at] = summed_value
+    places = terms.columns[term]
+    places += (terms.row[pair] * terms.width)[:, None]
+    index[copied] = places.reshape(-1)
+    value[copied] = (terms.weight[pair][:, None] * terms.values[term]).reshape(-1)
+    if summed_index.size:
+        index[~copied] = summed_index
+        value[~copied] = summed_value
     if np.count_nonzero(value) < value.size:
         nonzero = np.flatnonzero(value)
         return index[nonzero], value[nonzero]
@@ -112,5 +110,6 @@ def _sum_rows(terms: _Terms, several: npt.NDArray[np.bool_]) -> tuple[Ints, Floa
     count: Ints = np.count_nonzero(nonzero, axis=1)
     position = np.flatnonzero(nonzero)
     grid_row = np.repeat(np.arange(starts.size), count)
-    column = used_columns[position - grid_row * breadth]
-    return terms.row[starts][grid_row] * terms.width + column, flat[position], count
+    value = flat[position]
+    position -= grid_row * breadth
+    return (terms.row[starts] * terms.width)[grid_row] + used_columns[position], value, count
