@@ -2,10 +2,12 @@
 
     python benchmarks/adapter_size.py [--densities 0.05 0.01 0.005] [--json out.json]
 
-Both files are really written, for all seven linear layers of all 32 blocks at rank 8: the adapter as PEFT lays it
+Both files are really written, for all seven linear layers of all 32 blocks at rank 8: the adapter as PEFT
+    lays it
 out (one bf16 tensor each for A and B), and the delta by `roselora.delta.io.save`, with bf16 values at random
-places, max(1, floor(density * length)) in each row of A and column of B. Beside the ratio stands what the file
-would take with plain 16-bit indices, and with an ideal code for random places (the entropy), both without a header.
+places, max(1, floor(density * length)) in each row of A and column of B. Beside the ratio stands what the
+file would take with plain 16-bit indices, and with an ideal code for random places (the entropy), both
+without a header.
 """
 
 import argparse
@@ -35,12 +37,14 @@ LINEARS = {
 
 
 def modules() -> dict[str, tuple[int, int]]:
+    """Every linear layer's name and (d_out, d_in)."""
     return {
         f"model.layers.{block}.{name}": shape for block in range(BLOCKS) for name, shape in LINEARS.items()
     }
 
 
 def lora_bytes(folder: Path) -> int:
+    """Write the adapter as PEFT would, and say how long the file is."""
     tensors = {}
     for name, (d_out, d_in) in modules().items():
         tensors[f"base_model.model.{name}.lora_A.weight"] = torch.randn(RANK, d_in).bfloat16()
@@ -50,12 +54,14 @@ def lora_bytes(folder: Path) -> int:
 
 
 def kept(length: int, density: float) -> tuple[Tensor, Tensor]:
+    """bf16 values (r, k) and their ascending places (r, k)."""
     keep = max(1, int(density * length))
     places = torch.rand(RANK, length).topk(keep, dim=1).indices.sort(dim=1).values
     return torch.randn(RANK, keep).bfloat16(), places
 
 
 def delta_of(density: float) -> SparseDelta:
+    """A delta of every linear layer."""
     weights = []
     for name, (d_out, d_in) in modules().items():
         a_values, a_columns = kept(d_in, density)
@@ -84,6 +90,7 @@ def ideal_bytes(density: float) -> float:
 
 
 def main() -> None:
+    """Write the files, print the ratios, and write the JSON if asked."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -115,7 +122,7 @@ def main() -> None:
             }
             rows.append(row)
             print(
-                f"density {density}: {size / 1e6:.3f} MB (header {header / 1e3:.0f} kB), 1/{lora / size:.1f}; "
+                f"density {density}: {size / 1e6:.3f} MB, header {header / 1e3:.0f} kB: 1/{lora / size:.1f}; "
                 f"16-bit indices 1/{row['times_smaller_16_bit_indices']:.1f}, "
                 f"ideal code 1/{row['times_smaller_ideal']:.1f}"
             )

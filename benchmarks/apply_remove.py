@@ -12,8 +12,8 @@ The matrices are bf16 and have LLaMA-7B's shapes (of each seven: four 4096 x 409
 
 The base's hash is known in all three (an Overlay computes it once for each weight). Reported are medians over
 matrices and repeats, the ratio of sums, and the share of the entries the delta touches that differ from the
-base afterwards. The second table applies a thousand deltas to one matrix, one after another, and takes each of
-the first, the tenth, the hundredth and the thousandth away and brings it back.
+base afterwards. The second table applies a thousand deltas to one matrix, one after another, and takes each
+of the first, the tenth, the hundredth and the thousandth away and brings it back.
 """
 
 import argparse
@@ -23,7 +23,9 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
@@ -36,6 +38,7 @@ from roselora.files import sha256_tensor
 
 SHAPES = [(4096, 4096)] * 4 + [(11008, 4096)] * 2 + [(4096, 11008)]
 RANK, ALPHA = 8, 32
+NTH_COLUMNS = ("n", "apply_last", "remove_last", "redo_last", "remove_first", "redo_first")
 
 
 class Bench(nn.Module):
@@ -60,21 +63,25 @@ def kept(rows: int, length: int, density: float) -> Tensor:
     return torch.zeros(rows, length).scatter_(1, columns, torch.randn(rows, keep) * 0.01)
 
 
-def factors_for(name: str, weight: Tensor, density: float) -> SparseFactors:
+def factors_for(name: str, weight: Tensor, density: float, base_sha256: str | None = None) -> SparseFactors:
+    """Random factors for one weight, bf16 like it."""
     d_out, d_in = weight.shape
     A, B = kept(RANK, d_in, density).bfloat16(), kept(RANK, d_out, density).T.bfloat16()
+    base_sha256 = base_sha256 or sha256_tensor(weight)
     return SparseFactors.from_factors(
-        name, A, B, ALPHA / RANK, base_dtype=weight.dtype, base_sha256=sha256_tensor(weight)
+        name, A, B, ALPHA / RANK, base_dtype=weight.dtype, base_sha256=base_sha256
     )
 
 
 def clocked(action: Callable[[], object]) -> float:
+    """Seconds that `action` takes."""
     begin = time.perf_counter()
     action()
     return time.perf_counter() - begin
 
 
 def different(weight: Tensor, base: Tensor, touched: Tensor) -> float:
+    """The share of the touched entries whose bits are not the base's."""
     flat = weight.detach().view(-1)[touched].view(torch.int16)
     return (flat != base.view(-1)[touched].view(torch.int16)).float().mean().item()
 
@@ -110,9 +117,11 @@ def our_times(
     return applied, from_factors, from_file
 
 
-def compare(model: Bench, density: float, repeats: int) -> dict[str, object]:
+def compare(model: Bench, density: float, repeats: int) -> dict[str, Any]:
+    """Merge and unmerge, and apply and remove, on every matrix in turn."""
     columns: dict[str, list[float]] = {"peft": [], "applied": [], "from factors": [], "from file": []}
-    left_peft, left_ours, share, largest = [], [], [], {key: [] for key in columns}
+    largest: dict[str, list[float]] = {key: [] for key in columns}
+    left_peft, left_ours, share = [], [], []
     live = Overlay(model)
     with tempfile.TemporaryDirectory() as folder:
         for number, layer in enumerate(model.layers):
@@ -145,52 +154,60 @@ def compare(model: Bench, density: float, repeats: int) -> dict[str, object]:
     }
 
 
+def remove_and_redo(live: Overlay, key: str, delta: SparseDelta, position: int) -> tuple[float, float]:
+    """Median milliseconds of taking an active delta away, and of bringing it back to its place."""
+    removed, redone = [], []
+    for _ in range(7):
+        removed.append(clocked(lambda: live.remove(key)) * 1e3)
+        redone.append(clocked(lambda: live.apply(key, delta, position)) * 1e3)
+    return statistics.median(removed), statistics.median(redone)
+
+
 def nth_cost(density: float, counts: list[int]) -> list[dict[str, float]]:
     """Milliseconds for the n-th delta on one 4096 x 4096 matrix: apply, and remove and redo with n active."""
     model = Bench(1)
-    live, results, recent = Overlay(model), [], []
+    live = Overlay(model)
     base = model.layers[0].weight.detach().clone()
-    sha = sha256_tensor(base)
+    results: list[dict[str, float]] = []
+    recent: list[float] = []
+    first = SparseDelta((factors_for("layers.0.weight", base, density),))
+    base_sha256 = first.weights[0].base_sha256
+    live.apply("hash the base", first)
+    live.remove("hash the base")
     for count in range(1, max(counts) + 1):
-        A, B = kept(RANK, 4096, density).bfloat16(), kept(RANK, 4096, density).T.bfloat16()
-        factors = SparseFactors.from_factors(
-            "layers.0.weight", A, B, ALPHA / RANK, base_dtype=base.dtype, base_sha256=sha
-        )
-        delta = SparseDelta((factors,))
-        factors.expand()
-        first = delta if count == 1 else first
-        recent.append(clocked(lambda n=count, d=delta: live.apply(str(n), d)))
+        factors = factors_for("layers.0.weight", base, density, base_sha256)
+        delta = first if count == 1 else SparseDelta((factors,))
+        delta.weights[0].expand()
+        recent.append(clocked(partial(live.apply, str(count), delta)) * 1e3)
         if count in counts:
-            key, last = str(count), count - 1
-            again = [
-                (clocked(lambda: live.remove(key)), clocked(lambda: live.apply(key, delta, last)))
-                for _ in range(7)
-            ]
-            lowest = [
-                (clocked(lambda: live.remove("1")), clocked(lambda: live.apply("1", first, 0)))
-                for _ in range(7)
-            ]
-            results.append(
-                {
-                    "n": count,
-                    "apply_last": statistics.median(recent[-9:]) * 1e3,
-                    "remove_last": statistics.median(pair[0] for pair in again) * 1e3,
-                    "redo_last": statistics.median(pair[1] for pair in again) * 1e3,
-                    "remove_first": statistics.median(pair[0] for pair in lowest) * 1e3,
-                    "redo_first": statistics.median(pair[1] for pair in lowest) * 1e3,
-                }
-            )
+            last = remove_and_redo(live, str(count), delta, count)
+            lowest = remove_and_redo(live, "1", first, 1)
+            apply_last = statistics.median(recent[-9:])
+            values = (count, apply_last, *last, *lowest)
+            results.append(dict(zip(NTH_COLUMNS, values, strict=True)))
     for key in live.active:
         live.remove(key)
     assert torch.equal(model.layers[0].weight.view(torch.int16), base.view(torch.int16))
     return results
 
 
+def print_row(row: dict[str, Any]) -> None:
+    """What one density's run found."""
+    each = ", ".join(f"{key} {ms:.3f}" for key, ms in row["ms_4096x4096"].items())
+    faster = ", ".join(f"{key} {ratio:.0f}x" for key, ratio in row["times_faster"].items())
+    left = f"PEFT {row['left_different_peft']:.1%}, ours {row['left_different_ours']:.1%}"
+    print(f"density {row['density']}: touches {row['share_touched']:.3%}")
+    print(f"  ms for one 4096 x 4096: {each}")
+    print(f"  faster than PEFT, all matrices: {faster}")
+    print(f"  touched entries left different: {left}")
+
+
 def main() -> None:
+    """Measure, print, and write the JSON if asked."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--matrices", type=int, default=80, help="80 take 3.9 GB")
+    parser.add_argument("--matrices", type=int, default=80, help="80 take 4.2 GB")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--densities", type=float, nargs="+", default=[0.05, 0.01, 0.005])
     parser.add_argument("--deltas", type=int, nargs="+", default=[1, 10, 100, 1000])
@@ -199,43 +216,29 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    report: dict[str, object] = {
-        "matrices": options.matrices,
-        "rank": RANK,
-        "threads": options.threads,
-        "torch": torch.__version__,
-        "machine": platform.machine(),
-    }
     model = Bench(options.matrices)
-    print(
-        f"{options.matrices} bf16 matrices, rank {RANK}, {options.threads} thread(s); merge + unmerge, apply + remove"
-    )
-    rows = [compare(model, density, options.repeats) for density in options.densities]
-    for row in rows:
-        each = ", ".join(f"{key} {ms:.3f}" for key, ms in row["ms_4096x4096"].items())
-        faster = ", ".join(f"{key} {ratio:.0f}x" for key, ratio in row["times_faster"].items())
-        print(f"density {row['density']}: touches {row['share_touched']:.3%}")
-        print(f"  ms for one 4096 x 4096: {each}")
-        print(f"  faster than PEFT, all matrices: {faster}")
-        print(
-            f"  touched entries left different: PEFT {row['left_different_peft']:.1%}, ours {row['left_different_ours']:.1%}"
-        )
+    print(f"{options.matrices} bf16 matrices, rank {RANK}, {options.threads} thread(s)")
+    rows = []
+    for density in options.densities:
+        rows.append(compare(model, density, options.repeats))
+        print_row(rows[-1])
     del model
-    report["compare"] = rows
-    report["nth"] = {}
+    nth: dict[str, list[dict[str, float]]] = {}
     for density in options.densities:
         print(f"n-th delta on one 4096 x 4096, density {density}, ms:")
-        counts = [n for n in options.deltas if density < 0.05 or n <= 100]  # a thousand at 0.05 need 13 GB
-        report["nth"][str(density)] = nth_cost(density, counts)
-        for row in report["nth"][str(density)]:
-            print(
-                "  "
-                + ", ".join(
-                    f"{key} {value:.3f}" if key != "n" else f"n {value}" for key, value in row.items()
-                )
-            )
+        # A thousand at 0.05 would need 13 GB.
+        nth[str(density)] = nth_cost(density, [n for n in options.deltas if density < 0.05 or n <= 100])
+        for row in nth[str(density)]:
+            print("  " + ", ".join(f"{key} {value:.3f}" for key, value in row.items()))
     if options.json:
-        options.json.write_text(json.dumps(report, indent=1))
+        about = {
+            "matrices": options.matrices,
+            "rank": RANK,
+            "threads": options.threads,
+            "torch": torch.__version__,
+            "machine": platform.machine(),
+        }
+        options.json.write_text(json.dumps(about | {"compare": rows, "nth": nth}, indent=1))
 
 
 if __name__ == "__main__":
