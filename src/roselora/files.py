@@ -1,6 +1,7 @@
 """Files that are whole or absent: atomic writes, hashes, and a lock that names its holder."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -35,7 +36,7 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     """
     # Renaming over a link would replace the link and leave the file that it points to stale.
     target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(8)}.tmp")
+    temporary = target.with_name(f".{target.name[:40]}.{secrets.token_hex(8)}.tmp")
     try:
         _write_and_flush(temporary, data, mode_of=target)
         os.replace(temporary, target)
@@ -62,6 +63,9 @@ def _flush_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems can't flush a folder
+            raise
     finally:
         os.close(descriptor)
 

@@ -332,6 +332,22 @@ def test_promise_3_a_sum_that_is_not_finite_is_refused_before_anything_is_writte
     assert live.active == ()
 
 
+@pytest.mark.filterwarnings("error")
+def test_promise_3_an_overflow_of_fp32_is_refused_without_a_warning(dense_share: float) -> None:
+    model = tiny(torch.float32)
+    base = weights(model)
+    sha256 = sha256_tensor(model.linear.weight)
+    live = Overlay(model)
+    for size, count in [(1e30, 1), (1.5e19, 2)]:  # one product overflows; or the sum of two
+        A, B = torch.full((count, 6), size), torch.full((8, count), size)
+        huge = SparseFactors.from_factors(
+            "linear.weight", A, B, 1.0, base_dtype=torch.float32, base_sha256=sha256
+        )
+        with pytest.raises(NonFiniteError, match=r"linear\.weight would not be finite in float32"):
+            live.apply("a", SparseDelta((huge,)))
+        assert same_bytes(weights(model), base)
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_a_failure_while_writing_leaves_everything_as_before(
     dtype: torch.dtype, dense_share: float, monkeypatch: pytest.MonkeyPatch

@@ -22,11 +22,11 @@ from roselora.files import dtype_name, sha256_tensor
 
 Journal = SingleJournal | SparseJournal | DenseJournal
 
-DENSE_SHARE = 0.10
+DENSE_SHARE = 0.15
 """The share of a weight's entries from which its whole original is kept instead of single entries.
 
-An entry costs about 40 bytes in a `SparseJournal` while a delta is applied, and 4 in a `DenseJournal`: at
-this share the two need the same memory. The sparse one is still the faster by then.
+On a 4096 x 4096 bf16 weight, one CPU thread, applying a second delta takes the same time either way at a
+share of 0.18, and a lone one at about 0.7; the memory is the same for a lone one at 0.125.
 """
 
 
@@ -182,6 +182,7 @@ class _Step:
     journal: Journal
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what is not finite is refused before it is written
 def _plan_apply(slot: _Slot, factors: SparseFactors, key: str, position: int) -> _Step:
     numel = slot.flat.numel()
     wide = factors.entries_at_most >= DENSE_SHARE * numel
@@ -204,6 +205,7 @@ def _plan_apply(slot: _Slot, factors: SparseFactors, key: str, position: int) ->
     )
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def _plan_remove(slot: _Slot, key: str) -> _Step:
     assert slot.journal is not None, "an active delta has a journal in each of its slots"
     change = slot.journal.plan_remove(key)
@@ -305,9 +307,9 @@ def _check_change(step: _Step) -> Tensor:
     """What will be written, in the weight's dtype, after making sure that it may be."""
     slot, change, present = step.slot, step.change, step.present
     values = torch.from_numpy(change.after).to(present.dtype)
-    finite = values.isfinite()
-    if not bool(finite.all()):
-        place = int(np.flatnonzero(~finite.numpy())[0])
+    finite = np.isfinite(values.float().numpy())  # torch's own takes ten times as long in bf16
+    if not finite.all():
+        place = int(np.flatnonzero(~finite)[0])
         entry = place if change.index is None else int(change.index[place])
         row, column = divmod(entry, slot.shape[1])
         raise NonFiniteError(
