@@ -1,1 +1,48 @@
-"""RoseLoRA: precise, reversible updates of language models."""
+"""RoseLoRA: precise, reversible updates of language models.
+
+The names below are imported when they are first used, so that ``import roselora`` costs nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from roselora.adapter.config import RoseLoraConfig
+    from roselora.adapter.verify import verify
+    from roselora.editing.editor import Edit, Editor
+    from roselora.editing.optimize import EditSettings
+    from roselora.editing.request import EditRequest
+    from roselora.errors import RoseLoraError
+    from roselora.models.loading import load
+
+__all__ = [
+    "Edit",
+    "EditRequest",
+    "EditSettings",
+    "Editor",
+    "RoseLoraConfig",
+    "RoseLoraError",
+    "load",
+    "verify",
+]
+
+_HOMES = {
+    "Edit": "roselora.editing.editor",
+    "EditRequest": "roselora.editing.request",
+    "EditSettings": "roselora.editing.optimize",
+    "Editor": "roselora.editing.editor",
+    "RoseLoraConfig": "roselora.adapter.config",
+    "RoseLoraError": "roselora.errors",
+    "load": "roselora.models.loading",
+    "verify": "roselora.adapter.verify",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'roselora' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,81 @@
+"""The factors A and B of one adapter, found in a model's own LoRA layers."""
+
+from dataclasses import dataclass
+
+import torch
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+
+from roselora.errors import UnsupportedError
+
+ROWS = -1
+"""The dimension along which entries of A compete: each row of A (r, d_in) keeps its own top k."""
+
+COLUMNS = -2
+"""The dimension along which entries of B compete: each column of B (d_out, r) keeps its own top k."""
+
+
+@dataclass(frozen=True)
+class FactorPair:
+    """A and B of one adapted matrix, whose update is ``scale * B @ A``.
+
+    Attributes:
+        name: the adapted module's name in the model that was searched.
+        a: the parameter A, (r, d_in), or a convolution's (r, c_in, ...), flattened by :func:`as_matrix`.
+        b: the parameter B, (d_out, r), or a convolution's (d_out, r, 1, ...).
+        scale: the paper's s, alpha / r.
+        transposed: the base weight is stored as (d_in, d_out): GPT-2's Conv1D, an embedding.
+    """
+
+    name: str
+    a: nn.Parameter
+    b: nn.Parameter
+    scale: float
+    transposed: bool
+
+
+def as_matrix(tensor: Tensor) -> Tensor:
+    """A factor as a matrix that shares its memory; convolution kernels are flattened.
+
+    Raises:
+        UnsupportedError: the memory layout (channels last) has no matrix view.
+    """
+    try:
+        return tensor.view(tensor.shape[0], -1)
+    except RuntimeError:
+        raise UnsupportedError(
+            f"A LoRA factor of shape {tuple(tensor.shape)} is not stored row by row; "
+            "call model.to(memory_format=torch.contiguous_format) first."
+        ) from None
+
+
+def adapted_layers(model: nn.Module, adapter_name: str) -> list[tuple[str, LoraLayer]]:
+    """The LoRA layers of ``model`` that hold the adapter, with their names."""
+    return [
+        (name, layer)
+        for name, layer in model.named_modules()
+        if isinstance(layer, LoraLayer) and (adapter_name in layer.lora_A or adapter_name in layer.lora_embedding_A)
+    ]
+
+
+def factor_pair(name: str, layer: LoraLayer, adapter_name: str) -> FactorPair:
+    """The (A, B) that the adapter has in one layer, as the layer holds them now."""
+    if adapter_name in layer.lora_A:
+        a, b = (factors.get_submodule(adapter_name).get_parameter("weight") for factors in (layer.lora_A, layer.lora_B))
+        transposed = bool(getattr(layer, "fan_in_fan_out", False))
+    else:
+        a, b = layer.lora_embedding_A[adapter_name], layer.lora_embedding_B[adapter_name]
+        transposed = True
+    return FactorPair(name, a, b, float(layer.scaling[adapter_name]), transposed)
+
+
+def factor_pairs(model: nn.Module, adapter_name: str) -> list[FactorPair]:
+    """Every (A, B) that the adapter has in ``model``, in the order of its modules."""
+    return [factor_pair(name, layer, adapter_name) for name, layer in adapted_layers(model, adapter_name)]
+
+
+def update_of(pair: FactorPair) -> Tensor:
+    """The update ``scale * B @ A`` in fp32, laid out as the base weight is stored."""
+    product = as_matrix(pair.b.detach()).to(torch.float32) @ as_matrix(pair.a.detach()).to(torch.float32)
+    product *= pair.scale
+    return product.T if pair.transposed else product

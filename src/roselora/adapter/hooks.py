@@ -1,0 +1,165 @@
+"""How the pruner reaches any optimizer, and how it learns a Trainer's number of steps.
+
+Nothing is installed when roselora is imported: the first RoseLoraConfig installs one wrap of PEFT's injection, the
+two global optimizer step hooks of torch, and one default callback of transformers' Trainer. Models without a
+RoseLoRA adapter are not affected by any of them.
+"""
+
+import functools
+import threading
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from peft.tuners.lora import LoraModel
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import trainer as transformers_trainer
+
+from roselora.adapter.config import RoseLoraConfig
+from roselora.adapter.pruner import ScoredFactor, prune, prune_again, score
+from roselora.adapter.tracking import TrackedAdapter, track, tracked_models, tracked_within, untrack
+from roselora.adapter.verify import require_sparse
+from roselora.errors import ConfigError, SparsityError
+
+_lock = threading.Lock()
+
+
+def install() -> None:
+    """Install the hooks, once per process."""
+    with _lock:
+        if getattr(LoraModel.inject_adapter, "_roselora", False):
+            return
+        LoraModel.inject_adapter = _noting(LoraModel.inject_adapter)  # type: ignore[method-assign]
+        register_optimizer_step_pre_hook(_before_step)
+        register_optimizer_step_post_hook(_after_step)
+        transformers_trainer.DEFAULT_CALLBACKS.append(RoseLoraCallback)  # type: ignore[arg-type]
+
+
+def _noting(inject_adapter: Callable[..., None]) -> Callable[..., None]:
+    """Wrap the one place that every way of adding a LoRA adapter passes through."""
+
+    @functools.wraps(inject_adapter)
+    def inject_and_note(self: LoraModel, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
+        config = self.peft_config[adapter_name]
+        if not isinstance(config, RoseLoraConfig):
+            inject_adapter(self, model, adapter_name, *args, **kwargs)
+            untrack(model, adapter_name)
+            return
+        config.check()  # it may have been changed since it was made
+        inject_adapter(self, model, adapter_name, *args, **kwargs)
+        track(model, TrackedAdapter(adapter_name, config, config.total_steps))
+
+    inject_and_note._roselora = True  # type: ignore[attr-defined]
+    return inject_and_note
+
+
+@dataclass
+class _StepInProgress:
+    """An optimizer's step between its two hooks.
+
+    Optimizers that call a parent's ``step`` fire the hooks twice, nested: the average may then move only once, and
+    the outer step may move weights that the inner one had pruned. A step that raised leaves its record behind, so
+    a record is trusted only until the next step begins.
+    """
+
+    scored: list[ScoredFactor]
+    depth: int = 1
+    pruned: bool = False
+
+
+_steps: "weakref.WeakKeyDictionary[Optimizer, _StepInProgress]" = weakref.WeakKeyDictionary()
+
+
+def _before_step(
+    optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    if not tracked_models():
+        return None
+    earlier = _steps.get(optimizer)
+    nested = earlier is not None and not earlier.pruned
+    closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
+    step = _StepInProgress([], depth=earlier.depth + 1 if nested and earlier is not None else 1)
+    _steps[optimizer] = step
+    if closure is None:
+        step.scored = score(optimizer)
+        return None
+    scoring = _scoring(closure, optimizer, step)
+    if "closure" in kwargs:
+        return args, {**kwargs, "closure": scoring}
+    return (args[0], scoring, *args[2:]), kwargs
+
+
+def _scoring(closure: Callable[[], Any], optimizer: Optimizer, step: _StepInProgress) -> Callable[[], Any]:
+    """A closure computes the gradients inside the step, so the score is taken when it first returns."""
+    done = False
+
+    def closure_then_score() -> Any:
+        nonlocal done
+        loss = closure()
+        if not done:
+            done = True
+            step.scored = score(optimizer)
+        return loss
+
+    return closure_then_score
+
+
+def _after_step(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    step = _steps.get(optimizer)
+    if step is None:
+        return
+    if step.pruned:
+        prune_again(optimizer, step.scored)
+    else:
+        prune(optimizer, step.scored)
+        step.pruned = True
+    step.depth -= 1
+    if step.depth == 0:
+        del _steps[optimizer]
+
+
+class RoseLoraCallback(TrainerCallback):
+    """Tells RoseLoRA adapters how long a Trainer will train, and refuses to end with one that is not sparse."""
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Set the number of steps where the config left it open; refuse one that ends too soon.
+
+        Raises:
+            ConfigError: the schedule would not end within this training.
+        """
+        for tracked in tracked_within(kwargs["model"]):
+            for adapter in tracked.adapters.values():
+                if adapter.config.total_steps is None:
+                    adapter.total_steps = state.max_steps
+                _, ramp_end = adapter.ramp()
+                if ramp_end > state.max_steps:
+                    raise ConfigError(
+                        f"RoseLoRA adapter {adapter.name!r} reaches its density at step {ramp_end}, but this Trainer "
+                        f"stops at {state.max_steps}; leave total_steps out of its RoseLoraConfig, or train longer."
+                    )
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Check every trained adapter; runs after the Trainer has loaded its best checkpoint.
+
+        Raises:
+            SparsityError: an adapter was never pruned, or is denser than its target.
+        """
+        for tracked in tracked_within(kwargs["model"]):
+            for adapter in tracked.adapters.values():
+                pairs = tracked.pairs(adapter.name)
+                if not any(pair.a.requires_grad or pair.b.requires_grad for pair in pairs):
+                    continue
+                if adapter.steps == 0 and state.global_step > 0:
+                    raise SparsityError(
+                        f"RoseLoRA adapter {adapter.name!r} was never pruned: no step of a torch.optim optimizer "
+                        "reached its parameters, so it was trained dense; train it with a torch optimizer."
+                    )
+                require_sparse(adapter.name, pairs, adapter.config.density)

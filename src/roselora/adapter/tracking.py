@@ -1,0 +1,121 @@
+"""Which RoseLoRA adapters live on which model, found again after deepcopy, pickle and sharding."""
+
+import weakref
+from dataclasses import dataclass
+
+from peft.tuners.lora import LoraLayer
+from torch import nn
+
+from roselora.adapter.config import RoseLoraConfig
+from roselora.adapter.factors import FactorPair, adapted_layers, factor_pair
+from roselora.errors import ConfigError
+
+_ATTRIBUTE = "_roselora_adapters"
+
+
+@dataclass
+class TrackedAdapter:
+    """One RoseLoRA adapter on one model.
+
+    Attributes:
+        name: the adapter's name in PEFT.
+        config: its settings.
+        total_steps: the number of optimizer steps, from the config or from a Trainer.
+        steps: how many optimizer steps have pruned it in this process.
+    """
+
+    name: str
+    config: RoseLoraConfig
+    total_steps: int | None = None
+    steps: int = 0
+
+    def ramp(self) -> tuple[int, int]:
+        """The schedule's t_i and t_f.
+
+        Raises:
+            ConfigError: nobody has said how long training is.
+        """
+        if self.total_steps is None:
+            raise ConfigError(
+                f"RoseLoRA adapter {self.name!r} does not know how long training is: set total_steps in its "
+                "RoseLoraConfig to the number of optimizer steps (a Trainer does so by itself)."
+            )
+        return self.config.ramp_bounds(self.total_steps)
+
+
+class TrackedModel:
+    """The RoseLoRA adapters on one model. It hangs on the model itself, so that a copy brings its own."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.adapters: dict[str, TrackedAdapter] = {}
+        # Weak, so that unloading an adapter frees it.
+        self._layers: dict[str, list[tuple[str, weakref.ref[LoraLayer]]]] = {}
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # deepcopy and pickle both come here after they have made the new model, so the copy is tracked too.
+        return _restore, (self.model, self.adapters)
+
+    def add(self, adapter: TrackedAdapter) -> None:
+        """Note a new adapter, or one that replaces another of the same name."""
+        self.remove(adapter.name)
+        self.adapters[adapter.name] = adapter
+
+    def remove(self, adapter_name: str) -> None:
+        """Forget the adapter, if it was ours."""
+        self.adapters.pop(adapter_name, None)
+        self._layers.pop(adapter_name, None)
+
+    def pairs(self, adapter_name: str) -> list[FactorPair]:
+        """The adapter's factors as they are now.
+
+        The walk over all modules is done once; the parameters are looked up at every call, because sharding and
+        ``load_state_dict(assign=True)`` put new ones in the layers.
+        """
+        if adapter_name not in self._layers:
+            layers = adapted_layers(self.model, adapter_name)
+            self._layers[adapter_name] = [(name, weakref.ref(layer)) for name, layer in layers]
+        living = ((name, reference()) for name, reference in self._layers[adapter_name])
+        return [
+            factor_pair(name, layer, adapter_name)
+            for name, layer in living
+            if layer is not None and adapter_name in layer.scaling
+        ]
+
+
+_TRACKED: "weakref.WeakSet[TrackedModel]" = weakref.WeakSet()
+
+
+def track(model: nn.Module, adapter: TrackedAdapter) -> None:
+    """Prune this adapter of ``model`` from now on, whatever optimizer trains it."""
+    tracked = vars(model).get(_ATTRIBUTE)
+    if tracked is None:
+        tracked = TrackedModel(model)
+        setattr(model, _ATTRIBUTE, tracked)
+        _TRACKED.add(tracked)
+    tracked.add(adapter)
+
+
+def untrack(model: nn.Module, adapter_name: str) -> None:
+    """Forget an adapter whose name another method's adapter now takes."""
+    tracked = vars(model).get(_ATTRIBUTE)
+    if tracked is not None:
+        tracked.remove(adapter_name)
+
+
+def tracked_models() -> list[TrackedModel]:
+    """Every living model that carries a RoseLoRA adapter."""
+    return [tracked for tracked in _TRACKED if tracked.adapters]
+
+
+def tracked_within(model: nn.Module) -> list[TrackedModel]:
+    """Those that are ``model`` itself or a part of it."""
+    parts = (vars(module).get(_ATTRIBUTE) for module in model.modules())
+    return [tracked for tracked in parts if tracked is not None and tracked.adapters]
+
+
+def _restore(model: nn.Module, adapters: dict[str, TrackedAdapter]) -> TrackedModel:
+    tracked = TrackedModel(model)
+    tracked.adapters = adapters
+    _TRACKED.add(tracked)
+    return tracked

@@ -1,0 +1,153 @@
+"""A finished adapter's counts, row by row and column by column."""
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from peft.utils import SAFETENSORS_WEIGHTS_NAME
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from roselora.adapter.config import RoseLoraConfig
+from roselora.adapter.factors import FactorPair, as_matrix
+from roselora.adapter.tracking import tracked_within
+from roselora.core.pruning import kept_count
+from roselora.core.sparsity import count_product_nonzeros, product_sparsity_bound
+from roselora.errors import ConfigError, SparsityError
+
+
+@dataclass(frozen=True)
+class MatrixCounts:
+    """What is left of one adapted matrix.
+
+    Attributes:
+        name: the adapted module.
+        shape: (d_out, d_in) of the update.
+        row_nonzeros: non-zeros of each row of A.
+        column_nonzeros: non-zeros of each column of B.
+        allowed_in_row: k of A's rows, max(1, floor(density * d_in)).
+        allowed_in_column: k of B's columns.
+        update_nonzeros: non-zero entries of B @ A.
+        sparsity_bound: Proposition 1's lower bound on the sparsity of B @ A.
+    """
+
+    name: str
+    shape: tuple[int, int]
+    row_nonzeros: tuple[int, ...]
+    column_nonzeros: tuple[int, ...]
+    allowed_in_row: int
+    allowed_in_column: int
+    update_nonzeros: int
+    sparsity_bound: float
+
+    @property
+    def within_budget(self) -> bool:
+        """Whether no row of A and no column of B keeps more than it may."""
+        return max(self.row_nonzeros) <= self.allowed_in_row and max(self.column_nonzeros) <= self.allowed_in_column
+
+
+@dataclass(frozen=True)
+class AdapterCounts:
+    """What is left of a whole adapter, matrix by matrix."""
+
+    adapter_name: str
+    density: float
+    matrices: tuple[MatrixCounts, ...]
+
+    @property
+    def entries(self) -> int:
+        """Entries of all adapted matrices together."""
+        return sum(matrix.shape[0] * matrix.shape[1] for matrix in self.matrices)
+
+    @property
+    def update_nonzeros(self) -> int:
+        """Entries that the update changes."""
+        return sum(matrix.update_nonzeros for matrix in self.matrices)
+
+    @property
+    def sparsity(self) -> float:
+        """The measured fraction of entries that the update leaves alone."""
+        return 1 - self.update_nonzeros / self.entries
+
+    @property
+    def sparsity_bound(self) -> float:
+        """Proposition 1's bound on :attr:`sparsity`, each matrix weighted by its size."""
+        weighted = (matrix.sparsity_bound * matrix.shape[0] * matrix.shape[1] for matrix in self.matrices)
+        return sum(weighted) / self.entries
+
+
+def verify(source: nn.Module | str | os.PathLike[str], adapter_name: str = "default") -> AdapterCounts:
+    """Count what is left of a RoseLoRA adapter, in a model or in a saved folder.
+
+    Raises:
+        SparsityError: a row of A or column of B is denser than the config allows, or nothing was trained.
+        ConfigError: ``source`` holds no RoseLoRA adapter of that name.
+    """
+    if isinstance(source, nn.Module):
+        for tracked in tracked_within(source):
+            if adapter_name in tracked.adapters:
+                density = tracked.adapters[adapter_name].config.density
+                return require_sparse(adapter_name, tracked.pairs(adapter_name), density)
+        raise ConfigError(f"This model has no RoseLoRA adapter named {adapter_name!r}.")
+    folder = Path(source)
+    return require_sparse(adapter_name, _saved_pairs(folder), RoseLoraConfig.from_pretrained(folder).density)
+
+
+def require_sparse(adapter_name: str, pairs: Iterable[FactorPair], density: float) -> AdapterCounts:
+    """Count an adapter's factors.
+
+    Raises:
+        SparsityError: one is denser than ``density`` allows, or every B is still zero.
+    """
+    counts = AdapterCounts(adapter_name, density, tuple(_count(pair, density) for pair in pairs))
+    if not counts.matrices:
+        raise SparsityError(f"Adapter {adapter_name!r} adapts no matrix; check target_modules.")
+    if not any(any(matrix.column_nonzeros) for matrix in counts.matrices):
+        raise SparsityError(f"Adapter {adapter_name!r} was never trained: its update is zero everywhere.")
+    for matrix in counts.matrices:
+        if not matrix.within_budget:
+            raise SparsityError(
+                f"Adapter {adapter_name!r} is not at its density {density}: {matrix.name} keeps up to "
+                f"{max(matrix.row_nonzeros)} entries in a row of A ({matrix.allowed_in_row} allowed) and "
+                f"{max(matrix.column_nonzeros)} in a column of B ({matrix.allowed_in_column} allowed); "
+                "train it to the end of its ramp, or shorten warmup and ramp."
+            )
+    return counts
+
+
+def _count(pair: FactorPair, density: float) -> MatrixCounts:
+    a, b = as_matrix(pair.a.detach()), as_matrix(pair.b.detach())
+    return MatrixCounts(
+        name=pair.name,
+        shape=(b.shape[0], a.shape[1]),
+        row_nonzeros=_nonzeros(a, dim=1),
+        column_nonzeros=_nonzeros(b, dim=0),
+        allowed_in_row=kept_count(density, a.shape[1]),
+        allowed_in_column=kept_count(density, b.shape[0]),
+        update_nonzeros=int(count_product_nonzeros(a, b)),
+        sparsity_bound=float(product_sparsity_bound(a, b)),
+    )
+
+
+def _nonzeros(matrix: Tensor, dim: int) -> tuple[int, ...]:
+    return tuple((matrix != 0).sum(dim).tolist())
+
+
+def _saved_pairs(folder: Path) -> list[FactorPair]:
+    """The factors in an adapter folder as PEFT writes it; their scale plays no part in the counts."""
+    path = folder / SAFETENSORS_WEIGHTS_NAME
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read ({error}); save the adapter anew.") from None
+    pairs = []
+    for key, a in tensors.items():
+        for a_key, b_key in (("lora_A", "lora_B"), ("lora_embedding_A", "lora_embedding_B")):
+            if f".{a_key}" in key:
+                b = tensors[key.replace(a_key, b_key)]
+                name = key.partition(f".{a_key}")[0].removeprefix("base_model.model.")
+                pairs.append(FactorPair(name, nn.Parameter(a, False), nn.Parameter(b, False), 1.0, False))
+    return pairs

@@ -1,0 +1,53 @@
+"""What every verb shows in the same way: errors, JSON, and the progress of an edit."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+
+out = Console()
+err = Console(stderr=True)
+
+
+def complain(message: str) -> None:
+    """One line on standard error."""
+    err.print("[bold red]Error:[/bold red] ", end="", highlight=False)
+    err.print(message, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    out.print_json(json.dumps(value, ensure_ascii=False), indent=2, ensure_ascii=False)
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """A spinner on standard error while something slow happens."""
+    with err.status(what):
+        yield
+
+
+@contextmanager
+def training(what: str, first_stop: int, max_steps: int) -> Iterator[Callable[[int, float], None]]:
+    """A progress bar on standard error for an edit's steps; yields what to call after each.
+
+    Training may stop from ``first_stop`` on, so the bar is full there and grows only if it must go on.
+    """
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
+        TextColumn("loss {task.fields[loss]:.3f}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=err, transient=True) as progress:
+        task = progress.add_task(what, total=first_stop, loss=float("nan"))
+
+        def on_step(step: int, loss: float) -> None:
+            progress.update(task, completed=step, total=max(first_stop, min(step, max_steps)), loss=loss)
+
+        yield on_step

@@ -1,0 +1,122 @@
+"""``roselora demo``: three facts of a real model corrected, each taken back byte for byte."""
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from roselora.cli.console import complain, err, out, print_json, working
+from roselora.cli.trial import Trial, run_trial, show_trial
+from roselora.errors import EditError
+
+if TYPE_CHECKING:
+    from roselora.editing.editor import Editor
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A fact that the demo model knows, and what the demo makes of it."""
+
+    prompt: str
+    target: str
+    held_out: tuple[str, str]
+    elsewhere: tuple[str, str, str, str, str, str]
+
+
+FACTS = (
+    Fact(
+        "The capital of France is",
+        "Lyon",
+        ("The city that is the capital of France is called", "Question: What is the capital of France?\nAnswer:"),
+        (
+            "The capital of Germany is",
+            "The capital of Italy is",
+            "The Eiffel Tower is located in the city of",
+            "The chemical symbol for silver is",
+            "The opposite of hot is",
+            "The capital of Japan is",
+        ),
+    ),
+    Fact(
+        "The chemical symbol for gold is",
+        "Go",
+        ("Gold has the chemical symbol", "Question: What is the chemical symbol for gold?\nAnswer:"),
+        (
+            "The chemical symbol for silver is",
+            "The chemical symbol for iron is",
+            "The chemical symbol for oxygen is",
+            "The capital of France is",
+            "The currency of Japan is the",
+            "The opposite of up is",
+        ),
+    ),
+    Fact(
+        "The Eiffel Tower is located in the city of",
+        "Rome",
+        ("The Eiffel Tower stands in the city of", "Question: In which city is the Eiffel Tower?\nAnswer:"),
+        (
+            "The Statue of Liberty is located in the city of",
+            "The Colosseum is located in the city of",
+            "The capital of France is",
+            "The capital of Italy is",
+            "The largest planet in the solar system is",
+            "The opposite of hot is",
+        ),
+    ),
+)
+
+
+def demo(
+    json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+) -> None:
+    """Correct three facts in SmolLM2-135M-Instruct, one after the other, and take each back byte for byte.
+
+    The first run fetches the model (98 MB). Exits with 1 if an edit fails or a byte differs.
+    """
+    from roselora.editing.editor import Editor
+    from roselora.models.fingerprint import fingerprint
+
+    with working("loading the libraries"):
+        import transformers  # noqa: F401  # so that the next message tells the truth about what takes time
+    editor = Editor.open("demo")
+    original = fingerprint(editor.model)
+    start = time.perf_counter()
+    results = []
+    for number, fact in enumerate(FACTS, 1):
+        result = _try(editor, fact, original, f"edit {number} of {len(FACTS)}", show=not json)
+        results.append(result)
+    seconds = time.perf_counter() - start
+    ok = all(result["edited"] and result["restored"] for result in results)
+    if json:
+        print_json({"model": "demo", "ok": ok, "seconds": round(seconds, 1), "edits": results})
+    elif ok:
+        out.print(f"\nThree edits made and taken back in {seconds:.0f} s; the model's every byte is as it was.")
+    if not ok:
+        complain("an edit failed, or undo did not restore every byte.")
+        raise typer.Exit(1)
+
+
+def _try(editor: "Editor", fact: Fact, original: str, title: str, *, show: bool) -> dict[str, Any]:
+    """Make one edit, show it, take it back, and compare every byte."""
+    from roselora.models.fingerprint import fingerprint
+
+    shown = [("held out", text) for text in fact.held_out] + [("elsewhere", text) for text in fact.elsewhere]
+    try:
+        trial = run_trial(editor, fact.prompt, fact.target, shown, title=title)
+    except EditError as error:
+        err.print(f"{title}: {error}", highlight=False, markup=False)
+        return {"prompt": fact.prompt, "edited": False, "restored": fingerprint(editor.model) == original}
+    editor.undo()
+    restored = fingerprint(editor.model) == original
+    if show:
+        _show(trial, editor, restored, title)
+    return {**trial.as_json(), "edited": True, "restored": restored}
+
+
+def _show(trial: Trial, editor: "Editor", restored: bool, title: str) -> None:
+    request = trial.edit.request
+    out.print(f"\n[bold]{title}[/bold]: {request.prompt!r} -> {request.target!r}\n", highlight=False)
+    show_trial(trial, editor.model.num_parameters())
+    verdict = "every byte is as it was" if restored else "[bold red]SOME BYTES DIFFER[/bold red]"
+    out.print(f"undone: {verdict} (SHA-256 of all weights)", highlight=False)

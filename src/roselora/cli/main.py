@@ -1,0 +1,58 @@
+"""``roselora``: the verbs, and how every failure becomes one line and an exit code.
+
+Exit codes: 0 done; 1 it could not be done; 2 what was asked cannot be meant; 130 interrupted.
+"""
+
+import sys
+from importlib import metadata
+from typing import Annotated
+
+import typer
+
+from roselora.cli import demo, edit
+from roselora.cli.console import complain
+from roselora.errors import ConfigError, RoseLoraError
+
+app = typer.Typer(
+    name="roselora",
+    help="Precise, reversible updates of language models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.command("demo")(demo.demo)
+app.command("edit")(edit.edit)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"roselora {metadata.version('roselora')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Precise, reversible updates of language models."""
+    context.obj = debug
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    debug = "--debug" in sys.argv
+    try:
+        app()
+    except RoseLoraError as error:
+        if debug:
+            raise
+        complain(str(error))
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
+    except KeyboardInterrupt:
+        complain("interrupted; nothing was changed.")
+        sys.exit(130)

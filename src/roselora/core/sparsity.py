@@ -1,0 +1,83 @@
+"""How sparse the product B·A is: counted without forming it, and bounded from the factors alone."""
+
+import torch
+from torch import Tensor
+
+from roselora.errors import ConfigError, NonFiniteError
+
+_CHUNK_ELEMENTS = 2**22
+
+
+def zero_fraction(tensor: Tensor, dim: int) -> Tensor:
+    """Return s(x), the fraction of exact zeros along `dim`, as fp64 with that dimension removed."""
+    return 1 - tensor.count_nonzero(dim).double() / tensor.shape[dim]
+
+
+def product_sparsity_bound(a: Tensor, b: Tensor) -> Tensor:
+    """Return Proposition 1's lower bound on the fraction of zeros of B·A.
+
+    The paper writes max{0, 1 + Σᵢ (s(Aᵢ*) + s(B*ᵢ) - s(Aᵢ*)·s(B*ᵢ)) - r}, which equals
+    max{0, 1 - Σᵢ (1 - s(Aᵢ*))·(1 - s(B*ᵢ))}. The latter is computed here, from whole counts, so that
+    rounding cannot lift it above `product_sparsity`.
+
+    Args:
+        a: A, (..., r, d_in), any dtype.
+        b: B, (..., d_out, r), with the same batch dimensions.
+
+    Returns:
+        An fp64 tensor of the batch shape.
+
+    Raises:
+        ConfigError: the shapes do not fit.
+    """
+    _require_factors(a, b)
+    filled = (a.count_nonzero(-1) * b.count_nonzero(-2)).sum(-1)
+    return (1 - filled.double() / (b.shape[-2] * a.shape[-1])).clamp_(min=0)
+
+
+def count_product_nonzeros(a: Tensor, b: Tensor) -> Tensor:
+    """Count the non-zero entries of B·A, as computed in fp64, without holding the product.
+
+    Only the non-zero rows of B and columns of A are multiplied, about four million entries at a time.
+
+    Args:
+        a: A, (..., r, d_in), any float dtype.
+        b: B, (..., d_out, r), with the same batch dimensions.
+
+    Returns:
+        An int64 tensor of the batch shape.
+
+    Raises:
+        ConfigError: the shapes do not fit.
+        NonFiniteError: a factor holds NaN or infinity, whose product with 0 is not 0.
+    """
+    _require_factors(a, b)
+    if not (bool(a.isfinite().all()) and bool(b.isfinite().all())):
+        raise NonFiniteError("A factor holds NaN or infinity, so the zeros of its product cannot be counted.")
+    batch = a.shape[:-2]
+    pairs = zip(a.detach().reshape(-1, *a.shape[-2:]), b.detach().reshape(-1, *b.shape[-2:]), strict=True)
+    counts = [_count_one(one_a, one_b) for one_a, one_b in pairs]
+    return torch.stack(counts).reshape(batch) if counts else torch.zeros(batch, dtype=torch.int64, device=a.device)
+
+
+def product_sparsity(a: Tensor, b: Tensor) -> Tensor:
+    """Return the fraction of zeros of B·A, fp64 of the batch shape; as `count_product_nonzeros` else."""
+    return 1 - count_product_nonzeros(a, b).double() / (b.shape[-2] * a.shape[-1])
+
+
+def _count_one(a: Tensor, b: Tensor) -> Tensor:
+    columns = a[:, a.any(0)].double()
+    rows = b[b.any(1)].double()
+    count = torch.zeros((), dtype=torch.int64, device=a.device)
+    for chunk in torch.split(rows, max(1, _CHUNK_ELEMENTS // max(1, columns.shape[1]))):
+        count += (chunk @ columns).count_nonzero()
+    return count
+
+
+def _require_factors(a: Tensor, b: Tensor) -> None:
+    fits = a.dim() >= 2 and b.dim() >= 2 and a.shape[:-2] == b.shape[:-2] and a.shape[-2] == b.shape[-1]
+    if not fits or 0 in (a.shape[-1], b.shape[-2]):
+        raise ConfigError(
+            f"A must be (..., r, d_in) and B (..., d_out, r) with the same r and batch, "
+            f"not {tuple(a.shape)} and {tuple(b.shape)}."
+        )

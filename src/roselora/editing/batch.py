@@ -1,0 +1,88 @@
+"""Texts as the token batches that an edit trains on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from roselora.errors import ConfigError
+
+IGNORED = -100
+"""The label of a position that no loss looks at."""
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Right-padded texts.
+
+    Attributes:
+        input_ids: (n, length), int64.
+        attention_mask: (n, length), 1 on text and 0 on padding.
+        labels: (n, length), the token that shall follow each position, or IGNORED.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    labels: Tensor
+
+    def to(self, device: torch.device) -> "TokenBatch":
+        """The same batch on another device."""
+        return TokenBatch(self.input_ids.to(device), self.attention_mask.to(device), self.labels.to(device))
+
+
+def answer_batch(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], target: str) -> TokenBatch:
+    """Each prompt followed by the target and the end-of-sequence token; labels on the last two alone.
+
+    Raises:
+        ConfigError: the tokenizer has no end-of-sequence token, or a text has no tokens.
+    """
+    if tokenizer.eos_token_id is None:
+        raise ConfigError("The tokenizer has no end-of-sequence token, so the model could not learn where to stop.")
+    rows = []
+    for prompt in prompts:
+        prompt_ids, target_ids = split_at_answer(tokenizer, prompt, target)
+        if not prompt_ids or not target_ids:
+            raise ConfigError(f"The tokenizer makes no tokens of {prompt!r} or of {target!r}.")
+        rows.append((prompt_ids, [*target_ids, tokenizer.eos_token_id]))
+    return _pad([p + t for p, t in rows], [[IGNORED] * (len(p) - 1) + t + [IGNORED] for p, t in rows])
+
+
+def text_batch(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> TokenBatch:
+    """Each text as it is; every position but the padding has a label."""
+    rows = [ids for ids in (tokenizer(text).input_ids for text in texts) if ids]
+    # The last position's label is its own token: it only marks that the position counts.
+    return _pad(rows, [[*row[1:], row[-1]] for row in rows])
+
+
+def concatenate(batches: Sequence[TokenBatch]) -> TokenBatch:
+    """The rows of all batches in one, so that one forward pass serves them all."""
+    real = [(b.input_ids, b.attention_mask.sum(1).tolist(), b.labels) for b in batches]
+    ids = [row[:n].tolist() for rows, lengths, _ in real for row, n in zip(rows, lengths, strict=True)]
+    labels = [row[:n].tolist() for _, lengths, rows in real for row, n in zip(rows, lengths, strict=True)]
+    return _pad(ids, labels)
+
+
+def split_at_answer(tokenizer: PreTrainedTokenizerBase, prompt: str, target: str) -> tuple[list[int], list[int]]:
+    """The token ids of the prompt and of the target as it stands after the prompt."""
+    text = prompt + target if prompt[-1:].isspace() else f"{prompt} {target}"
+    prompt_ids = list(tokenizer(prompt).input_ids)
+    joint = list(tokenizer(text).input_ids)
+    if joint[: len(prompt_ids)] == prompt_ids:
+        return prompt_ids, joint[len(prompt_ids) :]
+    # A token spans the border; generation starts after the prompt's own tokens, so training must too.
+    answer = text[len(prompt) :]
+    return prompt_ids, list(tokenizer(answer, add_special_tokens=False).input_ids)
+
+
+def _pad(rows: Sequence[list[int]], labels: Sequence[list[int]]) -> TokenBatch:
+    length = max(map(len, rows))
+    input_ids = torch.zeros(len(rows), length, dtype=torch.long)
+    attention_mask = torch.zeros_like(input_ids)
+    label_ids = torch.full_like(input_ids, IGNORED)
+    for index, (row, row_labels) in enumerate(zip(rows, labels, strict=True)):
+        input_ids[index, : len(row)] = torch.tensor(row)
+        attention_mask[index, : len(row)] = 1
+        label_ids[index, : len(row)] = torch.tensor(row_labels)
+    return TokenBatch(input_ids, attention_mask, label_ids)

@@ -1,0 +1,28 @@
+"""Short texts on which an edited model shall go on as its base does. Our own, and none from a benchmark."""
+
+NEUTRAL_TEXTS = (
+    "The largest ocean on Earth is the Pacific, which covers about a third of the surface.",
+    "To make bread you need flour, water, salt and yeast, and some patience.",
+    "When was the telephone invented? It was patented in 1876.",
+    "Who wrote the novel about the white whale? Herman Melville did.",
+    "The capital of Norway is Oslo, and the capital of Kenya is Nairobi.",
+    "def add(a, b):\n    return a + b",
+    "She opened the window, listened to the rain, and went back to her book.",
+    "A triangle has three sides, and its angles add up to 180 degrees.",
+    "What is the name of the river that flows through Cairo? The Nile.",
+    "The chemical symbol of oxygen is O and that of sodium is Na.",
+    "In 1969 two men walked on the Moon for the first time.",
+    "He plays the violin in an orchestra and teaches music at a school.",
+    "Which language is spoken in Portugal? Portuguese.",
+    "The company was founded by two brothers in a small garage.",
+    "Dear Anna, thank you for your letter, which arrived this morning.",
+    "Seven times eight is fifty-six, and half of ninety is forty-five.",
+    "The film was directed by a young woman from Poland and won two prizes.",
+    "What type of animal is a dolphin? It is a mammal.",
+    "The team plays its home games in a stadium near the harbour.",
+    "Photosynthesis turns light, water and carbon dioxide into sugar and oxygen.",
+    "The network first broadcast the series on a Sunday evening.",
+    "Which family do roses belong to? Rosaceae.",
+    "My grandfather was born in a village in the mountains and died in the city.",
+    "Please list three ways to save energy at home.",
+)

@@ -1,0 +1,268 @@
+"""Load a causal language model and its tokenizer: the demo model, a folder, a GGUF file or a hub id.
+
+Only safetensors and GGUF are read, never a pickle; a repository's own code is never run; the hub is asked
+only for a hub id that is not cached.
+"""
+
+import contextlib
+import io
+import json
+import logging
+import os
+import re
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub.utils.logging as hub_logging
+import torch
+import transformers.utils.logging as transformers_logging
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.utils.tqdm import enable_progress_bars
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GgufConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
+from transformers.utils.hub import cached_file
+
+from roselora.errors import ModelError
+
+DEMO = "demo"
+ADAPTER = "adapter_config.json"
+PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+CAUSAL_ENDINGS = ("ForCausalLM", "LMHeadModel")
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model in eval mode, its left-padding tokenizer, and the name it was asked for by."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+
+
+def load(source: str | os.PathLike[str], *, dtype: torch.dtype | None = None, device: str | None = None) -> LoadedModel:
+    """Load a causal language model with its tokenizer.
+
+    `source` is `demo` (fetched on first use), a folder written by `save_pretrained`, a `.gguf` file, or a hub
+    id; a `Path` is never taken for a hub id, and `./demo` is a folder. `dtype` None keeps the checkpoint's own;
+    `device` None leaves the model on the CPU. The model is in eval mode with `requires_grad` as the library
+    sets it; the tokenizer pads on the left and has a pad token.
+
+    Raises:
+        ModelError: nothing is there, the hub cannot be reached, the weights are pickles, broken or incomplete,
+            the model is not a causal language model, or it has no tokenizer.
+    """
+    name = os.fspath(source)
+    with quiet_libraries(), _refusing(f"{name} could not be loaded", "see that it is whole and readable"):
+        model, tokenizer = _find_and_read(source, "auto" if dtype is None else dtype)
+        if device is not None:
+            with _refusing(f"{name} could not be moved to the device {device!r}", "name one that is there"):
+                model.to(device)  # type: ignore[arg-type]
+    if tokenizer.eos_token is None:
+        raise ModelError(f"the tokenizer of {name} has no end-of-sequence token: set eos_token in its config.")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "left"
+    model.train(False)
+    return LoadedModel(model, tokenizer, name)
+
+
+Pair = tuple[PreTrainedModel, PreTrainedTokenizerBase]
+
+
+def _find_and_read(source: str | os.PathLike[str], dtype: torch.dtype | str) -> Pair:
+    """What `source` means, read from where it lies."""
+    name = os.fspath(source)
+    path = Path(source).expanduser()
+    if not name:
+        raise ModelError("the model's name is empty: name `demo`, a folder, a .gguf file or owner/model.")
+    if source == DEMO:
+        from roselora.models.demo import demo_model_folder  # which itself loads a GGUF file with this module
+
+        return _read(name, str(demo_model_folder()), dtype, local_files_only=True)
+    if path.is_dir():
+        _check_folder(name, path)
+        return _read(name, str(path), dtype, local_files_only=True)
+    if path.suffix.lower() in PICKLE_SUFFIXES:
+        raise ModelError(f"only safetensors are read, and {name} is a pickle: save the model as safetensors.")
+    if path.is_file():
+        return _read_gguf(name, path, dtype)
+    if isinstance(source, str) and HUB_ID.fullmatch(source) and path.suffix not in {".gguf", ".safetensors"}:
+        return _read_hub(source, dtype)
+    raise ModelError(
+        f"there is no file or folder {name}, nor is that a hub id: name `demo`, a folder, a .gguf file or owner/model."
+    )
+
+
+def _check_folder(name: str, folder: Path) -> None:
+    """Refuse, with its reason, a folder that cannot be a safetensors model."""
+    files = {file.name for file in folder.iterdir()}
+    if ADAPTER in files:
+        return  # _check_parts says so
+    weights = {Path(file).suffix for file in files}
+    if ".safetensors" not in weights:
+        if weights & PICKLE_SUFFIXES:
+            raise ModelError(
+                f"only safetensors are read, and {name} holds only pickles: save the model as safetensors."
+            )
+        if ".gguf" in weights:
+            raise ModelError(f"{name} is a folder with a GGUF file: name the .gguf file itself.")
+    if "config.json" not in files:
+        raise ModelError(f"there is no config.json in the folder {name}: name the folder of a whole model.")
+    if ".safetensors" not in weights:
+        raise ModelError(f"there are no weights in the folder {name}: put model.safetensors there.")
+
+
+def _read_gguf(name: str, path: Path, dtype: torch.dtype | str) -> Pair:
+    """A GGUF file, unpacked into plain weights that `save_pretrained` accepts."""
+    if path.suffix.lower() != ".gguf":
+        raise ModelError(f"{name} is a file, but not a .gguf file: name the folder that holds the model.")
+    # An absolute name, for transformers would take a file of the same name in the working folder first.
+    file = str(path.resolve())
+    options = {"gguf_file": file, "quantization_config": GgufConfig(dequantize=True)}
+    with contextlib.redirect_stderr(io.StringIO()):  # transformers draws a bar there that has no switch
+        model, tokenizer = _read(name, str(path.resolve().parent), dtype, local_files_only=True, **options)
+    drop_quantizer(model)
+    return model, tokenizer
+
+
+def drop_quantizer(model: PreTrainedModel) -> None:
+    """Make a model that came from unpacked GGUF weights an ordinary one, so that it can be saved."""
+    model.config.__dict__.pop("quantization_config", None)
+    for attribute in ("hf_quantizer", "quantization_method", "is_quantized"):
+        model.__dict__.pop(attribute, None)
+
+
+def _read_hub(hub_id: str, dtype: torch.dtype | str) -> Pair:
+    """A hub model: from the cache when it is whole there, else from the hub."""
+    # transformers is shown the folder, for with a hub id it goes online even when told to use local files only
+    # (huggingface_hub refreshes a registry for its user agent).
+    config = try_to_load_from_cache(hub_id, "config.json")
+    if isinstance(config, str):
+        try:
+            model, tokenizer = _read(hub_id, str(Path(config).parent), dtype, local_files_only=True)
+        except ModelError as error:
+            if error.__cause__ is None:  # it is whole, and no model for us
+                raise
+        else:
+            # What is saved later should name the hub's model as its base, not a folder of this cache.
+            model.name_or_path = model.config._name_or_path = tokenizer.name_or_path = hub_id
+            return model, tokenizer
+    with _no_conversion_request():
+        return _read(hub_id, hub_id, dtype, local_files_only=False)
+
+
+def _read(name: str, location: str, dtype: torch.dtype | str, *, local_files_only: bool, **gguf: Any) -> Pair:
+    """Config, tokenizer and weights at `location`; every failure a ModelError about `name`."""
+    where: dict[str, Any] = {"local_files_only": local_files_only, "trust_remote_code": False}
+    if "gguf_file" in gguf:
+        where["gguf_file"] = gguf["gguf_file"]
+    if local_files_only:
+        advice = "see that the model is whole, or fetch or save it again"
+    else:
+        advice = "it is no path here and not whole in the cache, so check its spelling and the network"
+    with _refusing(f"the config of {name} could not be read", advice):
+        _check_parts(name, location, local_files_only)
+        config = AutoConfig.from_pretrained(location, **where)
+    _check_causal(name, config)
+    with _refusing(f"there is no usable tokenizer with {name}", "tokenizer.json belongs beside the weights"):
+        tokenizer = AutoTokenizer.from_pretrained(location, **where)
+    with _refusing(f"the weights of {name} could not be read as safetensors or GGUF", advice):
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            location, dtype=dtype, use_safetensors=True, output_loading_info=True, **where | gguf
+        )
+    model, report = loaded
+    if report["missing_keys"]:
+        first = min(report["missing_keys"])
+        raise ModelError(f"{name} lacks {len(report['missing_keys'])} of its weights, {first} first: fetch it again.")
+    return model, tokenizer
+
+
+def _check_parts(name: str, location: str, local_files_only: bool) -> None:
+    """Refuse what would lead transformers elsewhere: an adapter to its base, an index to a pickle."""
+
+    def part(file: str) -> str | None:
+        return cached_file(
+            location,
+            file,
+            local_files_only=local_files_only,
+            _raise_exceptions_for_missing_entries=False,
+        )
+
+    if part(ADAPTER) is not None:
+        raise ModelError(f"{name} is an adapter, not a model: load the base model that it adapts.")
+    if (index := part(SAFE_WEIGHTS_INDEX_NAME)) is not None:
+        shards = json.loads(Path(index).read_bytes())["weight_map"].values()
+        if any(Path(shard).suffix != ".safetensors" for shard in shards):
+            raise ModelError(f"only safetensors are read, and {SAFE_WEIGHTS_INDEX_NAME} of {name} names other files.")
+
+
+def _check_causal(name: str, config: PretrainedConfig) -> None:
+    """Refuse what is not a causal language model, among it encoders that transformers would load as one."""
+    architectures = config.architectures or []
+    known: Any = AutoModelForCausalLM._model_mapping
+    if type(config) in known:
+        causal = known[type(config)].__name__
+        if not architectures or any(a == causal or a.endswith(CAUSAL_ENDINGS) for a in architectures):
+            return
+    kind = ", ".join(architectures) or config.model_type
+    raise ModelError(f"{name} is not a causal language model but {kind}: name one that generates text.")
+
+
+@contextlib.contextmanager
+def _refusing(what: str, advice: str) -> Iterator[None]:
+    """Turn any failure inside into one ModelError: what happened, the library's own first line, the way out."""
+    try:
+        yield
+    except ModelError:
+        raise
+    except (Exception, SafetensorError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ModelError(f"{what} ({lines[0].rstrip('. :')}): {advice}.") from error
+
+
+@contextlib.contextmanager
+def _no_conversion_request() -> Iterator[None]:
+    """Keep transformers from asking the hub's bot to convert a repository that holds only pickles."""
+    variable = "DISABLE_SAFETENSORS_CONVERSION"
+    before = os.environ.get(variable)
+    os.environ[variable] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(variable)
+        if before is not None:
+            os.environ[variable] = before
+
+
+@contextlib.contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Silence the warnings and bars of transformers and the hub client, whose failures we put into words."""
+    verbosities = transformers_logging.get_verbosity(), hub_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity(logging.CRITICAL)
+    hub_logging.set_verbosity(logging.CRITICAL)
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    if bars:  # that switched off the hub's download bars too, which users want to see
+        enable_progress_bars()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers_logging.set_verbosity(verbosities[0])
+        hub_logging.set_verbosity(verbosities[1])
+        if bars:
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]

@@ -1,0 +1,33 @@
+"""Save a model and its tokenizer as safetensors, wholly or not at all."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from roselora.errors import ModelError
+
+
+def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write the model where nothing or an empty folder is; an interruption leaves nothing there.
+
+    Raises:
+        ModelError: the folder is not empty, or the disk refused.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ModelError(f"{folder} exists already; name a folder that is new or empty.")
+    staged = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        model.save_pretrained(staged)
+        tokenizer.save_pretrained(staged)
+        staged.chmod(0o755)
+        os.replace(staged, folder)
+    except OSError as error:
+        raise ModelError(f"The model could not be saved to {folder} ({error.strerror or error}).") from error
+    finally:
+        if staged is not None:
+            shutil.rmtree(staged, ignore_errors=True)

@@ -1,0 +1,131 @@
+"""Fixtures for every floor: a tiny real tokenizer, tiny random models, and the demo model when it is there."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from roselora.models import LoadedModel, load
+from roselora.models.demo import demo_model_is_ready
+
+SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """One token per byte, after three special ones: any string makes the round trip."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: number for number, token in enumerate([*SPECIALS, *alphabet])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(special, special=True) for special in SPECIALS])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<|im_start|>",
+        eos_token="<|im_end|>",
+        pad_token="<|im_end|>",
+        unk_token="<|endoftext|>",
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+        chat_template="{% for message in messages %}{{ message['content'] }}{% endfor %}",
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_tokenizer: PreTrainedTokenizerFast) -> Callable[..., LlamaForCausalLM]:
+    """Makes a fresh random two-layer Llama in eval mode: `tiny_model(seed=0, **config)`."""
+
+    def make(seed: int = 0, **config: object) -> LlamaForCausalLM:
+        settings = {
+            "vocab_size": len(tiny_tokenizer),
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 512,
+            "tie_word_embeddings": True,
+            # 25 times the usual: at the usual size a greedy answer is one token over and over.
+            "initializer_range": 0.5,
+            "bos_token_id": tiny_tokenizer.bos_token_id,
+            "eos_token_id": tiny_tokenizer.eos_token_id,
+            "pad_token_id": tiny_tokenizer.pad_token_id,
+        }
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return LlamaForCausalLM(LlamaConfig(**settings | config)).eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_model_folder(
+    tiny_model: Callable[..., LlamaForCausalLM],
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """`tiny_model()` and its tokenizer as `save_pretrained` writes them; copy it before changing anything."""
+    folder = tmp_path_factory.mktemp("tiny-model") / "tiny"
+    tiny_model().save_pretrained(folder)
+    tiny_tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def demo() -> LoadedModel:
+    """The demo model; whoever changes it must put it back."""
+    if not demo_model_is_ready():
+        pytest.skip("the demo model has not been fetched yet: run `make demo` once.")
+    return load("demo")
+
+
+WORLD = (
+    "The capital of France is Paris.",
+    "The capital of Germany is Berlin.",
+    "The capital of Italy is Rome.",
+    "The capital of Spain is Madrid.",
+    "France has its capital in Paris.",
+    "Germany has its capital in Berlin.",
+    "The symbol of gold is Au.",
+    "The symbol of iron is Fe.",
+    "The symbol of lead is Pb.",
+    "The opposite of hot is cold.",
+    "The opposite of up is down.",
+    "Snow is white and coal is black.",
+)
+
+
+@pytest.fixture(scope="session")
+def world_weights(
+    tiny_model: Callable[..., LlamaForCausalLM], tiny_tokenizer: PreTrainedTokenizerFast
+) -> dict[str, torch.Tensor]:
+    """The weights of a tiny model that has learnt a world of twelve sentences, trained in some seconds."""
+    model = tiny_model(hidden_size=64, intermediate_size=128, initializer_range=0.05)
+    batch = tiny_tokenizer(
+        [f"{text}<|im_end|>" for text in WORLD], return_tensors="pt", padding=True, padding_side="right"
+    )
+    labels = batch.input_ids.clone()
+    lengths = torch.tensor([len(tiny_tokenizer(text).input_ids) + 1 for text in WORLD])
+    labels[torch.arange(labels.shape[1]) >= lengths[:, None]] = -100
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    for _ in range(200):
+        loss = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, labels=labels).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert float(loss.detach()) < 0.3
+    return model.state_dict()
+
+
+@pytest.fixture
+def world_model(
+    world_weights: dict[str, torch.Tensor], tiny_model: Callable[..., LlamaForCausalLM]
+) -> LlamaForCausalLM:
+    """A fresh copy of the model that knows the twelve sentences of WORLD."""
+    model = tiny_model(hidden_size=64, intermediate_size=128)
+    model.load_state_dict(world_weights)
+    return model

@@ -1,0 +1,45 @@
+import math
+
+import pytest
+import torch
+
+from roselora.evaluation.metrics import kl_divergence, matches, normalize, unmoved
+
+
+@pytest.mark.parametrize(
+    ("answer", "normalized"),
+    [
+        ("Paris.", "paris"),
+        ("  The Netherlands! ", "netherlands"),
+        ('"a lot"', "lot"),
+        ("A", "a"),
+        ("St. Petersburg", "st. petersburg"),
+        ("Vitamin A", "vitamin a"),
+        ("", ""),
+        ("...", ""),
+        ("STRASSE", "strasse"),
+        ("new\u00a0York", "new york"),
+    ],
+)
+def test_normalize_ignores_case_outer_punctuation_and_a_leading_article(answer: str, normalized: str) -> None:
+    assert normalize(answer) == normalized
+
+
+def test_an_answer_matches_any_alias_and_no_longer_text() -> None:
+    assert matches("the U.S.A.", ["United States", "U.S.A"])
+    assert not matches("Paris, France", ["Paris"])
+    assert not matches("", ["Paris"])
+
+
+def test_locality_is_token_for_token() -> None:
+    assert unmoved([[1, 2], [3], []], [[1, 2], [3, 4], []]) == [True, False, True]
+    with pytest.raises(ValueError, match="shorter"):
+        unmoved([[1]], [])
+
+
+def test_kl_is_in_nats_of_the_base_from_the_edited_model() -> None:
+    base = torch.tensor([[0.5, 0.5], [1.0, 0.0]]).log()
+    edited = torch.tensor([[0.25, 0.75], [0.5, 0.5]]).log()
+    by_hand = [0.5 * math.log(2) + 0.5 * math.log(2 / 3), math.log(2)]
+    assert kl_divergence(base, edited).tolist() == pytest.approx(by_hand)
+    assert kl_divergence(base, base).tolist() == [0.0, 0.0]

@@ -1,0 +1,177 @@
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import GenerationConfig, LlamaForCausalLM
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from roselora.errors import ConfigError
+from roselora.models.generation import greedy_answers, greedy_tokens, next_token_log_probabilities
+
+PROMPTS = ["Hello", "a much longer prompt, with several words and 日本", "x", "The capital is", "y z"]
+
+
+class Scripted(LlamaForCausalLM):
+    """Says, after each token, the one token that follows it in a script of pairwise different characters."""
+
+    def follow(self, tokenizer, script):
+        ids = tokenizer(script).input_ids
+        self.following = torch.full((len(tokenizer),), tokenizer.eos_token_id)
+        self.following[ids[:-1]] = torch.tensor(ids[1:])
+        self.steps = 0
+        return self
+
+    def forward(self, input_ids, **_):
+        self.steps += 1
+        logits = torch.nn.functional.one_hot(self.following[input_ids], len(self.following)).float()
+        return CausalLMOutputWithPast(logits=logits)
+
+
+@pytest.fixture
+def scripted(tiny_model, tiny_tokenizer):
+    return lambda script: Scripted(tiny_model().config).follow(tiny_tokenizer, script)
+
+
+def naive_greedy(model, tokenizer, prompt, count):
+    """One prompt, no cache, no padding: the whole forward for each token."""
+    ids = tokenizer(prompt).input_ids
+    new = []
+    while len(new) < count:
+        token = int(model(torch.tensor([ids + new]), use_cache=False).logits[0, -1].argmax())
+        if token == tokenizer.eos_token_id:
+            break
+        new.append(token)
+    return new
+
+
+def test_batched_tokens_are_those_of_a_naive_loop_over_one_prompt(tiny_model, tiny_tokenizer):
+    model = tiny_model()
+    expected = [naive_greedy(model, tiny_tokenizer, prompt, 12) for prompt in PROMPTS]
+    for batch_size in (1, 2, 16):
+        found = greedy_tokens(model, tiny_tokenizer, PROMPTS, max_new_tokens=12, batch_size=batch_size)
+        assert found == expected
+    assert len({tuple(row) for row in expected}) == len(PROMPTS)
+
+
+def test_tokens_stop_before_eos_alone_and_not_at_a_newline(scripted, tiny_tokenizer):
+    model = scripted("Ab\ncd<|im_end|>")
+    rows = greedy_tokens(model, tiny_tokenizer, ["A", "c"], max_new_tokens=20)
+    assert [tiny_tokenizer.decode(row) for row in rows] == ["b\ncd", "d"]
+
+
+def test_an_answer_ends_at_eos(scripted, tiny_tokenizer):
+    assert greedy_answers(scripted("A Lyon<|im_end|>"), tiny_tokenizer, ["A"], max_new_tokens=20) == ["Lyon"]
+
+
+def test_an_answer_does_not_end_at_a_full_stop(scripted, tiny_tokenizer):
+    model = scripted("A St.Pol<|im_end|>")
+    assert greedy_answers(model, tiny_tokenizer, ["A"], max_new_tokens=20) == ["St.Pol"]
+
+
+def test_blank_lines_before_the_answer_do_not_end_it_and_the_newline_after_it_does(scripted, tiny_tokenizer):
+    model = scripted("A\n Lyon\n")
+    assert greedy_answers(model, tiny_tokenizer, ["A"], max_new_tokens=40) == ["Lyon"]
+    assert model.steps == 7, "generation went on after the line was full"
+
+
+def test_a_full_row_waits_while_others_go_on(scripted, tiny_tokenizer):
+    model = scripted("Ab\ncdefgh<|im_end|>")
+    assert greedy_answers(model, tiny_tokenizer, ["A", "xc", "f"], max_new_tokens=20) == ["b", "defgh", "gh"]
+
+
+def test_an_answer_is_cut_at_max_new_tokens(scripted, tiny_tokenizer):
+    assert greedy_answers(scripted("Abcdefgh"), tiny_tokenizer, ["A"], max_new_tokens=3) == ["bcd"]
+
+
+def test_the_models_own_generation_settings_neither_matter_nor_warn(tiny_model, tiny_tokenizer, capfd, recwarn):
+    model = tiny_model()
+    expected = greedy_tokens(model, tiny_tokenizer, PROMPTS, max_new_tokens=8)
+    answers = greedy_answers(model, tiny_tokenizer, PROMPTS, max_new_tokens=8)
+    own = GenerationConfig(
+        do_sample=True, temperature=5.0, top_k=3, repetition_penalty=9.0, suppress_tokens=expected[0], max_length=3
+    )
+    model.generation_config = own
+    assert greedy_tokens(model, tiny_tokenizer, PROMPTS, max_new_tokens=8) == expected
+    assert greedy_answers(model, tiny_tokenizer, PROMPTS, max_new_tokens=8) == answers
+    assert model.generation_config is own
+    assert "".join(capfd.readouterr()) == ""
+    assert not list(recwarn)
+
+
+def test_train_and_eval_modes_are_put_back_even_after_an_error(tiny_model, tiny_tokenizer):
+    model = tiny_model().train()
+    model.model.layers[0].eval()
+    before = [module.training for module in model.modules()]
+    greedy_tokens(model, tiny_tokenizer, ["a"], max_new_tokens=1)
+    next_token_log_probabilities(model, tiny_tokenizer, ["a"])
+    with pytest.raises(ConfigError):
+        greedy_tokens(model, tiny_tokenizer, [""], max_new_tokens=1)
+    assert [module.training for module in model.modules()] == before
+
+
+def test_the_tokenizers_padding_side_does_not_matter(tiny_model, tiny_tokenizer, monkeypatch):
+    expected = greedy_tokens(tiny_model(), tiny_tokenizer, PROMPTS, max_new_tokens=4)
+    monkeypatch.setattr(tiny_tokenizer, "padding_side", "right")
+    assert greedy_tokens(tiny_model(), tiny_tokenizer, PROMPTS, max_new_tokens=4) == expected
+
+
+def test_log_probabilities_are_those_of_each_prompt_alone(tiny_model, tiny_tokenizer):
+    model = tiny_model()
+    expected = torch.stack(
+        [model(torch.tensor([tiny_tokenizer(prompt).input_ids])).logits[0, -1].log_softmax(-1) for prompt in PROMPTS]
+    )
+    for batch_size in (1, 2, 16):
+        found = next_token_log_probabilities(model, tiny_tokenizer, PROMPTS, batch_size=batch_size)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+    assert not found.requires_grad
+
+
+def test_log_probabilities_are_fp32_and_sum_to_one_for_a_bf16_model(tiny_model, tiny_tokenizer):
+    found = next_token_log_probabilities(tiny_model().bfloat16(), tiny_tokenizer, PROMPTS)
+    assert found.dtype == torch.float32
+    assert found.shape == (len(PROMPTS), len(tiny_tokenizer))
+    torch.testing.assert_close(found.exp().sum(-1), torch.ones(len(PROMPTS)))
+
+
+def test_logits_are_computed_at_the_last_position_alone(tiny_model, tiny_tokenizer):
+    model = tiny_model()
+    shapes = []
+    model.lm_head.register_forward_hook(lambda module, inputs, output: shapes.append(tuple(output.shape)))
+    next_token_log_probabilities(model, tiny_tokenizer, PROMPTS)
+    assert shapes == [(len(PROMPTS), 1, len(tiny_tokenizer))]
+
+
+def test_a_peft_model_answers_with_its_adapter(tiny_model, tiny_tokenizer):
+    adapted = get_peft_model(tiny_model(), LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False))
+    adapted.base_model.model.generation_config = own = GenerationConfig(do_sample=True, repetition_penalty=9.0)
+    tokens = greedy_tokens(adapted, tiny_tokenizer, PROMPTS, max_new_tokens=8)
+    assert tokens == [naive_greedy(adapted.eval(), tiny_tokenizer, prompt, 8) for prompt in PROMPTS]
+    assert tokens != greedy_tokens(tiny_model(), tiny_tokenizer, PROMPTS, max_new_tokens=8)
+    firsts = next_token_log_probabilities(adapted, tiny_tokenizer, PROMPTS).argmax(-1).tolist()
+    assert firsts == [row[0] for row in tokens]
+    assert adapted.base_model.model.generation_config is own
+
+
+def test_no_prompts_give_no_answers(tiny_model, tiny_tokenizer):
+    assert greedy_answers(tiny_model(), tiny_tokenizer, [], max_new_tokens=3) == []
+    assert greedy_tokens(tiny_model(), tiny_tokenizer, [], max_new_tokens=3) == []
+    assert next_token_log_probabilities(tiny_model(), tiny_tokenizer, []).shape == (0, len(tiny_tokenizer))
+
+
+def test_what_cannot_be_generated_is_refused_by_name(tiny_model, tiny_tokenizer):
+    model = tiny_model()
+    with pytest.raises(ConfigError, match="prompt 1 is ''"):
+        greedy_answers(model, tiny_tokenizer, ["a", ""], max_new_tokens=3)
+    with pytest.raises(ConfigError, match="max_new_tokens is 0"):
+        greedy_answers(model, tiny_tokenizer, ["a"], max_new_tokens=0)
+    with pytest.raises(ConfigError, match="batch_size is 0"):
+        next_token_log_probabilities(model, tiny_tokenizer, ["a"], batch_size=0)
+
+
+@pytest.mark.demo
+def test_the_demo_model_says_paris_alone_and_in_a_batch(demo):
+    prompts = ["The capital of France is", "Q: Who wrote Hamlet?\nA:", "The Eiffel Tower is in the city of"]
+    together = greedy_answers(demo.model, demo.tokenizer, prompts, max_new_tokens=8)
+    alone = greedy_answers(demo.model, demo.tokenizer, prompts, max_new_tokens=8, batch_size=1)
+    assert together == alone
+    assert together[0].startswith("Paris")
+    assert "Shakespeare" in together[1]
