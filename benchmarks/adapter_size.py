@@ -38,9 +38,7 @@ LINEARS = {
 
 def modules() -> dict[str, tuple[int, int]]:
     """Every linear layer's name and (d_out, d_in)."""
-    return {
-        f"model.layers.{block}.{name}": shape for block in range(BLOCKS) for name, shape in LINEARS.items()
-    }
+    return {f"model.layers.{block}.{name}": shape for block in range(BLOCKS) for name, shape in LINEARS.items()}
 
 
 def lora_bytes(folder: Path) -> int:
@@ -73,9 +71,7 @@ def delta_of(density: float) -> SparseDelta:
                 torch.bfloat16, sha256,
             )
         )  # fmt: skip
-    return SparseDelta(
-        tuple(weights), {"method": "roselora", "config": {"r": RANK, "density": density}, "seed": 0}
-    )
+    return SparseDelta(tuple(weights), {"method": "roselora", "config": {"r": RANK, "density": density}, "seed": 0})
 
 
 def ideal_bytes(density: float) -> float:
@@ -91,9 +87,7 @@ def ideal_bytes(density: float) -> float:
 
 def main() -> None:
     """Write the files, print the ratios, and write the JSON if asked."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--densities", type=float, nargs="+", default=[0.05, 0.01, 0.005])
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -108,9 +102,7 @@ def main() -> None:
             load(path)
             size = os.path.getsize(path)
             header = 8 + int.from_bytes(path.read_bytes()[:8], "little")
-            numbers = sum(
-                RANK * max(1, int(density * length)) for shape in modules().values() for length in shape
-            )
+            numbers = sum(RANK * max(1, int(density * length)) for shape in modules().values() for length in shape)
             row = {
                 "density": density,
                 "lora_bytes": lora,

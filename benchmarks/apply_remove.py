@@ -49,9 +49,7 @@ class Bench(nn.Module):
         self.layers = nn.ModuleList()
         for number in range(count):
             d_out, d_in = SHAPES[number % len(SHAPES)]
-            layer = nn.Linear(d_in, d_out, bias=False, dtype=torch.bfloat16, device="meta").to_empty(
-                device="cpu"
-            )
+            layer = nn.Linear(d_in, d_out, bias=False, dtype=torch.bfloat16, device="meta").to_empty(device="cpu")
             nn.init.normal_(layer.weight, std=0.02)
             self.layers.append(layer)
 
@@ -68,9 +66,7 @@ def factors_for(name: str, weight: Tensor, density: float, base_sha256: str | No
     d_out, d_in = weight.shape
     A, B = kept(RANK, d_in, density).bfloat16(), kept(RANK, d_out, density).T.bfloat16()
     base_sha256 = base_sha256 or sha256_tensor(weight)
-    return SparseFactors.from_factors(
-        name, A, B, ALPHA / RANK, base_dtype=weight.dtype, base_sha256=base_sha256
-    )
+    return SparseFactors.from_factors(name, A, B, ALPHA / RANK, base_dtype=weight.dtype, base_sha256=base_sha256)
 
 
 def clocked(action: Callable[[], object]) -> float:
@@ -146,9 +142,7 @@ def compare(model: Bench, density: float, repeats: int) -> dict[str, Any]:
         "share_touched": statistics.mean(share),
         "ms_4096x4096": {key: statistics.median(times) * 1e3 for key, times in largest.items()},
         "seconds_all": {key: sum(times) for key, times in columns.items()},
-        "times_faster": {
-            key: sum(columns["peft"]) / sum(times) for key, times in columns.items() if key != "peft"
-        },
+        "times_faster": {key: sum(columns["peft"]) / sum(times) for key, times in columns.items() if key != "peft"},
         "left_different_peft": statistics.mean(left_peft),
         "left_different_ours": statistics.mean(left_ours),
     }
@@ -204,9 +198,7 @@ def print_row(row: dict[str, Any]) -> None:
 
 def main() -> None:
     """Measure, print, and write the JSON if asked."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--matrices", type=int, default=80, help="80 take 4.2 GB")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--densities", type=float, nargs="+", default=[0.05, 0.01, 0.005])

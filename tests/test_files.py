@@ -105,9 +105,7 @@ FAULTS: list[tuple[str, int]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("point", "code"), FAULTS, ids=[f"{point} {errno.errorcode[code]}" for point, code in FAULTS]
-)
+@pytest.mark.parametrize(("point", "code"), FAULTS, ids=[f"{point} {errno.errorcode[code]}" for point, code in FAULTS])
 @pytest.mark.parametrize("interrupt", [False, True], ids=["error", "interrupt"])
 def test_promise_5_a_fault_at_any_point_leaves_the_old_file_and_no_litter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str, code: int, interrupt: bool
@@ -204,9 +202,7 @@ def test_promise_8_a_second_writer_is_told_who_holds_the_lock(tmp_path: Path) ->
         ):
             pass
         other = "import sys\nfrom roselora.files import writer_lock\nwith writer_lock(sys.argv[1]): pass"
-        second = subprocess.run(
-            [sys.executable, "-c", other, str(tmp_path / "lock")], capture_output=True, text=True
-        )
+        second = subprocess.run([sys.executable, "-c", other, str(tmp_path / "lock")], capture_output=True, text=True)
         assert f"locked by process {os.getpid()}" in second.stderr
     with writer_lock(tmp_path / "lock"):
         (tmp_path / "lock.holder").write_text("not JSON")

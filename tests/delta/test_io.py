@@ -43,9 +43,7 @@ def small_delta(dtype: torch.dtype = torch.bfloat16, seed: int = 0) -> SparseDel
             ("é.weight", 300, 4, "embedding", dtype, "0" * 64),
         ]
     ]
-    return SparseDelta(
-        tuple(made), {"prompt": 'The "capital" of\n', "target": "Lyon 🦁", "seed": 3, "loss": 0.1}
-    )
+    return SparseDelta(tuple(made), {"prompt": 'The "capital" of\n', "target": "Lyon 🦁", "seed": 3, "loss": 0.1})
 
 
 def same(left: SparseDelta, right: SparseDelta) -> bool:

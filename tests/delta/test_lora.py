@@ -68,9 +68,7 @@ def test_an_imported_adapter_gives_the_models_outputs(tmp_path: Path, options: d
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_promise_11_an_exported_delta_is_the_same_in_stock_peft(
-    tmp_path: Path, options: dict[str, Any]
-) -> None:
+def test_promise_11_an_exported_delta_is_the_same_in_stock_peft(tmp_path: Path, options: dict[str, Any]) -> None:
     with_adapter = adapter(tmp_path / "in", **options)
     delta = import_lora(tmp_path / "in", Tiny())
     export_lora(delta, tmp_path / "out")

@@ -55,9 +55,7 @@ def tiny(dtype: torch.dtype, seed: int = 0) -> Tiny:
     return model
 
 
-def factors_for(
-    model: nn.Module, name: str, generator: torch.Generator, density: float = 0.3
-) -> SparseFactors:
+def factors_for(model: nn.Module, name: str, generator: torch.Generator, density: float = 0.3) -> SparseFactors:
     weight = model.get_parameter(name)
     rows, columns = weight.shape
     d_out, d_in = (rows, columns) if LAYERS[name] == "linear" else (columns, rows)
@@ -193,15 +191,11 @@ def test_promise_7_exact_undo_in_any_history(dtype: torch.dtype, dense_share: fl
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_promise_7_every_order_of_removal_of_overlapping_deltas(
-    dtype: torch.dtype, dense_share: float
-) -> None:
+def test_promise_7_every_order_of_removal_of_overlapping_deltas(dtype: torch.dtype, dense_share: float) -> None:
     for order in itertools.permutations(range(4)):
         model = tiny(dtype)
         base = weights(model)
-        deltas = {
-            key: delta_for(model, ["linear.weight", "embedding.weight"], key, density=0.8) for key in range(4)
-        }
+        deltas = {key: delta_for(model, ["linear.weight", "embedding.weight"], key, density=0.8) for key in range(4)}
         live = Overlay(model)
         for key, delta in deltas.items():
             live.apply(str(key), delta)
@@ -212,9 +206,7 @@ def test_promise_7_every_order_of_removal_of_overlapping_deltas(
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_promise_7_redo_finds_its_place_among_overlapping_deltas(
-    dtype: torch.dtype, dense_share: float
-) -> None:
+def test_promise_7_redo_finds_its_place_among_overlapping_deltas(dtype: torch.dtype, dense_share: float) -> None:
     model = tiny(dtype)
     base = weights(model)
     deltas = [delta_for(model, ["linear.weight", "embedding.weight"], seed, density=0.8) for seed in range(4)]
@@ -222,9 +214,7 @@ def test_promise_7_redo_finds_its_place_among_overlapping_deltas(
         live = Overlay(model)
         for count, position in enumerate(order, start=1):
             live.apply(str(position), deltas[position], position=position)
-            assert same_bytes(
-                weights(model), replay(base, [deltas[other] for other in sorted(order[:count])])
-            )
+            assert same_bytes(weights(model), replay(base, [deltas[other] for other in sorted(order[:count])]))
         for position in reversed(order):
             live.remove(str(position))
         assert same_bytes(weights(model), base)
@@ -340,9 +330,7 @@ def test_promise_3_an_overflow_of_fp32_is_refused_without_a_warning(dense_share:
     live = Overlay(model)
     for size, count in [(1e30, 1), (1.5e19, 2)]:  # one product overflows; or the sum of two
         A, B = torch.full((count, 6), size), torch.full((8, count), size)
-        huge = SparseFactors.from_factors(
-            "linear.weight", A, B, 1.0, base_dtype=torch.float32, base_sha256=sha256
-        )
+        huge = SparseFactors.from_factors("linear.weight", A, B, 1.0, base_dtype=torch.float32, base_sha256=sha256)
         with pytest.raises(NonFiniteError, match=r"linear\.weight would not be finite in float32"):
             live.apply("a", SparseDelta((huge,)))
         assert same_bytes(weights(model), base)
@@ -429,9 +417,7 @@ def test_a_change_costs_only_its_own_entries(monkeypatch: pytest.MonkeyPatch) ->
         live.apply(str(number), delta)
     written: list[int] = []
     real = overlay._put
-    monkeypatch.setattr(
-        overlay, "_put", lambda slot, index, new: (written.append(new.numel()), real(slot, index, new))
-    )
+    monkeypatch.setattr(overlay, "_put", lambda slot, index, new: (written.append(new.numel()), real(slot, index, new)))
     live.remove("7")
     live.apply("7", deltas[7], position=7)
     entries = len(deltas[7].weights[0].expand()[0])

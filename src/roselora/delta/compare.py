@@ -163,6 +163,5 @@ def _largest_moves(shape: tuple[int, int], index: Ints, value: Floats) -> tuple[
         candidates = np.arange(value.size)
     order = candidates[np.argsort(-magnitude[candidates], kind="stable")][:LARGEST]
     return tuple(
-        Move(int(index[place] // shape[1]), int(index[place] % shape[1]), float(value[place]))
-        for place in order
+        Move(int(index[place] // shape[1]), int(index[place] % shape[1]), float(value[place])) for place in order
     )

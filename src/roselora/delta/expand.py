@@ -57,9 +57,7 @@ def expand_bands(
     rows_per_band = max(1, BAND_ENTRIES // min(width, columns.size))
     for first in range(0, starts.size, rows_per_band):
         band = slice(first, first + rows_per_band)
-        yield _expand_band(
-            _Terms(row, term, weight, starts[band], pairs[band], columns, column_values, width)
-        )
+        yield _expand_band(_Terms(row, term, weight, starts[band], pairs[band], columns, column_values, width))
 
 
 def _expand_band(terms: _Terms) -> tuple[Ints, Floats]:

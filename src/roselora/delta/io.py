@@ -153,11 +153,7 @@ def _check_row(row: Any, source: str) -> dict[str, Any]:
         _refuse(source, f"gives sizes {sizes} for a weight, where positive whole numbers are needed")
     if weight["k_A"] > weight["d_in"] or weight["k_B"] > weight["d_out"]:
         _refuse(source, "keeps more entries in a row or column than it has")
-    if (
-        type(weight["name"]) is not str
-        or type(weight["layer"]) is not str
-        or type(weight["scale"]) is not float
-    ):
+    if type(weight["name"]) is not str or type(weight["layer"]) is not str or type(weight["scale"]) is not float:
         _refuse(source, "has a malformed table of weights")
     if weight["base dtype"] not in _DTYPES or weight["value dtype"] not in _DTYPES:
         _refuse(source, "names a dtype other than float32, bfloat16 and float16")
@@ -169,9 +165,7 @@ def _check_tensors(outer: dict[str, Any], rows: list[dict[str, Any]], source: st
     sizes = {f"values_{dtype}": 0 for dtype in sorted({row["value dtype"] for row in rows})}
     for row in rows:
         sizes[f"values_{row['value dtype']}"] += row["rank"] * (row["k_A"] + row["k_B"])
-    if set(outer) != {"__metadata__", "base_sha256", "gaps", *sizes} or set(outer["__metadata__"]) != {
-        "roselora"
-    }:
+    if set(outer) != {"__metadata__", "base_sha256", "gaps", *sizes} or set(outer["__metadata__"]) != {"roselora"}:
         _refuse(source, f"has unknown or missing tensors {sorted(outer)}")
     for name, size in sizes.items():
         dtype = _SAFETENSORS_DTYPES[name.removeprefix("values_")]
@@ -179,9 +173,7 @@ def _check_tensors(outer: dict[str, Any], rows: list[dict[str, Any]], source: st
             _refuse(source, f"has a tensor {name} that is not {size} numbers of type {dtype}")
     if outer["base_sha256"]["dtype"] != "U8" or outer["base_sha256"]["shape"] != [len(rows), 32]:
         _refuse(source, f"has a tensor base_sha256 that is not {len(rows)} rows of 32 bytes")
-    if any(
-        set(outer[name]) != {"dtype", "shape", "data_offsets"} for name in outer if name != "__metadata__"
-    ):
+    if any(set(outer[name]) != {"dtype", "shape", "data_offsets"} for name in outer if name != "__metadata__"):
         _refuse(source, "has unknown or missing entries in a tensor's header")
     if outer["gaps"]["dtype"] != "U8" or len(outer["gaps"]["shape"]) != 1:
         _refuse(source, "has a tensor gaps that is not a row of bytes")
@@ -204,9 +196,7 @@ def _pack(delta: SparseDelta) -> dict[str, Tensor]:
 
 
 def _unpack(rows: list[dict[str, Any]], tensors: dict[str, Tensor]) -> list[SparseFactors]:
-    shapes = itertools.chain.from_iterable(
-        ((row["rank"], row["k_A"]), (row["rank"], row["k_B"])) for row in rows
-    )
+    shapes = itertools.chain.from_iterable(((row["rank"], row["k_A"]), (row["rank"], row["k_B"])) for row in rows)
     index = iter(decode_gaps(tensors["gaps"].numpy(), list(shapes)))
     taken = dict.fromkeys(tensors, 0)
 

@@ -22,9 +22,7 @@ from roselora.delta.sparse_delta import Layer, SparseDelta, SparseFactors
 from roselora.errors import ConfigError, FileFormatError, UnsupportedError
 from roselora.files import sha256_tensor, write_atomically
 
-_KEY = re.compile(
-    r"base_model\.model\.(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(\.weight)?"
-)
+_KEY = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(\.weight)?")
 _ADAPTER, _CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
 # What makes an adapter more than A and B beside frozen weights, and the value that says it does not.
@@ -89,9 +87,7 @@ def export_lora(delta: SparseDelta, folder: str | os.PathLike[str]) -> None:
     for factors in delta.weights:
         module = factors.name.removesuffix(".weight")
         if module == factors.name:
-            raise ConfigError(
-                f"{factors.name} is not a layer's weight, so it can't be part of a LoRA adapter."
-            )
+            raise ConfigError(f"{factors.name} is not a layer's weight, so it can't be part of a LoRA adapter.")
         A, B = factors.to_factors()
         embedding, suffix = ("embedding_", "") if factors.layer == "embedding" else ("", ".weight")
         tensors[f"base_model.model.{module}.lora_{embedding}A{suffix}"] = A
@@ -145,27 +141,21 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     if not path.exists() and path.with_suffix(".bin").exists():
-        raise FileFormatError(
-            f"{path.with_suffix('.bin')} may hold a pickle; save the adapter as safetensors."
-        )
+        raise FileFormatError(f"{path.with_suffix('.bin')} may hold a pickle; save the adapter as safetensors.")
     try:
         return safetensors.torch.load(path.read_bytes())
     except (OSError, SafetensorError, ValueError, KeyError) as error:
         raise FileFormatError(f"{path} is not a safetensors file that can be read: {error}.") from error
 
 
-def _import_layer(
-    model: nn.Module, module: str, A: Tensor, B: Tensor, config: dict[str, Any]
-) -> SparseFactors:
+def _import_layer(model: nn.Module, module: str, A: Tensor, B: Tensor, config: dict[str, Any]) -> SparseFactors:
     try:
         layer = model.get_submodule(module)
     except AttributeError:
         raise ConfigError(f"The model has no layer {module}; the adapter was made for another one.") from None
     kind = _layer_kind(layer)
     if kind is None or A.ndim != 2 or B.ndim != 2:
-        raise UnsupportedError(
-            f"{module} is a {type(layer).__name__}; only Linear, Conv1D and Embedding are read."
-        )
+        raise UnsupportedError(f"{module} is a {type(layer).__name__}; only Linear, Conv1D and Embedding are read.")
     weight = layer.get_parameter("weight")
     dtype = A.dtype if A.dtype == B.dtype else torch.promote_types(A.dtype, B.dtype)
     factors = SparseFactors.from_factors(
@@ -178,9 +168,7 @@ def _import_layer(
         layer=kind,
     )
     if factors.stored_shape != tuple(weight.shape):
-        raise ConfigError(
-            f"{module} is {tuple(weight.shape)}, and the adapter is for {factors.stored_shape}."
-        )
+        raise ConfigError(f"{module} is {tuple(weight.shape)}, and the adapter is for {factors.stored_shape}.")
     return factors
 
 
@@ -199,13 +187,9 @@ def _scale(module: str, rank: int, config: dict[str, Any]) -> float:
         expected = ranks.get(get_pattern_key(list(ranks), module), config.get("r"))
         alpha = alphas.get(get_pattern_key(list(alphas), module), config.get("lora_alpha"))
     except re.error as error:
-        raise FileFormatError(
-            f"The adapter's config holds a pattern that cannot be read: {error}."
-        ) from error
+        raise FileFormatError(f"The adapter's config holds a pattern that cannot be read: {error}.") from error
     if expected != rank or not isinstance(alpha, int | float):
-        raise FileFormatError(
-            f"{module} has rank {rank}, and the config says r={expected!r}, alpha={alpha!r}."
-        )
+        raise FileFormatError(f"{module} has rank {rank}, and the config says r={expected!r}, alpha={alpha!r}.")
     return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 

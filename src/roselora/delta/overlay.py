@@ -105,12 +105,7 @@ class Overlay:
         self._refuse_shared(delta, slots)
         for slot, factors in zip(slots, delta.weights, strict=True):
             _check_base(slot, factors, force)
-        _write(
-            [
-                _plan_apply(slot, factors, key, position)
-                for slot, factors in zip(slots, delta.weights, strict=True)
-            ]
-        )
+        _write([_plan_apply(slot, factors, key, position) for slot, factors in zip(slots, delta.weights, strict=True)])
         self._active[key] = (position, slots)
         self._next_position = max(self._next_position, position + 1)
 
@@ -157,9 +152,7 @@ class Overlay:
         try:
             return self._model.get_parameter(name)
         except AttributeError:
-            raise ConfigError(
-                f"The model has no weight {name}; the delta was made for another model."
-            ) from None
+            raise ConfigError(f"The model has no weight {name}; the delta was made for another model.") from None
 
     @staticmethod
     def _refuse_shared(delta: SparseDelta, slots: list[_Slot]) -> None:
@@ -191,18 +184,14 @@ def _plan_apply(slot: _Slot, factors: SparseFactors, key: str, position: int) ->
         layers = {} if journal is None else _layers_as_bands(journal)
         journal = DenseJournal(slot.original.reshape(-1).to("cpu", copy=True), layers)
     if isinstance(journal, DenseJournal):
-        return _Step(
-            slot, journal.plan_apply(key, position, factors.expand_bands), _read(slot, None), journal
-        )
+        return _Step(slot, journal.plan_apply(key, position, factors.expand_bands), _read(slot, None), journal)
     if journal is None:
         journal = SingleJournal()
     elif isinstance(journal, SingleJournal):
         journal = SparseJournal(numel, journal)
     index, value = (part.numpy() for part in factors.expand())
     present = _read(slot, index)
-    return _Step(
-        slot, journal.plan_apply(key, position, index, value, present.float().numpy()), present, journal
-    )
+    return _Step(slot, journal.plan_apply(key, position, index, value, present.float().numpy()), present, journal)
 
 
 @np.errstate(over="ignore", invalid="ignore")
@@ -229,13 +218,9 @@ def _check_weight(factors: SparseFactors, weight: Tensor) -> None:
             "the model in float32, bfloat16 or float16 to apply a delta."
         )
     if tuple(weight.shape) != factors.stored_shape:
-        raise ConfigError(
-            f"{name} is {tuple(weight.shape)} in the model, and {factors.stored_shape} in the delta."
-        )
+        raise ConfigError(f"{name} is {tuple(weight.shape)} in the model, and {factors.stored_shape} in the delta.")
     if not weight.is_contiguous():
-        raise UnsupportedError(
-            f"{name} is not contiguous; make the weight contiguous before applying a delta."
-        )
+        raise UnsupportedError(f"{name} is not contiguous; make the weight contiguous before applying a delta.")
     if weight.is_inference():
         raise UnsupportedError(f"{name} was made in inference mode; load the model outside of it.")
 

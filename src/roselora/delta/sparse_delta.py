@@ -89,9 +89,7 @@ class SparseFactors:
         0 at its smallest unused column indices; B's columns likewise. Raises as the class does.
         """
         if A.ndim != 2 or B.ndim != 2 or A.shape[0] != B.shape[1] or 0 in (*A.shape, *B.shape):
-            raise ConfigError(
-                f"{name}: A {tuple(A.shape)} and B {tuple(B.shape)} must be (r, d_in) and (d_out, r)."
-            )
+            raise ConfigError(f"{name}: A {tuple(A.shape)} and B {tuple(B.shape)} must be (r, d_in) and (d_out, r).")
         a_values, a_columns = _gather_nonzeros(A)
         b_values, b_rows = _gather_nonzeros(B.T)
         shape = (B.shape[0], A.shape[1])
