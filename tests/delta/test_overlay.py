@@ -1,6 +1,7 @@
 """The overlay against a naive replay: every byte of every weight, whatever came and went in which order."""
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -343,30 +344,49 @@ def test_a_failure_while_writing_leaves_everything_as_before(
     model = tiny(dtype)
     base = weights(model)
     names = ["linear.weight", "conv.weight", "embedding.weight"]
-    deltas = [delta_for(model, names, seed, 0.6) for seed in range(3)]
+    deltas = {position: delta_for(model, names, position + 5, 0.6) for position in (-1, 0, 5, 10, 20)}
     live = Overlay(model)
-    live.apply("0", deltas[0])
-    live.apply("1", deltas[1])
+    live.apply("0", deltas[0], position=0)
+    live.apply("10", deltas[10], position=10)
     before = weights(model)
     real = overlay._put
+
+    def interrupted(broken: int) -> None:
+        calls = itertools.count()
+
+        def put(slot: Any, index: Any, new: Tensor) -> None:
+            real(slot, index, new)
+            if next(calls) == broken:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(overlay, "_put", put)
+
+    def no_trace_is_left() -> None:
+        monkeypatch.setattr(overlay, "_put", real)
+        assert same_bytes(weights(model), before)
+        assert live.active == ("0", "10")
+
     for broken in range(3):
-        for action in (lambda: live.apply("2", deltas[2], position=-1), lambda: live.remove("0")):
-            calls = itertools.count()
-
-            def put(slot, index, new, calls=calls, broken=broken):
-                real(slot, index, new)
-                if next(calls) == broken:
-                    raise KeyboardInterrupt
-
-            monkeypatch.setattr(overlay, "_put", put)
+        for position in (-1, 5, 20):
+            interrupted(broken)
             with pytest.raises(KeyboardInterrupt):
-                action()
-            monkeypatch.setattr(overlay, "_put", real)
-            assert same_bytes(weights(model), before)
-            assert live.active == ("0", "1")
-    live.apply("2", deltas[2], position=-1)
-    live.remove("0")
-    assert same_bytes(weights(model), replay(base, [deltas[2], deltas[1]]))
+                live.apply("new", deltas[position], position=position)
+            no_trace_is_left()
+        for key in ("0", "10"):
+            interrupted(broken)
+            with pytest.raises(KeyboardInterrupt):
+                live.remove(key)
+            no_trace_is_left()
+    active = [0, 10]
+    for position in (20, 5, -1, -10, -20, -5, 20, -20):  # a minus takes the one at 10, 20 or 5 away
+        key = abs(position)
+        if position < -1:
+            live.remove(str(key))
+            active.remove(key)
+        else:
+            live.apply(str(position), deltas[position], position=position)
+            active.append(position)
+        assert same_bytes(weights(model), replay(base, [deltas[other] for other in sorted(active)]))
 
 
 def test_tied_weights_are_touched_once_and_under_one_name() -> None:

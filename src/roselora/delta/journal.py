@@ -38,9 +38,9 @@ class Assignments:
 
     _steps: list[tuple[Array, Array, Array, Array]] = field(default_factory=list)
 
-    def add(self, target: Array, where: Array, new: Array) -> None:
-        """Plan target[where] = new; `where` holds no index twice."""
-        self._steps.append((target, where, new, target[where]))
+    def add(self, target: Array, where: Array, new: Array, old: Array) -> None:
+        """Plan target[where] = new, where `old` is now; `where` holds no index twice."""
+        self._steps.append((target, where, new, old))
 
     def run(self) -> None:
         """Make the assignments."""
@@ -161,10 +161,10 @@ class SparseJournal:
         # The reserved nodes are in no chain yet, so writing them is not a change.
         self._value[nodes], self._original[nodes], self._total[nodes] = value, original, total
         self._below[nodes], self._above[nodes], self._position[nodes] = below, above, position
-        links.add(self._above, below[under], numbers[under])
-        links.add(self._below, above[over], numbers[over])
-        last = above < 0
-        links.add(self._top, index[last], numbers[last] + 1)
+        links.add(self._above, below[under], numbers[under], above[under])
+        links.add(self._below, above[over], numbers[over], below[over])
+        last = np.flatnonzero(above < 0) if over.size else slice(None)
+        links.add(self._top, index[last], numbers[last] + 1, top[last] + 1)
 
         def finish() -> None:
             reserve()
@@ -175,17 +175,17 @@ class SparseJournal:
     def plan_remove(self, key: str) -> Change:
         """Plan to take delta `key` away."""
         layer = self._layers[key]
-        nodes = layer.nodes
+        nodes, numbers = layer.nodes, _numbers(layer.nodes)
         below, above = self._below[nodes], self._above[nodes]
         links = Assignments()
         start = self._original[nodes].copy()
         under, over = np.flatnonzero(below >= 0), np.flatnonzero(above >= 0)
         start[under] = self._total[below[under]]
         after, before = self._raise_totals(over, above, start, self._total[nodes], links)
-        links.add(self._above, below[under], above[under])
-        links.add(self._below, above[over], below[over])
-        last = above < 0
-        links.add(self._top, layer.index[last], below[last] + 1)
+        links.add(self._above, below[under], above[under], numbers[under])
+        links.add(self._below, above[over], below[over], numbers[over])
+        last = np.flatnonzero(above < 0) if over.size else slice(None)
+        links.add(self._top, layer.index[last], below[last] + 1, numbers[last] + 1)
 
         def finish() -> None:
             self._free += _runs(nodes)
@@ -224,7 +224,7 @@ class SparseJournal:
         while live.size:
             before[live] = self._total[node]
             after[live] += self._value[node]
-            links.add(self._total, node, after[live])
+            links.add(self._total, node, after[live], before[live])
             node = self._above[node]
             live, node = live[node >= 0], node[node >= 0]
         return after, before
