@@ -30,3 +30,11 @@ class ModelError(RoseLoraError):
 
 class EditError(RoseLoraError):
     """An edit that could not be made; the model is as it was before."""
+
+
+class FileFormatError(RoseLoraError, ValueError):
+    """A file that is not one of ours, or that is truncated, altered or malformed."""
+
+
+class WrongBaseError(RoseLoraError):
+    """A model whose weights are not the ones that a delta was made for."""

@@ -1,0 +1,211 @@
+"""Between a plain LoRA adapter folder of PEFT and a SparseDelta.
+
+PEFT names: base_model.model.X.lora_A.weight (r, d_in), base_model.model.X.lora_B.weight (d_out, r); for an
+embedding base_model.model.X.lora_embedding_A (r, vocabulary) and lora_embedding_B (dimension, r).
+"""
+
+import json
+import math
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from peft.utils.other import get_pattern_key
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from roselora.delta.sparse_delta import Layer, SparseDelta, SparseFactors
+from roselora.errors import ConfigError, FileFormatError, UnsupportedError
+from roselora.files import sha256_tensor, write_atomically
+
+_KEY = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(\.weight)?")
+_ADAPTER, _CONFIG = "adapter_model.safetensors", "adapter_config.json"
+
+# What makes an adapter more than A and B beside frozen weights, and the value that says it does not.
+_PLAIN = {
+    "use_dora": False,
+    "use_qalora": False,
+    "lora_bias": False,
+    "bias": "none",
+    "modules_to_save": None,
+    "trainable_token_indices": None,
+    "layer_replication": None,
+    "target_parameters": None,
+    "alora_invocation_tokens": None,
+    "use_bdlora": None,
+    "kasa_config": None,
+    "monteclora_config": None,
+    "arrow_config": None,
+}
+_BASE_KEPT = (True, False, None, "gaussian", "orthogonal", "eva")
+
+
+def import_lora(folder: str | os.PathLike[str], model: nn.Module) -> SparseDelta:
+    """The update that a plain LoRA adapter makes of `model`, its base, which gives layers, dtypes and hashes.
+
+    Uniform rank and alpha or patterns of them, and rsLoRA, are read. Zeros in the factors are left out; an
+    ordinary adapter has none, and then the delta is as large as the adapter and touches everything.
+
+    Raises:
+        FileFormatError: a file is missing, malformed or a pickle.
+        UnsupportedError: the adapter is not a plain LoRA (DoRA, trained biases, modules_to_save,
+            initialisations that change the base, layers other than Linear, Conv1D and Embedding).
+        ConfigError: the adapter does not fit the model.
+        NonFiniteError: the adapter holds NaN or infinity.
+    """
+    folder = Path(folder)
+    config = _read_config(folder)
+    pairs: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in _read_tensors(folder / _ADAPTER).items():
+        match = _KEY.fullmatch(key)
+        if match is None:
+            raise UnsupportedError(f"{folder / _ADAPTER} holds {key}, which no plain LoRA adapter has.")
+        pairs.setdefault(match["module"], {})[match["side"]] = tensor
+    weights = []
+    for module, pair in pairs.items():
+        if set(pair) != {"A", "B"}:
+            raise FileFormatError(f"{folder / _ADAPTER} holds only one of A and B for {module}.")
+        weights.append(_import_layer(model, module, pair["A"], pair["B"], config))
+    return SparseDelta(tuple(weights), {"method": "lora", "config": _json_only(config)})
+
+
+def export_lora(delta: SparseDelta, folder: str | os.PathLike[str]) -> None:
+    """Write `delta` as an adapter folder that stock PEFT loads; it sees the same A, B and scale.
+
+    Raises:
+        ConfigError: a weight's name does not end in ".weight", so no layer has it.
+        OSError: the files cannot be written.
+    """
+    folder = Path(folder)
+    tensors: dict[str, Tensor] = {}
+    ranks: dict[str, int] = {}
+    alphas: dict[str, float] = {}
+    for factors in delta.weights:
+        module = factors.name.removesuffix(".weight")
+        if module == factors.name:
+            raise ConfigError(f"{factors.name} is not a layer's weight, so it can't be part of a LoRA adapter.")
+        A, B = factors.to_factors()
+        embedding, suffix = ("embedding_", "") if factors.layer == "embedding" else ("", ".weight")
+        tensors[f"base_model.model.{module}.lora_{embedding}A{suffix}"] = A
+        tensors[f"base_model.model.{module}.lora_{embedding}B{suffix}"] = B
+        ranks[module] = factors.rank
+        alphas[module] = _alpha(factors)
+    rank, alpha = _most_common(list(ranks.values())), _most_common(list(alphas.values()))
+    config = {
+        "peft_type": "LORA",
+        "task_type": None,
+        "base_model_name_or_path": None,
+        "inference_mode": True,
+        "r": rank,
+        "lora_alpha": alpha,
+        "rank_pattern": {module: own for module, own in ranks.items() if own != rank},
+        "alpha_pattern": {module: own for module, own in alphas.items() if own != alpha},
+        "target_modules": sorted(ranks),
+        "fan_in_fan_out": any(factors.layer == "conv1d" for factors in delta.weights),
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "use_rslora": False,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    # The config comes last: a folder without one is not an adapter yet.
+    write_atomically(folder / _ADAPTER, safetensors.torch.save(tensors, {"format": "pt"}))
+    write_atomically(folder / _CONFIG, json.dumps(config, indent=2).encode() + b"\n")
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / _CONFIG
+    try:
+        config = json.loads(path.read_bytes())
+        kind = config["peft_type"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise FileFormatError(f"{path} is not the config of a PEFT adapter: {error}.") from error
+    if kind != "LORA":
+        raise UnsupportedError(f"{path} is of type {kind}; only LORA adapters can be imported.")
+    for name, plain in _PLAIN.items():
+        # False, None and empty lists all say that a feature is off.
+        if config.get(name) and config[name] != plain:
+            raise UnsupportedError(f"{path} sets {name}={config[name]!r}; only plain LoRA can be imported.")
+    initial = config.get("init_lora_weights", True)
+    if initial not in _BASE_KEPT:
+        raise UnsupportedError(
+            f"{path} has init_lora_weights={initial!r}, which changes the base; convert it to plain LoRA."
+        )
+    if not all(isinstance(config.get(name) or {}, dict) for name in ("rank_pattern", "alpha_pattern")):
+        raise FileFormatError(f"{path} has a rank_pattern or alpha_pattern that is not a table.")
+    return dict(config)
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    if not path.exists() and path.with_suffix(".bin").exists():
+        raise FileFormatError(f"{path.with_suffix('.bin')} may hold a pickle; save the adapter as safetensors.")
+    try:
+        return safetensors.torch.load(path.read_bytes())
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
+        raise FileFormatError(f"{path} is not a safetensors file that can be read: {error}.") from error
+
+
+def _import_layer(model: nn.Module, module: str, A: Tensor, B: Tensor, config: dict[str, Any]) -> SparseFactors:
+    try:
+        layer = model.get_submodule(module)
+    except AttributeError:
+        raise ConfigError(f"The model has no layer {module}; the adapter was made for another one.") from None
+    kind = _layer_kind(layer)
+    if kind is None or A.ndim != 2 or B.ndim != 2:
+        raise UnsupportedError(f"{module} is a {type(layer).__name__}; only Linear, Conv1D and Embedding are read.")
+    weight = layer.get_parameter("weight")
+    dtype = A.dtype if A.dtype == B.dtype else torch.promote_types(A.dtype, B.dtype)
+    factors = SparseFactors.from_factors(
+        f"{module}.weight",
+        A.to(dtype),
+        B.to(dtype),
+        _scale(module, len(A), config),
+        base_dtype=weight.dtype,
+        base_sha256=sha256_tensor(weight),
+        layer=kind,
+    )
+    if factors.stored_shape != tuple(weight.shape):
+        raise ConfigError(f"{module} is {tuple(weight.shape)}, and the adapter is for {factors.stored_shape}.")
+    return factors
+
+
+def _layer_kind(layer: nn.Module) -> Layer | None:
+    if isinstance(layer, nn.Linear):
+        return "linear"
+    if isinstance(layer, nn.Embedding):
+        return "embedding"
+    return "conv1d" if isinstance(layer, Conv1D) else None
+
+
+def _scale(module: str, rank: int, config: dict[str, Any]) -> float:
+    """alpha / r, or alpha / sqrt(r) for rsLoRA; both may be set for single layers, by PEFT's own patterns."""
+    ranks, alphas = config.get("rank_pattern") or {}, config.get("alpha_pattern") or {}
+    try:
+        expected = ranks.get(get_pattern_key(list(ranks), module), config.get("r"))
+        alpha = alphas.get(get_pattern_key(list(alphas), module), config.get("lora_alpha"))
+    except re.error as error:
+        raise FileFormatError(f"The adapter's config holds a pattern that cannot be read: {error}.") from error
+    if expected != rank or not isinstance(alpha, int | float):
+        raise FileFormatError(f"{module} has rank {rank}, and the config says r={expected!r}, alpha={alpha!r}.")
+    return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def _alpha(factors: SparseFactors) -> float:
+    """The alpha for which alpha / r is the scale again; a whole number where one is."""
+    alpha = factors.scale * factors.rank
+    whole = round(alpha)
+    if whole / factors.rank == factors.scale:
+        return whole
+    return alpha
+
+
+def _most_common(values: list[Any]) -> Any:
+    return max(values, key=values.count)
+
+
+def _json_only(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings that say how the adapter was trained; those that are off are left out."""
+    return {name: value for name, value in config.items() if value not in (None, False, {}, [])}

@@ -1,0 +1,214 @@
+"""One update of a model as an object: for each weight it touches, a few sparse factors."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from roselora.delta.expand import Floats, Ints, expand_bands
+from roselora.errors import ConfigError, NonFiniteError
+
+Layer = Literal["linear", "conv1d", "embedding"]
+FLOAT_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+@dataclass(frozen=True, eq=False)
+class SparseFactors:
+    """The update scale * B @ A of one weight, where rows of A and columns of B keep few entries.
+
+    Arguments:
+        name: the weight's name in the base model, such as "model.layers.0.self_attn.q_proj.weight".
+        a_values: (r, k_A), float32, bfloat16 or float16: the kept entries of each row of A.
+        a_columns: (r, k_A), int64: where they stand, strictly ascending in each row, within [0, d_in).
+        b_values: (r, k_B), of the dtype of `a_values`: the kept entries of each column of B, as rows.
+        b_rows: (r, k_B), int64: where they stand, strictly ascending in each row, within [0, d_out).
+        scale: alpha / r, or alpha / sqrt(r) for rsLoRA.
+        shape: (d_out, d_in), the update's own orientation.
+        layer: "linear" stores its weight as (d_out, d_in); "conv1d" (GPT-2) and "embedding" store the
+            transpose.
+        base_dtype: float32, bfloat16 or float16: the dtype of the weight that this was made for.
+        base_sha256: `roselora.files.sha256_tensor` of that weight.
+
+    Entries may be zero; those change nothing. Design, section 5; the paper's Eq. 2.
+
+    Raises:
+        ConfigError: shapes, dtypes, indices, layer or hash that do not fit together.
+        NonFiniteError: NaN or infinity among the values, or a scale that is not finite in float32.
+    """
+
+    name: str
+    a_values: Tensor
+    a_columns: Tensor
+    b_values: Tensor
+    b_rows: Tensor
+    scale: float
+    shape: tuple[int, int]
+    layer: Layer
+    base_dtype: torch.dtype
+    base_sha256: str
+
+    def __post_init__(self) -> None:
+        d_out, d_in = self.shape
+        if not self.name:
+            raise ConfigError("A weight in a delta has an empty name; give the name it has in the model.")
+        if self.layer not in get_args(Layer):
+            raise ConfigError(f"{self.name}: layer is {self.layer!r}; it must be one of {get_args(Layer)}.")
+        if self.base_dtype not in FLOAT_DTYPES or self.a_values.dtype not in FLOAT_DTYPES:
+            raise ConfigError(f"{self.name}: values and base must be float32, bfloat16 or float16.")
+        if self.a_values.dtype != self.b_values.dtype or len(self.a_values) != len(self.b_values):
+            raise ConfigError(f"{self.name}: A and B must have one dtype and one rank.")
+        if not re.fullmatch("[0-9a-f]{64}", self.base_sha256):
+            raise ConfigError(f"{self.name}: base_sha256 must be 64 lower-case hexadecimal digits.")
+        if not abs(self.scale) <= torch.finfo(torch.float32).max:
+            raise NonFiniteError(f"{self.name}: the scale {self.scale} is not a finite float32.")
+        _check_factor(self.name, "A", self.a_values, self.a_columns, d_in)
+        _check_factor(self.name, "B", self.b_values, self.b_rows, d_out)
+
+    @classmethod
+    def from_factors(
+        cls,
+        name: str,
+        A: Tensor,
+        B: Tensor,
+        scale: float,
+        *,
+        base_dtype: torch.dtype,
+        base_sha256: str,
+        layer: Layer = "linear",
+    ) -> "SparseFactors":
+        """Gather the nonzeros of A (r, d_in) and B (d_out, r).
+
+        k_A is the largest number of nonzeros in a row of A, at least 1. A row with fewer is padded with value
+        0 at its smallest unused column indices; B's columns likewise. Raises as the class does.
+        """
+        if A.ndim != 2 or B.ndim != 2 or A.shape[0] != B.shape[1] or 0 in (*A.shape, *B.shape):
+            raise ConfigError(f"{name}: A {tuple(A.shape)} and B {tuple(B.shape)} must be (r, d_in) and (d_out, r).")
+        a_values, a_columns = _gather_nonzeros(A)
+        b_values, b_rows = _gather_nonzeros(B.T)
+        shape = (B.shape[0], A.shape[1])
+        return cls(name, a_values, a_columns, b_values, b_rows, scale, shape, layer, base_dtype, base_sha256)
+
+    def to_factors(self) -> tuple[Tensor, Tensor]:
+        """A (r, d_in) and B (d_out, r) with their zeros, in the dtype of the values, on the CPU."""
+        d_out, d_in = self.shape
+        A = self.a_values.new_zeros(self.rank, d_in).scatter_(1, self.a_columns, self.a_values)
+        B = self.b_values.new_zeros(self.rank, d_out).scatter_(1, self.b_rows, self.b_values)
+        return A, B.T.contiguous()
+
+    @property
+    def rank(self) -> int:
+        """The r of (r, d_in)."""
+        return len(self.a_values)
+
+    @property
+    def transposed(self) -> bool:
+        """Whether the weight is stored as (d_in, d_out)."""
+        return self.layer != "linear"
+
+    @property
+    def stored_shape(self) -> tuple[int, int]:
+        """The shape of the weight in the model."""
+        d_out, d_in = self.shape
+        return (d_in, d_out) if self.transposed else (d_out, d_in)
+
+    @property
+    def entries_at_most(self) -> int:
+        """An upper bound on the entries that the product touches, from the counts of nonzeros alone."""
+        per_term = self.a_values.count_nonzero(dim=1) * self.b_values.count_nonzero(dim=1)
+        return min(int(per_term.sum()), self.shape[0] * self.shape[1])
+
+    def expand_bands(self) -> Iterator[tuple[Ints, Floats]]:
+        """The touched entries of the *stored* weight, band by band of its rows; see `expand.expand_bands`.
+
+        An entry is the sum over i = 1…r of fl(fl(scale * b) * a), added in fp32 in that order.
+        """
+        a_values = self.a_values.float().numpy()
+        with np.errstate(over="ignore"):  # an overflow is refused where it would be written
+            b_values = self.b_values.float().numpy() * np.float32(self.scale)
+        a_columns, b_rows = self.a_columns.numpy(), self.b_rows.numpy()
+        d_out, d_in = self.shape
+        if self.transposed:
+            return expand_bands(a_columns, a_values, b_rows, b_values, d_out)
+        return expand_bands(b_rows, b_values, a_columns, a_values, d_in)
+
+    def expand(self) -> tuple[Tensor, Tensor]:
+        """Flat indices (n,) int64, ascending and unique, into the *stored* weight, and values (n,) float32.
+
+        Computed once and kept as long as this object; the dense product is never formed.
+        """
+        return self._entries
+
+    @cached_property
+    def _entries(self) -> tuple[Tensor, Tensor]:
+        with np.errstate(over="ignore", invalid="ignore"):
+            bands = list(self.expand_bands())
+        if not bands:
+            return torch.empty(0, dtype=torch.int64), torch.empty(0)
+        index = bands[0][0] if len(bands) == 1 else np.concatenate([band[0] for band in bands])
+        value = bands[0][1] if len(bands) == 1 else np.concatenate([band[1] for band in bands])
+        return torch.from_numpy(index), torch.from_numpy(value)
+
+
+@dataclass(frozen=True, eq=False)
+class SparseDelta:
+    """One update of a model: factors for each weight it touches, and where it came from.
+
+    Arguments:
+        weights: one `SparseFactors` for each weight, each name once; kept in the order of the names.
+        metadata: anything that JSON can hold: method, config, prompt, target, seed, versions, metrics.
+
+    Raises:
+        ConfigError: a name occurs twice, there are no weights, or the metadata is not JSON.
+    """
+
+    weights: tuple[SparseFactors, ...]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        ordered = tuple(sorted(self.weights, key=lambda factors: factors.name))
+        names = [factors.name for factors in ordered]
+        if not names:
+            raise ConfigError("A delta must touch at least one weight.")
+        for name, following in pairwise(names):
+            if name == following:
+                raise ConfigError(f"{name} occurs twice in one delta; give each weight once.")
+        try:
+            # A copy through JSON: what is kept is what a file would give back.
+            metadata = json.loads(json.dumps(dict(self.metadata), allow_nan=False, sort_keys=True))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ConfigError(f"The metadata of a delta must be plain JSON: {error}.") from error
+        object.__setattr__(self, "weights", ordered)
+        object.__setattr__(self, "metadata", metadata)
+
+
+def _gather_nonzeros(factor: Tensor) -> tuple[Tensor, Tensor]:
+    """Values and ascending indices (r, k) of each row's nonzeros, padded as `from_factors` says."""
+    factor = factor.detach().cpu()
+    nonzero = factor != 0
+    widest = max(1, int(nonzero.sum(dim=1).max()))
+    # A stable sort of the flags puts the nonzeros first and then the smallest unused indices.
+    order = (~nonzero).to(torch.uint8).argsort(dim=1, stable=True)
+    index = order[:, :widest].sort(dim=1).values
+    return factor.gather(1, index), index
+
+
+def _check_factor(name: str, which: str, values: Tensor, index: Tensor, dimension: int) -> None:
+    if values.ndim != 2 or values.shape != index.shape or values.numel() == 0:
+        raise ConfigError(
+            f"{name}: {which}'s values {tuple(values.shape)} and indices {tuple(index.shape)} do not match."
+        )
+    if index.dtype != torch.int64 or values.device.type != "cpu" or index.device.type != "cpu":
+        raise ConfigError(f"{name}: {which} must be on the CPU, with int64 indices.")
+    if int(index.min()) < 0 or int(index.max()) >= dimension:
+        raise ConfigError(f"{name}: {which} has an index outside 0…{dimension - 1}.")
+    if not bool((index[:, 1:] > index[:, :-1]).all()):
+        raise ConfigError(f"{name}: {which}'s indices must ascend strictly in each row.")
+    if not bool(values.isfinite().all()):
+        raise NonFiniteError(f"{name}: {which} holds NaN or infinity.")

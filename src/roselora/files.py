@@ -1,0 +1,138 @@
+"""Files that are whole or absent: atomic writes, hashes, and a lock that names its holder."""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import secrets
+import socket
+import stat
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+from roselora.errors import RoseLoraError
+
+
+class LockedError(RoseLoraError):
+    """Another process is writing; the message says which."""
+
+
+def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
+    """Put `data` at `path` so that a reader, or a crash at any moment, finds the old file or the new one.
+
+    The bytes go to a new file in the same folder, which is flushed to the disk and then renamed over `path`;
+    the folder is flushed last, so that the new name survives a power cut. The mode of a file that was there
+    is kept, and a symbolic link stays a link to the new contents.
+
+    Raises:
+        OSError: the folder is missing, full or not writable; `path` is as it was, and the temporary file is
+            gone.
+    """
+    # Renaming over a link would replace the link and leave the file that it points to stale.
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".{target.name[:40]}.{secrets.token_hex(8)}.tmp")
+    try:
+        _write_and_flush(temporary, data, mode_of=target)
+        os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    _flush_folder(target.parent)
+
+
+def _write_and_flush(path: Path, data: bytes, mode_of: Path) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    with os.fdopen(descriptor, "wb") as file:
+        with contextlib.suppress(FileNotFoundError):
+            os.chmod(path, stat.S_IMODE(mode_of.stat().st_mode))
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    if os.name != "posix":
+        return  # Windows cannot open a folder, and its rename is already durable.
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems can't flush a folder
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sha256_file(path: str | os.PathLike[str]) -> str:
+    """The SHA-256 of a file's bytes, as 64 hexadecimal digits.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_tensor(tensor: Tensor) -> str:
+    """The SHA-256 of a tensor's dtype, shape and elements, as 64 hexadecimal digits.
+
+    What is hashed: the dtype's name as torch prints it without "torch.", each dimension in decimal, separated
+        by
+    single spaces, a newline, then the elements in row-major, little-endian order. So equal bytes under
+    another dtype or shape have another hash. A contiguous CPU tensor is hashed without a copy; any dtype
+    works.
+    """
+    elements = tensor.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8)
+    digest = hashlib.sha256(" ".join([dtype_name(tensor.dtype), *map(str, tensor.shape)]).encode() + b"\n")
+    digest.update(elements.numpy().data)
+    return digest.hexdigest()
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """`bfloat16` for `torch.bfloat16`."""
+    return str(dtype).removeprefix("torch.")
+
+
+@contextlib.contextmanager
+def writer_lock(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Be the one writer while the block runs; a lock left by a process that died is free again.
+
+    The lock is an operating-system lock on the file `path`. Who holds it stands as JSON in `path` +
+    ".holder": pid, host, and since when (UTC, ISO 8601).
+
+    Raises:
+        LockedError: another process, or another block of this one, holds the lock; it is named, not waited
+            for.
+    """
+    path = Path(path)
+    holder = path.with_name(path.name + ".holder")
+    # Not a singleton and not re-entrant: a second writer in this very process must be refused too.
+    lock = FileLock(path, timeout=0, is_singleton=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise LockedError(f"{path} is locked by {_describe_holder(holder)}; wait until it is done.") from None
+    try:
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        who = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
+        write_atomically(holder, json.dumps(who).encode())
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _describe_holder(holder: Path) -> str:
+    try:
+        who = json.loads(holder.read_bytes())
+        return f"process {who['pid']} on {who['host']} since {who['since']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
