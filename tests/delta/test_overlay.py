@@ -442,3 +442,18 @@ def test_a_change_costs_only_its_own_entries(monkeypatch: pytest.MonkeyPatch) ->
     live.apply("7", deltas[7], position=7)
     entries = len(deltas[7].weights[0].expand()[0])
     assert written == [entries, entries]
+
+
+def test_the_base_hash_is_that_of_the_original_while_deltas_are_active() -> None:
+    torch.manual_seed(0)
+    model = nn.ModuleDict({"layer": nn.Linear(8, 6)})
+    weight = model["layer"].weight
+    base = sha256_tensor(weight)
+    overlay = Overlay(model)
+    assert overlay.base_sha256("layer.weight") == base
+    factors = SparseFactors.from_factors(
+        "layer.weight", torch.eye(1, 8), torch.ones(6, 1), 1.0, base_dtype=torch.float32, base_sha256=base
+    )
+    overlay.apply("one", SparseDelta((factors,)))
+    assert sha256_tensor(weight) != base
+    assert overlay.base_sha256("layer.weight") == base

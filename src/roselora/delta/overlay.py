@@ -79,6 +79,22 @@ class Overlay:
         """The ids of the applied deltas, in commit order."""
         return tuple(sorted(self._active, key=lambda key: self._active[key][0]))
 
+    def base_sha256(self, name: str) -> str:
+        """`files.sha256_tensor` of the weight `name` as it is without any delta.
+
+        Raises:
+            ConfigError: the model has no such weight.
+        """
+        weight = self._weight(name)
+        slot = self._slots.get(_address(weight))
+        if slot is None:
+            return sha256_tensor(weight)
+        if slot.base_sha256 is None or slot.version != slot.flat._version:
+            slot.base_sha256 = sha256_tensor(slot.original)
+            if slot.journal is None:
+                slot.note_write()
+        return slot.base_sha256
+
     def apply(self, key: str, delta: SparseDelta, position: int | None = None, force: bool = False) -> None:
         """Add `delta` to the model under the id `key`, or change nothing.
 
@@ -104,7 +120,8 @@ class Overlay:
         slots = [self._slot(factors) for factors in delta.weights]
         self._refuse_shared(delta, slots)
         for slot, factors in zip(slots, delta.weights, strict=True):
-            _check_base(slot, factors, force)
+            if not force:
+                self._check_base(slot, factors)
         _write([_plan_apply(slot, factors, key, position) for slot, factors in zip(slots, delta.weights, strict=True)])
         self._active[key] = (position, slots)
         self._next_position = max(self._next_position, position + 1)
@@ -147,6 +164,18 @@ class Overlay:
             flat = weight.detach().view(-1)
             self._slots[address] = _Slot(factors.name, flat, weight.shape)
         return self._slots[address]
+
+    def _check_base(self, slot: _Slot, factors: SparseFactors) -> None:
+        if slot.flat.dtype != factors.base_dtype:
+            raise WrongBaseError(
+                f"{factors.name} is {dtype_name(slot.flat.dtype)} here, and the delta was made for "
+                f"{dtype_name(factors.base_dtype)}; load the model in that dtype."
+            )
+        if self.base_sha256(factors.name) != factors.base_sha256:
+            raise WrongBaseError(
+                f"{factors.name} is not the weight that the delta was made for (its SHA-256 differs); load the "
+                "model it was made for, or force it."
+            )
 
     def _weight(self, name: str) -> Tensor:
         try:
@@ -223,25 +252,6 @@ def _check_weight(factors: SparseFactors, weight: Tensor) -> None:
         raise UnsupportedError(f"{name} is not contiguous; make the weight contiguous before applying a delta.")
     if weight.is_inference():
         raise UnsupportedError(f"{name} was made in inference mode; load the model outside of it.")
-
-
-def _check_base(slot: _Slot, factors: SparseFactors, force: bool) -> None:
-    if force:
-        return
-    if slot.flat.dtype != factors.base_dtype:
-        raise WrongBaseError(
-            f"{factors.name} is {dtype_name(slot.flat.dtype)} here, and the delta was made for "
-            f"{dtype_name(factors.base_dtype)}; load the model in that dtype."
-        )
-    if slot.base_sha256 is None or slot.version != slot.flat._version:
-        slot.base_sha256 = sha256_tensor(slot.original)
-        if slot.journal is None:
-            slot.note_write()
-    if slot.base_sha256 != factors.base_sha256:
-        raise WrongBaseError(
-            f"{factors.name} is not the weight that the delta was made for (its SHA-256 differs); load the "
-            "model it was made for, or force it."
-        )
 
 
 def _address(weight: Tensor) -> tuple[Any, ...]:
