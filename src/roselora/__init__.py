@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from roselora.adapter.config import RoseLoraConfig
     from roselora.adapter.verify import verify
-    from roselora.editing.editor import Edit, Editor
+    from roselora.editing.editor import Editor
     from roselora.editing.request import EditRequest
     from roselora.editing.settings import EditSettings
     from roselora.errors import RoseLoraError
     from roselora.models.loading import load
 
 __all__ = [
-    "Edit",
     "EditRequest",
     "EditSettings",
     "Editor",
@@ -27,7 +26,6 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Edit": "roselora.editing.editor",
     "EditRequest": "roselora.editing.request",
     "EditSettings": "roselora.editing.settings",
     "Editor": "roselora.editing.editor",

@@ -38,3 +38,7 @@ class FileFormatError(RoseLoraError, ValueError):
 
 class WrongBaseError(RoseLoraError):
     """A model whose weights are not the ones that a delta was made for."""
+
+
+class StoreError(RoseLoraError):
+    """An edit store that is missing, damaged or not writable, or an edit that is not in it."""

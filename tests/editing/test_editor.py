@@ -6,11 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from roselora.adapter.factors import FactorPair
-from roselora.editing.applied import apply_update, restore
 from roselora.editing.editor import Editor
 from roselora.editing.settings import EditSettings
-from roselora.errors import ConfigError, EditError, NonFiniteError
+from roselora.errors import ConfigError, EditError, ModelError, StoreError, WrongBaseError
 from roselora.models import LoadedModel
 
 SETTINGS = EditSettings(warmup=2, ramp=6, max_steps=60, learning_rate=2e-2, density=0.25, keep_weight=0.1)
@@ -38,8 +36,9 @@ def test_an_edit_makes_the_model_say_the_target_and_stop(editor: Editor) -> None
     edit = editor.edit(PROMPT, TARGET)
     assert editor.answers([PROMPT]) == [TARGET]
     assert editor.edits == (edit,)
-    assert 0 < edit.entries_changed < edit.entries
-    assert 1 - edit.entries_changed / edit.entries >= edit.sparsity_bound
+    update = edit.provenance["update"]
+    assert 0 < update["entries_changed"] < update["entries"]
+    assert update["sparsity"] >= update["sparsity_bound"]
 
 
 def test_the_edit_is_in_the_models_own_weights_and_nothing_else_is_left_on_it(editor: Editor) -> None:
@@ -49,8 +48,9 @@ def test_the_edit_is_in_the_models_own_weights_and_nothing_else_is_left_on_it(ed
     edit = editor.edit(PROMPT, TARGET)
     after = weights(editor.model)
     changed = sum(int((after[name] != before[name]).sum()) for name in before)
-    assert changed == pytest.approx(edit.entries_changed, rel=0.01)  # a few round away
-    assert changed <= edit.entries_changed
+    entries = edit.provenance["update"]["entries_changed"]
+    assert changed == pytest.approx(entries, rel=0.01)  # a few round away
+    assert changed <= entries
     assert [n for n, _ in editor.model.named_modules()] == names
     assert [p.requires_grad for p in editor.model.parameters()] == requires_grad
     assert editor.model.training is training
@@ -122,36 +122,6 @@ def test_an_interrupted_edit_leaves_the_model_as_it_was(editor: Editor) -> None:
     assert [n for n, _ in editor.model.named_modules()] == names
 
 
-def pair(a: Tensor, b: Tensor, transposed: bool = False) -> FactorPair:
-    return FactorPair("layer", nn.Parameter(a), nn.Parameter(b), 2.0, transposed)
-
-
-@pytest.mark.parametrize("transposed", [False, True])
-def test_an_update_is_added_in_fp32_and_rounded_once(transposed: bool) -> None:
-    model = nn.ModuleDict({"layer": nn.Linear(4, 3, bias=False, dtype=torch.bfloat16)})
-    if transposed:
-        model["layer"].weight = nn.Parameter(model["layer"].weight.detach().T.contiguous())
-    before = model["layer"].weight.detach().clone()
-    a, b = torch.tensor([[1.0, 0.0, 0.3, 0.0]]), torch.tensor([[0.0], [0.7], [0.0]])
-    touched = apply_update(model, [pair(a, b, transposed)])
-    update = 2.0 * b @ a
-    expected = (before.float() + (update.T if transposed else update)).to(torch.bfloat16)
-    assert torch.equal(model["layer"].weight, expected)
-    assert len(touched[0].indices) == 2
-    restore(model, touched)
-    assert torch.equal(model["layer"].weight, before)
-
-
-def test_an_update_that_is_not_finite_is_refused_and_nothing_changes() -> None:
-    model = nn.ModuleDict({"layer": nn.Linear(4, 3, bias=False)})
-    before = weights(model)
-    good = pair(torch.ones(1, 4), torch.ones(3, 1))
-    bad = pair(torch.ones(1, 4), torch.full((3, 1), torch.inf))
-    with pytest.raises(NonFiniteError):
-        apply_update(model, [good, bad])
-    assert same_bytes(before, weights(model))
-
-
 def test_what_the_model_says_to_a_kept_prompt_stays(editor: Editor) -> None:
     """Without the keep-prompts this edit moves them: the comparison is in the same test."""
     kept = ["The capital of Germany is", "The capital of Italy is", "The opposite of up is"]
@@ -185,3 +155,138 @@ def test_target_modules_that_the_model_lacks_are_refused_in_one_sentence(editor:
     other = Editor(LoadedModel(editor.model, editor.tokenizer, "tiny"), replace(SETTINGS, target_modules=("nowhere",)))
     with pytest.raises(ConfigError, match="cannot be adapted"):
         other.edit(PROMPT, TARGET)
+
+
+FACTS = (("The symbol of gold is", "Go"), (PROMPT, TARGET), ("The opposite of up is", "in"))
+
+
+def reopened(editor: Editor, base: nn.Module, **changes: Any) -> Editor:
+    loaded = LoadedModel(copy.deepcopy(base), editor.tokenizer, "tiny")
+    return Editor(loaded, SETTINGS, editor.store.folder, **changes)
+
+
+@pytest.fixture
+def filled(world_model: Any, tiny_tokenizer: Any, tmp_path: Any) -> tuple[Editor, nn.Module]:
+    """An editor with three edits in a store, and the base it started from."""
+    base = copy.deepcopy(world_model)
+    editor = Editor(LoadedModel(world_model, tiny_tokenizer, "tiny"), SETTINGS, tmp_path / "edits")
+    for prompt, target in FACTS:
+        editor.edit(prompt, target, keep=["Snow is white and coal is"])
+    return editor, base
+
+
+def test_promise_7_any_edit_is_undone_and_redone_exactly_in_any_order(filled: tuple[Editor, nn.Module]) -> None:
+    editor, base = filled
+    all_three = weights(editor.model)
+    first, second, third = editor.log()
+    editor.undo(second.id)
+    editor.undo(first.id)
+    alone = Editor(LoadedModel(copy.deepcopy(base), editor.tokenizer, "tiny"), SETTINGS)
+    alone._overlay.apply("third", editor.delta(third.id))
+    assert same_bytes(weights(editor.model), weights(alone.model))
+    editor.redo(second.id)
+    editor.redo(first.id)
+    assert same_bytes(weights(editor.model), all_three)
+    for edit in (second, third, first):
+        editor.undo(edit.id)
+    assert same_bytes(weights(editor.model), weights(base))
+
+
+def test_an_opened_store_gives_the_same_bytes(filled: tuple[Editor, nn.Module]) -> None:
+    editor, base = filled
+    assert same_bytes(weights(reopened(editor, base).model), weights(editor.model))
+    editor.undo(editor.log()[1].id)
+    again = reopened(editor, base)
+    assert same_bytes(weights(again.model), weights(editor.model))
+    assert [edit.active for edit in again.log()] == [True, False, True]
+
+
+def test_an_editor_follows_what_another_process_did_to_its_store(filled: tuple[Editor, nn.Module]) -> None:
+    editor, base = filled
+    other = reopened(editor, base)
+    other.undo(other.log()[0].id)
+    editor.undo(editor.log()[2].id)
+    other.check()
+    assert same_bytes(weights(editor.model), weights(other.model))
+
+
+def test_promise_4_a_store_of_another_base_is_refused(filled: tuple[Editor, nn.Module]) -> None:
+    editor, base = filled
+    with torch.no_grad():
+        base.get_parameter("model.norm.weight")[0] += 1  # type: ignore[union-attr]
+    with pytest.raises(WrongBaseError):
+        reopened(editor, base)
+    forced = reopened(editor, base, force=True)
+    assert len(forced.edits) == 3
+
+
+def test_an_undone_edit_cannot_be_undone_again(filled: tuple[Editor, nn.Module]) -> None:
+    editor, _ = filled
+    edit = editor.undo()
+    with pytest.raises(StoreError, match=edit.id):
+        editor.undo(edit.id)
+    with pytest.raises(StoreError):
+        editor.show("no such id")
+
+
+def test_check_tells_what_holds_what_was_broken_and_by_which_edit(filled: tuple[Editor, nn.Module]) -> None:
+    editor, _ = filled
+    editor.undo()
+    before = weights(editor.model)
+    breaker = editor.edit(PROMPT, "Nice", subject="France")
+    report = editor.check()
+    broken = {state.edit_id: state for state in report.edits}[editor.log()[1].id]
+    assert not report.clean
+    assert (broken.holds, broken.answers, broken.broken_by) == (False, ("Nice",), breaker.id)
+    clash = next(c for c in report.collisions if (c.first, c.second) == (broken.edit_id, breaker.id))
+    assert clash.same_prompt
+    assert not clash.same_subject
+    assert clash.entries > 0
+    assert len(report.kept) == 2
+    editor.undo(breaker.id)
+    assert same_bytes(weights(editor.model), before)
+
+
+def test_a_proposal_changes_neither_model_nor_store(filled: tuple[Editor, nn.Module]) -> None:
+    editor, _ = filled
+    before, log = weights(editor.model), editor.log()
+    proposal = editor.propose("The capital of Spain is", "Vigo")
+    assert proposal.provenance["answers"][0]["after"] == "Vigo"
+    assert same_bytes(before, weights(editor.model))
+    assert editor.log() == log
+
+
+def test_promise_11_exports_give_the_edited_model_to_other_programs(
+    filled: tuple[Editor, nn.Module], tmp_path: Any
+) -> None:
+    from peft import PeftModel
+    from safetensors.torch import load_file
+    from transformers import AutoModelForCausalLM
+
+    editor, base = filled
+    editor.undo(editor.log()[0].id)
+    edited = weights(editor.model)
+
+    editor.export(tmp_path / "model")
+    assert same_bytes(weights(AutoModelForCausalLM.from_pretrained(tmp_path / "model")), edited)
+
+    editor.export(tmp_path / "lora", "lora")
+    merged = PeftModel.from_pretrained(copy.deepcopy(base), tmp_path / "lora").merge_and_unload()
+    for name, tensor in weights(merged).items():
+        torch.testing.assert_close(tensor, edited[name], rtol=1e-5, atol=1e-5)
+
+    editor.export(tmp_path / "patch.safetensors", "patch")
+    patch, patched = load_file(tmp_path / "patch.safetensors"), weights(base)
+    for name in {key.rpartition(".")[0] for key in patch}:
+        patched[name].view(-1)[patch[f"{name}.index"].long()] += patch[f"{name}.value"]
+    for name, tensor in patched.items():
+        torch.testing.assert_close(tensor, edited[name], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("format", ["model", "lora", "patch"])
+def test_export_never_overwrites(filled: tuple[Editor, nn.Module], tmp_path: Any, format: Any) -> None:
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "file").write_text("precious")
+    with pytest.raises(ModelError, match="exists already"):
+        filled[0].export(tmp_path / "taken", format)
+    assert (tmp_path / "taken" / "file").read_text() == "precious"

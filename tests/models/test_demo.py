@@ -328,4 +328,4 @@ def test_a_home_that_cannot_be_written_is_refused_by_name(home):
 def test_the_home_is_the_users_cache_unless_set(monkeypatch, tmp_path):
     monkeypatch.delenv("ROSELORA_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert module._models_folder() == tmp_path / ".cache" / "roselora" / "models"
+    assert module.models_folder() == tmp_path / ".cache" / "roselora" / "models"

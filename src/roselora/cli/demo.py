@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from roselora.cli.console import complain, err, out, print_json, working
-from roselora.cli.trial import Trial, run_trial, show_trial
+from roselora.cli.console import complain, err, out, print_json, training, working
+from roselora.cli.stores import edit_as_json
+from roselora.cli.trial import show_answers, show_update
 from roselora.errors import EditError
 
 if TYPE_CHECKING:
@@ -101,22 +102,24 @@ def _try(editor: "Editor", fact: Fact, original: str, title: str, *, show: bool)
     """Make one edit, show it, take it back, and compare every byte."""
     from roselora.models.fingerprint import fingerprint
 
-    shown = [("held out", text) for text in fact.held_out] + [("elsewhere", text) for text in fact.elsewhere]
+    kinds = ["prompt", *["held out"] * len(fact.held_out), *["elsewhere"] * len(fact.elsewhere)]
+    prompts = [fact.prompt, *fact.held_out, *fact.elsewhere]
+    settings = editor.settings
+    before = editor.answers(prompts)
     try:
-        trial = run_trial(editor, fact.prompt, fact.target, shown, title=title)
+        with training(title, settings.warmup + settings.ramp, settings.max_steps) as on_step:
+            edit = editor.edit(fact.prompt, fact.target, on_step=on_step)
     except EditError as error:
         err.print(f"{title}: {error}", highlight=False, markup=False)
         return {"prompt": fact.prompt, "edited": False, "restored": fingerprint(editor.model) == original}
-    editor.undo()
+    rows = zip(kinds, prompts, before, editor.answers(prompts), strict=True)
+    answers = [{"kind": kind, "prompt": prompt, "before": old, "after": new} for kind, prompt, old, new in rows]
+    editor.undo(edit.id)
     restored = fingerprint(editor.model) == original
     if show:
-        _show(trial, editor, restored, title)
-    return {**trial.as_json(), "edited": True, "restored": restored}
-
-
-def _show(trial: Trial, editor: "Editor", restored: bool, title: str) -> None:
-    request = trial.edit.request
-    out.print(f"\n[bold]{title}[/bold]: {request.prompt!r} -> {request.target!r}\n", highlight=False)
-    show_trial(trial, editor.model.num_parameters())
-    verdict = "every byte is as it was" if restored else "[bold red]SOME BYTES DIFFER[/bold red]"
-    out.print(f"undone: {verdict} (SHA-256 of all weights)", highlight=False)
+        out.print(f"\n[bold]{title}[/bold]: {fact.prompt!r} -> {fact.target!r}\n", highlight=False)
+        show_answers(answers, fact.target)
+        show_update(edit.provenance, editor.model.num_parameters())
+        verdict = "every byte is as it was" if restored else "[bold red]SOME BYTES DIFFER[/bold red]"
+        out.print(f"undone: {verdict} (SHA-256 of all weights)", highlight=False)
+    return {**edit_as_json(edit), "answers": answers, "edited": True, "restored": restored}

@@ -1,41 +1,38 @@
 """``roselora edit``: correct one fact in a model and show what it did."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from roselora.cli.console import err, out, print_json, working
-from roselora.cli.trial import run_trial, show_trial
+from roselora.cli.console import out, print_json, training
+from roselora.cli.stores import DEFAULT_STORE, DryRunOption, JsonOption, StoreOption, edit_as_json, open_editor
+from roselora.cli.trial import show_answers, show_update
 from roselora.editing.request import EditRequest
 from roselora.editing.settings import EditSettings
-from roselora.errors import ConfigError
 
 
 def edit(
     model: Annotated[str, typer.Argument(help="demo, a folder, a .gguf file or a hub id.")],
     prompt: Annotated[str, typer.Option(help="Text whose continuation is to change.")],
     target: Annotated[str, typer.Option(help="What the model shall say instead, and then stop.")],
+    subject: Annotated[str | None, typer.Option(help="What the fact is about; `check` compares subjects.")] = None,
     rephrase: Annotated[list[str] | None, typer.Option(help="Another prompt that must give the target too.")] = None,
     keep: Annotated[list[str] | None, typer.Option(help="A prompt whose answer must not move.")] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="Folder to save the edited model in; without it this is a trial run.")
-    ] = None,
+    store: StoreOption = DEFAULT_STORE,
     rank: Annotated[int | None, typer.Option(min=1, help="Rank of the update.")] = None,
     density: Annotated[float | None, typer.Option(help="Fraction kept of each row of A and column of B.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Of Adam.")] = None,
     max_steps: Annotated[int | None, typer.Option(min=1, help="Steps after which the edit has failed.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the adapter's initial values.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    dry_run: DryRunOption = False,
+    json: JsonOption = False,
 ) -> None:
-    """Correct one fact in a model by a sparse update, and show the answers before and after.
+    """Correct one fact by a sparse update, show the answers before and after, and keep the edit in the store.
+
+    The model's own files are never written; `roselora export` writes an edited model.
 
     Example: roselora edit demo --prompt "The capital of France is" --target Lyon
     """
-    rephrasings, kept = rephrase or [], keep or []
-    if output is not None and output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ConfigError(f"--output {output} exists already; name a folder that is new or empty.")
-
     given: dict[str, Any] = {
         "rank": rank,
         "density": density,
@@ -44,23 +41,23 @@ def edit(
         "seed": seed,
     }
     settings = EditSettings(**{name: value for name, value in given.items() if value is not None})
-    EditRequest(prompt, target, None, tuple(rephrasings), tuple(kept))  # refuse what cannot be meant before loading
+    request = EditRequest(prompt, target, subject, tuple(rephrase or ()), tuple(keep or ()))  # refused before loading
 
-    with working(f"loading {model}"):
-        from roselora.editing.editor import Editor
-        from roselora.models.saving import save
-
-        editor = Editor.open(model, settings=settings)
-    shown = [("rephrasing", text) for text in rephrasings] + [("keep", text) for text in kept]
-    trial = run_trial(editor, prompt, target, shown, rephrasings=rephrasings, keep=kept)
-    if output is not None:
-        with working(f"saving to {output}"):
-            save(editor.model, editor.tokenizer, output)
+    fresh = dry_run and not store.exists()
+    editor = open_editor(None if fresh else store, model, settings)
+    details: dict[str, Any] = {"subject": subject, "rephrasings": request.rephrasings, "keep": request.keep}
+    with training("editing", settings.warmup + settings.ramp, settings.max_steps) as on_step:
+        if dry_run:
+            proposal = editor.propose(prompt, target, **details, on_step=on_step)
+            result = {"id": None, "dry_run": True, **proposal.provenance}
+        else:
+            result = edit_as_json(editor.edit(prompt, target, **details, on_step=on_step))
     if json:
-        print_json({"model": model, **trial.as_json(), "output": str(output) if output else None})
+        print_json(result)
         return
-    show_trial(trial, editor.model.num_parameters())
-    if output is not None:
-        out.print(f"The edited model is in {output}", highlight=False)
+    show_answers(result["answers"], request.target)
+    show_update(result, editor.model.num_parameters())
+    if dry_run:
+        out.print("dry run: nothing was kept", highlight=False)
     else:
-        err.print("Nothing was saved; give --output FOLDER to keep the edited model.", highlight=False)
+        out.print(f"edit {result['id']} is in the store {store}", highlight=False, soft_wrap=True)

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from roselora.cli import demo, edit
+from roselora.cli import check, demo, diff, doctor, edit, export, log, undo, verify
 from roselora.cli.console import complain
 from roselora.errors import ConfigError, RoseLoraError
 
@@ -22,8 +22,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-app.command("demo")(demo.demo)
-app.command("edit")(edit.edit)
+for verb in (
+    demo.demo,
+    edit.edit,
+    log.log,
+    log.show,
+    log.note,
+    diff.diff,
+    undo.undo,
+    undo.redo,
+    check.check,
+    export.export,
+    verify.verify,
+    doctor.doctor,
+):
+    app.command()(verb)
 
 
 def _print_version(asked: bool) -> None:

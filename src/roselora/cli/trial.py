@@ -1,108 +1,46 @@
 """One edit with the answers before and after it, as ``demo`` and ``edit`` show it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 
-from roselora.cli.console import out, training
+from roselora.cli.console import out
 from roselora.evaluation.metrics import matches
 
-if TYPE_CHECKING:
-    from roselora.editing.editor import Edit, Editor
 
+def show_answers(answers: Sequence[Mapping[str, str]], target: str) -> None:
+    """A table, within 80 columns, of what the model said before and after an edit.
 
-@dataclass(frozen=True)
-class Answer:
-    """What the model said to one prompt before and after an edit."""
-
-    kind: str
-    prompt: str
-    before: str
-    after: str
-
-    @property
-    def moved(self) -> bool:
-        """Whether the answer changed."""
-        return self.before != self.after
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One edit and what it did to the model's answers."""
-
-    edit: "Edit"
-    answers: tuple[Answer, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain data for ``--json``."""
-        edit = self.edit
-        return {
-            "prompt": edit.request.prompt,
-            "target": edit.request.target,
-            "steps": edit.steps,
-            "seconds": round(edit.seconds, 2),
-            "entries_changed": edit.entries_changed,
-            "entries_adapted": edit.entries,
-            "sparsity": 1 - edit.entries_changed / edit.entries,
-            "sparsity_bound": edit.sparsity_bound,
-            "answers": [
-                {"kind": a.kind, "prompt": a.prompt, "before": a.before, "after": a.after, "moved": a.moved}
-                for a in self.answers
-            ],
-        }
-
-
-def run_trial(
-    editor: "Editor",
-    prompt: str,
-    target: str,
-    shown: Sequence[tuple[str, str]],
-    *,
-    rephrasings: Sequence[str] = (),
-    keep: Sequence[str] = (),
-    title: str = "editing",
-) -> Trial:
-    """Edit, with the answers to the prompt and to all of ``shown`` (kind, prompt) before and after."""
-    asked = [("prompt", prompt), *shown]
-    prompts = [text for _, text in asked]
-    before = editor.answers(prompts)
-    settings = editor.settings
-    with training(title, settings.warmup + settings.ramp, settings.max_steps) as on_step:
-        edit = editor.edit(prompt, target, rephrasings=rephrasings, keep=keep, on_step=on_step)
-    after = editor.answers(prompts)
-    rows = zip(asked, before, after, strict=True)
-    return Trial(edit, tuple(Answer(kind, text, old, new) for (kind, text), old, new in rows))
-
-
-def _as_hoped(answer: Answer, target: str) -> bool:
-    """Whether an answer is the target where it shall be, and says the same as before where it shall not."""
-    meant = answer.before if answer.kind in ("keep", "elsewhere") else target
-    return matches(answer.after, [meant])
-
-
-def show_trial(trial: Trial, parameters: int) -> None:
-    """Print a trial as a table that fits 80 columns, with the numbers of the update below it."""
+    Args:
+        answers: each with ``kind``, ``prompt``, ``before`` and ``after``; answers of the kinds ``keep`` and
+            ``elsewhere`` are not meant to move.
+        target: what all others are meant to become.
+    """
     table = Table(box=None, pad_edge=False, width=min(out.width, 100))
     for header, ratio in (("", 11), ("prompt", 34), ("before", 26), ("after", 26)):
         table.add_column(header, ratio=ratio, overflow="fold")
-    for answer in trial.answers:
-        style = "green" if _as_hoped(answer, trial.edit.request.target) else "yellow"
+    for answer in answers:
+        meant = answer["before"] if answer["kind"] in ("keep", "elsewhere") else target
+        style = "green" if matches(answer["after"], [meant]) else "yellow"
         table.add_row(
-            f"[dim]{answer.kind}[/dim]",
-            escape(answer.prompt),
-            escape(answer.before),
-            f"[{style}]{escape(answer.after)}[/{style}]",
+            f"[dim]{answer['kind']}[/dim]",
+            escape(answer["prompt"]),
+            escape(answer["before"]),
+            f"[{style}]{escape(answer['after'])}[/{style}]",
         )
     out.print(table)
-    edit = trial.edit
+
+
+def show_update(provenance: Mapping[str, Any], parameters: int) -> None:
+    """The numbers of one update: entries, sparsity against Proposition 1's bound, time."""
+    update, training = provenance["update"], provenance["training"]
+    changed = update["entries_changed"]
     out.print(
-        f"changed {edit.entries_changed:,} entries: {edit.entries_changed / edit.entries:.2%} of the adapted "
-        f"matrices, {edit.entries_changed / parameters:.2%} of the model\n"
-        f"sparsity {1 - edit.entries_changed / edit.entries:.2%}, Proposition 1 promises at least "
-        f"{edit.sparsity_bound:.2%}\n"
-        f"{edit.steps} steps, {edit.seconds:.1f} s",
+        f"changed {changed:,} entries: {changed / update['entries']:.2%} of the adapted matrices, "
+        f"{changed / parameters:.2%} of the model\n"
+        f"sparsity {update['sparsity']:.2%}, Proposition 1 promises at least {update['sparsity_bound']:.2%}\n"
+        f"{training['steps']} steps, {training['seconds']:.1f} s",
         highlight=False,
     )

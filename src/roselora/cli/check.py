@@ -1,0 +1,55 @@
+"""``roselora check``: do all active edits still hold, and what else moved?"""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from roselora.cli.console import out, print_json, working
+from roselora.cli.stores import DEFAULT_STORE, JsonOption, ModelOption, StoreOption, open_editor
+
+if TYPE_CHECKING:
+    from roselora.editing.check import CheckReport
+
+
+def check(store: StoreOption = DEFAULT_STORE, model: ModelOption = None, json: JsonOption = False) -> None:
+    """Load the base, apply all active edits, and ask: which hold, which were broken, what collides, what moved.
+
+    Exits with 1 if an active edit does not hold.
+    """
+    editor = open_editor(store, model)
+    with working("asking the model"):
+        report = editor.check()
+    if json:
+        kept = [{**asdict(answer), "moved": answer.moved} for answer in report.kept]
+        print_json({"clean": report.clean, **asdict(report), "kept": kept})
+    else:
+        _print(report)
+    if not report.clean:
+        raise typer.Exit(1)
+
+
+def _print(report: "CheckReport") -> None:
+    table = Table("id", "prompt", "says now", "", box=None, pad_edge=False)
+    for state in report.edits:
+        verdict = "[green]holds[/green]" if state.holds else "[bold red]broken[/bold red]"
+        by = f" by {state.broken_by}" if state.broken_by else ""
+        said = "\n".join(dict.fromkeys(state.answers))
+        table.add_row(state.edit_id, escape(state.prompt), escape(said), f"{verdict}{by}")
+    out.print(table if report.edits else "No active edits.")
+    if report.collisions:
+        table = Table("edits that share entries", "entries", "norms", "", box=None, pad_edge=False)
+        for pair in report.collisions:
+            same = ", ".join(
+                name for name, same in (("prompt", pair.same_prompt), ("subject", pair.same_subject)) if same
+            )
+            norms = f"{pair.first_norm:.2g}, {pair.second_norm:.2g}"
+            table.add_row(f"{pair.first} {pair.second}", f"{pair.entries:,}", norms, f"same {same}" if same else "")
+        out.print("", table)
+    if report.kept:
+        moved = [answer for answer in report.kept if answer.moved]
+        out.print(f"\nkeep-prompts: {len(report.kept) - len(moved)} of {len(report.kept)} answer as before")
+        for answer in moved:
+            out.print(f"  {escape(answer.prompt)}: {escape(answer.before)} -> {escape(answer.now)}", highlight=False)

@@ -1,0 +1,126 @@
+"""``roselora diff``: what an edit changes; where two edits, two stores or two models differ."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from roselora.cli.console import out, print_json, working
+from roselora.cli.stores import DEFAULT_STORE, JsonOption, StoreOption, edit_as_json, edits_table, open_store
+from roselora.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from roselora.delta.compare import Collision, WeightChange
+
+DATABASE = "edits.sqlite"
+
+
+def diff(
+    first: Annotated[str, typer.Argument(help="An edit's id, a store's folder, a model's folder, or demo.")],
+    second: Annotated[str | None, typer.Argument(help="Another of the same kind.")] = None,
+    store: StoreOption = DEFAULT_STORE,
+    json: JsonOption = False,
+) -> None:
+    """Show what changed: by one edit; between two edits, two stores, or a base model and an edited one."""
+    kinds = {_kind(name) for name in (first, second) if name is not None}
+    if len(kinds) > 1:
+        raise ConfigError(f"{first} and {second} are not of one kind; compare edits, stores or models.")
+    kind = kinds.pop()
+    if second is None:
+        if kind != "edit":
+            raise ConfigError(f"{first} is a {kind}; name a second one to compare it with.")
+        _show_changes(_edit_changes(store, first), json)
+    elif kind == "edit":
+        _diff_edits(store, first, second, json)
+    elif kind == "store":
+        _diff_stores(Path(first), Path(second), json)
+    else:
+        _show_changes(_model_changes(first, second), json)
+
+
+def _kind(name: str) -> str:
+    folder = Path(name)
+    if (folder / DATABASE).is_file():
+        return "store"
+    return "model" if name == "demo" or folder.is_dir() else "edit"
+
+
+def _edit_changes(store: Path, edit_id: str) -> "list[WeightChange]":
+    from roselora.delta.compare import changes
+
+    opened = open_store(store)
+    return changes(opened.delta(opened.find(edit_id).id))
+
+
+def _model_changes(first: str, second: str) -> "list[WeightChange]":
+    from roselora.delta.compare import weight_differences
+
+    with working("comparing every weight"):
+        return weight_differences(_weights(first), _weights(second))
+
+
+def _weights(model: str) -> "Mapping[str, Tensor]":
+    from roselora.models.saved import SavedWeights
+
+    return SavedWeights(model)
+
+
+def _show_changes(changes: "Sequence[WeightChange]", json: bool) -> None:
+    if json:
+        print_json([asdict(change) for change in changes])
+        return
+    table = Table("weight", "entries", "share", "norm", "largest move", box=None, pad_edge=False)
+    for change in changes:
+        largest = change.largest[0]
+        move = f"{largest.value:+.2g} at {largest.row},{largest.column}"
+        table.add_row(change.name, f"{change.entries:,}", f"{change.share:.2%}", f"{change.norm:.2g}", move)
+    out.print(table)
+    entries, norm = sum(c.entries for c in changes), math.hypot(*(c.norm for c in changes))
+    out.print(f"{entries:,} entries in {len(changes)} weights, norm {norm:.3g}", highlight=False)
+
+
+def _diff_edits(store: Path, first: str, second: str, json: bool) -> None:
+    from roselora.delta.compare import collisions
+
+    opened = open_store(store)
+    one, other = opened.find(first), opened.find(second)
+    shared = collisions(opened.delta(one.id), opened.delta(other.id))
+    if json:
+        found = [asdict(collision) for collision in shared]
+        print_json({"first": edit_as_json(one), "second": edit_as_json(other), "shared": found})
+        return
+    out.print(edits_table([one, other]))
+    _show_shared(shared)
+
+
+def _show_shared(shared: "Sequence[Collision]") -> None:
+    if not shared:
+        out.print("They share no entry of any weight: neither can disturb the other's entries.")
+        return
+    table = Table("weight", "entries both change", "norm of 1st", "of 2nd", box=None, pad_edge=False)
+    for collision in shared:
+        norms = (f"{collision.first_norm:.2g}", f"{collision.second_norm:.2g}")
+        table.add_row(collision.name, f"{collision.entries:,}", *norms)
+    out.print("", table)
+    out.print(f"{sum(c.entries for c in shared):,} shared entries in {len(shared)} weights", highlight=False)
+
+
+def _diff_stores(first: Path, second: Path, json: bool) -> None:
+    active = [{edit.delta_sha256: edit for edit in open_store(folder).active()} for folder in (first, second)]
+    only = [[edit for key, edit in mine.items() if key not in other] for mine, other in (active, active[::-1])]
+    if json:
+        report: dict[str, Any] = {"both": len(active[0].keys() & active[1].keys())}
+        print_json(report | {"first": [edit_as_json(e) for e in only[0]], "second": [edit_as_json(e) for e in only[1]]})
+        return
+    for folder, edits in zip((first, second), only, strict=True):
+        out.print(f"[bold]only in {escape(str(folder))}[/bold]: {len(edits)} active edits")
+        if edits:
+            out.print(edits_table(edits))
+    out.print(f"in both: {len(active[0].keys() & active[1].keys())} active edits")

@@ -1,0 +1,74 @@
+"""``roselora doctor``: versions, device, caches, and the store's health."""
+
+import os
+import platform
+import shutil
+from importlib import metadata
+from typing import Any
+
+import typer
+
+from roselora.cli.console import out, print_json
+from roselora.cli.stores import DEFAULT_STORE, JsonOption, StoreOption, open_store
+from roselora.errors import RoseLoraError
+
+PACKAGES = ("roselora", "torch", "transformers", "peft", "accelerate", "safetensors", "numpy")
+
+
+def doctor(store: StoreOption = DEFAULT_STORE, json: JsonOption = False) -> None:
+    """Say what is installed, what it runs on, where the caches are, and whether the store is whole.
+
+    Exits with 1 if the store has a serious problem.
+    """
+    report = {"versions": _versions(), "machine": _machine(), "caches": _caches(), "store": _store(store)}
+    if json:
+        print_json(report)
+    else:
+        for title, rows in report.items():
+            out.print(f"[bold]{title}[/bold]")
+            for name, value in rows.items():
+                out.print(f"  {name}: {value}", highlight=False, markup=False, soft_wrap=True)
+    if report["store"].get("serious"):
+        raise typer.Exit(1)
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}}
+
+
+def _machine() -> dict[str, Any]:
+    import torch
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    return {"platform": platform.platform(), "device": device, "threads": torch.get_num_threads()}
+
+
+def _caches() -> dict[str, Any]:
+    from roselora.models.demo import demo_model_is_ready, models_folder
+
+    folder = models_folder()
+    nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    return {
+        "models": str(folder),
+        "demo model": "ready" if demo_model_is_ready() else "not fetched yet (98 MB)",
+        "free disk, GB": round(shutil.disk_usage(nearest).free / 1e9, 1),
+        "hub offline": os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"),
+    }
+
+
+def _store(folder: Any) -> dict[str, Any]:
+    if not folder.exists():
+        return {"folder": str(folder), "state": "there is none"}
+    try:
+        opened = open_store(folder)
+        problems = opened.verify()
+    except RoseLoraError as error:
+        return {"folder": str(folder), "state": str(error), "serious": True}
+    serious = any(problem.serious for problem in problems)
+    return {
+        "folder": str(folder),
+        "base": f"{opened.base.name} ({opened.base.architecture})",
+        "edits": f"{len(opened.active())} active of {len(opened.edits())}",
+        "state": "; ".join(problem.what for problem in problems) or "whole",
+        "serious": serious,
+    }

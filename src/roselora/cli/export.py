@@ -1,0 +1,42 @@
+"""``roselora export``: the edited model, or its edits alone, for other programs."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from roselora.cli.console import out, print_json, working
+from roselora.cli.stores import (
+    DEFAULT_STORE,
+    DryRunOption,
+    JsonOption,
+    ModelOption,
+    StoreOption,
+    open_editor,
+    open_store,
+)
+
+
+def export(
+    path: Annotated[Path, typer.Argument(help="Where to write: a new or empty folder; a file for --format patch.")],
+    format: Annotated[
+        Literal["model", "lora", "patch"],
+        typer.Option(help="model: merged, in safetensors; lora: one LoRA adapter; patch: flat index and values."),
+    ] = "model",
+    store: StoreOption = DEFAULT_STORE,
+    model: ModelOption = None,
+    dry_run: DryRunOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Write what all active edits make of the model; it is read back and compared before it is called done."""
+    active = open_store(store).active()
+    if not dry_run:
+        editor = open_editor(store, model)
+        with working(f"writing {path}"):
+            editor.export(path, format)
+    if json:
+        ids = [edit.id for edit in active]
+        print_json({"path": str(path), "format": format, "edits": ids, "dry_run": dry_run})
+    else:
+        verb = "would write" if dry_run else "wrote"
+        out.print(f"{verb} {path} ({format}, {len(active)} active edits)", highlight=False, soft_wrap=True)

@@ -1,0 +1,69 @@
+"""``roselora log``, ``show`` and ``note``: what the store remembers."""
+
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from roselora.cli.console import out, print_json
+from roselora.cli.stores import (
+    DEFAULT_STORE,
+    DryRunOption,
+    EditArgument,
+    JsonOption,
+    StoreOption,
+    edit_as_json,
+    edits_table,
+    open_store,
+)
+
+
+def log(store: StoreOption = DEFAULT_STORE, json: JsonOption = False) -> None:
+    """List every edit in the store, in commit order, undone ones included."""
+    edits = open_store(store).edits()
+    if json:
+        print_json([edit_as_json(edit) for edit in edits])
+    elif edits:
+        out.print(edits_table(edits))
+    else:
+        out.print("No edits yet.")
+
+
+def show(edit_id: EditArgument, store: StoreOption = DEFAULT_STORE, json: JsonOption = False) -> None:
+    """Show one edit: what was asked, what it did to the answers, where it came from, and its history."""
+    opened = open_store(store)
+    edit = opened.find(edit_id)
+    history = opened.history(edit.id)
+    if json:
+        events = [{"kind": event.kind, "time": event.time, "text": event.text} for event in history]
+        print_json({**edit_as_json(edit), "history": events})
+        return
+    out.print(edits_table([edit]))
+    for answer in edit.provenance.get("answers", ()):
+        out.print(f"\n[dim]{answer['kind']}[/dim] {escape(answer['prompt'])}")
+        out.print(f"  before: {escape(answer['before'])}\n  after:  {escape(answer['after'])}", highlight=False)
+    update, training = edit.provenance.get("update"), edit.provenance.get("training")
+    if update and training:
+        out.print(
+            f"\n{update['entries_changed']:,} entries changed, sparsity {update['sparsity']:.2%} (at least "
+            f"{update['sparsity_bound']:.2%}), {training['steps']} steps, {training['seconds']} s",
+            highlight=False,
+        )
+    out.print(f"delta {edit.delta_sha256}", highlight=False, soft_wrap=True)
+    for event in history:
+        out.print(f"{event.time[:19].replace('T', ' ')} {event.kind} {escape(event.text or '')}", highlight=False)
+
+
+def note(
+    edit_id: EditArgument,
+    text: Annotated[str, typer.Argument(help="What to remember.")],
+    store: StoreOption = DEFAULT_STORE,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Write a note into an edit's history."""
+    opened = open_store(store)
+    edit = opened.find(edit_id)
+    if not dry_run:
+        with opened.writing():
+            opened.note(edit.id, text)
+    out.print(f"{'would note' if dry_run else 'noted'} for {edit.id}: {escape(text)}", highlight=False)

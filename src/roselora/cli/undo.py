@@ -1,0 +1,38 @@
+"""``roselora undo`` and ``redo``: take an edit back, or bring it back. No model is loaded for it."""
+
+from rich.markup import escape
+
+from roselora.cli.console import out, print_json
+from roselora.cli.stores import DEFAULT_STORE, DryRunOption, EditArgument, JsonOption, StoreOption, open_store
+from roselora.errors import StoreError
+
+
+def undo(
+    edit_id: EditArgument, store: StoreOption = DEFAULT_STORE, dry_run: DryRunOption = False, json: JsonOption = False
+) -> None:
+    """Take one edit back, whatever came after it: the weights become what they would be without it."""
+    _switch(edit_id, store, dry_run, json, active=False)
+
+
+def redo(
+    edit_id: EditArgument, store: StoreOption = DEFAULT_STORE, dry_run: DryRunOption = False, json: JsonOption = False
+) -> None:
+    """Bring an undone edit back, at its old place in the order of edits."""
+    _switch(edit_id, store, dry_run, json, active=True)
+
+
+def _switch(edit_id: str, store: StoreOption, dry_run: bool, json: bool, *, active: bool) -> None:
+    opened = open_store(store)
+    edit = opened.find(edit_id)
+    word = "redone" if active else "undone"
+    if edit.active == active:
+        raise StoreError(f"Edit {edit.id} is {'active' if active else 'undone'} already; nothing was changed.")
+    if not dry_run:
+        with opened.writing():
+            edit = opened.redo(edit.id) if active else opened.undo(edit.id)
+    if json:
+        print_json({"id": edit.id, "active": active if not dry_run else edit.active, "dry_run": dry_run})
+    else:
+        request = edit.request
+        text = f"{'would be ' if dry_run else ''}{word}: {edit.id} {request.prompt!r} -> {request.target!r}"
+        out.print(escape(text), highlight=False)
