@@ -49,7 +49,7 @@ def test_the_demo_ends_well_when_every_edit_holds_and_every_byte_is_back() -> No
 
 
 def test_the_demo_exits_with_1_when_a_byte_differs(monkeypatch: pytest.MonkeyPatch) -> None:
-    def undo_but_for_one_byte(self: Editor) -> None:
+    def undo_but_for_one_byte(self: Editor, edit_id: str) -> None:
         self.model.get_parameter("lm_head.weight").data[0, 0] += 1
 
     monkeypatch.setattr(Editor, "undo", undo_but_for_one_byte)

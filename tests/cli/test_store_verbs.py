@@ -1,0 +1,166 @@
+"""The verbs on a store, run one after the other as a user does, in this process to be quick."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from typer.testing import CliRunner
+
+from roselora.cli.main import app
+from roselora.errors import ConfigError, RoseLoraError, StoreError, WrongBaseError
+from roselora.models.generation import greedy_answers
+
+TINY = ["--density", "0.5", "--learning-rate", "0.02"]
+FACTS = (("The symbol of gold is", "Go"), ("The capital of France is", "Lyon"), ("The opposite of up is", "in"))
+
+Invoke = Callable[..., Any]
+
+
+@pytest.fixture
+def invoke(world_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Invoke:
+    """Runs a verb; returns its JSON, or its text for ``--text``; errors come through as they are."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def call(*arguments: str, text: bool = False, code: int = 0) -> Any:
+        result: Result = CliRunner().invoke(app, [*arguments, *([] if text else ["--json"])])
+        if isinstance(result.exception, RoseLoraError):
+            raise result.exception
+        assert result.exit_code == code, result.output
+        return result.stdout if text else json.loads(result.stdout)
+
+    return call
+
+
+@pytest.fixture
+def ids(invoke: Invoke) -> list[str]:
+    """Three edits of the tiny world in the default store."""
+    return [
+        invoke("edit", "world", "--prompt", prompt, "--target", target, "--keep", "Snow is white and coal is", *TINY)[
+            "id"
+        ]
+        for prompt, target in FACTS
+    ]
+
+
+def test_edits_are_kept_listed_and_shown(invoke: Invoke, ids: list[str]) -> None:
+    log = invoke("log")
+    assert [edit["id"] for edit in log] == ids
+    assert [edit["target"] for edit in log] == ["Go", "Lyon", "in"]
+    shown = invoke("show", ids[1][:5])
+    assert shown["answers"][0] == {"kind": "prompt", "prompt": FACTS[1][0], "before": "Paris.", "after": "Lyon"}
+    assert [event["kind"] for event in shown["history"]] == ["edit"]
+    for verb in (["log"], ["show", ids[0]], ["diff", ids[0]], ["diff", ids[0], ids[1]]):
+        assert max(map(len, invoke(*verb, text=True).splitlines())) <= 80
+
+
+def test_undo_and_redo_of_any_edit_and_what_the_exported_model_says(
+    invoke: Invoke, ids: list[str], tmp_path: Path
+) -> None:
+    prompts = [prompt for prompt, _ in FACTS]
+
+    def exported(name: str) -> list[str]:
+        invoke("export", name)
+        model = AutoModelForCausalLM.from_pretrained(tmp_path / name)
+        return greedy_answers(model, AutoTokenizer.from_pretrained(tmp_path / name), prompts, max_new_tokens=16)
+
+    invoke("undo", ids[1])
+    assert invoke("undo", ids[0], "--dry-run") == {"id": ids[0], "active": True, "dry_run": True}
+    assert [edit["active"] for edit in invoke("log")] == [True, False, True]
+    with pytest.raises(StoreError, match="undone already"):
+        invoke("undo", ids[1])
+    first = exported("one")
+    assert first[1] != "Lyon"
+    invoke("redo", ids[1])
+    assert [edit["active"] for edit in invoke("log")] == [True, True, True]
+    invoke("undo", ids[2])
+    invoke("undo", ids[0])
+    assert exported("two")[1] == "Lyon"
+
+
+def test_check_says_which_edits_hold_and_exits_with_1_if_one_does_not(invoke: Invoke, ids: list[str]) -> None:
+    invoke("undo", ids[0])
+    invoke("undo", ids[2])
+    report = invoke("check")
+    assert report["clean"]
+    assert [edit["edit_id"] for edit in report["edits"]] == [ids[1]]
+    newer = invoke("edit", "world", "--prompt", FACTS[1][0], "--target", "Nice", *TINY)["id"]
+    report = invoke("check", code=1)
+    assert not report["clean"]
+    assert report["edits"][0]["broken_by"] == newer
+    assert report["collisions"][0]["same_prompt"]
+    assert "broken" in invoke("check", text=True, code=1)
+
+
+def test_diff_tells_what_changed_between_edits_stores_and_models(invoke: Invoke, ids: list[str]) -> None:
+    changes = invoke("diff", ids[0])
+    assert {change["name"].rpartition(".proj")[0] or change["name"] for change in changes}
+    assert all(0 < change["share"] < 1 and change["norm"] > 0 and change["largest"] for change in changes)
+    assert invoke("diff", ids[0], ids[1])["shared"]
+
+    invoke("edit", "world", "--prompt", "The symbol of iron is", "--target", "Ir", *TINY, "--store", "other")
+    between = invoke("diff", "edits", "other")
+    assert (between["both"], len(between["first"]), len(between["second"])) == (0, 3, 1)
+
+    invoke("export", "edited")
+    against_base = invoke("diff", "world", "edited")
+    assert {change["name"] for change in against_base} == {change["name"] for change in changes}
+    assert invoke("diff", "edited", "edited") == []
+
+
+@pytest.mark.parametrize("format", ["lora", "patch"])
+def test_other_exports_are_written_once(invoke: Invoke, ids: list[str], tmp_path: Path, format: str) -> None:
+    assert invoke("export", "there", "--format", format, "--dry-run")["edits"] == ids
+    assert not (tmp_path / "there").exists()
+    assert invoke("export", "there", "--format", format)["edits"] == ids
+    assert (tmp_path / "there").exists()
+    with pytest.raises(RoseLoraError, match="exists already"):
+        invoke("export", "there", "--format", format)
+
+
+def test_a_dry_run_trains_and_shows_and_keeps_nothing(invoke: Invoke, tmp_path: Path) -> None:
+    result = invoke("edit", "world", "--prompt", FACTS[1][0], "--target", "Lyon", *TINY, "--dry-run")
+    assert result["answers"][0]["after"] == "Lyon"
+    assert [path.name for path in tmp_path.iterdir()] == ["world"]
+
+
+def test_notes_become_part_of_the_history(invoke: Invoke, ids: list[str]) -> None:
+    invoke("note", ids[0], "agreed with the editors", text=True)
+    assert [(e["kind"], e["text"]) for e in invoke("show", ids[0])["history"]][-1] == (
+        "note",
+        "agreed with the editors",
+    )
+
+
+def test_verify_and_doctor_find_a_changed_file_and_exit_with_1(invoke: Invoke, ids: list[str], tmp_path: Path) -> None:
+    assert invoke("verify") == {"whole": True, "edits": 3, "problems": [], "removed": []}
+    assert invoke("doctor")["store"]["state"] == "whole"
+    (tmp_path / "edits" / "deltas" / "stray.safetensors").write_bytes(b"left by a crash")
+    assert not invoke("verify")["problems"][0]["serious"]
+    assert len(invoke("verify", "--collect")["removed"]) == 1
+
+    path = next((tmp_path / "edits" / "deltas").iterdir())
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    assert not invoke("verify", code=1)["whole"]
+    assert invoke("doctor", code=1)["store"]["serious"]
+
+
+def test_a_store_of_another_model_is_refused(invoke: Invoke, ids: list[str], tmp_path: Path, tiny_model: Any) -> None:
+    tiny_model(seed=5).save_pretrained(tmp_path / "other")
+    AutoTokenizer.from_pretrained(tmp_path / "world").save_pretrained(tmp_path / "other")
+    with pytest.raises(WrongBaseError, match="belongs to world"):
+        invoke("edit", "other", "--prompt", "a", "--target", "b")
+
+
+def test_an_edit_that_fails_keeps_nothing(invoke: Invoke, ids: list[str]) -> None:
+    with pytest.raises(RoseLoraError, match="did not learn"):
+        invoke("edit", "world", "--prompt", "a", "--target", "b", "--learning-rate", "1e-9", "--max-steps", "15")
+    assert len(invoke("log")) == 3
+    with pytest.raises(ConfigError):
+        invoke("edit", "world", "--prompt", "a", "--target", "")
