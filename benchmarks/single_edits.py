@@ -23,8 +23,9 @@ from typing import Any
 import torch
 from peft import LoraConfig
 
-from roselora.editing.applied import apply_update, restore
+from roselora.delta.overlay import Overlay
 from roselora.editing.optimize import rose_config, train_factors
+from roselora.editing.proposal import to_delta
 from roselora.editing.request import EditRequest
 from roselora.editing.settings import EditSettings
 from roselora.evaluation.intervals import bootstrap_interval, wilson_interval
@@ -99,6 +100,7 @@ class Judge:
 
     def __init__(self, loaded: LoadedModel, cases: list[EditCase]) -> None:
         self.model, self.tokenizer = loaded.model, loaded.tokenizer
+        self.overlay = Overlay(loaded.model)
         self.elsewhere = [case.elsewhere for case in cases]
         self.base_tokens = self._tokens()
         self.base = self._predictions()
@@ -115,7 +117,8 @@ class Judge:
         request = EditRequest(case.prompt, case.target)
         config = method.config(self.model)
         trained = train_factors(self.model, self.tokenizer, request, method.settings, config)
-        touched = apply_update(self.model, trained.pairs)
+        delta = to_delta(self.model, self.overlay, trained.pairs)
+        self.overlay.apply("edit", delta)
         seconds = time.perf_counter() - start
         try:
             questions = [case.prompt, case.rephrasing]
@@ -127,11 +130,11 @@ class Judge:
                 kl=float(kl_divergence(self.base, self._predictions()).mean()),
                 steps=trained.steps,
                 seconds=seconds,
-                entries=sum(len(weight.indices) for weight in touched),
+                entries=sum(len(weight.expand()[0]) for weight in delta.weights),
                 answer=answer,
             )
         finally:
-            restore(self.model, touched)
+            self.overlay.remove("edit")
 
 
 def summary(results: list[Result], prompts: int) -> dict[str, Any]:
