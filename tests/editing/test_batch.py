@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from roselora.editing.batch import IGNORED, answer_batch, concatenate, split_at_answer, text_batch
+from roselora.editing.batch import IGNORED, answer_batch, concatenate, continuation_batch, split_at_answer, text_batch
 from roselora.errors import ConfigError
 
 
@@ -31,7 +31,7 @@ def test_a_token_across_the_border_of_prompt_and_target_is_split_there(demo: Any
 
 
 def test_joined_batches_keep_every_row_and_its_labels(tiny_tokenizer: Any) -> None:
-    answers, texts = answer_batch(tiny_tokenizer, ["a"], "b"), text_batch([tiny_tokenizer("longer text").input_ids])
+    answers, texts = answer_batch(tiny_tokenizer, ["a"], "b"), text_batch(tiny_tokenizer("longer text").input_ids)
     joined = concatenate([answers, texts])
     assert joined.input_ids.shape == (2, 11)
     assert joined.input_ids[0, :4].tolist() == answers.input_ids[0].tolist()
@@ -47,3 +47,9 @@ def test_a_tokenizer_without_end_of_sequence_is_refused(tiny_tokenizer: Any) -> 
 
     with pytest.raises(ConfigError, match="end-of-sequence"):
         answer_batch(NoEnd(), ["a"], "b")  # type: ignore[arg-type]
+
+
+def test_a_continuation_has_labels_from_the_last_position_of_its_prompt_on() -> None:
+    assert continuation_batch([5, 6, 7], [8, 9]).labels.tolist() == [[IGNORED, IGNORED, 8, 9, 9]]
+    assert continuation_batch([5, 6], []).labels.tolist() == [[IGNORED, 6]]
+    assert text_batch([5, 6, 7]).labels.tolist() == [[6, 7, 7]]

@@ -6,10 +6,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from roselora.delta.overlay import Overlay
 from roselora.editing.editor import Editor
+from roselora.editing.proposal import propose
+from roselora.editing.request import EditRequest
 from roselora.editing.settings import EditSettings
 from roselora.errors import ConfigError, EditError, ModelError, StoreError, WrongBaseError
 from roselora.models import LoadedModel
+from roselora.models.generation import greedy_answers
 
 SETTINGS = EditSettings(warmup=2, ramp=6, max_steps=60, learning_rate=2e-2, density=0.25, keep_weight=0.1)
 PROMPT, TARGET = "The capital of France is", "Lyon"
@@ -290,3 +294,23 @@ def test_export_never_overwrites(filled: tuple[Editor, nn.Module], tmp_path: Any
     with pytest.raises(ModelError, match="exists already"):
         filled[0].export(tmp_path / "taken", format)
     assert (tmp_path / "taken" / "file").read_text() == "precious"
+
+
+def test_what_the_model_says_to_the_prompts_of_earlier_edits_is_held(
+    world_model: Any, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("roselora.editing.optimize.NEUTRAL_TEXTS", ("Nothing.",))  # so that these do not help
+    held = ["The capital of Germany is", "The capital of Italy is"]
+    settings = replace(SETTINGS, keep_weight=1.0)
+
+    def says_after(looked_after: list[str]) -> list[str]:
+        overlay = Overlay(world_model)
+        request = EditRequest(PROMPT, TARGET)
+        proposal = propose(world_model, tiny_tokenizer, overlay, request, settings, looked_after)
+        overlay.apply("edit", proposal.delta)
+        answers = greedy_answers(world_model, tiny_tokenizer, held, max_new_tokens=16)
+        overlay.remove("edit")
+        return answers
+
+    assert says_after(held) == ["Berlin.", "Rome."]
+    assert says_after([]) != ["Berlin.", "Rome."]

@@ -1,5 +1,6 @@
 """``roselora check``: do all active edits still hold, and what else moved?"""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,9 @@ from roselora.cli.console import out, print_json, working
 from roselora.cli.stores import DEFAULT_STORE, JsonOption, ModelOption, StoreOption, open_editor
 
 if TYPE_CHECKING:
-    from roselora.editing.check import CheckReport
+    from roselora.editing.check import CheckReport, EditCollision
+
+SHOWN_COLLISIONS = 5
 
 
 def check(store: StoreOption = DEFAULT_STORE, model: ModelOption = None, json: JsonOption = False) -> None:
@@ -40,16 +43,23 @@ def _print(report: "CheckReport") -> None:
         table.add_row(state.edit_id, escape(state.prompt), escape(said), f"{verdict}{by}")
     out.print(table if report.edits else "No active edits.")
     if report.collisions:
-        table = Table("edits that share entries", "entries", "norms", "", box=None, pad_edge=False)
-        for pair in report.collisions:
-            same = ", ".join(
-                name for name, same in (("prompt", pair.same_prompt), ("subject", pair.same_subject)) if same
-            )
-            norms = f"{pair.first_norm:.2g}, {pair.second_norm:.2g}"
-            table.add_row(f"{pair.first} {pair.second}", f"{pair.entries:,}", norms, f"same {same}" if same else "")
-        out.print("", table)
+        _print_collisions(report.collisions)
     if report.kept:
         moved = [answer for answer in report.kept if answer.moved]
         out.print(f"\nkeep-prompts: {len(report.kept) - len(moved)} of {len(report.kept)} answer as before")
         for answer in moved:
             out.print(f"  {escape(answer.prompt)}: {escape(answer.before)} -> {escape(answer.now)}", highlight=False)
+
+
+def _print_collisions(found: "Sequence[EditCollision]") -> None:
+    """Edits about the same first, then those that share most."""
+    ranked = sorted(found, key=lambda pair: (not (pair.same_prompt or pair.same_subject), -pair.entries))
+    table = Table("edits that share entries", "entries", "norms", "", box=None, pad_edge=False)
+    for pair in ranked[:SHOWN_COLLISIONS]:
+        same = [name for name, same in (("prompt", pair.same_prompt), ("subject", pair.same_subject)) if same]
+        norms = f"{pair.first_norm:.2g}, {pair.second_norm:.2g}"
+        about = f"same {' and '.join(same)}" if same else ""
+        table.add_row(f"{pair.first} {pair.second}", f"{pair.entries:,}", norms, about)
+    out.print("", table)
+    if len(ranked) > SHOWN_COLLISIONS:
+        out.print(f"and {len(ranked) - SHOWN_COLLISIONS} more pairs, which --json lists", highlight=False)

@@ -72,3 +72,7 @@ def main() -> None:
     except KeyboardInterrupt:
         complain("interrupted; nothing was changed.")
         sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

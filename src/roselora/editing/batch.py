@@ -49,10 +49,18 @@ def answer_batch(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], tar
     return _pad([p + t for p, t in rows], [[IGNORED] * (len(p) - 1) + t + [IGNORED] for p, t in rows])
 
 
-def text_batch(rows: Sequence[list[int]]) -> TokenBatch:
-    """Token rows as they are; every position but the padding has a label."""
-    # The last position's label is its own token: it only marks that the position counts.
-    return _pad(rows, [[*row[1:], row[-1]] for row in rows])
+def text_batch(ids: list[int]) -> TokenBatch:
+    """One row of tokens of which every position has a label."""
+    return continuation_batch(ids[:1], ids[1:])
+
+
+def continuation_batch(prompt_ids: list[int], said_ids: list[int]) -> TokenBatch:
+    """One row: a prompt and what was said after it; labels from the prompt's last position on.
+
+    The last position's label is its own token: it only marks that what follows it counts too.
+    """
+    following = [*said_ids, (prompt_ids + said_ids)[-1]]
+    return _pad([prompt_ids + said_ids], [[IGNORED] * (len(prompt_ids) - 1) + following])
 
 
 def concatenate(batches: Sequence[TokenBatch]) -> TokenBatch:

@@ -102,7 +102,8 @@ class Editor:
         Arguments and errors are those of :meth:`edit`.
         """
         request = EditRequest(prompt, target, subject, tuple(rephrasings), tuple(keep))
-        return propose(self.model, self.tokenizer, self._overlay, request, self.settings, on_step)
+        held = [prompt for edit in self.store.active() for prompt in edit.request.prompts]
+        return propose(self.model, self.tokenizer, self._overlay, request, self.settings, held, on_step)
 
     def edit(
         self,

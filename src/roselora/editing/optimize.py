@@ -1,7 +1,7 @@
 """Train a low-rank adapter until the greedy answer is the target, holding the model still elsewhere."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.adapter.config import RoseLoraConfig
 from roselora.adapter.factors import FactorPair, factor_pairs
-from roselora.editing.batch import IGNORED, answer_batch, concatenate, text_batch
+from roselora.editing.batch import IGNORED, TokenBatch, answer_batch, concatenate, continuation_batch, text_batch
 from roselora.editing.neutral import NEUTRAL_TEXTS
 from roselora.editing.request import EditRequest
 from roselora.editing.settings import EditSettings
@@ -24,6 +24,9 @@ from roselora.models.structure import edit_targets
 KEPT_TOKENS = 16
 """How far the continuation of a keep-prompt is held still: as far as locality looks."""
 
+
+HELD_PROMPTS = 16
+"""How many prompts of earlier edits one edit looks after, chosen at random, so that its cost does not grow."""
 
 MARGIN_SLACK = 0.5
 """How far beyond the margin, in nats, an answer is pushed, so that pruning does not at once undo it."""
@@ -65,16 +68,18 @@ def train_factors(
     request: EditRequest,
     settings: EditSettings,
     config: LoraConfig,
+    held: Sequence[str] = (),
     on_step: Callable[[int, float], None] | None = None,
 ) -> TrainedFactors:
     """Train the adapter of ``config`` on one request; the model is given back as it was.
 
     Training stops as soon as the greedy answer to every prompt of the request is the target, by the margin, and
     a RoseLoRA adapter is at its density; or after ``settings.max_steps``. It may be any LoRA adapter, so that
-    others can be compared under the same loop.
+    others can be compared under the same loop. ``held`` are the prompts of earlier edits: each step looks at some,
+    so that what the model says to them stays.
     """
     first_stop = settings.warmup + settings.ramp if isinstance(config, RoseLoraConfig) else 0
-    data = _EditData(model, tokenizer, request, settings)
+    data = _EditData(model, tokenizer, request, settings, held)
     with _adapted(model, config, settings.seed) as adapted:
         parameters = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
         optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate)
@@ -101,45 +106,62 @@ class _EditData:
         tokenizer: PreTrainedTokenizerBase,
         request: EditRequest,
         settings: EditSettings,
+        held: Sequence[str],
     ) -> None:
         self.device = next(model.parameters()).device
         self.random = random.Random(settings.seed)
         self.answers = answer_batch(tokenizer, request.prompts, request.target)
-        rows = []
+        others = [prompt for prompt in held if prompt not in request.prompts]  # of the same prompt the newer edit wins
+        others = self.random.sample(others, min(HELD_PROMPTS, len(others)))
+        rows: list[TokenBatch] = []
         if settings.keep_weight:
-            # What must stay is what the model says after a keep-prompt, not the prompt.
-            said = greedy_tokens(model, tokenizer, request.keep, max_new_tokens=KEPT_TOKENS)
-            rows = [tokenizer(text).input_ids + ids for text, ids in zip(request.keep, said, strict=True)]
-            rows += [tokenizer(text).input_ids for text in NEUTRAL_TEXTS]
-        self.rows = [text_batch([row]) for row in rows]
-        self.kept = range(len(request.keep) if rows else 0)
-        self.neutral = range(len(self.kept), len(rows))
+            prompts = [*request.keep, *others]
+            said = greedy_tokens(model, tokenizer, prompts, max_new_tokens=KEPT_TOKENS)
+            rows = [continuation_batch(tokenizer(text).input_ids, ids) for text, ids in zip(prompts, said, strict=True)]
+            rows += [text_batch(tokenizer(text).input_ids) for text in NEUTRAL_TEXTS]
+        self.rows = rows
+        first_held, first_neutral = len(request.keep), len(request.keep) + len(others)
+        self.kept = range(first_held if rows else 0)
+        self.held = range(first_held, first_neutral if rows else first_held)
+        self.neutral = range(first_neutral, len(rows))
         self.keep_texts = settings.keep_texts
         self.enough = settings.margin + MARGIN_SLACK
         self.base = self._predictions(model)
 
     @torch.no_grad()
     def _predictions(self, model: PreTrainedModel) -> list[Tensor]:
-        """The log-probabilities after every token of each row, (length, vocabulary) fp32."""
+        """The log-probabilities of the next token at every labelled position of each row, (n, vocabulary) fp32."""
         if not self.rows:
             return []
         batch = concatenate(self.rows).to(self.device)
         logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
-        lengths = batch.attention_mask.sum(1).tolist()
-        return [row[:n].float().log_softmax(-1) for row, n in zip(logits, lengths, strict=True)]
+        return [
+            row[labels != IGNORED].float().log_softmax(-1) for row, labels in zip(logits, batch.labels, strict=True)
+        ]
 
     def losses(self, model: PeftModel) -> tuple[Tensor, Tensor, float]:
-        """Cross-entropy of the answers, KL(base || model) on what must not move, and the smallest margin."""
-        held = [*self.kept, *self.random.sample(self.neutral, min(self.keep_texts, len(self.neutral)))]
-        batch = concatenate([self.answers, *(self.rows[index] for index in held)]).to(self.device)
+        """Cross-entropy of the answers, KL(base || model) on what must not move, and the smallest margin.
+
+        What the model says after given prompts and what it predicts in neutral texts count alike, each averaged
+        over its own positions.
+        """
+        said = [*self.kept, *self._some(self.held)]
+        groups = [group for group in (said, self._some(self.neutral)) if group]
+        batch = concatenate([self.answers, *(self.rows[index] for group in groups for index in group)]).to(self.device)
         logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
-        answers = len(self.answers.input_ids)
-        edit_loss, margin = answer_loss(logits[:answers], batch.labels[:answers], self.enough)
-        if not held:
-            return edit_loss, torch.zeros((), device=self.device), margin
-        predicted = logits[answers:][batch.labels[answers:] != IGNORED].float().log_softmax(-1)
-        base = torch.cat([self.base[index] for index in held])
-        return edit_loss, functional.kl_div(predicted, base, log_target=True, reduction="batchmean"), margin
+        row = len(self.answers.input_ids)
+        edit_loss, margin = answer_loss(logits[:row], batch.labels[:row], self.enough)
+        keep_loss = torch.zeros((), device=self.device)
+        for group in groups:
+            end = row + len(group)
+            predicted = logits[row:end][batch.labels[row:end] != IGNORED].float().log_softmax(-1)
+            base = torch.cat([self.base[index] for index in group])
+            keep_loss = keep_loss + functional.kl_div(predicted, base, log_target=True, reduction="batchmean")
+            row = end
+        return edit_loss, keep_loss, margin
+
+    def _some(self, pool: range) -> list[int]:
+        return self.random.sample(pool, min(self.keep_texts, len(pool)))
 
 
 def answer_loss(logits: Tensor, labels: Tensor, enough: float) -> tuple[Tensor, float]:

@@ -50,9 +50,12 @@ def propose(
     overlay: Overlay,
     request: EditRequest,
     settings: EditSettings,
+    held: Sequence[str] = (),
     on_step: Callable[[int, float], None] | None = None,
 ) -> Proposal:
     """Train one request on the model as it is, and judge the update where it will be kept.
+
+    ``held`` are the prompts of earlier edits, to which the model shall go on saying what it says.
 
     Raises:
         EditError: the target was not reached, or did not survive rounding; the model is as it was.
@@ -63,7 +66,7 @@ def propose(
     for factor in MARGIN_FACTORS:
         attempt = replace(settings, margin=settings.margin * factor)
         config = rose_config(attempt, model)
-        trained = train_factors(model, tokenizer, request, attempt, config, on_step)
+        trained = train_factors(model, tokenizer, request, attempt, config, held, on_step)
         if not trained.reached:
             raise EditError(
                 f"The model did not learn to answer {request.target!r} to {request.prompt!r} within {trained.steps} "

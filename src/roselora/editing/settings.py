@@ -18,7 +18,7 @@ class EditSettings:
         learning_rate: of Adam.
         margin: by how many nats the target's every token must lead its runner-up before training stops.
         keep_weight: weight of the KL divergence from the base on texts that must not move; 0 leaves it out.
-        keep_texts: how many neutral texts each step looks at, beside all of the request's keep-prompts.
+        keep_texts: how many neutral texts, and as many earlier edits, each step looks at beside all keep-prompts.
         dropout: LoRA dropout.
         clamp: bound on every entry of A and B (the paper's norm constraint), or None.
         target_modules: names of the adapted modules, or None to choose them by the model's structure.
