@@ -129,7 +129,8 @@ def test_a_dry_run_trains_and_shows_and_keeps_nothing(invoke: Invoke, tmp_path: 
 
 
 def test_notes_become_part_of_the_history(invoke: Invoke, ids: list[str]) -> None:
-    invoke("note", ids[0], "agreed with the editors", text=True)
+    assert invoke("note", ids[0], "for later", "--dry-run")["dry_run"]
+    invoke("note", ids[0], "agreed with the editors")
     assert [(e["kind"], e["text"]) for e in invoke("show", ids[0])["history"]][-1] == (
         "note",
         "agreed with the editors",

@@ -59,6 +59,7 @@ def note(
     text: Annotated[str, typer.Argument(help="What to remember.")],
     store: StoreOption = DEFAULT_STORE,
     dry_run: DryRunOption = False,
+    json: JsonOption = False,
 ) -> None:
     """Write a note into an edit's history."""
     opened = open_store(store)
@@ -66,4 +67,7 @@ def note(
     if not dry_run:
         with opened.writing():
             opened.note(edit.id, text)
+    if json:
+        print_json({"id": edit.id, "text": text, "dry_run": dry_run})
+        return
     out.print(f"{'would note' if dry_run else 'noted'} for {edit.id}: {escape(text)}", highlight=False)
