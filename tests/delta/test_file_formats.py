@@ -64,3 +64,13 @@ def test_the_page_says_what_the_code_does() -> None:
     assert "bytes 51 to 114" in PAGE
     assert f"Delta file, format version {io.FORMAT_VERSION}" in PAGE
     assert all(f"values_{dtype}" in PAGE for dtype in io._DTYPES)
+
+
+def test_the_page_names_every_column_of_the_store() -> None:
+    from roselora.editing import schema
+
+    section = PAGE.partition("## Edit store")[2]
+    assert f"0x{schema.APPLICATION_ID:X}" in section
+    assert f"schema version {len(schema.MIGRATIONS)}" in section
+    for column in re.findall(r"^        (\w+) (?:TEXT|INTEGER)", schema.MIGRATIONS[0], flags=re.MULTILINE):
+        assert column == "only" or f"`{column}`" in section, column
