@@ -88,11 +88,12 @@ def test_promise_11_stock_peft_gives_the_same_logits(
 
 
 @pytest.mark.demo
-def test_promise_11_stock_peft_gives_the_same_logits_on_the_demo_model(
-    demo: Any, demo_folder: Path, tmp_path: Path
-) -> None:
+def test_promise_11_stock_peft_gives_the_same_logits_on_the_demo_model(demo: Any, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
 
+    from roselora.models.demo import demo_model_folder
+
+    demo_folder = demo_model_folder()
     base = AutoModelForCausalLM.from_pretrained(demo_folder)
     assert_stock_peft_agrees(base, demo.tokenizer, demo_folder, steps=5, folder=tmp_path)
 
