@@ -5,6 +5,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import socket
 import stat
@@ -44,7 +45,12 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
-    _flush_folder(target.parent)
+    flush_folder(target.parent)
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether this is the name of a temporary file that `write_atomically` leaves if it is killed."""
+    return re.fullmatch(r"\..+\.[0-9a-f]{16}\.tmp", path.name) is not None
 
 
 def _write_and_flush(path: Path, data: bytes, mode_of: Path) -> None:
@@ -57,7 +63,12 @@ def _write_and_flush(path: Path, data: bytes, mode_of: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
+    """Make the names in `folder` survive a power cut, where the file system can do that.
+
+    Raises:
+        OSError: the folder is missing, or the disk fails.
+    """
     if os.name != "posix":
         return  # Windows cannot open a folder, and its rename is already durable.
     descriptor = os.open(folder, os.O_RDONLY)

@@ -133,17 +133,16 @@ def test_a_dry_run_trains_and_shows_and_keeps_nothing(invoke: Invoke, tmp_path: 
 def test_notes_become_part_of_the_history(invoke: Invoke, ids: list[str]) -> None:
     assert invoke("note", ids[0], "for later", "--dry-run")["dry_run"]
     invoke("note", ids[0], "agreed with the editors")
-    assert [(e["kind"], e["text"]) for e in invoke("show", ids[0])["history"]][-1] == (
-        "note",
-        "agreed with the editors",
-    )
+    notes = [event["text"] for event in invoke("show", ids[0])["history"] if event["kind"] == "note"]
+    assert notes == ["agreed with the editors"]
 
 
 def test_verify_and_doctor_find_a_changed_file_and_exit_with_1(invoke: Invoke, ids: list[str], tmp_path: Path) -> None:
-    assert invoke("verify") == {"whole": True, "edits": 3, "problems": [], "removed": []}
+    assert invoke("verify") == {"whole": True, "problems": [], "removed": []}
     assert invoke("doctor")["store"]["state"] == "whole"
-    (tmp_path / "edits" / "deltas" / "stray.safetensors").write_bytes(b"left by a crash")
-    assert not invoke("verify")["problems"][0]["serious"]
+    stray = tmp_path / "edits" / "deltas" / f"{'0' * 64}.safetensors"
+    stray.write_bytes(b"left by a crash")
+    assert invoke("verify")["problems"][0]["harmless"]
     assert len(invoke("verify", "--collect")["removed"]) == 1
 
     path = next((tmp_path / "edits" / "deltas").iterdir())
@@ -157,7 +156,7 @@ def test_verify_and_doctor_find_a_changed_file_and_exit_with_1(invoke: Invoke, i
 def test_a_store_of_another_model_is_refused(invoke: Invoke, ids: list[str], tmp_path: Path, tiny_model: Any) -> None:
     tiny_model(seed=5).save_pretrained(tmp_path / "other")
     AutoTokenizer.from_pretrained(tmp_path / "world").save_pretrained(tmp_path / "other")
-    with pytest.raises(WrongBaseError, match="belongs to world"):
+    with pytest.raises(WrongBaseError, match="edits of world"):
         invoke("edit", "other", "--prompt", "a", "--target", "b")
 
 

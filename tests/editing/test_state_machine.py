@@ -121,7 +121,7 @@ class Edits(RuleBasedStateMachine):
     def reload(self) -> None:
         self.editor = Editor(LoadedModel(copy.deepcopy(self.base), None, "toy"), store=self.folder)  # type: ignore[arg-type]
 
-    @rule(seed=st.integers(0, 10**6), where=st.sampled_from(["_new_id", "_add_event", "encode"]))
+    @rule(seed=st.integers(0, 10**6), where=st.sampled_from(["insert_edit", "write_atomically", "hashlib.sha256"]))
     def crash(self, seed: int, where: str) -> None:
         """An edit that is stopped before, in or after the writing of its file; the process lives on."""
         proposal = self.proposal(seed, ["linear.weight", "embedding.weight"])
@@ -145,7 +145,7 @@ class Edits(RuleBasedStateMachine):
         store = self.editor.store
         assert [edit.id for edit in store.edits()] == list(self.deltas)
         assert {edit.id for edit in store.active()} == self.active
-        assert not [problem for problem in store.verify() if problem.serious]
+        assert not [problem for problem in store.verify() if not problem.harmless]
 
 
 def _interrupt(*arguments: Any, **options: Any) -> Any:
@@ -168,3 +168,4 @@ TestPromise7InBfloat16: Callable[..., Any] = InBfloat16.TestCase
 TestPromise7InFloat16: Callable[..., Any] = InFloat16.TestCase
 for case in (TestPromise7InFloat32, TestPromise7InBfloat16, TestPromise7InFloat16):
     case.settings = LIMITS  # type: ignore[attr-defined]
+del case  # or it would be collected too

@@ -1,475 +1,459 @@
-"""The edit store keeps its promises: whole or absent, one writer, damage found, another base refused."""
+"""The edit store: what goes in comes out, and nothing that was altered does."""
 
-import contextlib
-import errno
-import os
-import signal
+import random
+import re
+import shutil
 import sqlite3
-import subprocess
-import sys
-import textwrap
+import tempfile
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from roselora.delta.sparse_delta import SparseDelta, SparseFactors
-from roselora.editing import schema
+from roselora.delta.sparse_delta import SparseDelta
+from roselora.editing import records, schema
+from roselora.editing.records import BaseIdentity, StoredEdit
 from roselora.editing.request import EditRequest
-from roselora.editing.store import BaseIdentity, EditStore
-from roselora.errors import FileFormatError, NonFiniteError, RoseLoraError, StoreError, WrongBaseError
-from roselora.files import LockedError
+from roselora.editing.store import EditStore
+from roselora.errors import ConfigError, FileFormatError, StoreError, WrongBaseError
+from roselora.files import sha256_file, write_atomically
 
-BASE = BaseIdentity("demo", "LlamaForCausalLM", "a" * 64)
-
-
-def delta(seed: int = 0) -> SparseDelta:
-    generator = torch.Generator().manual_seed(seed)
-    factors = SparseFactors.from_factors(
-        "layer.weight",
-        torch.randn(2, 6, generator=generator),
-        torch.randn(4, 2, generator=generator),
-        0.5,
-        base_dtype=torch.float32,
-        base_sha256="b" * 64,
-    )
-    return SparseDelta((factors,), {"seed": seed})
+Deltas = Callable[[float], SparseDelta]
+OTHER = BaseIdentity("other", "LlamaForCausalLM", "cd" * 32)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(lambda text: text.strip() != "")
 
 
-REQUEST = EditRequest("Die Hauptstadt von Österreich ist", "グラーツ", keep=("Wien liegt an der",))
+def content(store: EditStore) -> tuple[Any, ...]:
+    return store.base, store.edits(), store.history()
 
 
-def add(store: EditStore, seed: int = 0) -> str:
+def run_sql(store: EditStore, *statements: str) -> None:
+    with closing(sqlite3.connect(store.folder / "edits.sqlite")) as connection, connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def file_of(store: EditStore, edit: StoredEdit) -> Path:
+    return store.folder / "deltas" / f"{edit.delta_sha256}.safetensors"
+
+
+def assert_harmful(store: EditStore, message: str) -> None:
+    problems = store.verify()
+    assert problems
+    assert any(re.search(message, problem.what) and not problem.harmless for problem in problems), problems
+
+
+def test_an_edit_comes_back_as_it_was_stored(store: EditStore, small_delta: Deltas, base: BaseIdentity) -> None:
+    first, second, third = EditStore.open(store.folder, base).edits()
+    assert [edit.position for edit in (first, second, third)] == [1, 2, 3]
+    assert [edit.active for edit in (first, second, third)] == [True, False, True]
+    assert store.active() == [first, third]
+    assert third.request == EditRequest("Fact 3 is", "Zürich", None, ("Fakt ist",), ("Snow is",))
+    assert third.provenance == {"seed": 3, "text": "s" * 500}
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", third.created)
+    assert all(re.fullmatch("[0-9a-f]{12}", edit.id) for edit in (first, second, third))
+    delta = store.delta(third.id)
+    assert delta.metadata == {"value": 3.0}
+    assert np.array_equal(delta.weights[0].expand()[1].numpy(), small_delta(3).weights[0].expand()[1].numpy())
+    assert sha256_file(file_of(store, third)) == third.delta_sha256
+    assert store.base == base
+    assert store.verify() == []
+
+
+def test_the_history_tells_everything_in_order(store: EditStore) -> None:
+    first, second, third = store.edits()
+    told = [(event.kind, event.edit, dict(event.detail)) for event in store.history()]
+    assert told == [
+        ("create", None, {"name": "tiny", "architecture": "LlamaForCausalLM", "sha256": "ab" * 32}),
+        ("edit", first.id, {}),
+        ("edit", second.id, {}),
+        ("edit", third.id, {}),
+        ("undo", second.id, {}),
+        ("note", third.id, {"text": "from the errata"}),
+    ]
+    assert [event.number for event in store.history()] == [1, 2, 3, 4, 5, 6]
+    assert [event.kind for event in store.history(third.id)] == ["edit", "note"]
+
+
+def test_redo_keeps_the_place_in_commit_order(store: EditStore) -> None:
+    before = store.edits()
     with store.writing():
-        return store.add(REQUEST, delta(seed), {"seed": seed}).id
+        edit = store.redo(before[1].id)
+    assert edit == replace(before[1], active=True)
+    assert store.edits() == [before[0], edit, before[2]]
+    assert [event.kind for event in store.history(edit.id)] == ["edit", "undo", "redo"]
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> EditStore:
-    return EditStore.open(tmp_path / "edits", BASE, create=True)
-
-
-def state(folder: Path) -> list[tuple[str, bool]]:
-    return [(edit.id, edit.active) for edit in EditStore.open(folder).edits()]
-
-
-# What it remembers
-
-
-def test_an_edit_is_given_back_as_it_was_added(store: EditStore) -> None:
-    edit = EditStore.open(store.folder).find(add(store))
-    assert edit.request == REQUEST
-    assert (edit.position, edit.active, edit.provenance) == (0, True, {"seed": 0})
-    (kept,), (added,) = store.delta(edit.id).weights, delta().weights
-    assert torch.equal(kept.a_values, added.a_values)
-    assert torch.equal(kept.b_rows, added.b_rows)
-
-
-def test_undo_and_redo_keep_the_position_and_become_history(store: EditStore) -> None:
-    ids = [add(store, seed) for seed in range(3)]
+def test_what_is_so_already_is_refused(store: EditStore) -> None:
+    first, second, _ = store.edits()
+    before = content(store)
     with store.writing():
-        store.undo(ids[1])
-        store.note(ids[1], "was wrong")
-        assert [edit.id for edit in store.active()] == [ids[0], ids[2]]
-        assert store.redo(ids[1]).position == 1
-    assert [edit.id for edit in store.active()] == ids
-    events = [(event.kind, event.text) for event in store.history(ids[1])]
-    assert events == [("edit", None), ("undo", None), ("note", "was wrong"), ("redo", None)]
-    assert len(store.history()) == 6
+        with pytest.raises(StoreError, match=rf"Edit {second.id} is undone already"):
+            store.undo(second.id)
+        with pytest.raises(StoreError, match=rf"Edit {first.id} is active already"):
+            store.redo(first.id)
+    assert content(store) == before
 
 
-def test_an_edit_in_that_state_already_is_refused(store: EditStore) -> None:
-    edit_id = add(store)
+def test_two_edits_may_share_one_delta_file(store: EditStore, small_delta: Deltas) -> None:
     with store.writing():
-        with pytest.raises(StoreError, match="active already"):
-            store.redo(edit_id)
-        store.undo(edit_id)
-        with pytest.raises(StoreError, match="undone already"):
-            store.undo(edit_id)
+        again = store.add(EditRequest("Another", "x"), small_delta(1), {})
+    assert again.delta_sha256 == store.edits()[0].delta_sha256
+    assert len(list((store.folder / "deltas").iterdir())) == 3
+    assert again.id != store.edits()[0].id
 
 
-def test_the_same_delta_twice_is_two_edits_of_one_file(store: EditStore) -> None:
-    first, second = add(store), add(store)
-    assert first != second
-    assert len(list((store.folder / "deltas").iterdir())) == 1
+def test_a_beginning_of_an_id_is_enough_if_it_is_the_only_one(store: EditStore, small_delta: Deltas) -> None:
+    ids = [edit.id for edit in store.edits()]
+    for id in ids:
+        assert store.find(id[:11]).id == id
+    with store.writing():
+        for number in range(40):
+            store.add(EditRequest(f"More {number}", "x"), small_delta(1), {})
+    every = [edit.id for edit in store.edits()]
+    digit = next(digit for digit in "0123456789abcdef" if sum(id.startswith(digit) for id in every) > 1)
+    same = [id for id in every if id.startswith(digit)]
+    with pytest.raises(StoreError, match=rf"'{digit}' begins the ids of .*{same[-1]}.*give more digits"):
+        store.find(digit)
+    for nothing in ("xyz", every[0] + "0", "%", "_" * 12):
+        with pytest.raises(StoreError, match=rf"begins with '{nothing}'; it has .*{every[-1]}, 35 more"):
+            store.find(nothing)
+    with pytest.raises(StoreError, match="'' begins the ids of"):
+        store.find("")
 
 
-def test_an_edit_is_found_by_any_prefix_that_no_other_shares(store: EditStore) -> None:
-    ids = [add(store, seed) for seed in range(20)]
-    assert store.find(ids[0].upper()).id == ids[0]
-    shared = next(a[0] for a in ids if sum(b[0] == a[0] for b in ids) > 1)
-    with pytest.raises(StoreError, match="could be any of"):
-        store.find(shared)
-    for unknown in ("", "zz", "%"):
-        with pytest.raises(StoreError, match="no edit"):
-            store.find(unknown)
+def test_writing_demands_the_lock(store: EditStore, small_delta: Deltas) -> None:
+    id = store.edits()[0].id
+    before = content(store)
+    for change in (
+        lambda: store.add(EditRequest("a", "b"), small_delta(9), {}),
+        lambda: store.undo(id),
+        lambda: store.redo(id),
+        lambda: store.note(id, "x"),
+        store.collect_orphans,
+    ):
+        with pytest.raises(StoreError, match="is open for reading"):
+            change()
+    assert content(store) == before
+    assert len(list((store.folder / "deltas").iterdir())) == 3
 
 
-def test_a_change_outside_of_writing_is_a_mistake_of_the_caller(store: EditStore) -> None:
-    with pytest.raises(AssertionError):
-        store.add(EditRequest("a", "b"), delta(), {})
+@pytest.mark.parametrize("bad", [{"loss": float("nan")}, {"path": Path("x")}, {"text": "\ud800"}], ids=str)
+def test_what_json_cannot_hold_is_refused_and_changes_nothing(
+    store: EditStore, small_delta: Deltas, bad: dict[str, Any]
+) -> None:
+    before = content(store)
+    with store.writing(), pytest.raises(ConfigError, match="plain JSON"):
+        store.add(EditRequest("a", "b"), small_delta(1), bad)
+    assert content(store) == before
 
 
-# Which folders it opens
+@given(prompt=TEXTS, target=TEXTS, subject=st.none() | TEXTS, rephrasings=st.lists(TEXTS), note=TEXTS)
+@settings(max_examples=15, deadline=None)
+def test_any_text_makes_the_round_trip(
+    base: BaseIdentity,
+    small_delta: Deltas,
+    prompt: str,
+    target: str,
+    subject: str | None,
+    rephrasings: list[str],
+    note: str,
+) -> None:
+    request = EditRequest(prompt, " ".join(target.split()), subject, tuple(rephrasings))
+    with tempfile.TemporaryDirectory() as folder:
+        store = EditStore.open(folder, base, create=True)
+        with store.writing():
+            edit = store.add(request, small_delta(1), {"prompt": prompt})
+            store.note(edit.id, note)
+        assert store.find(edit.id) == edit
+        assert (edit.request, edit.provenance) == (request, {"prompt": prompt})
+        assert store.history(edit.id)[1].detail == {"text": note}
+        assert store.verify() == []
 
 
-def test_a_missing_store_is_refused_and_not_made(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="no edit store"):
-        EditStore.open(tmp_path / "edits")
-    assert not (tmp_path / "edits").exists()
+@given(st.lists(st.sampled_from(["add", "undo", "redo", "note"]), max_size=15), st.randoms(use_true_random=False))
+@settings(max_examples=10, deadline=None)
+def test_any_sequence_of_changes_is_what_a_plain_list_says(
+    base: BaseIdentity, small_delta: Deltas, changes: list[str], chance: random.Random
+) -> None:
+    naive: list[list[Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        EditStore.open(folder, base, create=True)
+        for number, change in enumerate(changes):
+            store = EditStore.open(folder, base)
+            with store.writing():
+                if change == "add":
+                    edit = store.add(EditRequest(str(number), "x"), small_delta(number), {})
+                    naive.append([edit.id, str(number), True])
+                    continue
+                if not naive:
+                    continue
+                chosen = chance.choice(naive)
+                if change == "note":
+                    store.note(chosen[0], "remark")
+                elif chosen[2] == (change == "redo"):
+                    with pytest.raises(StoreError, match="already"):
+                        getattr(store, change)(chosen[0])
+                else:
+                    getattr(store, change)(chosen[0])
+                    chosen[2] = change == "redo"
+        store = EditStore.open(folder)
+        assert [[edit.id, edit.request.prompt, edit.active] for edit in store.edits()] == naive
+        assert store.verify() == []
 
 
-def test_a_folder_with_other_things_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "thesis.tex").write_text("precious")
-    with pytest.raises(StoreError, match="other things"):
-        EditStore.open(tmp_path, BASE, create=True)
+def test_promise_4_another_base_is_refused_and_force_is_recorded(store: EditStore, base: BaseIdentity) -> None:
+    before = content(store)
+    for other in (OTHER, replace(base, architecture="GPT2LMHeadModel")):
+        with pytest.raises(WrongBaseError, match=rf"of tiny \(LlamaForCausalLM, abab.*, not of {other.name} \("):
+            EditStore.open(store.folder, other)
+    EditStore.open(store.folder, replace(base, name="/models/renamed"))
+    assert content(store) == before
+    forced = EditStore.open(store.folder, OTHER, force=True)
+    last = forced.history()[-1]
+    assert (last.kind, last.edit, last.detail["sha256"]) == ("force", None, OTHER.sha256)
+    assert forced.base == base
+    EditStore.open(store.folder, base, force=True)
+    assert len(forced.history()) == 7
+    with pytest.raises(WrongBaseError):
+        EditStore.open(store.folder, OTHER)
+
+
+def test_a_base_without_a_proper_hash_is_refused() -> None:
+    with pytest.raises(ConfigError, match="64 lower-case"):
+        BaseIdentity("x", "y", "AB" * 32)
+
+
+def test_a_missing_store_is_told_and_nothing_is_made(tmp_path: Path, base: BaseIdentity) -> None:
+    for arguments in ((tmp_path / "no",), (tmp_path / "no", base)):
+        with pytest.raises(StoreError, match="There is no edit store in"):
+            EditStore.open(*arguments)
+    with pytest.raises(StoreError, match="There is no edit store in"):
+        EditStore.open(tmp_path / "no", create=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_is_never_made_among_other_things(tmp_path: Path, base: BaseIdentity) -> None:
+    (tmp_path / "thesis.tex").write_text("dear")
+    with pytest.raises(StoreError, match="holds other things"):
+        EditStore.open(tmp_path, base, create=True)
+    with pytest.raises(StoreError, match=r"thesis\.tex cannot be used"):
+        EditStore.open(tmp_path / "thesis.tex", base, create=True)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_promise_4_another_base_is_refused_and_force_is_remembered(store: EditStore) -> None:
-    EditStore.open(store.folder, BaseIdentity("elsewhere/demo", BASE.architecture, BASE.sha256))
-    for other in (
-        BaseIdentity("other", BASE.architecture, "c" * 64),
-        BaseIdentity("other", "GPT2LMHeadModel", "a" * 64),
+def test_deltas_that_lost_their_database_are_not_taken_over(store: EditStore, base: BaseIdentity) -> None:
+    (store.folder / "edits.sqlite").unlink()
+    with pytest.raises(StoreError, match="holds other things"):
+        EditStore.open(store.folder, base, create=True)
+    assert len(list((store.folder / "deltas").iterdir())) == 3
+
+
+def test_create_opens_a_store_that_is_there(store: EditStore, base: BaseIdentity) -> None:
+    before = content(store)
+    assert content(EditStore.open(store.folder, base, create=True)) == before
+    with pytest.raises(WrongBaseError):
+        EditStore.open(store.folder, OTHER, create=True)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: path.write_bytes(b""), "is not a roselora edit store"),
+        (lambda path: path.write_bytes(b"no database, but long enough to look at it twice" * 100), "is damaged"),
+        (lambda path: path.write_bytes(path.read_bytes()[:5000]), "is damaged"),
+        (lambda path: (path.unlink(), path.mkdir()), "cannot be opened"),
+    ],
+    ids=["empty", "text", "truncated", "folder"],
+)
+def test_promise_2_what_is_no_database_is_one_typed_error(
+    store: EditStore, make: Callable[[Path], object], message: str
+) -> None:
+    make(store.folder / "edits.sqlite")
+    with pytest.raises(StoreError, match=message):
+        content(EditStore.open(store.folder))
+    assert_harmful(store, message)
+
+
+def test_promise_2_another_programs_database_and_a_newer_schema_are_refused(store: EditStore) -> None:
+    run_sql(store, "PRAGMA user_version = 99")
+    with pytest.raises(StoreError, match=r"has schema 99, and this roselora knows \d+; use a newer roselora"):
+        EditStore.open(store.folder)
+    run_sql(store, "PRAGMA user_version = 1", "PRAGMA application_id = 7")
+    with pytest.raises(StoreError, match="is not a roselora edit store"):
+        EditStore.open(store.folder)
+
+
+def test_promise_2_any_flipped_bit_in_the_database_is_refused_or_changes_nothing(store: EditStore) -> None:
+    before, path = content(store), store.folder / "edits.sqlite"
+    data, chance = path.read_bytes(), random.Random(0)
+    used = [place for place, byte in enumerate(data) if byte]
+    refused = 0
+    for _ in range(500):
+        place = chance.choice(used)
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1 << chance.randrange(8)]) + data[place + 1 :])
+        try:
+            assert content(EditStore.open(store.folder)) == before
+        except StoreError:
+            refused += 1
+            assert_harmful(store, "")
+    assert refused > 300
+
+
+def test_promise_2_any_flipped_bit_in_a_delta_file_is_refused(store: EditStore) -> None:
+    edit = store.edits()[0]
+    path = file_of(store, edit)
+    data, chance = path.read_bytes(), random.Random(0)
+    for _ in range(50):
+        place = chance.randrange(len(data))
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1 << chance.randrange(8)]) + data[place + 1 :])
+        with pytest.raises(FileFormatError, match="is damaged"):
+            store.delta(edit.id)
+    assert_harmful(store, "is damaged")
+    path.write_bytes(data)
+    assert store.verify() == []
+
+
+def test_a_missing_delta_is_told_and_adding_it_again_mends_it(store: EditStore, small_delta: Deltas) -> None:
+    edit = store.edits()[0]
+    file_of(store, edit).unlink()
+    with pytest.raises(FileFormatError, match="cannot be read: No such file"):
+        store.delta(edit.id)
+    assert_harmful(store, "cannot be read")
+    with store.writing():
+        store.add(EditRequest("Once more", "x"), small_delta(1), {})
+    assert store.verify() == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        ("UPDATE edits SET active = 1", "is active, which contradicts its history"),
+        ("DELETE FROM events WHERE kind = 'undo'", "is undone, which contradicts its history"),
+        ("DELETE FROM events WHERE number = 2", r"contradicts its history \(none\)"),
+        ("DELETE FROM events WHERE number = 1", "first event"),
+        ("DELETE FROM events WHERE kind = 'note' OR number = 5", ""),
+        ("DELETE FROM edits WHERE position = 2", "refers to one of edits"),
+        ("UPDATE edits SET request = replace(request, 'Fact', 'Fart')", "is not what its id was made from"),
+        ("UPDATE edits SET position = position + 1 WHERE position = 3", "is not what its id was made from"),
+        ("UPDATE edits SET provenance = x'00'", "is damaged"),
+        ("UPDATE edits SET delta_sha256 = '../../thesis'", "is damaged"),
+        ("UPDATE events SET detail = '{}' WHERE kind = 'note'", "Event 6 .* digest does not match"),
+        ("CREATE TRIGGER spy AFTER INSERT ON events BEGIN DELETE FROM edits; END", "not defined as"),
+    ],
+)
+def test_verify_sees_rows_that_contradict_each_other(store: EditStore, statement: str, message: str) -> None:
+    run_sql(store, statement)
+    assert_harmful(store, message)
+    assert not any(problem.harmless for problem in store.verify())
+
+
+def forged(store: EditStore, **columns: str) -> None:
+    """Change the first edit, with an id made anew, as a hostile store would have it."""
+    with closing(sqlite3.connect(store.folder / "edits.sqlite")) as connection, connection:
+        names = ("position", "request", "delta_sha256", "provenance", "created")
+        row = connection.execute(f"SELECT {', '.join(names)} FROM edits WHERE position = 1").fetchone()
+        changed = dict(zip(names, row, strict=True)) | columns
+        id = records._digest(*changed.values())[:12]
+        for name, value in {**columns, "id": id}.items():
+            connection.execute(f"UPDATE edits SET {name} = ? WHERE position = 1", (value,))
+        connection.execute("DELETE FROM events WHERE kind = 'note'")
+        digest = records._digest(2, id, "edit", "{}", changed["created"])
+        event = (id, changed["created"], digest)
+        connection.execute("UPDATE events SET edit = ?, time = ?, digest = ? WHERE number = 2", event)
+
+
+def test_promise_2_json_columns_are_checked_whatever_their_hashes_say(store: EditStore) -> None:
+    forged(store)
+    assert store.verify() == []
+    good = '{"prompt": "a", "target": "b", "subject": null, "rephrasings": [], "keep": []}'
+    for columns in (
+        {"request": "{"},
+        {"request": "[]"},
+        {"request": "[" * 100_000},
+        {"request": '{"prompt": "a"}'},
+        {"request": good.replace('"a"', "7")},
+        {"request": good.replace('"a"', '" "')},
+        {"request": good.replace("null", "[]")},
+        {"request": good.replace('"keep": []', '"keep": "all"')},
+        {"request": good.replace('"keep": []', '"keep": [null]')},
+        {"request": good, "provenance": "null"},
+        {"request": good, "provenance": "{}", "created": "yesterday\x1b[2J"},
+        {"request": good, "provenance": "{}", "created": "2026-01-01T00:00:00+00:00", "delta_sha256": "../x"},
     ):
-        with pytest.raises(WrongBaseError, match=r"belongs to demo .* not to other"):
-            EditStore.open(store.folder, other)
-    assert store.history() == []
-    EditStore.open(store.folder, other, force=True)
-    assert [(event.kind, event.edit_id) for event in store.history()] == [("force", None)]
-    assert "GPT2LMHeadModel" in str(store.history()[0].text)
+        forged(store, **columns)
+        with pytest.raises(StoreError, match=r"Edit '[0-9a-f]{12}' at position 1 is damaged"):
+            store.edits()
 
 
-# Damage
-
-
-def test_promise_2_a_flipped_bit_or_a_missing_file_is_found(store: EditStore) -> None:
-    edit_id = add(store)
-    path = next((store.folder / "deltas").iterdir())
-    data = path.read_bytes()
-    for place in range(0, len(data), 7):
-        path.write_bytes(data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :])
-        with pytest.raises(FileFormatError, match="changed since it was committed"):
-            store.delta(edit_id)
-    assert [problem.serious for problem in store.verify()] == [True]
-    path.unlink()
-    with pytest.raises(StoreError, match="cannot be read"):
-        store.delta(edit_id)
-    assert [problem.serious for problem in store.verify()] == [True]
-    path.write_bytes(data)
-    assert store.verify() == []
-
-
-@pytest.mark.parametrize("text", [b"", b"not a database at all, but a text that is long enough" * 20])
-def test_promise_2_a_file_that_is_no_database_is_refused(store: EditStore, text: bytes) -> None:
-    (store.folder / "edits.sqlite").write_bytes(text)
-    with pytest.raises(StoreError, match=r"edits\.sqlite"):
-        EditStore.open(store.folder)
-
-
-def test_promise_2_a_damaged_database_is_one_typed_error_wherever_it_is_damaged(store: EditStore) -> None:
-    add(store)
-    path = store.folder / "edits.sqlite"
-    data = path.read_bytes()
-    for start in range(0, len(data), 512):
-        path.write_bytes(data[:start] + b"\xff" * 512 + data[start + 512 :])
-        with contextlib.suppress(RoseLoraError):  # any other exception fails the test
-            opened = EditStore.open(store.folder)
-            opened.verify()
-            opened.edits()
-    path.write_bytes(data)
-    assert store.verify() == []
-
-
-def test_a_damaged_row_and_a_state_against_its_history_are_found(store: EditStore) -> None:
-    edit_id = add(store)
-    with sqlite3.connect(store.folder / "edits.sqlite") as database:
-        database.execute("UPDATE edits SET active = 0")
-    assert "contradicts" in store.verify()[0].what
-    with sqlite3.connect(store.folder / "edits.sqlite") as database:
-        database.execute("UPDATE edits SET request = '{}'")
-    with pytest.raises(StoreError, match=f"Edit {edit_id} .* damaged"):
-        store.edits()
-
-
-def test_a_database_of_something_else_or_of_a_newer_version_is_refused(store: EditStore) -> None:
-    path = store.folder / "edits.sqlite"
-    with sqlite3.connect(path) as database:
-        database.execute("PRAGMA user_version = 99")
-    with pytest.raises(StoreError, match="newer"):
-        EditStore.open(store.folder)
-    path.unlink()
-    with sqlite3.connect(path) as database:
-        database.execute("CREATE TABLE recipes (name TEXT)")
-    with pytest.raises(StoreError, match="something else"):
-        EditStore.open(store.folder)
-
-
-def test_promise_3_what_is_not_finite_cannot_be_stored(store: EditStore) -> None:
-    factors = delta().weights[0]
-    values = factors.a_values.clone()
-    values[0, 0] = torch.nan
-    with pytest.raises(NonFiniteError):
-        replace(factors, a_values=values)
-    with pytest.raises(ValueError, match="JSON"), store.writing():
-        store.add(EditRequest("a", "b"), delta(), {"loss": float("nan")})
-    assert store.edits() == []
-
-
-# Crashes and faults
-
-
-CHILD = """
-    import os, signal, sqlite3, sys
-    from pathlib import Path
-    from roselora.editing import schema, store as store_module
-    from roselora.editing.store import BaseIdentity, EditStore
-    from roselora.editing.request import EditRequest
-    from roselora.delta.io import load
-    import roselora.files as files
-
-    folder, action, die_at = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-    calls = 0
-
-    def dying(function):
-        def call(*arguments, **options):
-            global calls
-            calls += 1
-            if calls == die_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return function(*arguments, **options)
-        return call
-
-    class Dying(sqlite3.Connection):
-        def execute(self, *arguments):
-            return dying(super().execute)(*arguments)
-        def commit(self):
-            dying(super().commit)()
-
-    connect = sqlite3.connect
-    schema.sqlite3.connect = lambda *a, **k: connect(*a, factory=Dying, **k)
-    os.fsync, os.replace, os.open = dying(os.fsync), dying(os.replace), dying(os.open)
-
-    store = EditStore.open(folder, BaseIdentity("demo", "LlamaForCausalLM", "a" * 64), create=True)
-    if action != "create":
-        with store.writing():
-            if action == "add":
-                store.add(EditRequest("new", "edit"), load(sys.argv[4]), {})
-            else:
-                getattr(store, action)(sys.argv[4])
-"""
-
-
-def run_child(folder: Path, action: str, die_at: int, argument: str = "") -> int:
-    command = [sys.executable, "-c", textwrap.dedent(CHILD), str(folder), action, str(die_at), argument]
-    return subprocess.run(command, stderr=subprocess.DEVNULL).returncode
-
-
-DIE_AT = (4, 9, 14, 18, 21, 24, 99)
-
-
-@pytest.mark.parametrize("action", ["add", "undo", "redo"])
-def test_promise_6_a_kill_at_any_step_leaves_an_edit_wholly_there_or_wholly_absent(
-    store: EditStore, tmp_path: Path, action: str
-) -> None:
-    from roselora.delta.io import save
-
-    first = add(store)
-    save(delta(7), tmp_path / "new.safetensors")
-    argument = str(tmp_path / "new.safetensors") if action == "add" else first
-    outcomes = set()
-    for die_at in DIE_AT:
-        if action == "redo":
-            with store.writing():
-                if store.find(first).active:
-                    store.undo(first)
-        elif action == "undo":
-            with store.writing():
-                if not store.find(first).active:
-                    store.redo(first)
-        before = state(store.folder)
-        code = run_child(store.folder, action, die_at, argument)
-        after = state(store.folder)
-        assert not [problem for problem in store.verify() if problem.serious]
-        changed = before != after
-        if action == "add":
-            assert after[: len(before)] == before
-            assert len(after) - len(before) in (0, 1)
-        if code == 0:
-            assert changed
-        outcomes.add((code == 0, changed))
-        with store.writing():
-            store.collect_orphans()
-        assert store.verify() == []
-        if code == 0:
-            break
-    assert (False, False) in outcomes, "some kill came before the commit"
-    assert (True, True) in outcomes, "the last child lived"
-
-
-def test_promise_5_a_kill_in_creation_leaves_no_half_made_store(tmp_path: Path) -> None:
-    for die_at in (2, 9, 16, 23, 30, 99):
-        folder = tmp_path / str(die_at)
-        code = run_child(folder, "create", die_at)
-        EditStore.open(folder, BASE, create=True).verify()
-        assert state(folder) == []
-        if code == 0:
-            return
-    pytest.fail("creation was killed every time")
-
-
-@pytest.mark.parametrize("where", ["file", "transaction"])
-def test_promise_5_a_full_disk_leaves_the_store_as_it_was(
-    store: EditStore, monkeypatch: pytest.MonkeyPatch, where: str
-) -> None:
-    add(store)
-    before = state(store.folder)
-
-    def full(*arguments: Any, **options: Any) -> Any:
-        if where == "file":
-            raise OSError(errno.ENOSPC, "No space left on device")
-        raise sqlite3.OperationalError("database or disk is full")
-
-    with store.writing():
-        if where == "file":
-            monkeypatch.setattr("roselora.editing.store.write_atomically", full)
-        else:
-            monkeypatch.setattr("roselora.editing.store._add_event", full)
-        with pytest.raises(StoreError, match=r"No space|disk is full"):
-            store.add(EditRequest("a", "b"), delta(5), {})
-    monkeypatch.undo()
-    assert state(store.folder) == before
-    assert not [problem for problem in store.verify() if problem.serious]
-
-
-# One writer, many readers
-
-
-def test_promise_8_a_second_process_is_told_who_holds_the_lock(store: EditStore) -> None:
-    with store.writing(), pytest.raises(LockedError, match=f"process {os.getpid()} on "):
-        add(EditStore.open(store.folder))
-    add(store)
-
-
-def start(program: str, folder: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", textwrap.dedent(program), str(folder)]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
-def test_promise_8_readers_are_not_held_up_and_a_killed_writer_frees_the_lock(store: EditStore) -> None:
-    edit_id = add(store)
-    program = """
-        import sys
-        from roselora.editing import schema
-        from roselora.editing.store import EditStore
-        store = EditStore.open(sys.argv[1])
-        with store.writing(), schema.connection(store._database) as database, schema.transaction(database):
-            database.execute("UPDATE edits SET active = 0")
-            print("in the middle", flush=True)
-            sys.stdin.read()
-    """
-    writer = start(program, store.folder)
-    assert writer.stdout is not None
-    assert writer.stdout.readline() == "in the middle\n"
-    assert state(store.folder) == [(edit_id, True)]
-    with pytest.raises(LockedError, match=f"process {writer.pid} on "):
-        add(store)
-    writer.send_signal(signal.SIGKILL)
-    writer.communicate()
-    assert state(store.folder) == [(edit_id, True)]
-    add(store, 1)
-    assert store.verify() == []
-
-
-# Migrations
-
-
-SECOND = "ALTER TABLE edits ADD COLUMN colour TEXT; CREATE TABLE colours (name TEXT)"
-
-
-def test_an_old_store_is_brought_up_to_date_step_by_step(store: EditStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    edit_id = add(store)
-    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, SECOND))
-    assert EditStore.open(store.folder).find(edit_id).active
-    with sqlite3.connect(store.folder / "edits.sqlite") as database:
-        assert database.execute("PRAGMA user_version").fetchone() == (2,)
-        assert database.execute("SELECT colour FROM edits").fetchall() == [(None,)]
-
-
-def test_a_migration_that_fails_in_its_middle_leaves_the_old_version(
-    store: EditStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    edit_id = add(store)
-    with monkeypatch.context() as patch:
-        patch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, f"{SECOND}; CREATE TABLE colours (again TEXT)"))
-        with pytest.raises(StoreError):
-            EditStore.open(store.folder)
-    with sqlite3.connect(store.folder / "edits.sqlite") as database:
-        assert database.execute("PRAGMA user_version").fetchone() == (1,)
-        assert not database.execute("SELECT name FROM sqlite_master WHERE name = 'colours'").fetchall()
-    assert EditStore.open(store.folder).find(edit_id).active
-
-
-# The whole of it, killed while it trains
-
-
-TRAINING = """
-    import os, signal, sys
-    from pathlib import Path
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from roselora.editing.editor import Editor
-    from roselora.editing.settings import EditSettings
-    from roselora.editing.store import EditStore
-    from roselora.models import load
-
-    folder, store, moment = sys.argv[1:]
-
-    def die(*arguments, **options):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    settings = EditSettings(warmup=2, ramp=6, learning_rate=2e-2, density=0.25, keep_weight=0.1)
-    editor = Editor(load(folder), settings, store)
-    if moment == "after the file":
-        import roselora.editing.store as module
-        module._new_id = die
-    def on_step(step, loss):
-        if step == 4 and moment == "training":
-            die()
-
-    editor.edit("The capital of France is", "Lyon", on_step=on_step)
-"""
-
-
-@pytest.mark.parametrize("moment", ["training", "after the file"])
-def test_promise_6_a_kill_in_an_edit_leaves_no_edit_and_a_store_that_works(
-    world_model: Any, tiny_tokenizer: Any, tmp_path: Path, moment: str
-) -> None:
-    from roselora.editing.editor import Editor
-    from roselora.editing.settings import EditSettings
-    from roselora.models import load
-
-    world_model.save_pretrained(tmp_path / "world")
-    tiny_tokenizer.save_pretrained(tmp_path / "world")
-    command = [
-        sys.executable,
-        "-c",
-        textwrap.dedent(TRAINING),
-        str(tmp_path / "world"),
-        str(tmp_path / "edits"),
-        moment,
+def test_orphans_are_harmless_and_only_they_are_collected(store: EditStore) -> None:
+    before, deltas = content(store), store.folder / "deltas"
+    orphans = [
+        deltas / f"{'0' * 64}.safetensors",
+        deltas / f".{'0' * 40}.{'1' * 16}.tmp",
+        store.folder / f".lock.holder.{'2' * 16}.tmp",
     ]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-
-    store = EditStore.open(tmp_path / "edits")
-    assert store.edits() == []
-    assert [problem.serious for problem in store.verify()] == ([] if moment == "training" else [False])
+    others = [deltas / "notes.txt", deltas / "model.safetensors", store.folder / ".hidden.tmp"]
+    for path in orphans + others:
+        path.write_bytes(b"something")
+    found = store.verify()
+    assert sorted(problem.path for problem in found) == sorted(orphans)
+    assert all(problem.harmless for problem in found)
     with store.writing():
-        store.collect_orphans()
-    settings = EditSettings(warmup=2, ramp=6, learning_rate=2e-2, density=0.25, keep_weight=0.1)
-    editor = Editor(load(tmp_path / "world"), settings, tmp_path / "edits")
-    editor.edit("The capital of France is", "Lyon")
-    assert editor.answers(["The capital of France is"]) == ["Lyon"]
+        assert store.collect_orphans() == sorted(orphans)
+        assert store.collect_orphans() == []
     assert store.verify() == []
+    assert all(path.exists() for path in others)
+    assert content(store) == before
+    for edit in store.edits():
+        store.delta(edit.id)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["DELETE FROM edits WHERE position = 3", "UPDATE edits SET delta_sha256 = 'f' WHERE position = 3"],
+)
+def test_nothing_is_collected_by_a_damaged_database(store: EditStore, statement: str) -> None:
+    run_sql(store, statement)
+    with store.writing(), pytest.raises(StoreError):
+        store.collect_orphans()
+    assert len(list((store.folder / "deltas").iterdir())) == 3
+
+
+def test_a_store_may_be_moved_and_copied(store: EditStore, tmp_path: Path) -> None:
+    before = content(store)
+    copy = tmp_path / "eine Kopie? 100%#1"
+    shutil.copytree(store.folder, copy)
+    shutil.rmtree(store.folder)
+    moved = EditStore.open(copy)
+    assert content(moved) == before
+    assert moved.verify() == []
+    with moved.writing():
+        moved.undo(moved.active()[0].id)
+
+
+def test_a_temporary_file_is_known_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from roselora import files
+
+    names = []
+    monkeypatch.setattr(files.os, "replace", lambda source, target: names.append(source))
+    write_atomically(tmp_path / f"{'a' * 64}.safetensors", b"x")
+    write_atomically(tmp_path / "edits.sqlite", b"x")
+    assert all(files.is_temporary(name) for name in names)
+    assert not files.is_temporary(tmp_path / "edits.sqlite")
+
+
+def test_the_page_on_file_formats_says_what_the_code_does() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "file-formats.md").read_text(encoding="utf-8")
+    assert f"## Edit store, schema {len(schema.MIGRATIONS)}\n" in page
+    (documented,) = re.findall(r"```sql\n(.*?)```", page, flags=re.DOTALL)
+    assert documented.split() == ";".join(schema.MIGRATIONS).split()
+    assert (
+        f"`PRAGMA application_id` is {schema.APPLICATION_ID} ({schema.APPLICATION_ID:#010X}".replace("0X", "0x") in page
+    )

@@ -62,13 +62,14 @@ def _store(folder: Any) -> dict[str, Any]:
     try:
         opened = open_store(folder)
         problems = opened.verify()
+        base, edits = opened.base, opened.edits()
     except RoseLoraError as error:
         return {"folder": str(folder), "state": str(error), "serious": True}
-    serious = any(problem.serious for problem in problems)
+    serious = any(not problem.harmless for problem in problems)
     return {
         "folder": str(folder),
-        "base": f"{opened.base.name} ({opened.base.architecture})",
-        "edits": f"{len(opened.active())} active of {len(opened.edits())}",
+        "base": str(base),
+        "edits": f"{sum(edit.active for edit in edits)} active of {len(edits)}",
         "state": "; ".join(problem.what for problem in problems) or "whole",
         "serious": serious,
     }

@@ -35,7 +35,7 @@ def show(edit_id: EditArgument, store: StoreOption = DEFAULT_STORE, json: JsonOp
     edit = opened.find(edit_id)
     history = opened.history(edit.id)
     if json:
-        events = [{"kind": event.kind, "time": event.time, "text": event.text} for event in history]
+        events = [{"kind": event.kind, "time": event.time, **event.detail} for event in history]
         print_json({**edit_as_json(edit), "history": events})
         return
     out.print(edits_table([edit]))
@@ -51,7 +51,9 @@ def show(edit_id: EditArgument, store: StoreOption = DEFAULT_STORE, json: JsonOp
         )
     out.print(f"delta {edit.delta_sha256}", highlight=False, soft_wrap=True)
     for event in history:
-        out.print(f"{event.time[:19].replace('T', ' ')} {event.kind} {escape(event.text or '')}", highlight=False)
+        out.print(
+            f"{event.time[:19].replace('T', ' ')} {event.kind} {escape(event.detail.get('text', ''))}", highlight=False
+        )
 
 
 def note(

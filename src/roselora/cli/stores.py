@@ -12,8 +12,9 @@ from roselora.cli.console import working
 
 if TYPE_CHECKING:
     from roselora.editing.editor import Editor
+    from roselora.editing.records import StoredEdit
     from roselora.editing.settings import EditSettings
-    from roselora.editing.store import EditStore, StoredEdit
+    from roselora.editing.store import EditStore
 
 DEFAULT_STORE = Path("edits")
 

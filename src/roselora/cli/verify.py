@@ -17,14 +17,14 @@ def verify(
     """Check the store's database, and every delta file against its hash. Exits with 1 if something is wrong."""
     opened = open_store(store)
     removed = []
-    if collect:
+    if collect and not any(not problem.harmless for problem in opened.verify()):
         with opened.writing():
             removed = [str(path) for path in opened.collect_orphans()]
     problems = opened.verify()
-    serious = [problem for problem in problems if problem.serious]
+    serious = [problem for problem in problems if not problem.harmless]
     if json:
-        found = [{"what": problem.what, "serious": problem.serious} for problem in problems]
-        print_json({"whole": not serious, "edits": len(opened.edits()), "problems": found, "removed": removed})
+        found = [{"what": problem.what, "harmless": problem.harmless} for problem in problems]
+        print_json({"whole": not serious, "problems": found, "removed": removed})
     else:
         for path in removed:
             out.print(f"removed {escape(path)}", highlight=False, soft_wrap=True)

@@ -12,8 +12,8 @@ from roselora.delta.overlay import Overlay
 from roselora.delta.sparse_delta import SparseDelta
 from roselora.editing.batch import split_at_answer
 from roselora.editing.proposal import SHOWN_TOKENS
+from roselora.editing.records import StoredEdit
 from roselora.editing.request import EditRequest
-from roselora.editing.store import StoredEdit
 from roselora.models.generation import greedy_answers
 
 Active = Sequence[tuple[StoredEdit, SparseDelta]]

@@ -14,9 +14,10 @@ from roselora.delta.sparse_delta import SparseDelta
 from roselora.editing.check import CheckReport, check_edits
 from roselora.editing.export import Format, export_edits
 from roselora.editing.proposal import Proposal, propose
+from roselora.editing.records import BaseIdentity, StoredEdit
 from roselora.editing.request import EditRequest
 from roselora.editing.settings import EditSettings
-from roselora.editing.store import BaseIdentity, EditStore, StoredEdit
+from roselora.editing.store import EditStore
 from roselora.errors import EditError, WrongBaseError
 from roselora.files import sha256_tensor
 from roselora.models.fingerprint import fingerprint

@@ -1,129 +1,197 @@
-"""The edit store's database: its tables, its numbered migrations, and how it is opened.
+"""The edit store's database: its tables as numbered migrations, its transactions, and what its failures mean.
 
-The journal is SQLite's default rollback journal, not a write-ahead log: at rest the database is one file, it can be
-read in a folder without write permission, and since a transaction here is a few rows, readers wait for milliseconds.
+The columns are explained in docs/file-formats.md.
 """
 
-import os
-import secrets
+import contextlib
 import sqlite3
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from roselora.errors import StoreError
 
-APPLICATION_ID = 0x524F5345
-"""What SQLite's header holds to say whose file it is: "ROSE"."""
-
-BUSY_SECONDS = 10.0
+APPLICATION_ID = 0x526F7365
+"""Stands in the database's header and tells it from other SQLite files; "Rose" in ASCII."""
 
 MIGRATIONS: tuple[str, ...] = (
     """
-    CREATE TABLE base (
-        only INTEGER PRIMARY KEY CHECK (only = 1),
-        name TEXT NOT NULL,
-        architecture TEXT NOT NULL,
-        sha256 TEXT NOT NULL,
-        created TEXT NOT NULL
-    );
     CREATE TABLE edits (
-        id TEXT PRIMARY KEY,
-        position INTEGER NOT NULL UNIQUE,
-        active INTEGER NOT NULL CHECK (active IN (0, 1)),
-        created TEXT NOT NULL,
-        delta_sha256 TEXT NOT NULL,
+        position INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
         request TEXT NOT NULL,
-        provenance TEXT NOT NULL
+        delta_sha256 TEXT NOT NULL,
+        provenance TEXT NOT NULL,
+        created TEXT NOT NULL,
+        active INTEGER NOT NULL CHECK (active IN (0, 1))
     );
     CREATE TABLE events (
-        number INTEGER PRIMARY KEY AUTOINCREMENT,
-        edit_id TEXT REFERENCES edits (id),
-        kind TEXT NOT NULL CHECK (kind IN ('edit', 'undo', 'redo', 'note', 'force')),
+        number INTEGER PRIMARY KEY,
+        edit TEXT REFERENCES edits (id),
+        kind TEXT NOT NULL,
+        detail TEXT NOT NULL,
         time TEXT NOT NULL,
-        text TEXT
+        digest TEXT NOT NULL
     );
+    CREATE INDEX events_of_an_edit ON events (edit);
     """,
 )
-"""Script n brings a database from version n to n + 1; a landed one is never changed."""
+"""Script n brings a database of schema number n to n + 1. Never change one that was released; add another."""
+
+BUSY_SECONDS = 10.0
+"""How long to wait for a commit in another process to end; commits take milliseconds."""
+
+POLL_SECONDS = 0.001
+
+_WRITING = ("BEGIN IMMEDIATE",)
+_READING = ("PRAGMA query_only = ON", "BEGIN", "SELECT count(*) FROM sqlite_master")
+_CAUSES = {
+    sqlite3.SQLITE_FULL: "cannot be written, for the disk is full; free some space and try again",
+    sqlite3.SQLITE_READONLY: "cannot be written; give yourself write permission for it and its folder",
+    sqlite3.SQLITE_READONLY_ROLLBACK: "was left in the middle of a write; open it once where it may be written",
+    sqlite3.SQLITE_CANTOPEN: "cannot be opened; check the permissions of it and its folder",
+    sqlite3.SQLITE_PERM: "cannot be opened; check the permissions of it and its folder",
+    sqlite3.SQLITE_BUSY: "is in use by another program; close that and try again",
+    sqlite3.SQLITE_CORRUPT: "is damaged; put a copy of it back",
+    sqlite3.SQLITE_NOTADB: "is damaged, or no database at all; put a copy of it back",
+    sqlite3.SQLITE_IOERR: "cannot be read or written; check the disk",
+}
 
 
-@contextmanager
-def connection(path: Path) -> Iterator[sqlite3.Connection]:
-    """The database, with foreign keys on and every commit flushed to the disk.
-
-    Raises:
-        StoreError: SQLite cannot open, read or write it.
-    """
-    try:
-        database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_SECONDS)
-        try:
-            database.isolation_level = None  # transactions are begun by `transaction` alone
-            database.execute("PRAGMA foreign_keys = ON")
-            database.execute("PRAGMA synchronous = FULL")
-            yield database
-        finally:
-            database.close()
-    except sqlite3.Error as error:
-        raise StoreError(
-            f"{path} cannot be used ({error}); see that the disk is writable and not full, and that the file is whole."
-        ) from error
-
-
-@contextmanager
-def transaction(database: sqlite3.Connection) -> Iterator[None]:
-    """All that is executed inside, or nothing of it."""
-    database.execute("BEGIN IMMEDIATE")
+@contextlib.contextmanager
+def store_errors(path: Path) -> Iterator[None]:
+    """Turn every failure of SQLite or of the file system in the block into a StoreError about `path`."""
     try:
         yield
-    except BaseException:
-        database.rollback()
-        raise
-    database.commit()
-
-
-def create(path: Path, base: tuple[str, str, str], created: str) -> None:
-    """A new database for one base (name, architecture, sha256), whole or not there at all.
-
-    Raises:
-        StoreError: it cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        temporary.touch(exist_ok=False)
-        with connection(temporary) as database:
-            database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            migrate(database)
-            with transaction(database):
-                database.execute("INSERT INTO base VALUES (1, ?, ?, ?, ?)", (*base, created))
-        os.replace(temporary, path)
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+        cause = _CAUSES.get(code) or _CAUSES.get(code & 0xFF) or "cannot be used; put a copy of it back"
+        raise StoreError(f"{path} {cause} ({error}).") from error
+    except UnicodeDecodeError as error:
+        # Damage can reach the text of SQLite's own message, which Python's sqlite3 then fails to read.
+        raise StoreError(f"{path} is damaged; put a copy of it back.") from error
     except OSError as error:
-        raise StoreError(f"{path} cannot be made ({error.strerror or error}).") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        where = error.filename or path
+        raise StoreError(f"{where} cannot be used: {error.strerror or error}; mend that and try again.") from error
 
 
-def require_known(path: Path) -> int:
-    """The version of an existing database.
+@contextlib.contextmanager
+def transaction(database: Path, *, write: bool = False) -> Iterator[sqlite3.Connection]:
+    """One transaction on a connection of its own: committed at the end of the block, undone by any exception.
+
+    A reading block sees one state of the database from its first query to its end, and cannot write.
 
     Raises:
-        StoreError: it is not an edit store's, or it is from a newer version of this library.
+        StoreError: SQLite or the file system failed; the database is as it was before.
     """
-    with connection(path) as database:
-        owner = database.execute("PRAGMA application_id").fetchone()[0]
-        version = int(database.execute("PRAGMA user_version").fetchone()[0])
-    if owner != APPLICATION_ID:
-        raise StoreError(f"{path} is a database of something else; name another folder for the store.")
+    with store_errors(database):
+        begun = _begin(database, _WRITING, busy_seconds=BUSY_SECONDS) if write else _begin_reading(database)
+        with contextlib.closing(begun) as connection:
+            yield connection
+            # Closing a connection undoes what it has not committed: nothing else is needed after an exception.
+            connection.execute("COMMIT")
+
+
+def create(database: Path) -> None:
+    """Make a database with the newest schema and no rows, at a path where there is none.
+
+    Raises:
+        StoreError: SQLite or the file system failed.
+    """
+    with store_errors(database), contextlib.closing(_connect(database, mode="rwc")) as connection:
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    migrate(database)
+
+
+def migrate(database: Path) -> None:
+    """Apply the migrations that are missing, each in its own transaction; the caller holds the writer lock.
+
+    Raises:
+        StoreError: SQLite or the file system failed; the migrations before that one are in.
+    """
+    with store_errors(database), contextlib.closing(_connect(database)) as connection:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
+            connection.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;")
+
+
+def is_outdated(database: Path) -> bool:
+    """Whether there are migrations to apply.
+
+    Raises:
+        StoreError: this is no edit store, or a newer roselora made it, or SQLite failed.
+    """
+    with transaction(database) as connection:
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if application != APPLICATION_ID or version < 1:
+        raise StoreError(f"{database} is not a roselora edit store; name another folder.")
     if version > len(MIGRATIONS):
-        raise StoreError(f"{path} is from a newer roselora (version {version}); update roselora to read it.")
-    return version
+        raise StoreError(
+            f"{database} has schema {version}, and this roselora knows {len(MIGRATIONS)}; use a newer roselora."
+        )
+    return bool(version < len(MIGRATIONS))
 
 
-def migrate(database: sqlite3.Connection) -> None:
-    """Bring the database to the newest version, each step in a transaction of its own."""
-    version = int(database.execute("PRAGMA user_version").fetchone()[0])
-    for number, script in enumerate(MIGRATIONS[version:], version + 1):
-        with transaction(database):
-            for statement in filter(str.strip, script.split(";")):
-                database.execute(statement)
-            database.execute(f"PRAGMA user_version = {number}")
+def table_definitions(connection: sqlite3.Connection) -> set[tuple[str, str | None]]:
+    """Name and SQL of every table, index, view and trigger that SQLite did not make for itself."""
+    rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite!_%' ESCAPE '!'")
+    return set(rows.fetchall())
+
+
+def expected_definitions() -> set[tuple[str, str | None]]:
+    """What `table_definitions` gives for an undamaged store."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(";".join(MIGRATIONS))
+        return table_definitions(connection)
+
+
+def _begin(database: Path, statements: tuple[str, ...], *, busy_seconds: float) -> sqlite3.Connection:
+    connection = _connect(database, busy_seconds=busy_seconds)
+    try:
+        for statement in statements:
+            connection.execute(statement).fetchone()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _begin_reading(database: Path) -> sqlite3.Connection:
+    """A connection that holds SQLite's shared lock, with which no query has to wait for a writer."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            # SQLite's own waiting sleeps longer and longer, and so misses the gaps of a writer that commits one change
+            # after the other: a reader then waited for seconds. Asking each millisecond it gets in between two commits.
+            return _begin(database, _READING, busy_seconds=0.0)
+        except sqlite3.OperationalError as error:
+            busy = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() > deadline:
+                raise
+        time.sleep(POLL_SECONDS)
+
+
+def _connect(database: Path, *, mode: str = "rw", busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection:
+    """A connection in which transactions begin and end only where we say so."""
+    uri = f"{database.absolute().as_uri()}?mode={mode}"
+    connection = sqlite3.connect(uri, uri=True, timeout=busy_seconds, isolation_level=None)
+    try:
+        # The rollback journal, not the write-ahead log. The log needs shared memory, so it is unsafe when two hosts
+        # of a cluster use one network folder, which is how many of our users work; it makes readers write to the
+        # folder, so a store on a read-only disk needs special care; and after a crash the newest edits would lie
+        # outside edits.sqlite, where a copy of that file misses them. What the log would give is readers that need
+        # not wait for a commit. Our transactions are a few rows, all of them written at the commit (cache_spill),
+        # so that wait is some milliseconds, and until the commit readers and the writer don't meet.
+        connection.execute("PRAGMA journal_mode = DELETE")
+        connection.execute("PRAGMA cache_spill = OFF")
+        # EXTRA also flushes the folder after the journal is removed: a commit that we reported survives a power cut.
+        connection.execute("PRAGMA synchronous = EXTRA")
+        connection.execute("PRAGMA foreign_keys = ON")
+        # The file may come from anyone: no functions with side effects in its schema, no trust in its page layout.
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA cell_size_check = ON")
+    except BaseException:
+        connection.close()
+        raise
+    return connection

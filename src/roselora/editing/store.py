@@ -1,96 +1,54 @@
-"""The edit store: a folder with a database of edits and one content-addressed file per delta.
+"""The edit store: a folder with the history of edits in SQLite and one file per delta; see docs/file-formats.md.
 
-A delta's file is written first, then one transaction names it; so a crash leaves at most a file that no edit refers
-to. The base model's own files are never touched.
+A delta's file is written first, then one transaction makes the edit exist. So a crash at any moment leaves an edit
+wholly there or wholly absent, and at worst a file that no edit refers to. The base's own weights are never touched.
 """
 
+import contextlib
 import hashlib
-import json
 import os
-import sqlite3
+import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from roselora.delta.io import decode, encode
+from roselora.delta import io
 from roselora.delta.sparse_delta import SparseDelta
 from roselora.editing import schema
+from roselora.editing.inspection import Problem, delta_path, left_over_files, read_delta, verify_store
+from roselora.editing.records import (
+    BaseIdentity,
+    Event,
+    StoredEdit,
+    append_event,
+    insert_edit,
+    read_base,
+    read_edits,
+    read_events,
+)
 from roselora.editing.request import EditRequest
-from roselora.errors import FileFormatError, RoseLoraError, StoreError, WrongBaseError
-from roselora.files import write_atomically, writer_lock
+from roselora.editing.schema import store_errors, transaction
+from roselora.errors import StoreError, WrongBaseError
+from roselora.files import flush_folder, is_temporary, write_atomically, writer_lock
 
-DATABASE = "edits.sqlite"
-DELTAS = "deltas"
-LOCK = "lock"
-ID_LENGTH = 8
-
-
-@dataclass(frozen=True)
-class BaseIdentity:
-    """The model that a store's edits are for.
-
-    Attributes:
-        name: what the user called it: a folder, a hub id, ``demo``.
-        architecture: its class.
-        sha256: the fingerprint of all its weights.
-    """
-
-    name: str
-    architecture: str
-    sha256: str
-
-
-@dataclass(frozen=True)
-class StoredEdit:
-    """One edit that was committed.
-
-    Attributes:
-        id: short, and the same for ever; users name it by any prefix that no other id shares.
-        position: its place in commit order.
-        active: whether it is in the model, not undone.
-        created: when, UTC, ISO 8601.
-        delta_sha256: the hash, and so the name, of its delta's file.
-        request: what was asked.
-        provenance: JSON: method, settings, versions, training, update, answers before and after, state.
-    """
-
-    id: str
-    position: int
-    active: bool
-    created: str
-    delta_sha256: str
-    request: EditRequest
-    provenance: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Event:
-    """One line of the history: ``edit``, ``undo``, ``redo``, ``note`` or ``force``, of an edit or of the store."""
-
-    edit_id: str | None
-    kind: str
-    time: str
-    text: str | None
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something that `verify` found; a file that no edit refers to is not serious."""
-
-    what: str
-    serious: bool
+MANY = 8
+"""How many ids an error names at most."""
 
 
 class EditStore:
-    """One store; `open` makes it. Reading needs no lock; every change must stand inside `writing`."""
+    """The edits of one base model, in a folder.
 
-    def __init__(self, folder: Path, base: BaseIdentity) -> None:
+    Reading methods work at any time, beside a writer too. Writing methods must stand in a `with store.writing():`
+    block. Wherever an edit's id is asked for, any beginning of it will do that no other edit shares.
+
+    Each call uses a connection of its own, so a store needs no closing.
+    """
+
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.base = base
-        self._database = folder / DATABASE
+        self._database = folder / "edits.sqlite"
+        self._deltas = folder / "deltas"
         self._writing = False
 
     @classmethod
@@ -102,272 +60,224 @@ class EditStore:
         create: bool = False,
         force: bool = False,
     ) -> "EditStore":
-        """Open the store in ``folder``.
+        """Open the store in `folder`; a store with an older schema is upgraded.
 
         Args:
-            folder: where it is.
-            base: the model at hand, which must be the store's; None for reading alone.
-            create: make the store for ``base`` if there is none.
-            force: open it for another base, and say so in its history.
+            folder: where it lies.
+            base: the model to be edited, if one is at hand.
+            create: make a store for `base` if there is none.
+            force: open it for another base than its own, and record that in its history.
 
         Raises:
-            StoreError: there is no store, or what is there is damaged, newer, or something else.
-            WrongBaseError: the store belongs to another base.
+            WrongBaseError: the store was made for another architecture or other weights than `base`.
+            StoreError: there is no store, or it is damaged, not ours, newer than this version or not readable; or
+                one cannot be made, for the folder holds other things.
+            LockedError: it must be created, upgraded or forced, and another process is writing.
         """
-        folder = Path(folder)
-        path = folder / DATABASE
-        if not path.is_file():
-            if not create or base is None:
-                raise StoreError(f"There is no edit store in {folder}; `roselora edit` makes one, --store names it.")
-            cls._create(folder, base)
-        if schema.require_known(path) < len(schema.MIGRATIONS):
-            with writer_lock(folder / LOCK), schema.connection(path) as database:
-                schema.migrate(database)
-        with schema.connection(path) as database:
-            row = database.execute("SELECT name, architecture, sha256 FROM base").fetchone()
-        if row is None:
-            raise StoreError(f"{path} does not say which base it belongs to; it is damaged.")
-        store = cls(folder, BaseIdentity(*row))
+        store = cls(Path(folder))
+        with store_errors(store.folder):
+            if not store._database.exists():
+                if not create or base is None:
+                    raise StoreError(f"There is no edit store in {folder}; check the path, or make one for a model.")
+                store._create(base)
+        if schema.is_outdated(store._database):
+            with store.writing():
+                schema.migrate(store._database)
         if base is not None:
             store._require_base(base, force)
         return store
 
-    @staticmethod
-    def _create(folder: Path, base: BaseIdentity) -> None:
-        ours = {DELTAS, LOCK, f"{LOCK}.holder"}
-        try:
-            foreign = [] if not folder.exists() else [p.name for p in folder.iterdir() if p.name not in ours]
-            if any(not name.startswith(f".{DATABASE}.") for name in foreign):
-                raise StoreError(f"{folder} holds other things; name a folder for the store that is new or empty.")
-            (folder / DELTAS).mkdir(parents=True, exist_ok=True)
-            with writer_lock(folder / LOCK):
-                if not (folder / DATABASE).exists():
-                    schema.create(folder / DATABASE, (base.name, base.architecture, base.sha256), _now())
-        except OSError as error:
-            raise StoreError(f"No store can be made in {folder} ({error.strerror or error}).") from error
+    @property
+    def base(self) -> BaseIdentity:
+        """The model that the store was made for. Raises StoreError if the database cannot be read."""
+        with transaction(self._database) as connection:
+            return read_base(connection)
 
-    def _require_base(self, base: BaseIdentity, force: bool) -> None:
-        if (base.architecture, base.sha256) == (self.base.architecture, self.base.sha256):
-            return
-        if not force:
-            raise WrongBaseError(
-                f"The store {self.folder} belongs to {self.base.name} ({self.base.architecture}, "
-                f"{self.base.sha256[:12]}…), not to {base.name} ({base.architecture}, {base.sha256[:12]}…)."
-            )
-        with self.writing(), self._transaction() as database:
-            text = f"opened for {base.name} ({base.architecture}, {base.sha256})"
-            _add_event(database, None, "force", text)
-
-    @contextmanager
+    @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Be the one writer while the block runs.
+        """Be the store's one writer while the block runs; readers go on.
 
         Raises:
-            LockedError: another is; it is named.
-            StoreError: the folder is not writable.
+            LockedError: someone else is writing; the message says who.
+            StoreError: the folder cannot be written.
         """
-        try:
-            with writer_lock(self.folder / LOCK):
-                self._writing = True
+        with contextlib.ExitStack() as stack:
+            with store_errors(self.folder):
+                stack.enter_context(writer_lock(self.folder / "lock"))
+            self._writing = True
+            try:
                 yield
-        except OSError as error:
-            raise StoreError(f"{self.folder} cannot be written to ({error.strerror or error}).") from error
-        finally:
-            self._writing = False
+            finally:
+                self._writing = False
 
     def add(self, request: EditRequest, delta: SparseDelta, provenance: Mapping[str, Any]) -> StoredEdit:
-        """Remember a new edit as active, after all others.
+        """Commit an edit, active and last in commit order.
+
+        Args:
+            request: what was asked.
+            delta: the update that does it.
+            provenance: plain JSON: config, seed, versions, metrics, time taken.
 
         Raises:
-            StoreError: the disk refused; the store is as it was but for a file that no edit refers to.
+            ConfigError: `provenance` or a text is not plain JSON, or the delta's metadata is too long.
+            StoreError: it cannot be written, or this is no `writing()` block; no edit was added.
         """
-        self._require_writer()
-        data = encode(delta)
-        digest = hashlib.sha256(data).hexdigest()
-        try:
-            (self.folder / DELTAS).mkdir(exist_ok=True)
-            write_atomically(self._delta_path(digest), data)
-        except OSError as error:
-            raise StoreError(f"The delta cannot be written to {self.folder} ({error.strerror or error}).") from error
-        with self._transaction() as database:
-            position = database.execute("SELECT COALESCE(MAX(position) + 1, 0) FROM edits").fetchone()[0]
-            created = _now()
-            edit_id = _new_id(database, digest, position)
-            row = (edit_id, position, 1, created, digest, _json(asdict(request)), _json(provenance))
-            database.execute("INSERT INTO edits VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-            _add_event(database, edit_id, "edit")
-        return self.find(edit_id)
+        self._require_writing()
+        data = io.encode(delta)
+        sha256 = hashlib.sha256(data).hexdigest()
+        with store_errors(self._deltas):
+            # Even if the file is there already: a crash may have kept its name from reaching the disk.
+            write_atomically(delta_path(self._deltas, sha256), data)
+        with transaction(self._database, write=True) as connection:
+            return insert_edit(connection, request, sha256, provenance)
 
-    def undo(self, edit_id: str) -> StoredEdit:
-        """Mark an active edit as undone.
+    def undo(self, id: str) -> StoredEdit:
+        """Mark an edit as taken back.
 
         Raises:
-            StoreError: there is no such edit, or it is undone already.
+            StoreError: there is no such edit, it is undone already, or this is no `writing()` block.
         """
-        return self._switch(edit_id, active=False)
+        return self._set_active(id, False)
 
-    def redo(self, edit_id: str) -> StoredEdit:
-        """Mark an undone edit as active again, at its old position.
+    def redo(self, id: str) -> StoredEdit:
+        """Mark an undone edit as active again, at its old place in commit order.
 
         Raises:
-            StoreError: there is no such edit, or it is active already.
+            StoreError: there is no such edit, it is active already, or this is no `writing()` block.
         """
-        return self._switch(edit_id, active=True)
+        return self._set_active(id, True)
 
-    def note(self, edit_id: str, text: str) -> None:
-        """Write a note into an edit's history.
+    def note(self, id: str, text: str) -> Event:
+        """Add a remark to an edit's history.
 
         Raises:
-            StoreError: there is no such edit.
+            ConfigError: the text is not Unicode.
+            StoreError: there is no such edit, or this is no `writing()` block.
         """
-        self._require_writer()
-        edit = self.find(edit_id)
-        with self._transaction() as database:
-            _add_event(database, edit.id, "note", text)
+        self._require_writing()
+        with transaction(self._database, write=True) as connection:
+            edit = self._only(read_edits(connection, id), id)
+            return append_event(connection, "note", {"text": text}, edit.id)
 
     def edits(self) -> list[StoredEdit]:
-        """Every edit, in commit order.
-
-        Raises:
-            StoreError: a row is damaged.
-        """
-        with schema.connection(self._database) as database:
-            rows = database.execute(
-                "SELECT id, position, active, created, delta_sha256, request, provenance FROM edits ORDER BY position"
-            ).fetchall()
-        return [self._edit(row) for row in rows]
+        """Every edit, in commit order. Raises StoreError if the database is damaged or cannot be read."""
+        with transaction(self._database) as connection:
+            return read_edits(connection)
 
     def active(self) -> list[StoredEdit]:
-        """The edits that are not undone, in commit order."""
+        """The edits that are not undone, in commit order; these make the edited model. Raises as `edits` does."""
         return [edit for edit in self.edits() if edit.active]
 
     def find(self, prefix: str) -> StoredEdit:
-        """The edit whose id begins with ``prefix``.
+        """The one edit whose id begins with `prefix`.
 
         Raises:
-            StoreError: none does, or several do.
+            StoreError: there is none or more than one; the message names some.
         """
-        found = [edit for edit in self.edits() if prefix and edit.id.startswith(prefix.lower())]
-        if len(found) == 1:
-            return found[0]
-        if not found:
-            raise StoreError(f"There is no edit {prefix!r} in {self.folder}; `roselora log` lists them.")
-        raise StoreError(f"{prefix!r} could be any of {', '.join(edit.id for edit in found)}; give more of the id.")
+        with transaction(self._database) as connection:
+            return self._only(read_edits(connection, prefix), prefix)
 
-    def history(self, edit_id: str | None = None) -> list[Event]:
-        """What happened, oldest first: to one edit, or to the whole store."""
-        with schema.connection(self._database) as database:
-            rows = database.execute(
-                "SELECT edit_id, kind, time, text FROM events WHERE ?1 IS NULL OR edit_id = ?1 ORDER BY number",
-                (edit_id,),
-            ).fetchall()
-        return [Event(*row) for row in rows]
+    def history(self, id: str | None = None) -> list[Event]:
+        """What happened to one edit, or to the whole store, in order. Raises as `find` and `edits` do."""
+        edit = None if id is None else self.find(id).id
+        with transaction(self._database) as connection:
+            return read_events(connection, edit)
 
-    def delta(self, edit_id: str) -> SparseDelta:
-        """An edit's delta, after its file's bytes have been compared with the hash in the database.
+    def delta(self, id: str) -> SparseDelta:
+        """The update that an edit makes.
 
         Raises:
-            StoreError: there is no such edit, or the file is missing.
-            FileFormatError: the file is not the one that was committed.
+            StoreError: there is no such edit.
+            FileFormatError: its file is missing or damaged in any bit.
         """
-        digest = self.find(edit_id).delta_sha256
-        path = self._delta_path(digest)
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise StoreError(f"The delta of edit {edit_id} cannot be read ({path}: {error.strerror}).") from error
-        if hashlib.sha256(data).hexdigest() != digest:
-            raise FileFormatError(f"{path} was changed since it was committed: its SHA-256 is not its name.")
-        return decode(data, str(path))
+        sha256 = self.find(id).delta_sha256
+        return read_delta(delta_path(self._deltas, sha256), sha256)
 
     def verify(self) -> list[Problem]:
-        """Compare everything with everything: the database with itself, every file with its hash."""
-        with schema.connection(self._database) as database:
-            integrity = [row[0] for row in database.execute("PRAGMA integrity_check") if row[0] != "ok"]
-            dangling = database.execute("PRAGMA foreign_key_check").fetchall()
-        problems = [Problem(f"{self._database}: {line}", serious=True) for line in integrity]
-        problems += [
-            Problem(f"{self._database}: a row of {row[0]} refers to no edit", serious=True) for row in dangling
-        ]
-        for edit in self.edits():
-            try:
-                self.delta(edit.id)
-            except RoseLoraError as error:
-                problems.append(Problem(str(error), serious=True))
-            switches = [event.kind for event in self.history(edit.id) if event.kind in ("edit", "undo", "redo")]
-            if not switches or (switches[-1] != "undo") != edit.active:
-                problems.append(Problem(f"edit {edit.id}: its state contradicts its history", serious=True))
-        return problems + [Problem(f"{path}: no edit refers to it", serious=False) for path in self._orphans()]
+        """Everything that is wrong with the store; what a crash may leave is marked harmless.
+
+        Reads every row and every file. Nothing is raised for damage, and nothing is changed.
+        """
+        return verify_store(self._database, self._deltas)
 
     def collect_orphans(self) -> list[Path]:
-        """Remove files that no edit refers to, which a crash has left; returns what was removed."""
-        self._require_writer()
-        orphans = self._orphans()
-        try:
+        """Remove the files that crashes left and no edit refers to, and say which.
+
+        Raises:
+            StoreError: the database is damaged (nothing is removed), a file cannot be removed, or this is no
+                `writing()` block.
+        """
+        self._require_writing()
+        kept = {delta_path(self._deltas, edit.delta_sha256) for edit in self.edits()}
+        orphans = sorted(set(left_over_files(self._database, self._deltas)) - kept)
+        with store_errors(self._deltas):
             for path in orphans:
                 path.unlink()
-        except OSError as error:
-            raise StoreError(f"{error.filename} cannot be removed ({error.strerror}).") from error
         return orphans
 
-    def _orphans(self) -> list[Path]:
-        referred = {self._delta_path(edit.delta_sha256) for edit in self.edits()}
-        files = (self.folder / DELTAS).iterdir() if (self.folder / DELTAS).is_dir() else ()
-        unfinished = self.folder.glob(f".{DATABASE}.*.tmp*")
-        return sorted([path for path in files if path not in referred and path.is_file()] + list(unfinished))
+    def _create(self, base: BaseIdentity) -> None:
+        if self.folder.exists() and any(not self._may_stay(path) for path in self.folder.iterdir()):
+            raise StoreError(f"{self.folder} holds other things, so no edit store is made there; name a new folder.")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self.writing():
+            if self._database.exists():  # another process was first
+                return
+            self._deltas.mkdir(exist_ok=True)
+            flush_folder(self.folder)
+            flush_folder(self.folder.absolute().parent)
+            write_atomically(self._database, _new_database(base))
 
-    def _switch(self, edit_id: str, *, active: bool) -> StoredEdit:
-        self._require_writer()
-        edit = self.find(edit_id)
-        if edit.active == active:
-            raise StoreError(f"Edit {edit.id} is {'active' if active else 'undone'} already; nothing was changed.")
-        with self._transaction() as database:
-            database.execute("UPDATE edits SET active = ? WHERE id = ?", (int(active), edit.id))
-            _add_event(database, edit.id, "redo" if active else "undo")
-        return self.find(edit.id)
+    def _may_stay(self, path: Path) -> bool:
+        """Whether this is what a crash while creating a store leaves; deltas without a database are precious."""
+        if path == self._deltas:
+            return path.is_dir() and all(map(is_temporary, path.iterdir()))
+        return path.name in ("lock", "lock.holder") or is_temporary(path)
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with schema.connection(self._database) as database, schema.transaction(database):
-            yield database
+    def _require_base(self, base: BaseIdentity, force: bool) -> None:
+        own = self.base
+        if base.is_same_model(own):
+            return
+        if not force:
+            raise WrongBaseError(f"{self.folder} holds edits of {own}, not of {base}; open that model, or use force.")
+        with self.writing(), transaction(self._database, write=True) as connection:
+            append_event(connection, "force", asdict(base))
 
-    def _delta_path(self, digest: str) -> Path:
-        return self.folder / DELTAS / f"{digest}.safetensors"
+    def _require_writing(self) -> None:
+        if not self._writing:
+            raise StoreError(f"{self.folder} is open for reading; change it inside a `with store.writing():` block.")
 
-    def _require_writer(self) -> None:
-        assert self._writing, "a change of the store stands inside `with store.writing()`"
+    def _set_active(self, id: str, active: bool) -> StoredEdit:
+        self._require_writing()
+        with transaction(self._database, write=True) as connection:
+            edit = self._only(read_edits(connection, id), id)
+            if edit.active == active:
+                raise StoreError(f"Edit {edit.id} is {'active' if active else 'undone'} already; nothing was changed.")
+            connection.execute("UPDATE edits SET active = ? WHERE id = ?", (int(active), edit.id))
+            append_event(connection, "redo" if active else "undo", {}, edit.id)
+        return replace(edit, active=active)
 
-    def _edit(self, row: tuple[Any, ...]) -> StoredEdit:
-        edit_id, position, active, created, digest, request, provenance = row
-        try:
-            fields = json.loads(request)
-            asked = EditRequest(**fields)
-            origin = json.loads(provenance)
-            if not isinstance(origin, dict):
-                raise TypeError("provenance is not an object")
-            return StoredEdit(edit_id, position, bool(active), created, digest, asked, origin)
-        except (ValueError, TypeError, RoseLoraError) as error:
-            raise StoreError(f"Edit {edit_id} in {self._database} is damaged ({error}).") from error
-
-
-def _new_id(database: sqlite3.Connection, digest: str, position: int) -> str:
-    taken = {row[0] for row in database.execute("SELECT id FROM edits")}
-    salt = 0
-    while True:
-        edit_id = hashlib.sha256(f"{digest} {position} {salt}".encode()).hexdigest()[:ID_LENGTH]
-        if edit_id not in taken:
-            return edit_id
-        salt += 1
-
-
-def _add_event(database: sqlite3.Connection, edit_id: str | None, kind: str, text: str | None = None) -> None:
-    row = (edit_id, kind, _now(), text)
-    database.execute("INSERT INTO events (edit_id, kind, time, text) VALUES (?, ?, ?, ?)", row)
+    def _only(self, matches: list[StoredEdit], prefix: str) -> StoredEdit:
+        if len(matches) == 1 and prefix:
+            return matches[0]
+        if matches:
+            raise StoreError(f"{prefix!r} begins the ids of {_named(matches)}; give more digits.")
+        raise StoreError(
+            f"No edit in {self.folder} has an id that begins with {prefix!r}; it has {_named(self.edits())}."
+        )
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True)
+def _new_database(base: BaseIdentity) -> bytes:
+    """A whole new database, made elsewhere so that it can be put in its place in one step."""
+    with tempfile.TemporaryDirectory() as scratch:
+        database = Path(scratch) / "edits.sqlite"
+        schema.create(database)
+        with transaction(database, write=True) as connection:
+            append_event(connection, "create", asdict(base))
+        return database.read_bytes()
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+def _named(edits: list[StoredEdit]) -> str:
+    """The latest few ids, as text."""
+    ids = [edit.id for edit in edits[-MANY:]]
+    more = len(edits) - len(ids)
+    return ", ".join([*ids, *([f"{more} more"] if more else [])]) or "none"
