@@ -1,5 +1,6 @@
 """Editor: one model, the edits in its weights, and the store that remembers them."""
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -156,28 +157,41 @@ class Editor:
         Every byte becomes what it would be had the edit never been made, whatever came after it.
 
         Raises:
-            EditError: there is no edit to take back.
-            StoreError: there is no such edit, or it is undone already.
+            EditError: there is no edit to take back, or a weight was changed by something else.
+            StoreError: there is no such edit, it is undone already, or that cannot be stored.
+            NonFiniteError: the sum of the others is not finite in a weight's dtype.
         """
         with self.store.writing():
             self._bring_up_to_date()
             active = self.store.active()
             if edit_id is None and not active:
                 raise EditError("There is no edit to undo.")
-            edit = self.store.undo(active[-1].id if edit_id is None else self.store.find(edit_id).id)
-            self._bring_up_to_date()
-            return edit
+            edit = active[-1] if edit_id is None else self.store.find(edit_id)
+            try:
+                # First out of the weights, so that what these refuse is never stored.
+                if edit.active:
+                    self._overlay.remove(edit.id)
+                return self.store.undo(edit.id)
+            finally:
+                self._bring_up_to_date()
 
     def redo(self, edit_id: str) -> StoredEdit:
         """Bring an undone edit back, at its old place in commit order.
 
         Raises:
-            StoreError: there is no such edit, or it is active already.
+            StoreError: there is no such edit, it is active already, or that cannot be stored.
+            FileFormatError: its delta is missing or damaged.
+            NonFiniteError: the sum with the others is not finite in a weight's dtype.
         """
         with self.store.writing():
-            edit = self.store.redo(self.store.find(edit_id).id)
             self._bring_up_to_date()
-            return edit
+            edit = self.store.find(edit_id)
+            try:
+                if not edit.active:
+                    self._overlay.apply(edit.id, self.store.delta(edit.id), edit.position, force=self._force)
+                return self.store.redo(edit.id)
+            finally:
+                self._bring_up_to_date()
 
     def check(self) -> CheckReport:
         """Which active edits still hold, which later edit broke the others, where they collide, what else moved."""
@@ -214,18 +228,22 @@ class Editor:
         return edit
 
     def _bring_up_to_date(self) -> None:
-        """Make the weights hold exactly the store's active edits, which another process may have changed."""
+        """Make the weights hold exactly the store's active edits, which another process may have changed.
+
+        If not all of those that are missing can be applied, none is.
+        """
         wanted = {edit.id: edit for edit in self.store.active()}
         for key in self._overlay.active:
             if key not in wanted:
                 self._overlay.remove(key)
         missing = [edit for key, edit in wanted.items() if key not in self._overlay.active]
-        latest = None
-        for edit in missing:
-            latest = self.store.delta(edit.id)
-            self._overlay.apply(edit.id, latest, edit.position, force=self._force)
-        if latest is not None and not self._force:
-            self._prove(list(wanted.values()))
+        with contextlib.ExitStack() as on_failure:
+            for edit in missing:
+                self._overlay.apply(edit.id, self.store.delta(edit.id), edit.position, force=self._force)
+                on_failure.callback(self._overlay.remove, edit.id)
+            if missing and not self._force:
+                self._prove(list(wanted.values()))
+            on_failure.pop_all()
 
     def _prove(self, active: list[StoredEdit]) -> None:
         """Compare the weights with the hashes taken when the last edit was committed onto these same others.
@@ -234,8 +252,10 @@ class Editor:
         the bases' and the deltas' own hashes.
         """
         last, before = active[-1], [edit.id for edit in active[:-1]]
-        state = last.provenance.get("state", {})
-        if state.get("after") == before and state["weights"] != self._weight_hashes(self.store.delta(last.id)):
+        state = last.provenance.get("state")
+        if not isinstance(state, dict) or state.get("after") != before or "weights" not in state:
+            return  # or another program stored this edit
+        if state["weights"] != self._weight_hashes(self.store.delta(last.id)):
             raise WrongBaseError(
                 f"The weights with edit {last.id} are not those that it was committed with; check the store with "
                 "`roselora verify`."

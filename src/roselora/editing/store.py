@@ -144,8 +144,12 @@ class EditStore:
 
         Raises:
             StoreError: there is no such edit, it is active already, or this is no `writing()` block.
+            FileFormatError: its delta is missing or damaged, so the model could not be opened with it.
         """
-        return self._set_active(id, True)
+        self._require_writing()
+        if not (edit := self.find(id)).active:
+            self.delta(edit.id)
+        return self._set_active(edit.id, True)
 
     def note(self, id: str, text: str) -> Event:
         """Add a remark to an edit's history.

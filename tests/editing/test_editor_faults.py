@@ -1,0 +1,211 @@
+"""What cannot be done to the weights or the store changes neither: damaged files, foreign writes, a full disk."""
+
+import copy
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from roselora.delta import io
+from roselora.delta.overlay import Overlay
+from roselora.delta.sparse_delta import SparseDelta, SparseFactors
+from roselora.editing.editor import Editor
+from roselora.editing.proposal import Proposal
+from roselora.editing.request import EditRequest
+from roselora.editing.store import EditStore
+from roselora.errors import EditError, FileFormatError, NonFiniteError, StoreError, WrongBaseError
+from roselora.files import sha256_tensor
+from roselora.models import LoadedModel
+
+NAME = "model.layers.0.mlp.down_proj.weight"
+Editors = Callable[[], Editor]
+
+
+def one_entry(model: nn.Module, value: float, column: int = 3) -> SparseDelta:
+    """A delta that adds `value` to the entry at row 2 of the weight NAME."""
+    weight = model.get_parameter(NAME)
+    A, B = torch.zeros(1, weight.shape[1]), torch.zeros(weight.shape[0], 1)
+    A[0, column], B[2, 0] = value, 1.0
+    base = {"base_dtype": weight.dtype, "base_sha256": sha256_tensor(weight)}
+    return SparseDelta((SparseFactors.from_factors(NAME, A, B, 1.0, **base),))
+
+
+def raw(model: nn.Module) -> list[bytes]:
+    return [tensor.contiguous().view(torch.uint8).numpy().tobytes() for tensor in model.state_dict().values()]
+
+
+def what_is_kept(store: EditStore) -> Any:
+    return store.edits(), store.history(), sorted(path.name for path in (store.folder / "deltas").iterdir())
+
+
+def commit(editor: Editor, delta: SparseDelta, prompt: str = "The fact is") -> str:
+    with editor.store.writing():
+        return editor._commit(Proposal(EditRequest(prompt, "so"), delta, {})).id
+
+
+def delta_file(editor: Editor, edit_id: str) -> Path:
+    return editor.store.folder / "deltas" / f"{editor.store.find(edit_id).delta_sha256}.safetensors"
+
+
+@pytest.fixture
+def base(tiny_model: Any) -> Any:
+    model = tiny_model().half()
+    with torch.no_grad():
+        model.get_parameter(NAME)[2, 3] = 0.0
+    return model
+
+
+@pytest.fixture
+def open_editor(base: Any, tiny_tokenizer: Any, tmp_path: Path) -> Editors:
+    """Opens one store with a fresh copy of one fp16 model, each time."""
+    return lambda: Editor(LoadedModel(copy.deepcopy(base), tiny_tokenizer, "tiny"), store=tmp_path / "edits")
+
+
+@pytest.fixture
+def editor(open_editor: Editors, base: Any) -> Editor:
+    """With three edits, of different entries."""
+    editor = open_editor()
+    for number in (1, 2, 3):
+        commit(editor, one_entry(base, float(number), column=number), f"Fact {number} is")
+    return editor
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_promise_3_what_is_not_finite_never_becomes_a_delta(base: Any, bad: float) -> None:
+    with pytest.raises(NonFiniteError, match=r"down_proj\.weight: A holds NaN or infinity"):
+        one_entry(base, bad)
+
+
+def test_promise_3_an_edit_that_overflows_the_weights_is_neither_applied_nor_stored(editor: Editor, base: Any) -> None:
+    weights, kept = raw(editor.model), what_is_kept(editor.store)
+    with pytest.raises(NonFiniteError, match=r"would not be finite in float16 at row 2, column 3"):
+        commit(editor, one_entry(base, 1e6))
+    assert raw(editor.model) == weights
+    assert what_is_kept(editor.store) == kept
+
+
+def test_promise_3_a_nan_written_into_a_stored_delta_is_refused_though_its_hashes_are_right(
+    editor: Editor, base: Any
+) -> None:
+    forged = one_entry(base, 0.5)
+    forged.weights[0].a_values[0, 0] = float("nan")
+    with editor.store.writing():
+        edit = editor.store.add(EditRequest("Forged", "so"), forged, {})
+    with pytest.raises(FileFormatError, match="NaN or infinity"):
+        editor.delta(edit.id)
+    assert any("NaN or infinity" in problem.what and not problem.harmless for problem in editor.store.verify())
+
+
+def test_promise_7_a_redo_that_would_overflow_changes_neither_weights_nor_store(editor: Editor, base: Any) -> None:
+    large = commit(editor, one_entry(base, 40_000.0), "Large")
+    editor.undo(large)
+    commit(editor, one_entry(base, 40_001.0), "Larger")
+    weights, kept = raw(editor.model), what_is_kept(editor.store)
+    with pytest.raises(NonFiniteError):
+        editor.redo(large)
+    assert raw(editor.model) == weights
+    assert what_is_kept(editor.store) == kept
+
+
+def test_promise_2_a_redo_of_a_damaged_delta_is_refused_and_not_recorded(editor: Editor, open_editor: Editors) -> None:
+    edit = editor.undo(editor.log()[1].id)
+    path = delta_file(editor, edit.id)
+    path.write_bytes(path.read_bytes()[:-1])
+    weights, kept = raw(editor.model), what_is_kept(editor.store)
+    with pytest.raises(FileFormatError, match="is damaged"):
+        editor.redo(edit.id)
+    with editor.store.writing(), pytest.raises(FileFormatError, match="is damaged"):
+        editor.store.redo(edit.id)
+    assert raw(editor.model) == weights
+    assert what_is_kept(editor.store) == kept
+    assert raw(open_editor().model) == weights
+
+
+def test_promise_7_an_undo_that_the_weights_refuse_is_not_recorded(editor: Editor) -> None:
+    kept = what_is_kept(editor.store)
+    edit = editor.log()[1]
+    with torch.no_grad():
+        editor.model.get_parameter(NAME)[2, 2] += 1  # an entry of that edit, by someone else
+    weights = raw(editor.model)
+    with pytest.raises(EditError, match="was changed by something else"):
+        editor.undo(edit.id)
+    assert raw(editor.model) == weights
+    assert what_is_kept(editor.store) == kept
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing"])
+def test_promise_2_a_store_that_cannot_be_applied_leaves_the_model_as_it_was(
+    editor: Editor, base: Any, tiny_tokenizer: Any, damage: str
+) -> None:
+    path = delta_file(editor, editor.log()[1].id)  # the second: the first one has been applied by then
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-1])
+    else:
+        path.unlink()
+    before = raw(base)
+    with pytest.raises(FileFormatError, match=path.name):
+        Editor(LoadedModel(base, tiny_tokenizer, "tiny"), store=editor.store.folder)
+    assert raw(base) == before
+
+
+def test_promise_4_weights_that_are_not_those_an_edit_was_committed_with_are_refused_and_left_alone(
+    editor: Editor, base: Any, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = raw(base)
+    monkeypatch.setattr(Editor, "_weight_hashes", lambda self, delta: {NAME: "0" * 64})
+    with pytest.raises(WrongBaseError, match=f"The weights with edit {editor.log()[2].id} are not those"):
+        Editor(LoadedModel(base, tiny_tokenizer, "tiny"), store=editor.store.folder)
+    assert raw(base) == before
+
+
+@pytest.mark.parametrize("state", [None, "x", [], {}, {"after": []}, {"weights": {}}], ids=str)
+def test_an_edit_that_another_program_stored_with_provenance_of_its_own_can_be_opened(
+    open_editor: Editors, base: Any, state: object
+) -> None:
+    store = open_editor().store
+    with store.writing():
+        store.add(EditRequest("Theirs", "so"), one_entry(base, 1.0), {"state": state})
+    assert open_editor().model.get_parameter(NAME)[2, 3] == 1.0
+
+
+@pytest.mark.parametrize("change", ["edit", "undo", "redo"])
+@pytest.mark.parametrize("failing", ["disk", "database"])
+def test_promise_5_a_change_that_cannot_be_stored_is_not_in_the_weights(
+    editor: Editor, base: Any, monkeypatch: pytest.MonkeyPatch, change: str, failing: str
+) -> None:
+    first, second, _ = editor.log()
+    editor.undo(second.id)
+    weights, kept = raw(editor.model), what_is_kept(editor.store)
+    changes: dict[str, Callable[[], object]] = {
+        "edit": lambda: commit(editor, one_entry(base, 1.0)),
+        "undo": lambda: editor.undo(first.id),
+        "redo": lambda: editor.redo(second.id),
+    }
+
+    def full(*arguments: Any, **options: Any) -> None:
+        if failing == "disk":
+            raise OSError(28, os.strerror(28))
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("roselora.editing.store.insert_edit", full)
+        patch.setattr("roselora.editing.store.append_event", full)
+        with pytest.raises(StoreError):
+            changes[change]()
+    assert raw(editor.model) == weights
+    assert what_is_kept(editor.store)[:2] == kept[:2]
+    assert all(problem.harmless for problem in editor.store.verify())
+    changes[change]()
+    assert raw(editor.model) != weights
+
+
+def test_a_delta_in_the_store_is_the_one_that_was_applied(editor: Editor, base: Any) -> None:
+    overlay = Overlay(base)
+    for edit in editor.log():
+        overlay.apply(edit.id, io.load(delta_file(editor, edit.id)))
+    assert raw(base) == raw(editor.model)
