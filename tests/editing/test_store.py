@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roselora.delta.sparse_delta import SparseDelta
-from roselora.editing import records, schema
+from roselora.editing import records
 from roselora.editing.records import BaseIdentity, StoredEdit
 from roselora.editing.request import EditRequest
 from roselora.editing.store import EditStore
@@ -447,13 +447,3 @@ def test_a_temporary_file_is_known_by_its_name(tmp_path: Path, monkeypatch: pyte
     write_atomically(tmp_path / "edits.sqlite", b"x")
     assert all(files.is_temporary(name) for name in names)
     assert not files.is_temporary(tmp_path / "edits.sqlite")
-
-
-def test_the_page_on_file_formats_says_what_the_code_does() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "file-formats.md").read_text(encoding="utf-8")
-    assert f"## Edit store, schema {len(schema.MIGRATIONS)}\n" in page
-    (documented,) = re.findall(r"```sql\n(.*?)```", page, flags=re.DOTALL)
-    assert documented.split() == ";".join(schema.MIGRATIONS).split()
-    assert (
-        f"`PRAGMA application_id` is {schema.APPLICATION_ID} ({schema.APPLICATION_ID:#010X}".replace("0X", "0x") in page
-    )
