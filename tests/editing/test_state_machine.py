@@ -1,9 +1,11 @@
 """Promise 7: edit, undo any, redo any, reload and crash, in three dtypes: every byte equals a naive replay."""
 
+import contextlib
 import copy
+import itertools
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from roselora.delta import overlay
 from roselora.delta.sparse_delta import SparseDelta, SparseFactors
+from roselora.editing import store
 from roselora.editing.editor import Editor
 from roselora.editing.proposal import Proposal
 from roselora.editing.request import EditRequest
+from roselora.editing.schema import transaction
 from roselora.files import sha256_tensor
 from roselora.models import LoadedModel
 
@@ -122,13 +127,42 @@ class Edits(RuleBasedStateMachine):
         self.editor = Editor(LoadedModel(copy.deepcopy(self.base), None, "toy"), store=self.folder)  # type: ignore[arg-type]
 
     @rule(seed=st.integers(0, 10**6), where=st.sampled_from(["insert_edit", "write_atomically", "hashlib.sha256"]))
-    def crash(self, seed: int, where: str) -> None:
+    def stop(self, seed: int, where: str) -> None:
         """An edit that is stopped before, in or after the writing of its file; the process lives on."""
         proposal = self.proposal(seed, ["linear.weight", "embedding.weight"])
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(f"roselora.editing.store.{where}", _interrupt)
             with pytest.raises(KeyboardInterrupt), self.editor.store.writing():
                 self.editor._commit(proposal)
+
+    @rule(data=st.data(), seed=st.integers(0, 10**6), point=st.integers(0, 25), dies=st.booleans())
+    def crash(self, data: st.DataObject, seed: int, point: int, dies: bool) -> None:
+        """Any change, stopped at any step of it in the weights or the store: it is wholly there or wholly absent.
+
+        Then the process is gone and another opens the store, or it goes on and begins its next change.
+        """
+        chosen = data.draw(st.sampled_from(["new", *sorted(self.deltas)]))
+        proposal = self.proposal(seed, sorted(SHAPES))
+        with _interruption(point), contextlib.suppress(KeyboardInterrupt):
+            if chosen == "new":
+                with self.editor.store.writing():
+                    self.editor._commit(proposal)
+            elif chosen in self.active:
+                self.editor.undo(chosen)
+            else:
+                self.editor.redo(chosen)
+        if dies:
+            self.reload()
+        else:
+            self.editor._bring_up_to_date()
+        stored = self.editor.store.edits()
+        if chosen == "new" and len(stored) > len(self.deltas):
+            chosen = stored[-1].id
+            assert stored[-1].request == proposal.request
+            self.deltas[chosen] = proposal.delta
+        active = {edit.id for edit in stored if edit.active}
+        assert active ^ self.active <= {chosen}
+        self.active = active
 
     @invariant()
     def every_byte_is_that_of_a_naive_replay(self) -> None:
@@ -142,10 +176,43 @@ class Edits(RuleBasedStateMachine):
 
     @invariant()
     def the_store_agrees_and_is_whole(self) -> None:
-        store = self.editor.store
-        assert [edit.id for edit in store.edits()] == list(self.deltas)
-        assert {edit.id for edit in store.active()} == self.active
-        assert not [problem for problem in store.verify() if not problem.harmless]
+        edits = self.editor.store.edits()
+        assert [edit.id for edit in edits] == list(self.deltas)
+        assert {edit.id for edit in edits if edit.active} == self.active
+        assert not [problem for problem in self.editor.store.verify() if not problem.harmless]
+
+
+@contextlib.contextmanager
+def _interruption(point: int) -> Iterator[None]:
+    """Raise KeyboardInterrupt once, at the `point`-th of the moments before and after each step of a change."""
+    moments = itertools.count()
+
+    def tick() -> None:
+        if next(moments) == point:
+            raise KeyboardInterrupt
+
+    def ticking(step: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any, **options: Any) -> Any:
+            tick()
+            result = step(*arguments, **options)
+            tick()
+            return result
+
+        return run
+
+    @contextlib.contextmanager
+    def ticking_transaction(*arguments: Any, **options: Any) -> Iterator[Any]:
+        with transaction(*arguments, **options) as connection:
+            yield connection
+            tick()
+        tick()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(overlay, "_put", ticking(overlay._put))
+        for name in ("write_atomically", "insert_edit", "append_event"):
+            patch.setattr(store, name, ticking(getattr(store, name)))
+        patch.setattr(store, "transaction", ticking_transaction)
+        yield
 
 
 def _interrupt(*arguments: Any, **options: Any) -> Any:
