@@ -100,7 +100,9 @@ def test_density_follows_the_schedule(adapted_model: Build, train: Train) -> Non
             assert bool((first.a != 0).all())
 
 
-def test_a_plain_loop_without_total_steps_is_an_error_at_the_first_step(adapted_model: Build, train: Train) -> None:
+def test_promise_12_a_plain_loop_without_total_steps_is_an_error_at_the_first_step(
+    adapted_model: Build, train: Train
+) -> None:
     model = adapted_model(total_steps=None)
     before = factors(model)
     with pytest.raises(ConfigError, match="total_steps"):
@@ -174,7 +176,7 @@ def test_a_copied_model_is_pruned_too(adapted_model: Build, train: Train, copier
     assert_same(untouched, factors(original))
 
 
-def test_inject_adapter_in_model_is_pruned_though_its_lora_model_is_gone(
+def test_promise_12_inject_adapter_in_model_is_pruned_though_its_lora_model_is_gone(
     base_model: Callable[[], nn.Module], train: Train
 ) -> None:
     config = RoseLoraConfig(r=4, density=0.25, warmup=2, ramp=5, total_steps=10, target_modules=["q_proj"])
@@ -269,7 +271,9 @@ def test_a_grad_scaler_changes_nothing_and_a_skipped_step_is_not_counted(
         torch.testing.assert_close(ours, theirs)
 
 
-def test_a_non_finite_gradient_names_the_layer_and_changes_nothing(adapted_model: Build, train: Train) -> None:
+def test_promise_3_a_non_finite_gradient_names_the_layer_and_changes_nothing(
+    adapted_model: Build, train: Train
+) -> None:
     model = adapted_model()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     train(model, optimizer, steps=3)

@@ -87,12 +87,14 @@ class StopAt(TrainerCallback):
             control.should_training_stop = True
 
 
-def test_a_run_that_stops_before_its_density_is_an_error(adapted_model: Build, tmp_path: Path) -> None:
+def test_promise_12_a_run_that_stops_before_its_density_is_an_error(adapted_model: Build, tmp_path: Path) -> None:
     with pytest.raises(SparsityError, match="not at its density"):
         trainer(adapted_model(total_steps=None), tmp_path, callbacks=[StopAt(5)]).train()
 
 
-def test_a_best_checkpoint_from_before_the_target_density_is_an_error(adapted_model: Build, tmp_path: Path) -> None:
+def test_promise_12_a_best_checkpoint_from_before_the_target_density_is_an_error(
+    adapted_model: Build, tmp_path: Path
+) -> None:
     merits = iter(range(10, 0, -1))
     run = trainer(
         adapted_model(total_steps=None),
@@ -110,7 +112,9 @@ def test_a_best_checkpoint_from_before_the_target_density_is_an_error(adapted_mo
         run.train()
 
 
-def test_an_optimizer_that_is_not_torchs_is_an_error_never_a_silence(adapted_model: Build, tmp_path: Path) -> None:
+def test_promise_12_an_optimizer_that_is_not_torchs_is_an_error_never_a_silence(
+    adapted_model: Build, tmp_path: Path
+) -> None:
     model = adapted_model(total_steps=None)
 
     class Unhooked(torch.optim.SGD):
@@ -130,7 +134,9 @@ def test_an_optimizer_that_is_not_torchs_is_an_error_never_a_silence(adapted_mod
         run.train()
 
 
-def test_a_ramp_longer_than_the_trainer_is_refused_before_the_first_step(adapted_model: Build, tmp_path: Path) -> None:
+def test_promise_12_a_ramp_longer_than_the_trainer_is_refused_before_the_first_step(
+    adapted_model: Build, tmp_path: Path
+) -> None:
     model = adapted_model(total_steps=100, warmup=20, ramp=50)
     before = factors(model)
     with pytest.raises(ConfigError, match="step 70"):

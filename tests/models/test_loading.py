@@ -221,7 +221,7 @@ def test_a_models_own_code_is_never_run(folder, capfd):
 
 
 @pytest.mark.parametrize("source", ["", "/no/such/folder", "./none", "a b", "a/b/c", "../up", "x.gguf", "-x", "é"])
-def test_what_is_neither_a_path_nor_a_hub_id_is_refused_without_asking_the_hub(source, connections):
+def test_promise_10_what_is_neither_a_path_nor_a_hub_id_is_refused_without_asking_the_hub(source, connections):
     refusal(source)
     assert connections == []
 
@@ -236,14 +236,14 @@ def test_a_device_that_is_not_there_is_refused(tiny_model_folder):
     assert load(tiny_model_folder, device="cpu").model.device.type == "cpu"
 
 
-def test_a_cached_hub_id_needs_no_network(hub_cache, tiny_model, connections):
+def test_promise_10_a_cached_hub_id_needs_no_network(hub_cache, tiny_model, connections):
     loaded = load("owner/tiny")
     assert loaded.name == loaded.model.name_or_path == loaded.model.config._name_or_path == "owner/tiny"
     assert fingerprint(loaded.model) == fingerprint(tiny_model())
     assert connections == []
 
 
-def test_the_hub_is_asked_only_for_what_is_not_cached_whole(hub_cache, offline, monkeypatch):
+def test_promise_10_the_hub_is_asked_only_for_what_is_not_cached_whole(hub_cache, offline, monkeypatch):
     asked = []
     read = loading._read
 
