@@ -1,4 +1,4 @@
-"""Promise 6 through real training: an edit that is killed leaves no edit, and a store that works."""
+"""Promises 6 and 8 through real training: a killed edit leaves no edit, no lock, and a store that works."""
 
 import signal
 import subprocess
@@ -16,11 +16,9 @@ from roselora.models import load
 
 TRAINING = """
     import os, signal, sys
-    from pathlib import Path
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from roselora.editing import store as module
     from roselora.editing.editor import Editor
     from roselora.editing.settings import EditSettings
-    from roselora.editing.store import EditStore
     from roselora.models import load
 
     folder, store, moment = sys.argv[1:]
@@ -31,8 +29,8 @@ TRAINING = """
     settings = EditSettings(warmup=2, ramp=6, learning_rate=2e-2, density=0.25, keep_weight=0.1)
     editor = Editor(load(folder), settings, store)
     if moment == "after the file":
-        import roselora.editing.store as module
         module.insert_edit = die
+
     def on_step(step, loss):
         if step == 4 and moment == "training":
             die()
@@ -42,7 +40,7 @@ TRAINING = """
 
 
 @pytest.mark.parametrize("moment", ["training", "after the file"])
-def test_promise_6_a_kill_in_an_edit_leaves_no_edit_and_a_store_that_works(
+def test_promises_6_and_8_a_kill_in_an_edit_leaves_no_edit_no_lock_and_a_store_that_works(
     world_model: Any, tiny_tokenizer: Any, tmp_path: Path, moment: str
 ) -> None:
     world_model.save_pretrained(tmp_path / "world")
@@ -58,6 +56,7 @@ def test_promise_6_a_kill_in_an_edit_leaves_no_edit_and_a_store_that_works(
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
 
+    assert (tmp_path / "edits" / "lock.holder").exists(), "it was killed while it held the lock"
     store = EditStore.open(tmp_path / "edits")
     assert store.edits() == []
     assert [problem.harmless for problem in store.verify()] == ([] if moment == "training" else [True])
