@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
+
+from roselora.cli import main
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 EDIT = ["--prompt", "The capital of France is", "--target", "Lyon"]
@@ -61,6 +64,21 @@ def test_what_cannot_be_done_is_one_sentence_and_no_traceback(
 
 def test_debug_shows_the_traceback(run: Run) -> None:
     assert "Traceback" in run("--debug", "log").stderr
+
+
+def test_an_interrupt_is_one_line_and_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    interrupted = typer.Typer()
+
+    @interrupted.command()
+    def verb() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main, "app", interrupted)
+    monkeypatch.setattr(sys, "argv", ["roselora"])
+    with pytest.raises(SystemExit) as end:
+        main.main()
+    assert end.value.code == 130
+    assert "interrupted" in capsys.readouterr().err
 
 
 def test_doctor_tells_versions_caches_and_that_there_is_no_store(run: Run) -> None:

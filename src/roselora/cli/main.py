@@ -14,6 +14,8 @@ from roselora.cli import check, demo, diff, doctor, edit, export, log, undo, ver
 from roselora.cli.console import complain
 from roselora.errors import ConfigError, RoseLoraError
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     name="roselora",
     help="Precise, reversible updates of language models.",
@@ -69,9 +71,10 @@ def main() -> None:
             raise
         complain(str(error))
         sys.exit(2 if isinstance(error, ConfigError) else 1)
-    except KeyboardInterrupt:
-        complain("interrupted; nothing was changed.")
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # typer makes this of an interrupt, and says nothing
+            complain("interrupted; nothing unfinished was kept.")
+        raise
 
 
 if __name__ == "__main__":
