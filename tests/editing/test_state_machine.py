@@ -111,14 +111,15 @@ class Edits(RuleBasedStateMachine):
     @precondition(lambda self: self.active)
     @rule(data=st.data())
     def undo(self, data: st.DataObject) -> None:
-        edit_id = data.draw(st.sampled_from(sorted(self.active)))
+        # Drawn in commit order: ids hold the time, and a run must be able to be repeated.
+        edit_id = data.draw(st.sampled_from([key for key in self.deltas if key in self.active]))
         self.editor.undo(edit_id)
         self.active.remove(edit_id)
 
     @precondition(lambda self: len(self.active) < len(self.deltas))
     @rule(data=st.data())
     def redo(self, data: st.DataObject) -> None:
-        edit_id = data.draw(st.sampled_from(sorted(self.deltas.keys() - self.active)))
+        edit_id = data.draw(st.sampled_from([key for key in self.deltas if key not in self.active]))
         self.editor.redo(edit_id)
         self.active.add(edit_id)
 
@@ -141,7 +142,7 @@ class Edits(RuleBasedStateMachine):
 
         Then the process is gone and another opens the store, or it goes on and begins its next change.
         """
-        chosen = data.draw(st.sampled_from(["new", *sorted(self.deltas)]))
+        chosen = data.draw(st.sampled_from(["new", *self.deltas]))
         proposal = self.proposal(seed, sorted(SHAPES))
         with _interruption(point), contextlib.suppress(KeyboardInterrupt):
             if chosen == "new":
