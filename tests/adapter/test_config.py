@@ -13,6 +13,7 @@ from roselora.errors import ConfigError, UnsupportedError
 @pytest.mark.parametrize(
     ("field", "value"),
     [
+        ("r", 0),
         ("density", 0),
         ("density", 1.01),
         ("density", float("nan")),

@@ -79,6 +79,8 @@ class RoseLoraConfig(LoraConfig):
 
     def check(self) -> None:
         """Raise ConfigError or UnsupportedError, in one sentence, if this config cannot be trained."""
+        valid_rank = isinstance(self.r, int) and not isinstance(self.r, bool) and self.r >= 1
+        _require(valid_rank, "r", self.r, "a whole number >= 1")
         _require(_is_number(self.density) and 0 < self.density <= 1, "density", self.density, "in (0, 1]")
         beta = self.importance_beta
         _require(_is_number(beta) and 0 <= beta < 1, "importance_beta", beta, "in [0, 1)")

@@ -18,7 +18,7 @@ from roselora.editing.batch import split_at_answer
 from roselora.editing.optimize import TrainedFactors, rose_config, train_factors
 from roselora.editing.request import EditRequest
 from roselora.editing.settings import EditSettings
-from roselora.errors import EditError
+from roselora.errors import ConfigError, EditError
 from roselora.models.generation import greedy_answers
 
 MARGIN_FACTORS = (1, 2, 4)
@@ -26,6 +26,10 @@ MARGIN_FACTORS = (1, 2, 4)
 
 SHOWN_TOKENS = 16
 """How much of an answer that is no target is asked for and remembered."""
+
+
+SHOWN_CHARACTERS = 40
+"""How much of a prompt that is too long an error shows."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +63,10 @@ def propose(
 
     Raises:
         EditError: the target was not reached, or did not survive rounding; the model is as it was.
-        ConfigError: the model cannot be adapted with these settings.
+        ConfigError: the model cannot be adapted with these settings, or a prompt does not fit its context.
     """
     start = time.perf_counter()
+    _require_feasible(model, tokenizer, request, settings)
     before = _answers(model, tokenizer, request)
     for factor in MARGIN_FACTORS:
         attempt = replace(settings, margin=settings.margin * factor)
@@ -84,6 +89,29 @@ def propose(
         f"The answer {request.target!r} did not survive rounding to {model.dtype}, so nothing was changed; load the "
         "model in float32, or raise the margin."
     )
+
+
+def _require_feasible(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, request: EditRequest, settings: EditSettings
+) -> None:
+    """Refuse at once what could only fail after long work: a rank or a prompt larger than the model.
+
+    Raises:
+        ConfigError: the rank is above the model's width, or a prompt does not fit its context.
+    """
+    width = getattr(model.config, "hidden_size", None)
+    if width is not None and settings.rank > width:
+        raise ConfigError(f"rank must be at most {width}, the model's width, not {settings.rank}.")
+    context = getattr(model.config, "max_position_embeddings", None)
+    if context is None:
+        return
+    for prompt in (*request.prompts, *request.keep):
+        tokens = sum(map(len, split_at_answer(tokenizer, prompt, request.target))) + SHOWN_TOKENS
+        if tokens > context:
+            shown = prompt if len(prompt) <= SHOWN_CHARACTERS else f"{prompt[:SHOWN_CHARACTERS]}…"
+            raise ConfigError(
+                f"The prompt {shown!r} takes {tokens} tokens with its answer; the model reads {context}; shorten it."
+            )
 
 
 _IN_FILE = ("method", "settings", "versions", "update")

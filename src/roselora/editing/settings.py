@@ -1,5 +1,6 @@
 """How an edit is trained."""
 
+import math
 from dataclasses import dataclass
 
 from roselora.errors import ConfigError
@@ -43,8 +44,10 @@ class EditSettings:
     def __post_init__(self) -> None:
         if not 0 < self.density <= 1:
             raise ConfigError(f"density must be in (0, 1], not {self.density}.")
-        if self.learning_rate <= 0:
-            raise ConfigError(f"learning_rate must be above 0, not {self.learning_rate}.")
+        if not 0 < self.learning_rate < math.inf:
+            raise ConfigError(f"learning_rate must be above 0 and finite, not {self.learning_rate}.")
+        if self.rank < 1:
+            raise ConfigError(f"rank must be at least 1, not {self.rank}.")
         if self.max_steps < self.warmup + self.ramp:
             raise ConfigError(
                 f"max_steps ({self.max_steps}) must not be below warmup + ramp ({self.warmup + self.ramp}): only "
