@@ -120,8 +120,9 @@ def test_other_exports_are_written_once(invoke: Invoke, ids: list[str], tmp_path
     assert not (tmp_path / "there").exists()
     assert invoke("export", "there", "--format", format)["edits"] == ids
     assert (tmp_path / "there").exists()
-    with pytest.raises(RoseLoraError, match="exists already"):
-        invoke("export", "there", "--format", format)
+    for dry_run in ([], ["--dry-run"]):
+        with pytest.raises(RoseLoraError, match="exists already"):
+            invoke("export", "there", "--format", format, *dry_run)
 
 
 def test_a_dry_run_trains_and_shows_and_keeps_nothing(invoke: Invoke, tmp_path: Path) -> None:

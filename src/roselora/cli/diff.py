@@ -52,6 +52,15 @@ def _kind(name: str) -> str:
     return "model" if name == "demo" or folder.is_dir() else "edit"
 
 
+def _table(weight: str, *others: str) -> Table:
+    """Names of weights are folded, never cut, so that they can be copied and searched for."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column(weight, overflow="fold")
+    for header in others:
+        table.add_column(header, no_wrap=True)
+    return table
+
+
 def _edit_changes(store: Path, edit_id: str) -> "list[WeightChange]":
     from roselora.delta.compare import changes
 
@@ -76,7 +85,7 @@ def _show_changes(changes: "Sequence[WeightChange]", json: bool) -> None:
     if json:
         print_json([asdict(change) for change in changes])
         return
-    table = Table("weight", "entries", "share", "norm", "largest move", box=None, pad_edge=False)
+    table = _table("weight", "entries", "share", "norm", "largest move")
     for change in changes:
         largest = change.largest[0]
         move = f"{largest.value:+.2g} at {largest.row},{largest.column}"
@@ -104,7 +113,7 @@ def _show_shared(shared: "Sequence[Collision]") -> None:
     if not shared:
         out.print("They share no entry of any weight: neither can disturb the other's entries.")
         return
-    table = Table("weight", "entries both change", "norm of 1st", "of 2nd", box=None, pad_edge=False)
+    table = _table("weight", "shared entries", "norm of 1st", "of 2nd")
     for collision in shared:
         norms = (f"{collision.first_norm:.2g}", f"{collision.second_norm:.2g}")
         table.add_row(collision.name, f"{collision.entries:,}", *norms)

@@ -30,7 +30,11 @@ def export(
 ) -> None:
     """Write what all active edits make of the model; it is read back and compared before it is called done."""
     active = open_store(store).active()
-    if not dry_run:
+    if dry_run:
+        from roselora.editing.export import require_free
+
+        require_free(path)
+    else:
         editor = open_editor(store, model)
         with working(f"writing {path}"):
             editor.export(path, format)

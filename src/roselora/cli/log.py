@@ -49,6 +49,12 @@ def show(edit_id: EditArgument, store: StoreOption = DEFAULT_STORE, json: JsonOp
             f"{update['sparsity_bound']:.2%}), {training['steps']} steps, {training['seconds']} s",
             highlight=False,
         )
+    if edit.request.subject is not None:
+        out.print(f"subject {escape(edit.request.subject)}", highlight=False)
+    for title in ("settings", "versions"):
+        pairs = edit.provenance.get(title, {}).items()
+        if pairs:
+            out.print(f"{title} {escape(', '.join(f'{name} {value}' for name, value in pairs))}", highlight=False)
     out.print(f"delta {edit.delta_sha256}", highlight=False, soft_wrap=True)
     for event in history:
         out.print(

@@ -19,7 +19,8 @@ def show_answers(answers: Sequence[Mapping[str, str]], target: str) -> None:
         target: what all others are meant to become.
     """
     table = Table(box=None, pad_edge=False, width=min(out.width, 100))
-    for header, ratio in (("", 11), ("prompt", 34), ("before", 26), ("after", 26)):
+    table.add_column("", no_wrap=True)
+    for header, ratio in (("prompt", 34), ("before", 24), ("after", 24)):
         table.add_column(header, ratio=ratio, overflow="fold")
     for answer in answers:
         meant = answer["before"] if answer["kind"] in ("keep", "elsewhere") else target

@@ -34,8 +34,7 @@ def export_edits(
     """
     if format != "model" and not deltas:
         raise EditError("There is no active edit to export.")
-    if path.exists() and (path.is_file() or any(path.iterdir())):
-        raise ModelError(f"{path} exists already; name a place that is new or empty.")
+    require_free(path)
     try:
         if format == "model":
             save(model, tokenizer, path)
@@ -53,6 +52,16 @@ def export_edits(
     if not same:
         raise EditError(f"What was read back from {path} is not what was written; do not use it.")
     return path
+
+
+def require_free(path: Path) -> None:
+    """Refuse a place where something is already.
+
+    Raises:
+        ModelError: there is.
+    """
+    if path.exists() and (path.is_file() or any(path.iterdir())):
+        raise ModelError(f"{path} exists already; name a place that is new or empty.")
 
 
 def _is_saved(model: PreTrainedModel, folder: Path) -> bool:

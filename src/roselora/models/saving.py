@@ -8,6 +8,7 @@ from pathlib import Path
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.errors import ModelError
+from roselora.models.loading import quiet_libraries
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
@@ -22,8 +23,9 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Pat
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        model.save_pretrained(staged)
-        tokenizer.save_pretrained(staged)
+        with quiet_libraries():
+            model.save_pretrained(staged)
+            tokenizer.save_pretrained(staged)
         staged.chmod(0o755)
         os.replace(staged, folder)
     except OSError as error:
