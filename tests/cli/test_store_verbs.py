@@ -134,6 +134,8 @@ def test_a_dry_run_trains_and_shows_and_keeps_nothing(invoke: Invoke, tmp_path: 
 def test_notes_become_part_of_the_history(invoke: Invoke, ids: list[str]) -> None:
     assert invoke("note", ids[0], "for later", "--dry-run")["dry_run"]
     invoke("note", ids[0], "agreed with the editors")
+    with pytest.raises(ConfigError, match="say something"):
+        invoke("note", ids[0], " \n")
     notes = [event["text"] for event in invoke("show", ids[0])["history"] if event["kind"] == "note"]
     assert notes == ["agreed with the editors"]
 

@@ -124,7 +124,7 @@ def test_a_beginning_of_an_id_is_enough_if_it_is_the_only_one(store: EditStore, 
     for nothing in ("xyz", every[0] + "0", "%", "_" * 12):
         with pytest.raises(StoreError, match=rf"begins with '{nothing}'; it has .*{every[-1]}, 35 more"):
             store.find(nothing)
-    with pytest.raises(StoreError, match="'' begins the ids of"):
+    with pytest.raises(StoreError, match="id must not be empty"):
         store.find("")
 
 

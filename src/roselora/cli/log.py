@@ -16,6 +16,7 @@ from roselora.cli.stores import (
     edits_table,
     open_store,
 )
+from roselora.errors import ConfigError
 
 
 def log(store: StoreOption = DEFAULT_STORE, json: JsonOption = False) -> None:
@@ -70,6 +71,9 @@ def note(
     json: JsonOption = False,
 ) -> None:
     """Write a note into an edit's history."""
+    text = " ".join(text.split())  # one line of the history
+    if not text:
+        raise ConfigError("A note must say something.")
     opened = open_store(store)
     edit = opened.find(edit_id)
     if not dry_run:

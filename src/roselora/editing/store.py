@@ -261,7 +261,9 @@ class EditStore:
         return replace(edit, active=active)
 
     def _only(self, matches: list[StoredEdit], prefix: str) -> StoredEdit:
-        if len(matches) == 1 and prefix:
+        if not prefix:
+            raise StoreError("An edit's id must not be empty; `roselora log` lists them.")
+        if len(matches) == 1:
             return matches[0]
         if matches:
             raise StoreError(f"{prefix!r} begins the ids of {_named(matches)}; give more digits.")
