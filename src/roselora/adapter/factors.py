@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
@@ -24,14 +23,12 @@ class FactorPair:
         a: the parameter A, (r, d_in), or a convolution's (r, c_in, ...), flattened by :func:`as_matrix`.
         b: the parameter B, (d_out, r), or a convolution's (d_out, r, 1, ...).
         scale: the paper's s, alpha / r.
-        transposed: the base weight is stored as (d_in, d_out): GPT-2's Conv1D, an embedding.
     """
 
     name: str
     a: nn.Parameter
     b: nn.Parameter
     scale: float
-    transposed: bool
 
 
 def as_matrix(tensor: Tensor) -> Tensor:
@@ -62,20 +59,11 @@ def factor_pair(name: str, layer: LoraLayer, adapter_name: str) -> FactorPair:
     """The (A, B) that the adapter has in one layer, as the layer holds them now."""
     if adapter_name in layer.lora_A:
         a, b = (factors.get_submodule(adapter_name).get_parameter("weight") for factors in (layer.lora_A, layer.lora_B))
-        transposed = bool(getattr(layer, "fan_in_fan_out", False))
     else:
         a, b = layer.lora_embedding_A[adapter_name], layer.lora_embedding_B[adapter_name]
-        transposed = True
-    return FactorPair(name, a, b, float(layer.scaling[adapter_name]), transposed)
+    return FactorPair(name, a, b, float(layer.scaling[adapter_name]))
 
 
 def factor_pairs(model: nn.Module, adapter_name: str) -> list[FactorPair]:
     """Every (A, B) that the adapter has in ``model``, in the order of its modules."""
     return [factor_pair(name, layer, adapter_name) for name, layer in adapted_layers(model, adapter_name)]
-
-
-def update_of(pair: FactorPair) -> Tensor:
-    """The update ``scale * B @ A`` in fp32, laid out as the base weight is stored."""
-    product = as_matrix(pair.b.detach()).to(torch.float32) @ as_matrix(pair.a.detach()).to(torch.float32)
-    product *= pair.scale
-    return product.T if pair.transposed else product

@@ -149,5 +149,5 @@ def _saved_pairs(folder: Path) -> list[FactorPair]:
             if f".{a_key}" in key:
                 b = tensors[key.replace(a_key, b_key)]
                 name = key.partition(f".{a_key}")[0].removeprefix("base_model.model.")
-                pairs.append(FactorPair(name, nn.Parameter(a, False), nn.Parameter(b, False), 1.0, False))
+                pairs.append(FactorPair(name, nn.Parameter(a, False), nn.Parameter(b, False), 1.0))
     return pairs

@@ -16,9 +16,9 @@ import torch
 from peft.utils.other import get_pattern_key
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
-from roselora.delta.sparse_delta import Layer, SparseDelta, SparseFactors
+from roselora.delta.layers import layer_kind
+from roselora.delta.sparse_delta import SparseDelta, SparseFactors
 from roselora.errors import ConfigError, FileFormatError, UnsupportedError
 from roselora.files import sha256_tensor, write_atomically
 
@@ -153,9 +153,9 @@ def _import_layer(model: nn.Module, module: str, A: Tensor, B: Tensor, config: d
         layer = model.get_submodule(module)
     except AttributeError:
         raise ConfigError(f"The model has no layer {module}; the adapter was made for another one.") from None
-    kind = _layer_kind(layer)
-    if kind is None or A.ndim != 2 or B.ndim != 2:
-        raise UnsupportedError(f"{module} is a {type(layer).__name__}; only Linear, Conv1D and Embedding are read.")
+    kind = layer_kind(module, layer)
+    if A.ndim != 2 or B.ndim != 2:
+        raise UnsupportedError(f"{module}'s factors are not matrices, so they are not read.")
     weight = layer.get_parameter("weight")
     dtype = A.dtype if A.dtype == B.dtype else torch.promote_types(A.dtype, B.dtype)
     factors = SparseFactors.from_factors(
@@ -170,14 +170,6 @@ def _import_layer(model: nn.Module, module: str, A: Tensor, B: Tensor, config: d
     if factors.stored_shape != tuple(weight.shape):
         raise ConfigError(f"{module} is {tuple(weight.shape)}, and the adapter is for {factors.stored_shape}.")
     return factors
-
-
-def _layer_kind(layer: nn.Module) -> Layer | None:
-    if isinstance(layer, nn.Linear):
-        return "linear"
-    if isinstance(layer, nn.Embedding):
-        return "embedding"
-    return "conv1d" if isinstance(layer, Conv1D) else None
 
 
 def _scale(module: str, rank: int, config: dict[str, Any]) -> float:

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.adapter.factors import FactorPair, as_matrix
 from roselora.adapter.verify import require_sparse
+from roselora.delta.layers import layer_kind
 from roselora.delta.overlay import Overlay
 from roselora.delta.sparse_delta import SparseDelta, SparseFactors
 from roselora.editing.batch import split_at_answer
@@ -123,7 +124,6 @@ def to_delta(model: nn.Module, overlay: Overlay, pairs: Sequence[FactorPair]) ->
     weights = []
     for pair in pairs:
         name = f"{pair.name}.weight"
-        embedding = isinstance(model.get_submodule(pair.name), nn.Embedding)
         weights.append(
             SparseFactors.from_factors(
                 name,
@@ -132,7 +132,7 @@ def to_delta(model: nn.Module, overlay: Overlay, pairs: Sequence[FactorPair]) ->
                 pair.scale,
                 base_dtype=model.get_parameter(name).dtype,
                 base_sha256=overlay.base_sha256(name),
-                layer="embedding" if embedding else "conv1d" if pair.transposed else "linear",
+                layer=layer_kind(pair.name, model.get_submodule(pair.name)),
             )
         )
     return SparseDelta(tuple(weights))
