@@ -10,10 +10,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from roselora.delta.compare import collisions
 from roselora.delta.overlay import Overlay
 from roselora.delta.sparse_delta import SparseDelta
-from roselora.editing.batch import split_at_answer
-from roselora.editing.proposal import SHOWN_TOKENS
+from roselora.editing.asking import SHOWN_TOKENS, ask, holds
 from roselora.editing.records import StoredEdit
-from roselora.editing.request import EditRequest
 from roselora.models.generation import greedy_answers
 
 Active = Sequence[tuple[StoredEdit, SparseDelta]]
@@ -91,35 +89,34 @@ def check_edits(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, overlay: Overlay, active: Active
 ) -> CheckReport:
     """Ask the model about every active edit; its weights are afterwards as they were."""
-
-    def says(request: EditRequest) -> tuple[str, ...]:
-        longest = max(len(split_at_answer(tokenizer, prompt, request.target)[1]) for prompt in request.prompts)
-        limit = max(SHOWN_TOKENS, longest + 1)
-        return tuple(greedy_answers(model, tokenizer, request.prompts, max_new_tokens=limit))
-
-    states = []
-    for number, (edit, _) in enumerate(active):
-        answers = says(edit.request)
-        holds = _holds(edit.request, answers)
-        breaker = None if holds else _find_breaker(overlay, active[number + 1 :], edit.request, says)
-        states.append(EditState(edit.id, edit.request.prompt, edit.request.target, holds, answers, breaker))
+    states = [
+        _state(model, tokenizer, overlay, edit, active[number:]) for number, (edit, _) in enumerate(active, start=1)
+    ]
     return CheckReport(tuple(states), tuple(_collisions(active)), tuple(_kept(model, tokenizer, active)))
 
 
-def _holds(request: EditRequest, answers: Sequence[str]) -> bool:
-    return all(answer == request.target for answer in answers)
+def _state(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, overlay: Overlay, edit: StoredEdit, later: Active
+) -> EditState:
+    request = edit.request
+    answers = tuple(ask(model, tokenizer, request))
+    still = holds(request, answers)
+
+    def holds_now() -> bool:
+        return holds(request, ask(model, tokenizer, request))
+
+    breaker = None if still else _find_breaker(overlay, later, holds_now)
+    return EditState(edit.id, request.prompt, request.target, still, answers, breaker)
 
 
-def _find_breaker(
-    overlay: Overlay, later: Active, request: EditRequest, says: Callable[[EditRequest], tuple[str, ...]]
-) -> str | None:
+def _find_breaker(overlay: Overlay, later: Active, holds_now: Callable[[], bool]) -> str | None:
     """Take later edits out, the latest first, until the edit holds: the last one taken out had broken it."""
     removed: list[tuple[StoredEdit, SparseDelta]] = []
     try:
         for edit, delta in reversed(later):
             overlay.remove(edit.id)
             removed.append((edit, delta))
-            if _holds(request, says(request)):
+            if holds_now():
                 return edit.id
         return None
     finally:

@@ -15,22 +15,22 @@ from roselora.adapter.verify import require_sparse
 from roselora.delta.layers import layer_kind
 from roselora.delta.overlay import Overlay
 from roselora.delta.sparse_delta import SparseDelta, SparseFactors
+from roselora.editing.asking import SHOWN_TOKENS, ask, holds
 from roselora.editing.batch import split_at_answer
 from roselora.editing.optimize import TrainedFactors, rose_config, train_factors
 from roselora.editing.request import EditRequest
 from roselora.editing.settings import EditSettings
 from roselora.errors import ConfigError, EditError
-from roselora.models.generation import greedy_answers
 
 MARGIN_FACTORS = (1, 2, 4)
 """Margins to train to, in turn: in a low precision a small update can round away, a larger one stays."""
 
-SHOWN_TOKENS = 16
-"""How much of an answer that is no target is asked for and remembered."""
-
-
 SHOWN_CHARACTERS = 40
 """How much of a prompt that is too long an error shows."""
+
+
+_IN_FILE = ("method", "settings", "versions", "update")
+"""What of the provenance goes into the delta's own file."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def propose(
     """
     start = time.perf_counter()
     _require_feasible(model, tokenizer, request, settings)
-    before = _answers(model, tokenizer, request)
+    before = ask(model, tokenizer, request, request.keep)
     for factor in MARGIN_FACTORS:
         attempt = replace(settings, margin=settings.margin * factor)
         config = rose_config(attempt, model)
@@ -80,8 +80,8 @@ def propose(
             )
         delta = to_delta(model, overlay, trained.pairs)
         with _applied(overlay, delta):
-            after = _answers(model, tokenizer, request)
-        if all(answer == request.target for answer in after[: len(request.prompts)]):
+            after = ask(model, tokenizer, request, request.keep)
+        if holds(request, after):
             provenance = _provenance(request, attempt, trained, before, after, time.perf_counter() - start)
             facts = {"prompt": request.prompt, "target": request.target}
             described = SparseDelta(delta.weights, {**facts, **{k: provenance[k] for k in _IN_FILE}})
@@ -115,10 +115,6 @@ def _require_feasible(
             )
 
 
-_IN_FILE = ("method", "settings", "versions", "update")
-"""What of the provenance goes into the delta's own file."""
-
-
 def to_delta(model: nn.Module, overlay: Overlay, pairs: Sequence[FactorPair]) -> SparseDelta:
     """Trained factors as a delta of the base weights under the overlay."""
     weights = []
@@ -145,13 +141,6 @@ def _applied(overlay: Overlay, delta: SparseDelta) -> Iterator[None]:
         yield
     finally:
         overlay.remove("trial")
-
-
-def _answers(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> list[str]:
-    """What the model says to all of the request's prompts, and then to what must not move."""
-    longest = max(len(split_at_answer(tokenizer, prompt, request.target)[1]) for prompt in request.prompts)
-    prompts = [*request.prompts, *request.keep]
-    return greedy_answers(model, tokenizer, prompts, max_new_tokens=max(SHOWN_TOKENS, longest + 1))
 
 
 def _provenance(

@@ -1,0 +1,25 @@
+"""What a model says to an edit's prompts, and whether that is the target."""
+
+from collections.abc import Sequence
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from roselora.editing.batch import split_at_answer
+from roselora.editing.request import EditRequest
+from roselora.models.generation import greedy_answers
+
+SHOWN_TOKENS = 16
+"""How much of an answer that is no target is asked for and remembered."""
+
+
+def ask(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, request: EditRequest, also: Sequence[str] = ()
+) -> list[str]:
+    """The greedy answers to the request's prompts and then to ``also``, long enough to tell a target that goes on."""
+    longest = max(len(split_at_answer(tokenizer, prompt, request.target)[1]) for prompt in request.prompts)
+    return greedy_answers(model, tokenizer, [*request.prompts, *also], max_new_tokens=max(SHOWN_TOKENS, longest + 1))
+
+
+def holds(request: EditRequest, answers: Sequence[str]) -> bool:
+    """Whether the answers to the request's prompts, the first ones, are all the target."""
+    return all(answer == request.target for answer in answers[: len(request.prompts)])
