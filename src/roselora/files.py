@@ -19,6 +19,9 @@ from torch import Tensor
 
 from roselora.errors import RoseLoraError
 
+PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
+"""Endings of files that may hold a pickle, which can run code when it is read; none of them is ever opened."""
+
 
 class LockedError(RoseLoraError):
     """Another process is writing; the message says which."""

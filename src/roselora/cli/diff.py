@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from roselora.delta.compare import Collision, WeightChange
 
 DATABASE = "edits.sqlite"
+DEMO = "demo"
 
 
 def diff(
@@ -49,7 +50,7 @@ def _kind(name: str) -> str:
     folder = Path(name)
     if (folder / DATABASE).is_file():
         return "store"
-    return "model" if name == "demo" or folder.is_dir() else "edit"
+    return "model" if name == DEMO or folder.is_dir() else "edit"
 
 
 def _table(weight: str, *others: str) -> Table:
@@ -76,9 +77,10 @@ def _model_changes(first: str, second: str) -> "list[WeightChange]":
 
 
 def _weights(model: str) -> "Mapping[str, Tensor]":
+    from roselora.models.demo import demo_model_folder
     from roselora.models.saved import SavedWeights
 
-    return SavedWeights(model)
+    return SavedWeights(demo_model_folder() if model == DEMO else Path(model))
 
 
 def _show_changes(changes: "Sequence[WeightChange]", json: bool) -> None:

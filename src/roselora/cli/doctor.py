@@ -4,6 +4,7 @@ import os
 import platform
 import shutil
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -56,7 +57,7 @@ def _caches() -> dict[str, Any]:
     }
 
 
-def _store(folder: Any) -> dict[str, Any]:
+def _store(folder: Path) -> dict[str, Any]:
     if not folder.exists():
         return {"folder": str(folder), "state": "there is none"}
     try:

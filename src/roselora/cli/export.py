@@ -31,7 +31,7 @@ def export(
     """Write what all active edits make of the model; it is read back and compared before it is called done."""
     active = open_store(store).active()
     if dry_run:
-        from roselora.editing.export import require_free
+        from roselora.models.saving import require_free
 
         require_free(path)
     else:

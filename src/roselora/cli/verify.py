@@ -16,18 +16,18 @@ def verify(
 ) -> None:
     """Check the store's database, and every delta file against its hash. Exits with 1 if something is wrong."""
     opened = open_store(store)
-    removed = []
-    if collect and not any(not problem.harmless for problem in opened.verify()):
-        with opened.writing():
-            removed = [str(path) for path in opened.collect_orphans()]
-    problems = opened.verify()
+    problems, removed = opened.verify(), []
     serious = [problem for problem in problems if not problem.harmless]
+    if collect and not serious:
+        with opened.writing():
+            removed = opened.collect_orphans()
+        problems = [problem for problem in problems if problem.path not in removed]
     if json:
         found = [{"what": problem.what, "harmless": problem.harmless} for problem in problems]
-        print_json({"whole": not serious, "problems": found, "removed": removed})
+        print_json({"whole": not serious, "problems": found, "removed": [str(path) for path in removed]})
     else:
         for path in removed:
-            out.print(f"removed {escape(path)}", highlight=False, soft_wrap=True)
+            out.print(f"removed {escape(str(path))}", highlight=False, soft_wrap=True)
         for problem in problems:
             out.print(escape(problem.what), highlight=False, soft_wrap=True)
         if not serious:

@@ -22,13 +22,12 @@ from torch import Tensor
 from roselora.delta.gaps import decode_gaps, encode_gaps
 from roselora.delta.sparse_delta import FLOAT_DTYPES, SparseDelta, SparseFactors
 from roselora.errors import ConfigError, FileFormatError, NonFiniteError
-from roselora.files import dtype_name, write_atomically
+from roselora.files import PICKLE_SUFFIXES, dtype_name, write_atomically
 
 FORMAT_VERSION = 1
 HEADER_CAP = 100_000_000
 """The longest header that safetensors reads, in bytes."""
 
-PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 _START = b'{"__metadata__":{"roselora":"{\\"sha256\\":\\"'
 _DIGEST = slice(8 + len(_START), 8 + len(_START) + 64)
 _COLUMNS = ("name", "d_out", "d_in", "layer", "base dtype", "value dtype", "rank", "k_A", "k_B", "scale")

@@ -14,7 +14,8 @@ from roselora.delta.lora import export_lora, import_lora
 from roselora.delta.patches import export_patches
 from roselora.delta.sparse_delta import SparseDelta
 from roselora.errors import EditError, ModelError
-from roselora.models.saving import save
+from roselora.models.saved import SavedWeights
+from roselora.models.saving import require_free, save
 
 Format = Literal["model", "lora", "patch"]
 
@@ -54,27 +55,11 @@ def export_edits(
     return path
 
 
-def require_free(path: Path) -> None:
-    """Refuse a place where something is already.
-
-    Raises:
-        ModelError: there is.
-    """
-    if path.exists() and (path.is_file() or any(path.iterdir())):
-        raise ModelError(f"{path} exists already; name a place that is new or empty.")
-
-
 def _is_saved(model: PreTrainedModel, folder: Path) -> bool:
-    state = model.state_dict()
-    found: set[str] = set()
-    for file in folder.glob("*.safetensors"):
-        with safe_open(file, framework="pt") as saved:
-            for name in saved.keys():  # noqa: SIM118  # not a dictionary
-                found.add(name)
-                if not torch.equal(saved.get_tensor(name), state[name].cpu()):
-                    return False
+    state, saved = model.state_dict(), SavedWeights(folder)
     tied = set(getattr(model, "all_tied_weights_keys", None) or ())
-    return bool(found) and set(state) - found <= tied
+    complete = set(state) - set(saved) <= tied
+    return complete and all(torch.equal(tensor, state[name].cpu()) for name, tensor in saved.items())
 
 
 def _same_products(first: SparseDelta, second: SparseDelta) -> bool:

@@ -35,10 +35,10 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
 from transformers.utils.hub import cached_file
 
 from roselora.errors import ModelError
+from roselora.files import PICKLE_SUFFIXES
 
 DEMO = "demo"
 ADAPTER = "adapter_config.json"
-PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 CAUSAL_ENDINGS = ("ForCausalLM", "LMHeadModel")
 

@@ -11,14 +11,23 @@ from roselora.errors import ModelError
 from roselora.models.loading import quiet_libraries
 
 
+def require_free(path: Path) -> None:
+    """Refuse a place where something is already.
+
+    Raises:
+        ModelError: there is a file, or a folder that is not empty.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ModelError(f"{path} exists already; name a place that is new or empty.")
+
+
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Write the model where nothing or an empty folder is; an interruption leaves nothing there.
 
     Raises:
         ModelError: the folder is not empty, or the disk refused.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ModelError(f"{folder} exists already; name a folder that is new or empty.")
+    require_free(folder)
     staged = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
