@@ -211,6 +211,11 @@ def test_a_closure_gives_the_same_result_as_no_closure(adapted_model: Build, tra
 class NestedAdam(torch.optim.Adam):
     """Calls its parent's step, so that the hooks fire twice, and then moves the weights once more."""
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        # torch puts the hooks into a class's step when its first instance is made: without one, nothing nests.
+        torch.optim.Adam([torch.zeros(1, requires_grad=True)])
+        super().__init__(*arguments, **options)
+
     def step(self, closure: Any = None) -> Any:
         loss = super().step(closure)
         with torch.no_grad():
@@ -351,3 +356,9 @@ def test_stacking_equal_shapes_gives_the_same_as_one_by_one(
     monkeypatch.setattr("roselora.adapter.pruner._shape_key", lambda factor: (factor.dim, factor.parameter.shape))
     train(stacked, torch.optim.Adam(stacked.parameters(), lr=1e-2))
     assert_same(factors(one_by_one), factors(stacked))
+
+
+def test_the_clamp_holds_after_an_outer_optimizer_has_moved_the_weights(adapted_model: Build, train: Train) -> None:
+    model = adapted_model(clamp=3e-3)
+    train(model, NestedAdam(model.parameters(), lr=1e-2))
+    assert max(float(factor.abs().max()) for factor in factors(model)) == pytest.approx(3e-3)

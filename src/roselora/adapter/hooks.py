@@ -80,10 +80,9 @@ def _before_step(
     if not tracked_models():
         return None
     earlier = _steps.get(optimizer)
-    nested = earlier is not None and not earlier.pruned
+    outer_depth = earlier.depth if earlier is not None and not earlier.pruned else 0
     closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
-    step = _StepInProgress([], depth=earlier.depth + 1 if nested and earlier is not None else 1)
-    _steps[optimizer] = step
+    step = _steps[optimizer] = _StepInProgress([], depth=outer_depth + 1)
     if closure is None:
         step.scored = score(optimizer)
         return None

@@ -1,7 +1,7 @@
 """What happens around one optimizer step: score before it, prune after it (Eq. 3, 4, 8-10)."""
 
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -49,21 +49,15 @@ def score(optimizer: Optimizer) -> list[ScoredFactor]:
     """
     if _will_be_skipped(optimizer):
         return []
-    owned = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     # Fused optimizers unscale inside their step, so here their gradients still carry the scale.
     gradient_scale = getattr(optimizer, "grad_scale", None)
     scored = []
-    for tracked in tracked_models():
-        for adapter in tracked.adapters.values():
-            for pair in tracked.pairs(adapter.name):
-                for suffix, parameter, dim in (("lora_A", pair.a, ROWS), ("lora_B", pair.b, COLUMNS)):
-                    gradient = parameter.grad
-                    if id(parameter) not in owned or gradient is None or not parameter.requires_grad:
-                        continue
-                    value = sensitivity(parameter, gradient)
-                    if gradient_scale is not None:
-                        value /= gradient_scale.to(value.device)
-                    scored.append(ScoredFactor(f"{pair.name}.{suffix}", adapter, parameter, dim, value))
+    for name, adapter, parameter, dim in _trained_factors(optimizer):
+        assert parameter.grad is not None
+        value = sensitivity(parameter, parameter.grad)
+        if gradient_scale is not None:
+            value /= gradient_scale.to(value.device)
+        scored.append(ScoredFactor(name, adapter, parameter, dim, value))
     for adapter in {id(factor.adapter): factor.adapter for factor in scored}.values():
         adapter.ramp()
     _refuse_non_finite(scored)
@@ -76,25 +70,35 @@ def prune(optimizer: Optimizer, scored: Sequence[ScoredFactor]) -> None:
 
     The density follows each parameter's own count of steps, since layer-wise optimizers step them apart.
     """
+    for factor in scored:
+        _advance(optimizer, factor)
+    prune_again(optimizer, scored)
+
+
+@torch.no_grad()
+def prune_again(optimizer: Optimizer, scored: Sequence[ScoredFactor]) -> None:
+    """Clamp and prune by the averages as they are, as when an outer optimizer has moved what an inner step pruned."""
     groups: defaultdict[tuple[float, Hashable], list[ScoredFactor]] = defaultdict(list)
     for factor in scored:
-        step = _advance(optimizer, factor)
-        density = _density(factor.adapter, step)
-        if factor.adapter.config.clamp is not None:
-            factor.parameter.clamp_(-factor.adapter.config.clamp, factor.adapter.config.clamp)
+        clamp = factor.adapter.config.clamp
+        if clamp is not None:
+            factor.parameter.clamp_(-clamp, clamp)
+        density = _density(factor.adapter, optimizer.state[factor.parameter][STEP])
         if density < 1:
             groups[density, _shape_key(factor)].append(factor)
     for (density, _), factors in groups.items():
         _prune_group(optimizer, factors, density)
 
 
-def prune_again(optimizer: Optimizer, scored: Sequence[ScoredFactor]) -> None:
-    """Prune by the scores as they are, after an outer optimizer has moved what an inner step had pruned."""
-    with torch.no_grad():
-        for factor in scored:
-            density = _density(factor.adapter, optimizer.state[factor.parameter][STEP])
-            if density < 1:
-                _prune_group(optimizer, [factor], density)
+def _trained_factors(optimizer: Optimizer) -> Iterator[tuple[str, TrackedAdapter, nn.Parameter, int]]:
+    """Name, adapter, parameter and dimension of every RoseLoRA factor that ``optimizer`` is about to change."""
+    owned = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    for tracked in tracked_models():
+        for adapter in tracked.adapters.values():
+            for pair in tracked.pairs(adapter.name):
+                for suffix, parameter, dim in (("lora_A", pair.a, ROWS), ("lora_B", pair.b, COLUMNS)):
+                    if id(parameter) in owned and parameter.requires_grad and parameter.grad is not None:
+                        yield f"{pair.name}.{suffix}", adapter, parameter, dim
 
 
 def _will_be_skipped(optimizer: Optimizer) -> bool:
@@ -118,7 +122,7 @@ def _refuse_non_finite(scored: Sequence[ScoredFactor]) -> None:
             )
 
 
-def _advance(optimizer: Optimizer, factor: ScoredFactor) -> int:
+def _advance(optimizer: Optimizer, factor: ScoredFactor) -> None:
     """Bring a factor's average (Eq. 4) and step count in the optimizer's state up to date."""
     state = optimizer.state[factor.parameter]
     average = state.get(IMPORTANCE)
@@ -131,7 +135,6 @@ def _advance(optimizer: Optimizer, factor: ScoredFactor) -> int:
         )
     state[STEP] = state.get(STEP, 0) + 1
     factor.adapter.steps = max(factor.adapter.steps, state[STEP])
-    return int(state[STEP])
 
 
 def _density(adapter: TrackedAdapter, step: int) -> float:
