@@ -95,3 +95,17 @@ def test_ctrl_c_keeps_a_checkpoint_and_says_how_to_go_on(run: Run, config: Path,
     assert "Go on with: roselora train out/config.yaml --resume" in error
     (checkpoint,) = (tmp_path / "out" / "checkpoints").glob("checkpoint-*")
     assert (checkpoint / "optimizer.pt").is_file()
+
+
+def test_two_processes_train_together_and_one_of_them_reports(config: Path, tmp_path: Path) -> None:
+    launcher = ["torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "-m"]
+    shown = subprocess.run(
+        [sys.executable, "-m", *launcher, "roselora.cli.main", "train", "config.yaml"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.count("verified: density 0.25") == 1
+    assert (tmp_path / "out" / "adapter" / "adapter_model.safetensors").is_file()

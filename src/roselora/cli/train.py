@@ -97,6 +97,8 @@ def _run(settings: "TrainSettings", resume: bool, json: bool) -> None:
         from roselora.training.run import train as run
     with _progress() as on_step:
         outcome = run(settings, resume=resume, on_step=on_step)
+    if outcome is None:  # not the main process
+        return
     if isinstance(outcome, Interrupted):
         raise StoppedError(
             f"interrupted after step {outcome.step} of {outcome.total_steps}; {outcome.checkpoint} is kept. "

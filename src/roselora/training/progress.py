@@ -63,7 +63,7 @@ class ProgressCallback(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """One optimizer step is done."""
-        if self._on_step is not None:
+        if self._on_step is not None and state.is_world_process_zero:
             density = self._density(state.global_step)
             self._on_step(StepReport(state.global_step, state.max_steps, self._loss, density))
 

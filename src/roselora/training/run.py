@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from accelerate.state import PartialState
 from datasets import Dataset, are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from peft import PeftModel
 from transformers import Trainer, TrainerCallback
@@ -70,8 +71,10 @@ class Interrupted:
 
 def train(
     settings: TrainSettings, *, resume: bool = False, on_step: Callable[[StepReport], None] | None = None
-) -> Finished | Interrupted:
+) -> Finished | Interrupted | None:
     """Train as ``settings`` say and write everything to ``settings.output``.
+
+    Of several processes that train together, the main one alone reports, writes, and returns something.
 
     Raises:
         ConfigError: settings, data or output cannot be meant so; nothing was written.
@@ -80,6 +83,7 @@ def train(
         NonFiniteError: a loss or gradient became NaN or infinite.
     """
     checkpoint = find_checkpoint(settings, resume)
+    PartialState().wait_for_everyone()  # type: ignore[no-untyped-call]  # before the first of them writes there
     prompts = None if settings.retention.prompts is None else read_prompts(settings.retention.prompts)
     with quiet_libraries(), _no_data_bars():
         prepared = prepare(settings)
@@ -127,7 +131,7 @@ def _train(
     checkpoint: str | None,
     more_callbacks: list[TrainerCallback],
     on_step: Callable[[StepReport], None] | None,
-) -> Finished | Interrupted:
+) -> Finished | Interrupted | None:
     interruption = Interruption()
     callbacks: list[TrainerCallback] = [ProgressCallback(on_step), interruption, *more_callbacks]
     if settings.method == "adalora":
@@ -140,8 +144,9 @@ def _train(
             with suppress(OSError):
                 folder.rmdir()
         raise
-    output.mkdir(parents=True, exist_ok=True)
-    write_atomically(output / CONFIG, as_yaml(settings).encode())
+    if trainer.is_world_process_zero():
+        output.mkdir(parents=True, exist_ok=True)
+        write_atomically(output / CONFIG, as_yaml(settings).encode())
     start = time.perf_counter()
     with interruption.listening():
         try:
@@ -155,6 +160,8 @@ def _train(
         return Interrupted(interruption.stopped_at, prepared.total_steps, kept)
     counts = verify(prepared.model) if settings.method == "rose" else None
     metrics = {} if prepared.examples.eval is None else _evaluate(trainer)
+    if not trainer.is_world_process_zero():
+        return None
     history = trainer.state.log_history
     artifacts = save_artifacts(prepared, settings, history, metrics)
     left_out = len(prepared.examples.train) - len(cast(Dataset, trainer.train_dataset))
