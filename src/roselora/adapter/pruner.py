@@ -62,7 +62,6 @@ def score(optimizer: Optimizer) -> list[ScoredFactor]:
         NonFiniteError: a gradient or weight is NaN or infinite, on any rank; nothing has been changed.
         UnsupportedError: the engine that trains the model hides A and B, so they cannot be pruned.
     """
-    refuse_deepspeed()
     if _will_be_skipped(optimizer):
         return []
     # Fused optimizers unscale inside their step, so here their gradients still carry the scale.
@@ -120,13 +119,17 @@ def _trained_factors(optimizer: Optimizer) -> list[tuple[str, TrackedAdapter, nn
     everything = (parameter for group in optimizer.param_groups for parameter in group["params"])
     positions = {id(parameter): position for position, parameter in enumerate(everything)}
     found = []
+    any_trainable = False
     for tracked in tracked_models():
         for adapter in tracked.adapters.values():
             for pair in tracked.pairs(adapter.name):
                 for suffix, parameter, dim in (("lora_A", pair.a, ROWS), ("lora_B", pair.b, COLUMNS)):
+                    any_trainable |= parameter.requires_grad
                     position = positions.get(id(parameter))
                     if position is not None and parameter.requires_grad and parameter.grad is not None:
                         found.append((position, (f"{pair.name}.{suffix}", adapter, parameter, dim)))
+    if any_trainable:
+        refuse_deepspeed()
     return [factor for _, factor in sorted(found, key=itemgetter(0))]
 
 
