@@ -143,15 +143,16 @@ def _only_makes_state(optimizer: Optimizer, scored: Sequence[ScoredFactor]) -> b
     """Whether this is the step of rate 0 on zero gradients by which torch's distributed checkpoint makes a state."""
     if optimizer.state or any(group.get("lr", 0) != 0 for group in optimizer.param_groups):
         return False
-    gradients = [(factor, local_gradient(factor.name, factor.parameter)) for factor in scored]
-    return all(true_on_all_ranks((~gradient.any(), factor.parameter) for factor, gradient in gradients))
+    any_gradient = ((local_gradient(factor.name, factor.parameter).any(), factor.parameter) for factor in scored)
+    return all(true_on_all_ranks(torch.logical_not, any_gradient))
 
 
 def _refuse_non_finite(scored: Sequence[ScoredFactor]) -> None:
     # A sum is cheaper to test than every entry, but it can also overflow.
-    if all(true_on_all_ranks((factor.sensitivity.sum().isfinite(), factor.parameter) for factor in scored)):
+    if all(true_on_all_ranks(torch.isfinite, ((factor.sensitivity.sum(), factor.parameter) for factor in scored))):
         return
-    finite = true_on_all_ranks((factor.sensitivity.isfinite().all(), factor.parameter) for factor in scored)
+    all_finite = ((factor.sensitivity.isfinite().all(), factor.parameter) for factor in scored)
+    finite = true_on_all_ranks(Tensor.bool, all_finite)
     for factor, is_finite in zip(scored, finite, strict=True):
         if not is_finite:
             raise NonFiniteError(

@@ -6,7 +6,7 @@ gathers of the base weight in every forward pass, and it keeps the result exact:
 """
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 
 import torch
 import torch.distributed as dist
@@ -96,21 +96,23 @@ def own_masks(importances: Sequence[Tensor], density: float, dim: int) -> Sequen
     return torch.split(own, widths, side)
 
 
-def true_on_all_ranks(flags: Iterable[tuple[Tensor, Tensor]]) -> list[bool]:
-    """For each (flag, factor), whether the flag is true on every rank that holds a part of the factor.
+def true_on_all_ranks(holds: Callable[[Tensor], Tensor], values: Iterable[tuple[Tensor, Tensor]]) -> list[bool]:
+    """For each (value, factor), whether ``holds`` is true of the values of all ranks that hold a part of the factor.
 
-    Every such rank must ask, for the same factors in the same order. The host waits once for every device and mesh.
+    Every such rank must ask, for the same factors in the same order. All values of one device and mesh are tested at
+    once, because each answer makes the host wait.
 
     Args:
-        flags: a bool tensor of no dimensions, on the device of the factor's local part, and the factor.
+        holds: from a vector of values to a bool vector.
+        values: a tensor of no dimensions, computed from this rank's part of the factor, and the factor.
     """
     together: defaultdict[tuple[torch.device, DeviceMesh | None], dict[int, Tensor]] = defaultdict(dict)
-    for position, (flag, factor) in enumerate(flags):
+    for position, (value, factor) in enumerate(values):
         mesh = factor.device_mesh if isinstance(factor, DTensor) else None
-        together[flag.device, mesh][position] = flag
+        together[value.device, mesh][position] = value
     answers: dict[int, bool] = {}
     for (_, mesh), own in together.items():
-        answer = torch.stack(list(own.values()))
+        answer = holds(torch.stack(list(own.values())))
         if mesh is not None:
             answer = answer.int()
             for mesh_dim in range(mesh.ndim):
