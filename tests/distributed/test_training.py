@@ -34,9 +34,9 @@ def alone(on_ranks: OnRanks) -> dict[str, Tensor]:
     return factors
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
-def test_ddp_equals_one_rank(on_ranks: OnRanks, alone: dict[str, Tensor], ranks: int) -> None:
-    first, *others = on_ranks(ranks, "train_ddp")
+@pytest.mark.parametrize(("ranks", "split_optimizer"), [(2, False), (3, False), (2, True)])
+def test_ddp_equals_one_rank(on_ranks: OnRanks, alone: dict[str, Tensor], ranks: int, split_optimizer: bool) -> None:
+    first, *others = on_ranks(ranks, "train_ddp", split_optimizer)
     assert_same_masks_and_weights(first, alone)
     for other in others:
         assert_same_masks_and_weights(other, first, exactly=True)
@@ -51,6 +51,13 @@ def test_fsdp2_equals_one_rank(on_ranks: OnRanks, alone: dict[str, Tensor], rank
         assert result["counts"] == results[0]["counts"]
     # r 2 on three ranks: the last holds no row of any A.
     assert ((0, 20) in results[-1]["local shapes"]) == (ranks == 3)
+
+
+def test_an_adapter_that_fsdp2_trained_is_saved_whole(on_ranks: OnRanks, tmp_path: Path) -> None:
+    on_ranks(2, "save_adapter", tmp_path)
+    saved = verify(tmp_path)
+    expected = on_ranks(1, "count_alone")[0]
+    assert {m.name: m for m in saved.matrices} == {m.name: m for m in expected.matrices}
 
 
 def test_fsdp2_clamps_the_shards(on_ranks: OnRanks) -> None:

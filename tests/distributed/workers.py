@@ -16,6 +16,7 @@ from peft.utils.other import fsdp_auto_wrap_policy
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
+    get_model_state_dict,
     get_optimizer_state_dict,
     get_state_dict,
     set_optimizer_state_dict,
@@ -23,6 +24,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch.nn.parallel import DistributedDataParallel
@@ -33,7 +35,7 @@ from roselora.adapter.config import RoseLoraConfig
 from roselora.adapter.factors import COLUMNS, ROWS, factor_pairs
 from roselora.adapter.pruner import IMPORTANCE, STEP
 from roselora.adapter.sharding import can_be_joined, local_part, own_masks, whole
-from roselora.adapter.verify import verify
+from roselora.adapter.verify import AdapterCounts, verify
 from roselora.core.pruning import keep_mask, kept_count
 from roselora.errors import NonFiniteError, RoseLoraError
 
@@ -129,10 +131,20 @@ def train_alone(**changes: Any) -> dict[str, Tensor]:
     return factors(base_of(model))
 
 
-def train_ddp() -> dict[str, Tensor]:
+def count_alone() -> AdapterCounts:
+    model = adapted_model()
+    train(model, adam(model))
+    return verify(model)
+
+
+def train_ddp(split_optimizer: bool = False) -> dict[str, Tensor]:
     model = adapted_model()
     wrapped = DistributedDataParallel(model)
-    train(wrapped, adam(wrapped))
+    optimizer = adam(wrapped)
+    if split_optimizer:
+        parameters = optimizer.param_groups[0]["params"]
+        optimizer = ZeroRedundancyOptimizer(parameters, torch.optim.AdamW, lr=1e-2, weight_decay=0.1)
+    train(wrapped, optimizer)
     verify(wrapped)
     return factors(base_of(model))
 
@@ -350,6 +362,15 @@ def resume_from_whole_state(after: int) -> dict[str, Tensor]:
     set_optimizer_state_dict(model, again, state if dist.get_rank() == 0 else {}, options=options)
     train(model, again, steps=STEPS - after)
     return factors(base_of(model))
+
+
+def save_adapter(folder: Path) -> None:
+    """As docs/distributed.md has it."""
+    model = shard(adapted_model())
+    train(model, adam(model))
+    state = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    if dist.get_rank() == 0:
+        model.save_pretrained(folder, state_dict=state)
 
 
 def ask_for_state_before_training() -> dict[str, Any]:
