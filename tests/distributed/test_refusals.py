@@ -35,7 +35,7 @@ def test_a_factor_that_is_a_sum_over_ranks_is_refused(on_ranks: OnRanks) -> None
         assert "place it as Shard or Replicate" in message
 
 
-# DeepSpeed is not installed: these stand-ins carry what its sources (0.18) put on parameters and on Accelerate.
+# DeepSpeed is not installed: these stand-ins carry what its sources (0.19.6) put on parameters and on Accelerate.
 
 
 @pytest.fixture
