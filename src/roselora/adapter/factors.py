@@ -1,10 +1,13 @@
 """The factors A and B of one adapter, found in a model's own LoRA layers."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
+from roselora.adapter.engines import refuse_flat_parameter
 from roselora.errors import UnsupportedError
 
 ROWS = -1
@@ -32,13 +35,13 @@ class FactorPair:
 
 
 def as_matrix(tensor: Tensor) -> Tensor:
-    """A factor as a matrix that shares its memory; convolution kernels are flattened.
+    """A factor, or one rank's part of it, as a matrix that shares its memory; convolution kernels are flattened.
 
     Raises:
         UnsupportedError: the memory layout (channels last) has no matrix view.
     """
     try:
-        return tensor.view(tensor.shape[0], -1)
+        return tensor.view(tensor.shape[0], math.prod(tensor.shape[1:]))  # -1 fails where a rank holds no row
     except RuntimeError:
         raise UnsupportedError(
             f"A LoRA factor of shape {tuple(tensor.shape)} is not stored row by row; "
@@ -56,11 +59,19 @@ def adapted_layers(model: nn.Module, adapter_name: str) -> list[tuple[str, LoraL
 
 
 def factor_pair(name: str, layer: LoraLayer, adapter_name: str) -> FactorPair:
-    """The (A, B) that the adapter has in one layer, as the layer holds them now."""
+    """The (A, B) that the adapter has in one layer, as the layer holds them now.
+
+    Raises:
+        UnsupportedError: FSDP1 or DeepSpeed has flattened them.
+    """
+    factors: Mapping[str, object]
     if adapter_name in layer.lora_A:
-        a, b = (factors.get_submodule(adapter_name).get_parameter("weight") for factors in (layer.lora_A, layer.lora_B))
+        modules = {"lora_A": layer.lora_A[adapter_name], "lora_B": layer.lora_B[adapter_name]}
+        factors = {part: getattr(module, "weight", None) for part, module in modules.items()}
     else:
-        a, b = layer.lora_embedding_A[adapter_name], layer.lora_embedding_B[adapter_name]
+        embeddings = {"lora_A": layer.lora_embedding_A, "lora_B": layer.lora_embedding_B}
+        factors = {part: getattr(parameters, adapter_name, None) for part, parameters in embeddings.items()}
+    a, b = (refuse_flat_parameter(f"{name}.{part}", factor) for part, factor in factors.items())
     return FactorPair(name, a, b, float(layer.scaling[adapter_name]))
 
 

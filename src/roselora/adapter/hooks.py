@@ -20,6 +20,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers import trainer as transformers_trainer
 
 from roselora.adapter.config import RoseLoraConfig
+from roselora.adapter.engines import refuse_deepspeed
 from roselora.adapter.pruner import ScoredFactor, prune, prune_again, score
 from roselora.adapter.tracking import TrackedAdapter, track, tracked_models, tracked_within, untrack
 from roselora.adapter.verify import require_sparse
@@ -131,9 +132,12 @@ class RoseLoraCallback(TrainerCallback):
 
         Raises:
             ConfigError: the schedule would not end within this training.
+            UnsupportedError: the model is trained by DeepSpeed or FSDP1.
         """
         for tracked in tracked_within(kwargs["model"]):
+            refuse_deepspeed()
             for adapter in tracked.adapters.values():
+                tracked.pairs(adapter.name)  # refuses factors that an engine has flattened
                 if adapter.config.total_steps is None:
                     adapter.total_steps = state.max_steps
                 _, ramp_end = adapter.ramp()

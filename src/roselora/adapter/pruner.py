@@ -1,17 +1,29 @@
 """What happens around one optimizer step: score before it, prune after it (Eq. 3, 4, 8-10)."""
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+from operator import itemgetter
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from roselora.adapter.engines import refuse_deepspeed
 from roselora.adapter.factors import ROWS, as_matrix
+from roselora.adapter.sharding import (
+    can_be_joined,
+    competes_across_ranks,
+    layout,
+    local_gradient,
+    local_part,
+    own_masks,
+    sharded_like,
+    true_on_all_ranks,
+)
 from roselora.adapter.tracking import TrackedAdapter, tracked_models
 from roselora.core.importance import sensitivity, smooth_importance_
-from roselora.core.pruning import prune_columns_, prune_rows_
+from roselora.core.pruning import prune_columns_, prune_rows_, zero_unkept_
 from roselora.core.retention import retain_
 from roselora.core.schedule import density_at
 from roselora.errors import NonFiniteError
@@ -30,7 +42,8 @@ class ScoredFactor:
         adapter: the adapter it belongs to.
         parameter: A or B itself.
         dim: ROWS for A, COLUMNS for B.
-        sensitivity: Eq. 3, of the parameter's shape, fp32.
+        sensitivity: Eq. 3, fp32, of the shape of the parameter's part on this rank.
+        counted: whether this step is one of training.
     """
 
     name: str
@@ -38,6 +51,7 @@ class ScoredFactor:
     parameter: nn.Parameter
     dim: int
     sensitivity: Tensor
+    counted: bool = True
 
 
 @torch.no_grad()
@@ -46,7 +60,8 @@ def score(optimizer: Optimizer) -> list[ScoredFactor]:
 
     Raises:
         ConfigError: an adapter does not know the number of training steps.
-        NonFiniteError: a gradient or weight is NaN or infinite; nothing has been changed.
+        NonFiniteError: a gradient or weight is NaN or infinite, on any rank; nothing has been changed.
+        UnsupportedError: the engine that trains the model hides A and B, so they cannot be pruned.
     """
     if _will_be_skipped(optimizer):
         return []
@@ -54,13 +69,14 @@ def score(optimizer: Optimizer) -> list[ScoredFactor]:
     gradient_scale = getattr(optimizer, "grad_scale", None)
     scored = []
     for name, adapter, parameter, dim in _trained_factors(optimizer):
-        assert parameter.grad is not None
-        value = sensitivity(parameter, parameter.grad)
+        value = sensitivity(local_part(parameter), local_gradient(name, parameter))
         if gradient_scale is not None:
             value /= gradient_scale.to(value.device)
         if adapter.retention is not None:
-            retain_(value, adapter.retention.sensitivities[name], adapter.retention.weight)
+            retain_(value, local_part(adapter.retention.sensitivities[name]), adapter.retention.weight)
         scored.append(ScoredFactor(name, adapter, parameter, dim, value))
+    if _only_makes_state(optimizer, scored):
+        return [replace(factor, counted=False) for factor in scored]
     for adapter in {id(factor.adapter): factor.adapter for factor in scored}.values():
         adapter.ramp()
     _refuse_non_finite(scored)
@@ -83,24 +99,40 @@ def prune_again(optimizer: Optimizer, scored: Sequence[ScoredFactor]) -> None:
     """Clamp and prune by the averages as they are, as when an outer optimizer has moved what an inner step pruned."""
     groups: defaultdict[tuple[float, Hashable], list[ScoredFactor]] = defaultdict(list)
     for factor in scored:
+        if not factor.counted:
+            continue
         clamp = factor.adapter.config.clamp
         if clamp is not None:
-            factor.parameter.clamp_(-clamp, clamp)
+            local_part(factor.parameter).clamp_(-clamp, clamp)
         density = _density(factor.adapter, optimizer.state[factor.parameter][STEP])
         if density < 1:
             groups[density, _shape_key(factor)].append(factor)
     for (density, _), factors in groups.items():
-        _prune_group(optimizer, factors, density)
+        if competes_across_ranks(factors[0].parameter, factors[0].dim):
+            _prune_across_ranks(optimizer, factors, density)
+        else:
+            _prune_group(optimizer, factors, density)
 
 
-def _trained_factors(optimizer: Optimizer) -> Iterator[tuple[str, TrackedAdapter, nn.Parameter, int]]:
-    """Name, adapter, parameter and dimension of every RoseLoRA factor that ``optimizer`` is about to change."""
-    owned = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+def _trained_factors(optimizer: Optimizer) -> list[tuple[str, TrackedAdapter, nn.Parameter, int]]:
+    """Name, adapter, parameter and dimension of every RoseLoRA factor that ``optimizer`` is about to change.
+
+    They come in the optimizer's order, the one that all ranks share: collectives follow it.
+    """
+    everything = (parameter for group in optimizer.param_groups for parameter in group["params"])
+    positions = {id(parameter): position for position, parameter in enumerate(everything)}
+    found = []
+    any_trainable = False
     for tracked in tracked_models():
         for adapter in tracked.adapters.values():
             for name, parameter, dim in tracked.factors(adapter.name):
-                if id(parameter) in owned and parameter.requires_grad and parameter.grad is not None:
-                    yield name, adapter, parameter, dim
+                any_trainable |= parameter.requires_grad
+                position = positions.get(id(parameter))
+                if position is not None and parameter.requires_grad and parameter.grad is not None:
+                    found.append((position, (name, adapter, parameter, dim)))
+    if any_trainable:
+        refuse_deepspeed()
+    return [factor for _, factor in sorted(found, key=itemgetter(0))]
 
 
 def _will_be_skipped(optimizer: Optimizer) -> bool:
@@ -109,15 +141,22 @@ def _will_be_skipped(optimizer: Optimizer) -> bool:
     return found_infinite is not None and bool(found_infinite)
 
 
+def _only_makes_state(optimizer: Optimizer, scored: Sequence[ScoredFactor]) -> bool:
+    """Whether this is the step of rate 0 on zero gradients by which torch's distributed checkpoint makes a state."""
+    if optimizer.state or any(group.get("lr", 0) != 0 for group in optimizer.param_groups):
+        return False
+    any_gradient = ((local_gradient(factor.name, factor.parameter).any(), factor.parameter) for factor in scored)
+    return all(true_on_all_ranks(torch.logical_not, any_gradient))
+
+
 def _refuse_non_finite(scored: Sequence[ScoredFactor]) -> None:
-    by_device: defaultdict[torch.device, list[Tensor]] = defaultdict(list)
-    for factor in scored:
-        by_device[factor.sensitivity.device].append(factor.sensitivity.sum())
-    # One answer per device, because each makes the host wait.
-    if all(bool(torch.stack(sums).isfinite().all()) for sums in by_device.values()):
+    # A sum is cheaper to test than every entry, but it can also overflow.
+    if all(true_on_all_ranks(torch.isfinite, ((factor.sensitivity.sum(), factor.parameter) for factor in scored))):
         return
-    for factor in scored:
-        if not bool(factor.sensitivity.isfinite().all()):
+    all_finite = ((factor.sensitivity.isfinite().all(), factor.parameter) for factor in scored)
+    finite = true_on_all_ranks(Tensor.bool, all_finite)
+    for factor, is_finite in zip(scored, finite, strict=True):
+        if not is_finite:
             raise NonFiniteError(
                 f"The gradient or weight of {factor.name} is NaN or infinite at step {factor.adapter.steps + 1} of "
                 f"adapter {factor.adapter.name!r}; lower the learning rate, or clip gradients. Nothing was changed."
@@ -127,15 +166,15 @@ def _refuse_non_finite(scored: Sequence[ScoredFactor]) -> None:
 def _advance(optimizer: Optimizer, factor: ScoredFactor) -> None:
     """Bring a factor's average (Eq. 4) and step count in the optimizer's state up to date."""
     state = optimizer.state[factor.parameter]
-    average = state.get(IMPORTANCE)
-    if average is None:
-        state[IMPORTANCE] = factor.sensitivity
+    steps = state.get(STEP, 0)
+    if steps == 0:
+        # Split as the parameter is, so that a distributed checkpoint can split it anew over other ranks.
+        state[IMPORTANCE] = sharded_like(factor.sensitivity, factor.parameter)
     else:
         # load_state_dict casts state to the parameter's dtype; bf16 is too coarse to average in.
-        state[IMPORTANCE] = smooth_importance_(
-            average.to(factor.sensitivity.dtype), factor.sensitivity, factor.adapter.config.importance_beta
-        )
-    state[STEP] = state.get(STEP, 0) + 1
+        average = state[IMPORTANCE] = state[IMPORTANCE].to(factor.sensitivity.dtype)
+        smooth_importance_(local_part(average), factor.sensitivity, factor.adapter.config.importance_beta)
+    state[STEP] = steps + int(factor.counted)
     factor.adapter.steps = max(factor.adapter.steps, state[STEP])
 
 
@@ -146,18 +185,31 @@ def _density(adapter: TrackedAdapter, step: int) -> float:
 
 def _shape_key(factor: ScoredFactor) -> Hashable:
     parameter = factor.parameter
-    if parameter.device.type == "cpu":
-        return id(parameter)  # on CPU stacking only adds copies
-    return factor.dim, parameter.shape, parameter.dtype, parameter.device
+    if competes_across_ranks(parameter, factor.dim):
+        together = can_be_joined(parameter, factor.dim)  # one gathering is faster than many
+    else:
+        together = parameter.device.type != "cpu"  # on CPU stacking only adds copies
+    if not together:
+        return id(parameter)
+    return factor.dim, parameter.shape, parameter.dtype, parameter.device, layout(parameter)
 
 
 def _prune_group(optimizer: Optimizer, factors: Sequence[ScoredFactor], density: float) -> None:
     """Prune factors of one shape together: on an accelerator the step is bound by kernel launches."""
     prune_ = prune_rows_ if factors[0].dim == ROWS else prune_columns_
-    weights = [as_matrix(factor.parameter.detach()) for factor in factors]
-    importances = [as_matrix(optimizer.state[factor.parameter][IMPORTANCE]) for factor in factors]
+    weights = [as_matrix(local_part(factor.parameter).detach()) for factor in factors]
+    importances = [as_matrix(local_part(optimizer.state[factor.parameter][IMPORTANCE])) for factor in factors]
+    if weights[0].numel() == 0:  # more ranks than rows
+        return
     if len(factors) == 1:
         prune_(weights[0], importances[0], density)
         return
     stacked = prune_(torch.stack(weights), torch.stack(importances), density)
     torch._foreach_copy_(weights, list(stacked.unbind()))
+
+
+def _prune_across_ranks(optimizer: Optimizer, factors: Sequence[ScoredFactor], density: float) -> None:
+    """Prune factors of one shape whose rows or columns are split over ranks."""
+    importances = [optimizer.state[factor.parameter][IMPORTANCE] for factor in factors]
+    for factor, mask in zip(factors, own_masks(importances, density, factors[0].dim), strict=True):
+        zero_unkept_(local_part(factor.parameter), mask)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from roselora.adapter.config import RoseLoraConfig
 from roselora.adapter.factors import FactorPair, as_matrix
+from roselora.adapter.sharding import whole
 from roselora.adapter.tracking import tracked_within
 from roselora.core.pruning import kept_count
 from roselora.core.sparsity import count_product_nonzeros, product_sparsity_bound
@@ -82,9 +83,12 @@ class AdapterCounts:
 def verify(source: nn.Module | str | os.PathLike[str], adapter_name: str = "default") -> AdapterCounts:
     """Count what is left of a RoseLoRA adapter, in a model or in a saved folder.
 
+    Where the model is split over ranks (FSDP2), every rank must call this.
+
     Raises:
         SparsityError: a row of A or column of B is denser than the config allows, or nothing was trained.
         ConfigError: ``source`` holds no RoseLoRA adapter of that name.
+        UnsupportedError: FSDP1 or DeepSpeed has flattened the model's factors.
     """
     if isinstance(source, nn.Module):
         for tracked in tracked_within(source):
@@ -119,7 +123,7 @@ def require_sparse(adapter_name: str, pairs: Iterable[FactorPair], density: floa
 
 
 def _count(pair: FactorPair, density: float) -> MatrixCounts:
-    a, b = as_matrix(pair.a.detach()), as_matrix(pair.b.detach())
+    a, b = as_matrix(whole(pair.a.detach())), as_matrix(whole(pair.b.detach()))
     return MatrixCounts(
         name=pair.name,
         shape=(b.shape[0], a.shape[1]),
