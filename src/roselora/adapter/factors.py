@@ -23,12 +23,15 @@ class FactorPair:
         a: the parameter A, (r, d_in), or a convolution's (r, c_in, ...), flattened by :func:`as_matrix`.
         b: the parameter B, (d_out, r), or a convolution's (d_out, r, 1, ...).
         scale: the paper's s, alpha / r.
+        experts: how many matrices a stacked parameter holds. PEFT keeps the factors of all in one A (experts * r, d_in)
+            and one B (d_out, r * experts); see :func:`by_expert`.
     """
 
     name: str
     a: nn.Parameter
     b: nn.Parameter
     scale: float
+    experts: int = 1
 
 
 def as_matrix(tensor: Tensor) -> Tensor:
@@ -46,6 +49,13 @@ def as_matrix(tensor: Tensor) -> Tensor:
         ) from None
 
 
+def by_expert(a: Tensor, b: Tensor, experts: int) -> tuple[Tensor, Tensor]:
+    """Split PEFT's stacked factors: A (experts, r, d_in), whose experts follow each other, and B (experts, d_out, r),
+    whose columns take turns.
+    """
+    return a.reshape(experts, -1, a.shape[1]), b.reshape(b.shape[0], -1, experts).permute(2, 0, 1)
+
+
 def adapted_layers(model: nn.Module, adapter_name: str) -> list[tuple[str, LoraLayer]]:
     """The LoRA layers of ``model`` that hold the adapter, with their names."""
     return [
@@ -61,7 +71,7 @@ def factor_pair(name: str, layer: LoraLayer, adapter_name: str) -> FactorPair:
         a, b = (factors.get_submodule(adapter_name).get_parameter("weight") for factors in (layer.lora_A, layer.lora_B))
     else:
         a, b = layer.lora_embedding_A[adapter_name], layer.lora_embedding_B[adapter_name]
-    return FactorPair(name, a, b, float(layer.scaling[adapter_name]))
+    return FactorPair(name, a, b, float(layer.scaling[adapter_name]), getattr(layer, "num_experts", 1))
 
 
 def factor_pairs(model: nn.Module, adapter_name: str) -> list[FactorPair]:
