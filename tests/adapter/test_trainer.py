@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
+from roselora.adapter.config import RoseLoraConfig
 from roselora.adapter.factors import factor_pairs
 from roselora.adapter.verify import verify
 from roselora.errors import ConfigError, SparsityError
@@ -141,6 +142,16 @@ def test_promise_12_a_ramp_longer_than_the_trainer_is_refused_before_the_first_s
     before = factors(model)
     with pytest.raises(ConfigError, match="step 70"):
         trainer(model, tmp_path).train()
+    assert all(torch.equal(a, b) for a, b in zip(factors(model), before, strict=True))
+
+
+def test_a_frozen_adapters_schedule_is_not_held_against_the_trainer(adapted_model: Build, tmp_path: Path) -> None:
+    model = adapted_model(total_steps=100, warmup=20, ramp=50)
+    model.add_adapter("second", RoseLoraConfig(r=4, density=0.25, target_modules=["q_proj"]))
+    model.set_adapter("second")
+    before = factors(model)
+    trainer(model, tmp_path).train()
+    assert verify(model, "second").density == 0.25
     assert all(torch.equal(a, b) for a, b in zip(factors(model), before, strict=True))
 
 

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from peft.tuners.lora import LoraModel
+import torch
+from peft.tuners.tuners_utils import BaseTuner
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
@@ -31,27 +32,30 @@ _lock = threading.Lock()
 def install() -> None:
     """Install the hooks, once per process."""
     with _lock:
-        if getattr(LoraModel.inject_adapter, "_roselora", False):
+        if getattr(BaseTuner.inject_adapter, "_roselora", False):
             return
-        LoraModel.inject_adapter = _noting(LoraModel.inject_adapter)  # type: ignore[method-assign]
-        register_optimizer_step_pre_hook(_before_step)
-        register_optimizer_step_post_hook(_after_step)
+        BaseTuner.inject_adapter = _noting(BaseTuner.inject_adapter)  # type: ignore[method-assign]
+        # Ordinary Python even within a compiled step: dynamo can't trace numpy's partition.
+        register_optimizer_step_pre_hook(torch.compiler.disable(_before_step))  # type: ignore[no-untyped-call]
+        register_optimizer_step_post_hook(torch.compiler.disable(_after_step))  # type: ignore[no-untyped-call]
         transformers_trainer.DEFAULT_CALLBACKS.append(RoseLoraCallback)  # type: ignore[arg-type]
 
 
 def _noting(inject_adapter: Callable[..., None]) -> Callable[..., None]:
-    """Wrap the one place that every way of adding a LoRA adapter passes through."""
+    """Wrap the one place that every way of adding an adapter passes through; mixed models have a tuner of their own."""
 
     @functools.wraps(inject_adapter)
-    def inject_and_note(self: LoraModel, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
+    def inject_and_note(self: BaseTuner, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
         config = self.peft_config[adapter_name]
         if not isinstance(config, RoseLoraConfig):
             inject_adapter(self, model, adapter_name, *args, **kwargs)
-            untrack(model, adapter_name)
+            untrack(self.model, adapter_name)
             return
         config.check()  # it may have been changed since it was made
+        config.warn_of_whole_modules()
         inject_adapter(self, model, adapter_name, *args, **kwargs)
-        track(model, TrackedAdapter(adapter_name, config, config.total_steps))
+        # Not `model`: a mixed model passes itself there, and its first adapter its base.
+        track(self.model, TrackedAdapter(adapter_name, config, config.total_steps))
 
     inject_and_note._roselora = True  # type: ignore[attr-defined]
     return inject_and_note
@@ -134,6 +138,8 @@ class RoseLoraCallback(TrainerCallback):
         """
         for tracked in tracked_within(kwargs["model"]):
             for adapter in tracked.adapters.values():
+                if not tracked.trains(adapter.name):
+                    continue
                 if adapter.config.total_steps is None:
                     adapter.total_steps = state.max_steps
                 _, ramp_end = adapter.ramp()
@@ -153,12 +159,11 @@ class RoseLoraCallback(TrainerCallback):
         """
         for tracked in tracked_within(kwargs["model"]):
             for adapter in tracked.adapters.values():
-                pairs = tracked.pairs(adapter.name)
-                if not any(pair.a.requires_grad or pair.b.requires_grad for pair in pairs):
+                if not tracked.trains(adapter.name):
                     continue
                 if adapter.steps == 0 and state.global_step > 0:
                     raise SparsityError(
                         f"RoseLoRA adapter {adapter.name!r} was never pruned: no step of a torch.optim optimizer "
                         "reached its parameters, so it was trained dense; train it with a torch optimizer."
                     )
-                require_sparse(adapter.name, pairs, adapter.config.density)
+                require_sparse(adapter.name, tracked.pairs(adapter.name), adapter.config.density)

@@ -82,6 +82,10 @@ class TrackedModel:
             if layer is not None and adapter_name in layer.scaling
         ]
 
+    def trains(self, adapter_name: str) -> bool:
+        """Whether anything of the adapter is trainable now; others on the model may be frozen."""
+        return any(pair.a.requires_grad or pair.b.requires_grad for pair in self.pairs(adapter_name))
+
 
 _TRACKED: "weakref.WeakSet[TrackedModel]" = weakref.WeakSet()
 
