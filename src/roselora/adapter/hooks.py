@@ -21,10 +21,11 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers import trainer as transformers_trainer
 
 from roselora.adapter.config import RoseLoraConfig
+from roselora.adapter.factors import adapted_layers
 from roselora.adapter.pruner import ScoredFactor, prune, prune_again, score
 from roselora.adapter.tracking import TrackedAdapter, track, tracked_models, tracked_within, untrack
 from roselora.adapter.verify import require_sparse
-from roselora.errors import ConfigError, SparsityError
+from roselora.errors import ConfigError, SparsityError, UnsupportedError
 
 _lock = threading.Lock()
 
@@ -54,11 +55,22 @@ def _noting(inject_adapter: Callable[..., None]) -> Callable[..., None]:
         config.check()  # it may have been changed since it was made
         config.warn_of_whole_modules()
         inject_adapter(self, model, adapter_name, *args, **kwargs)
+        _refuse_grouped_convolutions(self.model, adapter_name)
         # Not `model`: a mixed model passes itself there, and its first adapter its base.
         track(self.model, TrackedAdapter(adapter_name, config, config.total_steps))
 
     inject_and_note._roselora = True  # type: ignore[attr-defined]
     return inject_and_note
+
+
+def _refuse_grouped_convolutions(model: nn.Module, adapter_name: str) -> None:
+    for name, layer in adapted_layers(model, adapter_name):
+        groups = getattr(layer.get_base_layer(), "groups", 1)
+        if groups > 1:
+            raise UnsupportedError(
+                f"RoseLoRA does not support convolutions in groups: {name} has {groups}, and a column of its B serves "
+                "them all; leave it out of target_modules."
+            )
 
 
 @dataclass
