@@ -96,6 +96,7 @@ def qwen_moe() -> Qwen3MoeForCausalLM:
 KINDS: dict[str, tuple[Callable[[], nn.Module], dict[str, Any]]] = {
     "llama": (llama, {"target_modules": "all-linear"}),
     "llama-bf16": (lambda: llama().to(torch.bfloat16), {"target_modules": ["q_proj", "down_proj"]}),
+    "llama-fp16": (lambda: llama().to(torch.float16), {"target_modules": ["q_proj", "down_proj"]}),
     "llama-embeddings": (llama, {"target_modules": ["embed_tokens"]}),
     "llama-replicated-layers": (llama, {"target_modules": ["q_proj"], "layer_replication": [(0, 1), (0, 1)]}),
     "llama-rslora": (llama, {"target_modules": ["q_proj"], "use_rslora": True}),

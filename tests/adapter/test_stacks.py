@@ -181,6 +181,32 @@ def test_accelerate_with_every_feature_equals_the_plain_loop(
         assert_agrees(model, reference)
 
 
+def test_accelerate_saves_its_state_and_resumes_bit_exact_in_mid_ramp(
+    adapted_model: Callable[..., PeftModel], token_ids: Tensor, tmp_path: Path
+) -> None:
+    def prepared() -> tuple[Accelerator, PeftModel, Any]:
+        accelerator, model = Accelerator(cpu=True), adapted_model()
+        return accelerator, *accelerator.prepare(model, torch.optim.AdamW(trainable(model), lr=1e-2))
+
+    def train(accelerator: Accelerator, model: PeftModel, optimizer: Any) -> None:
+        for _ in range(STEPS // 2):
+            accelerator.backward(model(input_ids=token_ids, labels=token_ids).loss)
+            optimizer.step()
+            optimizer.zero_grad()
+
+    accelerator, whole, optimizer = prepared()
+    train(accelerator, whole, optimizer)
+    accelerator.save_state(str(tmp_path))
+    train(accelerator, whole, optimizer)
+    accelerator, resumed, optimizer = prepared()
+    accelerator.load_state(str(tmp_path))
+    train(accelerator, resumed, optimizer)
+    assert_counted(resumed, optimizer)
+    for one, other in zip(factor_pairs(whole, "default"), factor_pairs(resumed, "default"), strict=True):
+        assert torch.equal(one.a, other.a)
+        assert torch.equal(one.b, other.b)
+
+
 @pytest.mark.parametrize("name", ON_ACCELERATE)
 def test_trainer_with_every_feature_equals_the_plain_loop(
     adapted_model: Callable[..., PeftModel],
