@@ -12,11 +12,13 @@ from peft import PeftModel
 from peft.optimizers import create_loraplus_optimizer
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
 from transformers.optimization import Adafactor
 
 from roselora.adapter.factors import factor_pairs
+from roselora.adapter.hooks import RoseLoraCallback
 from roselora.adapter.pruner import IMPORTANCE, STEP
+from roselora.errors import UnsupportedError
 
 Build = Callable[..., PeftModel]
 Train = Callable[..., None]
@@ -281,7 +283,6 @@ def installed(name: str, *modules: str) -> Any:
         installed("adamw_torch_8bit", "torchao"),
         installed("galore_adamw", "galore_torch"),
         installed("galore_adamw_layerwise", "galore_torch"),
-        installed("lomo", "lomo_optim"),
     ],
 )
 def test_every_optimizer_of_the_trainer_ends_sparse(
@@ -294,6 +295,8 @@ def test_every_optimizer_of_the_trainer_ends_sparse(
         per_device_train_batch_size=8,
         learning_rate=1e-2,
         optim=name,
+        optim_target_modules=[r".*lora_[AB]\.default"] if "galore" in name else None,
+        optim_args="rank=2, update_proj_gap=2" if "galore" in name else None,
         use_cpu=True,
         save_strategy="no",
         report_to=[],
@@ -302,3 +305,12 @@ def test_every_optimizer_of_the_trainer_ends_sparse(
     rows = [{"input_ids": row, "labels": row} for row in token_ids]
     Trainer(model, settings, train_dataset=rows).train()
     assert_at_density(model)
+
+
+@pytest.mark.parametrize("name", ["lomo", "adalomo"])
+def test_an_optimizer_that_steps_within_the_backward_pass_alone_is_refused_before_training(
+    adapted_model: Build, tmp_path: Path, name: str
+) -> None:
+    settings = TrainingArguments(output_dir=str(tmp_path), optim=name, use_cpu=True)
+    with pytest.raises(UnsupportedError, match=f"does not support optim='{name}'"):
+        RoseLoraCallback().on_train_begin(settings, TrainerState(), TrainerControl(), model=adapted_model())

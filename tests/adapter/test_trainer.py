@@ -133,6 +133,7 @@ def test_promise_12_an_optimizer_that_is_not_torchs_is_an_error_never_a_silence(
     run.lr_scheduler = torch.optim.lr_scheduler.ConstantLR(run.optimizer)
     with pytest.raises(SparsityError, match="never pruned"):
         run.train()
+    assert run.state.global_step == 0  # not after the whole run
 
 
 def test_promise_12_a_ramp_longer_than_the_trainer_is_refused_before_the_first_step(

@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers import trainer as transformers_trainer
+from transformers.training_args import OptimizerNames
 
 from roselora.adapter.config import RoseLoraConfig
 from roselora.adapter.factors import adapted_layers
@@ -147,11 +148,17 @@ class RoseLoraCallback(TrainerCallback):
 
         Raises:
             ConfigError: the schedule would not end within this training.
+            UnsupportedError: the optimizer makes no steps.
         """
         for tracked in tracked_within(kwargs["model"]):
             for adapter in tracked.adapters.values():
                 if not tracked.trains(adapter.name):
                     continue
+                if args.optim in (OptimizerNames.LOMO, OptimizerNames.ADALOMO):
+                    raise UnsupportedError(
+                        f"RoseLoRA does not support optim={OptimizerNames(args.optim).value!r}: it moves the weights "
+                        "during the backward pass, where nothing prunes them; choose an optimizer that makes steps."
+                    )
                 if adapter.config.total_steps is None:
                     adapter.total_steps = state.max_steps
                 _, ramp_end = adapter.ramp()
@@ -160,6 +167,24 @@ class RoseLoraCallback(TrainerCallback):
                         f"RoseLoRA adapter {adapter.name!r} reaches its density at step {ramp_end}, but this Trainer "
                         f"stops at {state.max_steps}; leave total_steps out of its RoseLoraConfig, or train longer."
                     )
+
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Refuse, at its first step, an optimizer that used an adapter's gradients and did not prune it.
+
+        Raises:
+            SparsityError: it did.
+        """
+        if getattr(kwargs.get("optimizer"), "step_was_skipped", False):
+            return
+        for tracked in tracked_within(kwargs["model"]):
+            for adapter in tracked.adapters.values():
+                pairs = tracked.pairs(adapter.name) if adapter.steps == 0 else []
+                if any(
+                    factor.requires_grad and factor.grad is not None for pair in pairs for factor in (pair.a, pair.b)
+                ):
+                    raise _never_pruned(adapter.name)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -174,8 +199,12 @@ class RoseLoraCallback(TrainerCallback):
                 if not tracked.trains(adapter.name):
                     continue
                 if adapter.steps == 0 and state.global_step > 0:
-                    raise SparsityError(
-                        f"RoseLoRA adapter {adapter.name!r} was never pruned: no step of a torch.optim optimizer "
-                        "reached its parameters, so it was trained dense; train it with a torch optimizer."
-                    )
+                    raise _never_pruned(adapter.name)
                 require_sparse(adapter.name, tracked.pairs(adapter.name), adapter.config.density)
+
+
+def _never_pruned(adapter_name: str) -> SparsityError:
+    return SparsityError(
+        f"RoseLoRA adapter {adapter_name!r} was never pruned: no step of a torch.optim optimizer reached its "
+        "parameters, so it was trained dense; train it with a torch optimizer."
+    )
