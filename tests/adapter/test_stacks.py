@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from peft import PeftModel, get_peft_model
 from torch import Tensor, nn
+from torch._dynamo.utils import counters
 from torch.optim import Optimizer
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast, Trainer, TrainingArguments
 
@@ -60,9 +61,11 @@ def rows(token_ids: Tensor) -> Any:
 
 
 @pytest.fixture(autouse=True)
-def _fresh_accelerator() -> Iterator[None]:
-    """Accelerate keeps one precision for the whole process."""
+def _fresh_process() -> Iterator[None]:
+    """Accelerate keeps one precision for the whole process, and dynamo counts what it compiles."""
     AcceleratorState._reset_state(True)
+    torch._dynamo.reset()
+    counters.clear()
     yield
     AcceleratorState._reset_state(True)
 
@@ -145,6 +148,12 @@ def assert_counted(model: nn.Module, optimizer: Any) -> None:
         assert optimizer.state[pair.a][STEP] == optimizer.state[pair.b][STEP] == STEPS
 
 
+def assert_as_asked(model: nn.Module, feature: Feature) -> None:
+    """The feature was really on: a stack that ignored it would pass for equal."""
+    assert any(getattr(part, "gradient_checkpointing", False) for part in model.modules()) == feature.checkpointing
+    assert bool(counters["frames"]["ok"]) == feature.compiled
+
+
 def assert_agrees(model: nn.Module, reference: nn.Module) -> None:
     ours, theirs = factor_pairs(model, "default"), factor_pairs(reference, "default")
     for one, other in zip(ours, theirs, strict=True):
@@ -160,6 +169,7 @@ def test_a_plain_loop_with_every_feature(
     feature = FEATURES[name]
     model, reference = adapted_model(), adapted_model()
     assert_counted(model, plain_loop(model, token_ids, feature))
+    assert_as_asked(model, FEATURES[name])
     assert_at_density(model)
     plain_loop(reference, token_ids, Feature())
     if feature.same:
@@ -175,6 +185,7 @@ def test_accelerate_with_every_feature_equals_the_plain_loop(
 ) -> None:
     model, reference = adapted_model(), adapted_model()
     assert_counted(model, accelerate_loop(model, token_ids, FEATURES[name]))
+    assert_as_asked(model, FEATURES[name])
     assert_at_density(model)
     if name != "fp16":
         plain_loop(reference, token_ids, FEATURES[name])
@@ -220,6 +231,7 @@ def test_trainer_with_every_feature_equals_the_plain_loop(
     run = Trainer(model, TrainingArguments(**arguments(FEATURES[name], tmp_path)), train_dataset=rows)
     run.train()
     assert_counted(model, run.optimizer)
+    assert_as_asked(model, FEATURES[name])
     assert_at_density(model)
     if name != "fp16":
         plain_loop(reference, token_ids, FEATURES[name])
@@ -241,6 +253,7 @@ def test_sft_trainer_with_every_feature_equals_the_plain_loop(
     run = trl.SFTTrainer(model, args=settings, train_dataset=rows, processing_class=tiny_tokenizer)
     run.train()
     assert_counted(model, run.optimizer)
+    assert_as_asked(model, FEATURES[name])
     assert_at_density(model)
     if name not in ("bf16", "fp16"):  # TRL computes its loss by another path than the model's own
         plain_loop(reference, token_ids, FEATURES[name])
@@ -271,6 +284,7 @@ def test_dpo_trainer_with_every_feature(
     run = dpo(model, feature)
     run.train()
     assert_counted(model, run.optimizer)
+    assert_as_asked(model, FEATURES[name])
     assert_at_density(model)
     if feature.same:
         dpo(reference, Feature()).train()
