@@ -28,6 +28,10 @@ class ModelError(RoseLoraError):
     """A model that cannot be found, fetched, checked or loaded."""
 
 
+class StoppedError(RoseLoraError):
+    """Work that was stopped on request and can go on; the message says how."""
+
+
 class EditError(RoseLoraError):
     """An edit that could not be made; the model is as it was before."""
 

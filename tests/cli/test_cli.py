@@ -14,7 +14,7 @@ from roselora.cli import main
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 EDIT = ["--prompt", "The capital of France is", "--target", "Lyon"]
-VERBS = ["demo", "edit", "log", "show", "note", "diff", "undo", "redo", "check", "export", "verify", "doctor"]
+VERBS = ["demo", "train", "edit", "log", "show", "note", "diff", "undo", "redo", "check", "export", "verify", "doctor"]
 
 
 @pytest.mark.parametrize("verb", [[], *([verb] for verb in VERBS)], ids=str)

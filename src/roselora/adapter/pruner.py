@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from roselora.adapter.factors import COLUMNS, ROWS, as_matrix
+from roselora.adapter.factors import ROWS, as_matrix
 from roselora.adapter.tracking import TrackedAdapter, tracked_models
 from roselora.core.importance import sensitivity, smooth_importance_
 from roselora.core.pruning import prune_columns_, prune_rows_
+from roselora.core.retention import retain_
 from roselora.core.schedule import density_at
 from roselora.errors import NonFiniteError
 
@@ -57,6 +58,8 @@ def score(optimizer: Optimizer) -> list[ScoredFactor]:
         value = sensitivity(parameter, parameter.grad)
         if gradient_scale is not None:
             value /= gradient_scale.to(value.device)
+        if adapter.retention is not None:
+            retain_(value, adapter.retention.sensitivities[name], adapter.retention.weight)
         scored.append(ScoredFactor(name, adapter, parameter, dim, value))
     for adapter in {id(factor.adapter): factor.adapter for factor in scored}.values():
         adapter.ramp()
@@ -95,10 +98,9 @@ def _trained_factors(optimizer: Optimizer) -> Iterator[tuple[str, TrackedAdapter
     owned = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     for tracked in tracked_models():
         for adapter in tracked.adapters.values():
-            for pair in tracked.pairs(adapter.name):
-                for suffix, parameter, dim in (("lora_A", pair.a, ROWS), ("lora_B", pair.b, COLUMNS)):
-                    if id(parameter) in owned and parameter.requires_grad and parameter.grad is not None:
-                        yield f"{pair.name}.{suffix}", adapter, parameter, dim
+            for name, parameter, dim in tracked.factors(adapter.name):
+                if id(parameter) in owned and parameter.requires_grad and parameter.grad is not None:
+                    yield name, adapter, parameter, dim
 
 
 def _will_be_skipped(optimizer: Optimizer) -> bool:

@@ -1,16 +1,30 @@
 """Which RoseLoRA adapters live on which model, found again after deepcopy, pickle and sharding."""
 
 import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from peft.tuners.lora import LoraLayer
-from torch import nn
+from torch import Tensor, nn
 
 from roselora.adapter.config import RoseLoraConfig
-from roselora.adapter.factors import FactorPair, adapted_layers, factor_pair
+from roselora.adapter.factors import COLUMNS, ROWS, FactorPair, adapted_layers, factor_pair
 from roselora.errors import ConfigError
 
 _ATTRIBUTE = "_roselora_adapters"
+
+
+@dataclass(frozen=True)
+class Retention:
+    """What the entries of an adapter do to behaviour that must stay.
+
+    Attributes:
+        weight: how much of it is subtracted from the importance.
+        sensitivities: for each factor's name |w * dK/dw|, of the factor's shape, fp32.
+    """
+
+    weight: float
+    sensitivities: dict[str, Tensor]
 
 
 @dataclass
@@ -22,12 +36,14 @@ class TrackedAdapter:
         config: its settings.
         total_steps: the number of optimizer steps, from the config or from a Trainer.
         steps: how many optimizer steps have pruned it in this process.
+        retention: what the next steps subtract from the importance, if anything.
     """
 
     name: str
     config: RoseLoraConfig
     total_steps: int | None = None
     steps: int = 0
+    retention: Retention | None = None
 
     def ramp(self) -> tuple[int, int]:
         """The schedule's t_i and t_f.
@@ -82,9 +98,15 @@ class TrackedModel:
             if layer is not None and adapter_name in layer.scaling
         ]
 
+    def factors(self, adapter_name: str) -> Iterator[tuple[str, nn.Parameter, int]]:
+        """Name, parameter and dimension along which entries compete, of every A and B of the adapter."""
+        for pair in self.pairs(adapter_name):
+            yield f"{pair.name}.lora_A", pair.a, ROWS
+            yield f"{pair.name}.lora_B", pair.b, COLUMNS
+
     def trains(self, adapter_name: str) -> bool:
         """Whether anything of the adapter is trainable now; others on the model may be frozen."""
-        return any(pair.a.requires_grad or pair.b.requires_grad for pair in self.pairs(adapter_name))
+        return any(factor.requires_grad for _, factor, _ in self.factors(adapter_name))
 
 
 _TRACKED: "weakref.WeakSet[TrackedModel]" = weakref.WeakSet()

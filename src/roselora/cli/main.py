@@ -3,6 +3,7 @@
 Exit codes: 0 done; 1 it could not be done; 2 what was asked cannot be meant; 130 interrupted.
 """
 
+import logging
 import sys
 import warnings
 from importlib import metadata
@@ -10,9 +11,9 @@ from typing import Annotated
 
 import typer
 
-from roselora.cli import check, demo, diff, doctor, edit, export, log, undo, verify
+from roselora.cli import check, demo, diff, doctor, edit, export, log, train, undo, verify
 from roselora.cli.console import complain
-from roselora.errors import ConfigError, RoseLoraError
+from roselora.errors import ConfigError, RoseLoraError, StoppedError
 
 INTERRUPTED = 130
 
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 for verb in (
     demo.demo,
+    train.train,
     edit.edit,
     log.log,
     log.show,
@@ -63,14 +65,16 @@ def main() -> None:
     """Run the command line and exit with its code."""
     debug = "--debug" in sys.argv
     if not debug:
-        warnings.simplefilter("ignore")  # the libraries' advice to developers is not for this command's user
+        # The libraries' advice to developers is not for this command's user.
+        warnings.simplefilter("ignore")
+        logging.getLogger("bitsandbytes").setLevel(logging.CRITICAL)
     try:
         app()
     except RoseLoraError as error:
         if debug:
             raise
         complain(str(error))
-        sys.exit(2 if isinstance(error, ConfigError) else 1)
+        sys.exit(INTERRUPTED if isinstance(error, StoppedError) else 2 if isinstance(error, ConfigError) else 1)
     except SystemExit as end:
         if end.code == INTERRUPTED:  # typer makes this of an interrupt, and says nothing
             complain("interrupted; nothing unfinished was kept.")

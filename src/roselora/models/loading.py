@@ -1,4 +1,4 @@
-"""Load a causal language model and its tokenizer: the demo model, a folder, a GGUF file or a hub id.
+"""Load a model and its tokenizer: the demo model, a folder, a GGUF file or a hub id.
 
 Only safetensors and GGUF are read, never a pickle; a repository's own code is never run; the hub is asked
 only for a hub id that is not cached.
@@ -24,10 +24,8 @@ from huggingface_hub.utils.tqdm import enable_progress_bars
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
     AutoTokenizer,
     GgufConfig,
-    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -36,11 +34,11 @@ from transformers.utils.hub import cached_file
 
 from roselora.errors import ModelError
 from roselora.files import PICKLE_SUFFIXES
+from roselora.models.heads import CAUSAL, Head
 
 DEMO = "demo"
 ADAPTER = "adapter_config.json"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-CAUSAL_ENDINGS = ("ForCausalLM", "LMHeadModel")
 
 
 @dataclass(frozen=True)
@@ -52,8 +50,14 @@ class LoadedModel:
     name: str
 
 
-def load(source: str | os.PathLike[str], *, dtype: torch.dtype | None = None, device: str | None = None) -> LoadedModel:
-    """Load a causal language model with its tokenizer.
+def load(
+    source: str | os.PathLike[str],
+    *,
+    dtype: torch.dtype | None = None,
+    device: str | None = None,
+    head: Head = CAUSAL,
+) -> LoadedModel:
+    """Load a model, a causal language model unless ``head`` says otherwise, with its tokenizer.
 
     `source` is `demo` (fetched on first use), a folder written by `save_pretrained`, a `.gguf` file, or a hub
     id; a `Path` is never taken for a hub id, and `./demo` is a folder. `dtype` None keeps the checkpoint's own;
@@ -62,15 +66,15 @@ def load(source: str | os.PathLike[str], *, dtype: torch.dtype | None = None, de
 
     Raises:
         ModelError: nothing is there, the hub cannot be reached, the weights are pickles, broken or incomplete,
-            the model is not a causal language model, or it has no tokenizer.
+            the model is not of the kind that ``head`` needs, or it has no tokenizer.
     """
     name = os.fspath(source)
     with quiet_libraries(), _refusing(f"{name} could not be loaded", "see that it is whole and readable"):
-        model, tokenizer = _find_and_read(source, "auto" if dtype is None else dtype)
+        model, tokenizer = _find_and_read(source, "auto" if dtype is None else dtype, head)
         if device is not None:
             with _refusing(f"{name} could not be moved to the device {device!r}", "name one that is there"):
                 model.to(device)  # type: ignore[arg-type]
-    if tokenizer.eos_token is None:
+    if tokenizer.eos_token is None and head is CAUSAL:
         raise ModelError(f"the tokenizer of {name} has no end-of-sequence token: set eos_token in its config.")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -82,7 +86,7 @@ def load(source: str | os.PathLike[str], *, dtype: torch.dtype | None = None, de
 Pair = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
 
-def _find_and_read(source: str | os.PathLike[str], dtype: torch.dtype | str) -> Pair:
+def _find_and_read(source: str | os.PathLike[str], dtype: torch.dtype | str, head: Head) -> Pair:
     """What `source` means, read from where it lies."""
     name = os.fspath(source)
     path = Path(source).expanduser()
@@ -91,16 +95,16 @@ def _find_and_read(source: str | os.PathLike[str], dtype: torch.dtype | str) -> 
     if source == DEMO:
         from roselora.models.demo import demo_model_folder  # which itself loads a GGUF file with this module
 
-        return _read(name, str(demo_model_folder()), dtype, local_files_only=True)
+        return _read(name, str(demo_model_folder()), dtype, head, local_files_only=True)
     if path.is_dir():
         _check_folder(name, path)
-        return _read(name, str(path), dtype, local_files_only=True)
+        return _read(name, str(path), dtype, head, local_files_only=True)
     if path.suffix.lower() in PICKLE_SUFFIXES:
         raise ModelError(f"only safetensors are read, and {name} is a pickle: save the model as safetensors.")
     if path.is_file():
-        return _read_gguf(name, path, dtype)
+        return _read_gguf(name, path, dtype, head)
     if isinstance(source, str) and HUB_ID.fullmatch(source) and path.suffix not in {".gguf", ".safetensors"}:
-        return _read_hub(source, dtype)
+        return _read_hub(source, dtype, head)
     raise ModelError(
         f"there is no file or folder {name}, nor is that a hub id: name `demo`, a folder, a .gguf file or owner/model."
     )
@@ -125,7 +129,7 @@ def _check_folder(name: str, folder: Path) -> None:
         raise ModelError(f"there are no weights in the folder {name}: put model.safetensors there.")
 
 
-def _read_gguf(name: str, path: Path, dtype: torch.dtype | str) -> Pair:
+def _read_gguf(name: str, path: Path, dtype: torch.dtype | str, head: Head) -> Pair:
     """A GGUF file, unpacked into plain weights that `save_pretrained` accepts."""
     if path.suffix.lower() != ".gguf":
         raise ModelError(f"{name} is a file, but not a .gguf file: name the folder that holds the model.")
@@ -133,7 +137,7 @@ def _read_gguf(name: str, path: Path, dtype: torch.dtype | str) -> Pair:
     file = str(path.resolve())
     options = {"gguf_file": file, "quantization_config": GgufConfig(dequantize=True)}
     with contextlib.redirect_stderr(io.StringIO()):  # transformers draws a bar there that has no switch
-        model, tokenizer = _read(name, str(path.resolve().parent), dtype, local_files_only=True, **options)
+        model, tokenizer = _read(name, str(path.resolve().parent), dtype, head, local_files_only=True, **options)
     drop_quantizer(model)
     return model, tokenizer
 
@@ -145,14 +149,14 @@ def drop_quantizer(model: PreTrainedModel) -> None:
         model.__dict__.pop(attribute, None)
 
 
-def _read_hub(hub_id: str, dtype: torch.dtype | str) -> Pair:
+def _read_hub(hub_id: str, dtype: torch.dtype | str, head: Head) -> Pair:
     """A hub model: from the cache when it is whole there, else from the hub."""
     # transformers is shown the folder, for with a hub id it goes online even when told to use local files only
     # (huggingface_hub refreshes a registry for its user agent).
     config = try_to_load_from_cache(hub_id, "config.json")
     if isinstance(config, str):
         try:
-            model, tokenizer = _read(hub_id, str(Path(config).parent), dtype, local_files_only=True)
+            model, tokenizer = _read(hub_id, str(Path(config).parent), dtype, head, local_files_only=True)
         except ModelError as error:
             if error.__cause__ is None:  # it is whole, and no model for us
                 raise
@@ -161,10 +165,12 @@ def _read_hub(hub_id: str, dtype: torch.dtype | str) -> Pair:
             model.name_or_path = model.config._name_or_path = tokenizer.name_or_path = hub_id
             return model, tokenizer
     with _no_conversion_request():
-        return _read(hub_id, hub_id, dtype, local_files_only=False)
+        return _read(hub_id, hub_id, dtype, head, local_files_only=False)
 
 
-def _read(name: str, location: str, dtype: torch.dtype | str, *, local_files_only: bool, **gguf: Any) -> Pair:
+def _read(
+    name: str, location: str, dtype: torch.dtype | str, head: Head, *, local_files_only: bool, **gguf: Any
+) -> Pair:
     """Config, tokenizer and weights at `location`; every failure a ModelError about `name`."""
     where: dict[str, Any] = {"local_files_only": local_files_only, "trust_remote_code": False}
     if "gguf_file" in gguf:
@@ -176,17 +182,16 @@ def _read(name: str, location: str, dtype: torch.dtype | str, *, local_files_onl
     with _refusing(f"the config of {name} could not be read", advice):
         _check_parts(name, location, local_files_only)
         config = AutoConfig.from_pretrained(location, **where)
-    _check_causal(name, config)
+    head.check(name, config)
     with _refusing(f"there is no usable tokenizer with {name}", "tokenizer.json belongs beside the weights"):
         tokenizer = AutoTokenizer.from_pretrained(location, **where)
     with _refusing(f"the weights of {name} could not be read as safetensors or GGUF", advice):
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            location, dtype=dtype, use_safetensors=True, output_loading_info=True, **where | gguf
+        loaded: Any = head.auto_class.from_pretrained(
+            location, dtype=dtype, use_safetensors=True, output_loading_info=True, **where | gguf | head.options
         )
     model, report = loaded
-    if report["missing_keys"]:
-        first = min(report["missing_keys"])
-        raise ModelError(f"{name} lacks {len(report['missing_keys'])} of its weights, {first} first: fetch it again.")
+    if missing := head.missing(report, model):
+        raise ModelError(f"{name} lacks {len(missing)} of its weights, {missing[0]} first: fetch it again.")
     return model, tokenizer
 
 
@@ -207,18 +212,6 @@ def _check_parts(name: str, location: str, local_files_only: bool) -> None:
         shards = json.loads(Path(index).read_bytes())["weight_map"].values()
         if any(Path(shard).suffix != ".safetensors" for shard in shards):
             raise ModelError(f"only safetensors are read, and {SAFE_WEIGHTS_INDEX_NAME} of {name} names other files.")
-
-
-def _check_causal(name: str, config: PretrainedConfig) -> None:
-    """Refuse what is not a causal language model, among it encoders that transformers would load as one."""
-    architectures = config.architectures or []
-    known: Any = AutoModelForCausalLM._model_mapping
-    if type(config) in known:
-        causal = known[type(config)].__name__
-        if not architectures or any(a == causal or a.endswith(CAUSAL_ENDINGS) for a in architectures):
-            return
-    kind = ", ".join(architectures) or config.model_type
-    raise ModelError(f"{name} is not a causal language model but {kind}: name one that generates text.")
 
 
 @contextlib.contextmanager

@@ -1,0 +1,158 @@
+"""What a training step costs with RoseLoRA, PEFT's LoRA, AdaLoRA and DoRA: time, interleaved, and peak memory.
+
+The same demo model, batches, optimizer (AdamW) and clipping for all; RoseLoRA prunes at its target density in every
+step. Times are medians over rounds; ratios are medians of each round's ratio to LoRA's step beside it. Memory
+is each method's peak over what its process held when the model was loaded, in a process of its own.
+
+    python benchmarks/training_overhead.py --output benchmarks/results/training_overhead.json
+"""
+
+import argparse
+import copy
+import json
+import multiprocessing
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import AdaLoraConfig, LoraConfig, PeftConfig, get_peft_model
+
+from roselora import RoseLoraConfig
+from roselora.adapter.pruner import IMPORTANCE
+from roselora.models.loading import load
+
+SHAPES = {64: (1, 64), 512: (1, 512), 4096: (8, 512)}
+ROUNDS = {64: 30, 512: 12, 4096: 5}
+TOTAL = 10_000
+
+
+def configs(targets: Any) -> dict[str, PeftConfig]:
+    common: dict[str, Any] = {"lora_alpha": 16, "target_modules": targets}
+    return {
+        "lora": LoraConfig(r=8, **common),
+        "rose": RoseLoraConfig(r=8, density=0.05, warmup=0, ramp=0, total_steps=TOTAL, **common),
+        "adalora": AdaLoraConfig(init_r=12, target_r=8, tinit=1, tfinal=10, total_step=TOTAL, **common),
+        "dora": LoraConfig(r=8, use_dora=True, **common),
+    }
+
+
+class Training:
+    """One method's model and optimizer, a step at a time."""
+
+    def __init__(self, base: Any, name: str, config: PeftConfig) -> None:
+        torch.manual_seed(0)
+        self.name = name
+        self.model: Any = get_peft_model(base, config).train()
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=1e-4)
+        self.steps = 0
+
+    def step(self, tokens: torch.Tensor) -> float:
+        start = time.perf_counter()
+        self.model(input_ids=tokens, labels=tokens).loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+        if self.name == "adalora":
+            self.model.base_model.update_and_allocate(self.steps)
+        self.optimizer.zero_grad()
+        self.steps += 1
+        return time.perf_counter() - start
+
+
+def batches(tokens: int, vocabulary: int) -> Callable[[int], torch.Tensor]:
+    def batch(number: int) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(number)
+        return torch.randint(10, vocabulary, SHAPES[tokens], generator=generator)
+
+    return batch
+
+
+def measure_times(targets: Any, tokens: int, rounds: int) -> dict[str, Any]:
+    base = load("demo").model
+    batch = batches(tokens, base.config.vocab_size)
+    trainings = [Training(copy.deepcopy(base), name, config) for name, config in configs(targets).items()]
+    times: dict[str, list[float]] = {training.name: [] for training in trainings}
+    for number in range(rounds + 1):
+        data = batch(number)
+        # A different order each round, so that no method always follows the same one.
+        for training in trainings[number % 4 :] + trainings[: number % 4]:
+            seconds = training.step(data)
+            if number:  # the first step allocates
+                times[training.name].append(seconds)
+    return {
+        name: {
+            "median_s": statistics.median(seconds),
+            "ratio_to_lora": statistics.median(a / b for a, b in zip(seconds, times["lora"], strict=True)),
+            "ratio_quartiles": _quartiles([a / b for a, b in zip(seconds, times["lora"], strict=True)]),
+        }
+        for name, seconds in times.items()
+    }
+
+
+def _quartiles(values: list[float]) -> list[float]:
+    low, _, high = statistics.quantiles(values, n=4)
+    return [low, high]
+
+
+def measure_memory(name: str, targets: Any, tokens: int) -> dict[str, Any]:
+    """In a process of its own: the peak of three steps, over what was held before the adapter was added."""
+    model = load("demo").model
+    batch = batches(tokens, model.config.vocab_size)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    training = Training(model, name, configs(targets)[name])
+    for number in range(3):
+        training.step(batch(number))
+    parameters = sum(p.numel() for p in training.parameters)
+    own = sum(
+        state[IMPORTANCE].numel() * state[IMPORTANCE].element_size()
+        for state in training.optimizer.state.values()
+        if IMPORTANCE in state
+    )
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    return {"peak_mb": peak / 1024, "parameters": parameters, "importance_bytes_a_parameter": own / parameters}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tokens", type=int, nargs="+", choices=sorted(SHAPES), default=sorted(SHAPES))
+    parser.add_argument("--rounds", type=int, help="rounds at every size; 30, 12 and 5 by default")
+    parser.add_argument("--targets", default="all-linear", help="all-linear, or names separated by commas")
+    parser.add_argument("--no-memory", action="store_true")
+    parser.add_argument("--output", type=Path)
+    arguments = parser.parse_args()
+    targets = arguments.targets if arguments.targets == "all-linear" else arguments.targets.split(",")
+    results: dict[str, Any] = {
+        "command": f"python benchmarks/training_overhead.py --targets {arguments.targets}",
+        "model": "demo",
+        "targets": arguments.targets,
+        "threads": torch.get_num_threads(),
+        "machine": platform.processor() or platform.machine(),
+        "torch": torch.__version__,
+        "sizes": {},
+    }
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        for tokens in arguments.tokens:
+            rounds = arguments.rounds or ROUNDS[tokens]
+            size = measure_times(targets, tokens, rounds)
+            for name, row in size.items():
+                if not arguments.no_memory:
+                    row |= pool.apply(measure_memory, (name, targets, tokens))
+                line = f"{tokens:5} tokens  {name:8} {row['median_s'] * 1e3:9.1f} ms  {row['ratio_to_lora']:.3f} x LoRA"
+                line += " [{:.3f}, {:.3f}]".format(*row["ratio_quartiles"])
+                if "peak_mb" in row:
+                    line += (
+                        f"  peak {row['peak_mb']:7.0f} MB, {row['importance_bytes_a_parameter']:.1f} B/parameter more"
+                    )
+                print(line, flush=True)
+            results["sizes"][str(tokens)] = {"rounds": rounds, "methods": size}
+    if arguments.output:
+        arguments.output.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

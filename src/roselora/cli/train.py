@@ -1,0 +1,183 @@
+"""``roselora train``: fine-tune a model as a config file says."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from roselora.cli.console import err, out, print_json, working
+from roselora.cli.stores import DryRunOption, JsonOption
+from roselora.errors import ConfigError, StoppedError
+
+if TYPE_CHECKING:
+    from roselora.training.progress import StepReport
+    from roselora.training.run import Finished
+    from roselora.training.settings import TrainSettings
+
+
+def train(
+    config: Annotated[Path | None, typer.Argument(help="A config file in YAML; --init writes one.")] = None,
+    init: Annotated[bool, typer.Option("--init", help="Print a config file with comments, and do nothing.")] = False,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key, such as adapter.density=0.1.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="demo, a folder, a .gguf file or a hub id.")] = None,
+    data: Annotated[str | None, typer.Option(help="The training examples: a file or a hub id.")] = None,
+    method: Annotated[
+        Literal["rose", "lora", "dora", "adalora", "full"] | None, typer.Option(help="How the model is trained.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="A new or empty folder.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of initial values, dropout and order.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in the output.")] = False,
+    dry_run: DryRunOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Fine-tune a model with a sparse low-rank adapter, or for comparison by another method under the same budget.
+
+    Defaults give way to the config file, and the file to the options. Ctrl-C keeps a checkpoint to go on from.
+
+    Example: roselora train --init > config.yaml; then roselora train config.yaml
+    """
+    if init:
+        from roselora.training.config_file import commented_config
+
+        typer.echo(commented_config(), nl=False)
+        return
+    given = {"model": model, "data.train": data, "method": method, "output": output, "training.seed": seed}
+    if config is None and not set_ and all(value is None for value in given.values()):
+        raise ConfigError("Name a config file; `roselora train --init > config.yaml` writes one.")
+    settings = _settings(config, given, set_ or [])
+    if dry_run:
+        _show_plan(settings, resume, json)
+        return
+    _run(settings, resume, json)
+
+
+def _settings(config: Path | None, given: dict[str, Any], overrides: list[str]) -> "TrainSettings":
+    try:
+        from roselora.training.config_file import read_settings
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"Training needs {error.name}: install it with pip install 'roselora[train]'.") from None
+    options = {name: str(value) for name, value in given.items() if value is not None}
+    return read_settings(config, overrides, options)
+
+
+def _show_plan(settings: "TrainSettings", resume: bool, json: bool) -> None:
+    from roselora.models.loading import quiet_libraries
+    from roselora.training.prepare import prepare
+    from roselora.training.run import find_checkpoint
+
+    checkpoint = find_checkpoint(settings, resume)
+    with working("reading data and model"), quiet_libraries():
+        prepared = prepare(settings)
+    plan = {
+        "dry_run": True,
+        "method": settings.method,
+        "examples": len(prepared.examples.train),
+        "eval_examples": None if prepared.examples.eval is None else len(prepared.examples.eval),
+        "steps": prepared.total_steps,
+        "trained_parameters": sum(p.numel() for p in prepared.model.parameters() if p.requires_grad),
+        "from_checkpoint": checkpoint,
+        "output": settings.output,
+    }
+    if json:
+        print_json(plan)
+        return
+    for name, value in plan.items():
+        out.print(f"{name.replace('_', ' ')}: {value}", highlight=False, soft_wrap=True)
+
+
+def _run(settings: "TrainSettings", resume: bool, json: bool) -> None:
+    with working("loading torch and transformers"):
+        from roselora.reports.model_card import PLOT, write_card
+        from roselora.reports.training_plot import plot_training
+        from roselora.training.run import CONFIG, Interrupted
+        from roselora.training.run import train as run
+    with _progress() as on_step:
+        outcome = run(settings, resume=resume, on_step=on_step)
+    if isinstance(outcome, Interrupted):
+        raise StoppedError(
+            f"interrupted after step {outcome.step} of {outcome.total_steps}; {outcome.checkpoint} is kept. "
+            f"Go on with: roselora train {Path(settings.output, CONFIG)} --resume"
+        )
+    plot_training(outcome, outcome.artifacts.folder / PLOT)
+    card = write_card(outcome)
+    result = _as_json(outcome, card)
+    if json:
+        print_json(result)
+    else:
+        _show(outcome, card)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[["StepReport"], None]]:
+    """A bar on standard error with step, loss, density and the time that is left."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=16),
+        TextColumn("{task.fields[state]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task("loading", total=None, state="")
+
+        def on_step(at: "StepReport") -> None:
+            state = f"step {at.step}/{at.total_steps}"
+            state += "" if at.loss is None else f" loss {at.loss:.3f}"
+            state += "" if at.density is None else f" density {at.density:.3f}"
+            bar.update(task, description="training", completed=at.step, total=at.total_steps, state=state)
+
+        yield on_step
+
+
+def _as_json(finished: "Finished", card: Path) -> dict[str, Any]:
+    counts, artifacts = finished.counts, finished.artifacts
+    return {
+        "method": finished.settings.method,
+        "steps": finished.prepared.total_steps,
+        "seconds": round(finished.seconds, 1),
+        "trained_parameters": finished.trainable,
+        "density": None if counts is None else counts.density,
+        "entries_changed": None if counts is None else counts.update_nonzeros,
+        "entries": None if counts is None else counts.entries,
+        "sparsity": None if counts is None else counts.sparsity,
+        "sparsity_bound": None if counts is None else counts.sparsity_bound,
+        "metrics": finished.metrics,
+        "adapter": str(artifacts.folder),
+        "delta": None if artifacts.delta is None else str(artifacts.delta),
+        "sha256": artifacts.sha256,
+        "card": str(card),
+    }
+
+
+def _show(finished: "Finished", card: Path) -> None:
+    lines = [f"{finished.prepared.total_steps} steps in {finished.seconds:.0f} s"]
+    last = next((entry["loss"] for entry in reversed(finished.history) if "loss" in entry), None)
+    if last is not None:
+        lines.append(f"training loss {last:.3f}")
+    lines += [f"{name.replace('eval_', 'held-out ')} {value:.4f}" for name, value in finished.metrics.items()]
+    out.print(", ".join(lines), highlight=False)
+    if finished.left_out:
+        out.print(
+            f"{finished.left_out} examples had no completion within max_length and were left out", highlight=False
+        )
+    if (counts := finished.counts) is not None:
+        out.print(
+            f"verified: density {counts.density} in every row of A and column of B of {len(counts.matrices)} matrices\n"
+            f"changed {counts.update_nonzeros:,} of {counts.entries:,} entries; sparsity {counts.sparsity:.2%}, "
+            f"Proposition 1 promises at least {counts.sparsity_bound:.2%}",
+            highlight=False,
+        )
+    for name, size in finished.artifacts.bytes.items():
+        out.print(
+            f"wrote {Path(finished.settings.output, name)} ({size / 1e6:.2f} MB)", highlight=False, soft_wrap=True
+        )
+    if finished.settings.method == "rose" and finished.artifacts.no_delta:
+        out.print(f"no SparseDelta: {finished.artifacts.no_delta}", highlight=False, soft_wrap=True)
+    out.print(f"wrote {card}", highlight=False, soft_wrap=True)

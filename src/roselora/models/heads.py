@@ -1,0 +1,67 @@
+"""What a loaded model ends in: the next token, or a choice among classes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PretrainedConfig
+
+from roselora.errors import ModelError
+
+CAUSAL_ENDINGS = ("ForCausalLM", "LMHeadModel")
+
+
+@dataclass(frozen=True)
+class Head:
+    """How the library reads a model with this head.
+
+    Attributes:
+        auto_class: the ``Auto…`` class of transformers.
+        options: what its ``from_pretrained`` is given besides.
+        new: whether the head's own weights may be missing from the checkpoint, for they are trained from scratch.
+    """
+
+    auto_class: Any
+    options: dict[str, Any] = field(default_factory=dict)
+    new: bool = False
+
+    def check(self, name: str, config: PretrainedConfig) -> None:
+        """Refuse a model whose kind cannot carry this head.
+
+        Raises:
+            ModelError: it is not a causal language model, or has no sequence classifier in transformers.
+        """
+        known = self.auto_class._model_mapping
+        architectures = config.architectures or []
+        if type(config) in known:
+            causal = known[type(config)].__name__
+            # Encoders too can be loaded as causal models, which they were never trained to be.
+            if self.new or not architectures or any(a == causal or a.endswith(CAUSAL_ENDINGS) for a in architectures):
+                return
+        kind = ", ".join(architectures) or config.model_type
+        if self.new:
+            raise ModelError(f"{name} is a {kind}, for which there is no sequence classifier: name another model.")
+        raise ModelError(f"{name} is not a causal language model but {kind}: name one that generates text.")
+
+    def missing(self, report: Mapping[str, Any], model: Any) -> list[str]:
+        """The weights that the checkpoint should have had and has not, in order."""
+        keys = sorted(report["missing_keys"])
+        if not self.new:
+            return keys
+        body = f"{model.base_model_prefix}."
+        # A pooler is part of the body, but language-model checkpoints leave it out.
+        return [key for key in keys if key.startswith(body) and ".pooler." not in key]
+
+
+CAUSAL = Head(AutoModelForCausalLM)
+
+
+def classifier(labels: Sequence[str]) -> Head:
+    """A sequence classifier over these classes, whose head may be new."""
+    options = {
+        "num_labels": len(labels),
+        "id2label": dict(enumerate(labels)),
+        "label2id": {label: number for number, label in enumerate(labels)},
+        "ignore_mismatched_sizes": True,  # a head for other classes is replaced
+    }
+    return Head(AutoModelForSequenceClassification, options, new=True)

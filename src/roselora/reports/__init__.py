@@ -1,0 +1,1 @@
+"""Tables, plots and model cards of finished runs."""

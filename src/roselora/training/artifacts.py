@@ -1,0 +1,108 @@
+"""What a finished run leaves: the adapter as LoRA and as SparseDelta, or the whole model, and the log."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, cast
+
+from peft import PeftModel
+from transformers import PreTrainedModel
+
+from roselora.adapter.factors import as_matrix, factor_pairs
+from roselora.delta.io import save as save_delta
+from roselora.delta.layers import layer_kind
+from roselora.delta.sparse_delta import SparseDelta, SparseFactors
+from roselora.errors import ConfigError, UnsupportedError
+from roselora.files import sha256_file, sha256_tensor, write_atomically
+from roselora.models.saving import save
+from roselora.training.prepare import Prepared
+from roselora.training.settings import TrainSettings
+
+VERSIONS = ("roselora", "torch", "transformers", "peft", "trl")
+
+
+@dataclass(frozen=True)
+class Artifacts:
+    """The files of a finished run.
+
+    Attributes:
+        folder: the adapter as PEFT reads it, or the whole model of the method full.
+        delta: the adapter as a SparseDelta, or None.
+        no_delta: why there is none, in one sentence, or None if there is one.
+        sha256: the hash of every file with weights, by its name in the output folder.
+        bytes: their sizes likewise.
+    """
+
+    folder: Path
+    delta: Path | None
+    no_delta: str | None
+    sha256: dict[str, str]
+    bytes: dict[str, int]
+
+
+def save_artifacts(
+    prepared: Prepared, settings: TrainSettings, history: Sequence[Mapping[str, Any]], metrics: Mapping[str, float]
+) -> Artifacts:
+    """Write the weights, ``log.jsonl`` and ``metrics.json`` into the output folder."""
+    output = Path(settings.output)
+    folder = output / ("model" if settings.method == "full" else "adapter")
+    save(cast(PreTrainedModel, prepared.model), prepared.tokenizer, folder)
+    delta: Path | None = None
+    no_delta: str | None = f"The method {settings.method} makes no sparse update."
+    if settings.method == "rose":
+        try:
+            update = trained_delta(prepared, settings, metrics)
+        except UnsupportedError as error:
+            no_delta = str(error)
+        else:
+            delta, no_delta = output / "delta.safetensors", None
+            save_delta(update, delta)
+    lines = "".join(json.dumps(entry) + "\n" for entry in history)
+    write_atomically(output / "log.jsonl", lines.encode())
+    write_atomically(output / "metrics.json", json.dumps(dict(metrics), indent=2).encode() + b"\n")
+    weights = [*sorted(folder.glob("*.safetensors")), *([delta] if delta else [])]
+    names = {str(path.relative_to(output)): path for path in weights}
+    return Artifacts(
+        folder,
+        delta,
+        no_delta,
+        {name: sha256_file(path) for name, path in names.items()},
+        {name: path.stat().st_size for name, path in names.items()},
+    )
+
+
+def trained_delta(prepared: Prepared, settings: TrainSettings, metrics: Mapping[str, float]) -> SparseDelta:
+    """The trained factors as a SparseDelta of the base, whose weights were frozen.
+
+    Raises:
+        UnsupportedError: a layer was adapted that no delta can carry, such as a convolution.
+    """
+    base = cast(PeftModel, prepared.model).get_base_model()
+    weights = []
+    for pair in factor_pairs(base, "default"):
+        layer = cast(Any, base.get_submodule(pair.name)).get_base_layer()
+        kind = layer_kind(pair.name, layer)
+        try:
+            weights.append(
+                SparseFactors.from_factors(
+                    f"{pair.name}.weight",
+                    as_matrix(pair.a.detach()).cpu(),
+                    as_matrix(pair.b.detach()).cpu(),
+                    pair.scale,
+                    base_dtype=layer.weight.dtype,
+                    base_sha256=sha256_tensor(layer.weight),
+                    layer=kind,
+                )
+            )
+        except ConfigError as error:  # a quantized weight has another dtype and shape than its update
+            raise UnsupportedError(f"{pair.name} cannot carry a delta ({str(error).rstrip('.')}).") from error
+    described = {
+        "method": "roselora",
+        "config": settings.model_dump(mode="json"),
+        "base_fingerprint": prepared.base_fingerprint,
+        "versions": {name: metadata.version(name) for name in VERSIONS},
+        "metrics": dict(metrics),
+    }
+    return SparseDelta(tuple(weights), described)

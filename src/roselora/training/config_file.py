@@ -1,0 +1,167 @@
+"""A config file: read with its overrides, checked, and written with its comments."""
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from roselora.errors import ConfigError
+from roselora.training.settings import TrainSettings
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that refuses a key given twice, of which YAML would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def read_settings(
+    path: Path | None, overrides: Sequence[str] = (), given: Mapping[str, str] | None = None
+) -> TrainSettings:
+    """Defaults, then the file's values, then the overrides, then what was given.
+
+    Args:
+        path: a config file, or None.
+        overrides: each ``section.key=value`` with a value in YAML.
+        given: plain values by key, with its section.
+
+    Raises:
+        ConfigError: the file cannot be read, or a key or value is not one that a run has.
+    """
+    values = {} if path is None else _read_yaml(path)
+    for override in overrides:
+        _override(values, override)
+    for key, value in (given or {}).items():
+        _put(values, key, value)
+    try:
+        return TrainSettings.model_validate(values)
+    except ValidationError as error:
+        source = "the settings" if path is None else str(path)
+        raise ConfigError(f"{source}: {_first_sentence(error)}") from None
+
+
+def commented_config() -> str:
+    """A config file with every key, its default and its meaning; it runs as it stands but for model and data."""
+    lines = [
+        "# A training run of `roselora train`. Keys that are left out have the values that stand here.",
+        *_section_lines(TrainSettings, indent="", examples={"model": "demo", "data.train": "data.jsonl"}, prefix=""),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def as_yaml(settings: TrainSettings) -> str:
+    """The settings of a run, complete, as a config file that repeats it."""
+    return yaml.safe_dump(settings.model_dump(), sort_keys=False, allow_unicode=True)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror}); `roselora train --init` writes one.") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not a text file in UTF-8; `roselora train --init` writes one.") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds no keys and values; `roselora train --init` writes a file that does.")
+    return values
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"{override!r} is not of the form key=value, such as training.learning_rate=1e-3.")
+    try:
+        value = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError:
+        value = text
+    _put(values, key, value)
+
+
+def _put(values: dict[str, Any], key: str, value: Any) -> None:
+    *sections, name = key.split(".")
+    place = values
+    for section in sections:
+        inner = place.setdefault(section, {})
+        if not isinstance(inner, dict):
+            inner = place[section] = {}
+        place = inner
+    place[name] = value
+
+
+def _first_sentence(error: ValidationError) -> str:
+    """The first of the things that are wrong, in one sentence that names the key and the way out."""
+    details = error.errors(include_url=False)
+    first = details[0]
+    where = ".".join(str(part) for part in first["loc"] if not _is_union_branch(str(part)))
+    if first["type"] == "extra_forbidden":
+        problem = f"unknown key {where}{_suggestion(first['loc'])}"
+    elif first["type"] == "missing":
+        problem = f"{where} is missing; it must be given"
+    else:
+        message = first["msg"].removeprefix("Value error, ")
+        message = message[:1].lower() + message[1:]
+        problem = f"{where} = {first['input']!r}: {message}" if where else message
+    more = len({detail["loc"][:2] for detail in details}) - 1
+    return f"{problem}{f' (and {more} more)' if more else ''}."
+
+
+def _is_union_branch(part: str) -> bool:
+    """Whether pydantic, not the user, named this step of a path: the member of a union that was tried."""
+    return part in ("int", "float", "list[str]") or part.startswith("literal[")
+
+
+def _suggestion(location: tuple[int | str, ...]) -> str:
+    """What the user may have meant: a key of that section, or the same key of another one."""
+    name, here = str(location[-1]), _fields_at(location[:-1])
+    elsewhere = [key for key in _keys(TrainSettings, "") if key.rpartition(".")[2] == name]
+    meant = difflib.get_close_matches(name, here, n=1) or elsewhere
+    return f"; did you mean {meant[0]}" if meant else f"; known here are {', '.join(here)}"
+
+
+def _fields_at(location: Sequence[int | str]) -> list[str]:
+    section: type[BaseModel] = TrainSettings
+    for part in location:
+        inner = section.model_fields[str(part)].annotation
+        assert isinstance(inner, type)
+        assert issubclass(inner, BaseModel)
+        section = inner
+    return list(section.model_fields)
+
+
+def _keys(section: type[BaseModel], prefix: str) -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _keys(field.annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def _section_lines(section: type[BaseModel], indent: str, examples: Mapping[str, str], prefix: str) -> list[str]:
+    lines: list[str] = []
+    for name, field in section.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            lines += ["", f"{indent}# {kind.__doc__}", f"{indent}{name}:"]
+            lines += _section_lines(kind, f"{indent}  ", examples, f"{prefix}{name}.")
+            continue
+        value = examples.get(
+            f"{prefix}{name}", None if field.is_required() else field.get_default(call_default_factory=True)
+        )
+        lines.append(f"{indent}{name}: {_scalar(value)}  # {field.description}")
+    return lines
+
+
+def _scalar(value: Any) -> str:
+    """A value on one line, as YAML and JSON both write it."""
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,127 @@
+"""The Trainer of a run: trl's for language models, transformers' own for classifiers."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import (
+    DataCollatorWithPadding,
+    EvalPrediction,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+from transformers.trainer_callback import PrinterCallback
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
+
+from roselora.errors import ConfigError
+from roselora.training.prepare import Prepared
+from roselora.training.settings import TrainSettings
+
+
+def make_trainer(prepared: Prepared, settings: TrainSettings, callbacks: Sequence[TrainerCallback]) -> Trainer:
+    """A Trainer that is ready to train.
+
+    Raises:
+        ConfigError: no example has anything to learn within ``max_length``, or the device cannot do the dtype.
+    """
+    try:
+        trainer = (_causal if prepared.examples.labels is None else _classifying)(prepared, settings, callbacks)
+    except (ValueError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise ConfigError(f"Training cannot start with these settings ({reason}).") from error
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _causal(prepared: Prepared, settings: TrainSettings, callbacks: Sequence[TrainerCallback]) -> Trainer:
+    arguments = SFTConfig(
+        **_arguments(prepared, settings),
+        max_length=min(settings.training.max_length, _context(prepared.model)),
+    )
+    trainer = SFTTrainer(
+        model=prepared.model,
+        args=arguments,
+        train_dataset=prepared.examples.train,
+        eval_dataset=prepared.examples.eval,
+        processing_class=prepared.tokenizer,
+        callbacks=list(callbacks),
+    )
+    # trl leaves out what has nothing to learn within max_length.
+    if not len(trainer.train_dataset):  # type: ignore[arg-type]
+        length = settings.training.max_length
+        raise ConfigError(f"No example has a completion within max_length ({length}); raise training.max_length.")
+    return trainer
+
+
+def _classifying(prepared: Prepared, settings: TrainSettings, callbacks: Sequence[TrainerCallback]) -> Trainer:
+    tokenizer = prepared.tokenizer
+    length = min(settings.training.max_length, _context(prepared.model))
+
+    def tokenize(batch: dict[str, list[str]]) -> dict[str, Any]:
+        return dict(tokenizer(batch["text"], batch.get("text_pair"), truncation=True, max_length=length))
+
+    def tokenized(dataset: Dataset | None) -> Dataset | None:
+        return None if dataset is None else dataset.map(tokenize, batched=True, remove_columns=_texts(dataset))
+
+    return Trainer(
+        model=prepared.model,
+        args=TrainingArguments(**_arguments(prepared, settings)),
+        data_collator=DataCollatorWithPadding(tokenizer),
+        train_dataset=tokenized(prepared.examples.train),
+        eval_dataset=tokenized(prepared.examples.eval),
+        processing_class=tokenizer,
+        compute_metrics=_accuracy,
+        callbacks=list(callbacks),
+    )
+
+
+def _texts(dataset: Dataset) -> list[str]:
+    return [name for name in dataset.column_names if name != "label"]
+
+
+def _accuracy(prediction: EvalPrediction) -> dict[str, float]:
+    scores = prediction.predictions
+    logits = scores[0] if isinstance(scores, tuple) else scores
+    return {"accuracy": float((np.argmax(logits, axis=-1) == prediction.label_ids).mean())}
+
+
+def _context(model: Any) -> int:
+    """How many tokens the model reads; no bound where its config does not say."""
+    return int(getattr(model.config, "max_position_embeddings", None) or 2**31)
+
+
+def _arguments(prepared: Prepared, settings: TrainSettings) -> dict[str, Any]:
+    training = settings.training
+    saving = training.save_steps is not None
+    return {
+        "output_dir": str(settings.checkpoints),
+        "num_train_epochs": training.epochs,
+        "max_steps": prepared.total_steps,
+        "per_device_train_batch_size": training.batch_size,
+        "per_device_eval_batch_size": training.batch_size,
+        "gradient_accumulation_steps": training.gradient_accumulation,
+        "learning_rate": training.learning_rate,
+        "lr_scheduler_type": training.lr_scheduler,
+        # The constant schedule of transformers knows no warm-up.
+        "warmup_steps": 0 if training.lr_scheduler == "constant" else training.lr_warmup,
+        "weight_decay": training.weight_decay,
+        "max_grad_norm": training.max_grad_norm,
+        "gradient_checkpointing": training.gradient_checkpointing,
+        "seed": training.seed,
+        "logging_steps": training.log_steps,
+        "logging_nan_inf_filter": False,
+        "eval_strategy": "no" if training.eval_steps is None else "steps",
+        "eval_steps": training.eval_steps,
+        "save_strategy": "steps" if saving else "no",
+        "save_steps": training.save_steps or prepared.total_steps,
+        "save_total_limit": 2,
+        "report_to": training.report_to,
+        "disable_tqdm": True,
+        "bf16": False,
+        "fp16": training.dtype == "float16",
+        "dataloader_pin_memory": torch.cuda.is_available(),
+    }

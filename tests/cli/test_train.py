@@ -1,0 +1,97 @@
+"""``roselora train`` as a user runs it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def config(tiny_model_folder: Path, tmp_path: Path) -> Path:
+    records = [{"prompt": f"{n} and one make", "completion": f" {n + 1}"} for n in range(8)]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        f"model: {tiny_model_folder}\ndata: {{train: data.jsonl, eval: data.jsonl}}\n"
+        "adapter: {rank: 4, density: 0.25}\ntraining: {max_steps: 10, log_steps: 1}\noutput: out\n"
+    )
+    return path
+
+
+def test_init_prints_a_config_that_a_run_accepts(run: Run, tmp_path: Path, tiny_model_folder: Path) -> None:
+    shown = run("train", "--init")
+    assert shown.returncode == 0
+    (tmp_path / "made.yaml").write_text(shown.stdout)
+    (tmp_path / "data.jsonl").write_text('{"text": "one"}\n')
+    plan = run("train", "made.yaml", "--model", str(tiny_model_folder), "--dry-run", "--json")
+    assert json.loads(plan.stdout)["steps"] == 3
+    assert not (tmp_path / "output").exists()
+
+
+def test_a_run_shows_what_it_verified_and_where_everything_is(run: Run, config: Path, tmp_path: Path) -> None:
+    shown = run("train", "config.yaml")
+    assert shown.returncode == 0, shown.stderr
+    assert "verified: density 0.25" in shown.stdout
+    assert "held-out loss" in shown.stdout
+    for name in ("adapter/adapter_model.safetensors", "adapter/README.md", "adapter/training.png", "delta.safetensors"):
+        assert (tmp_path / "out" / name).is_file()
+    assert "Traceback" not in shown.stderr
+    again = run("train", "config.yaml")
+    assert again.returncode == 2
+    assert "not empty" in again.stderr
+
+
+def test_json_holds_the_counts_and_the_metrics(run: Run, config: Path) -> None:
+    result = json.loads(run("train", "config.yaml", "--json", "--method", "rose", "--seed", "3").stdout)
+    assert result["density"] == 0.25
+    assert result["sparsity"] >= result["sparsity_bound"]
+    assert result["metrics"]["eval_loss"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Name a config file"),
+        (["config.yaml", "--set", "adapter.densty=1"], "did you mean density"),
+        (["config.yaml", "--data", "nowhere.jsonl"], "There is no data file nowhere.jsonl"),
+        (["none.yaml"], "none.yaml cannot be read"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_line_and_writes_nothing(
+    run: Run, config: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    shown = run("train", *arguments)
+    assert shown.returncode == 2
+    assert message in shown.stderr
+    assert "Traceback" not in shown.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_ctrl_c_keeps_a_checkpoint_and_says_how_to_go_on(run: Run, config: Path, tmp_path: Path) -> None:
+    config.write_text(config.read_text().replace("max_steps: 10", "max_steps: 400"))
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from roselora.cli.main import main; main()", "train", "config.yaml"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
+    )
+    # The settings are written just before the first step.
+    while not (tmp_path / "out" / "config.yaml").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Go on with: roselora train out/config.yaml --resume" in error
+    (checkpoint,) = (tmp_path / "out" / "checkpoints").glob("checkpoint-*")
+    assert (checkpoint / "optimizer.pt").is_file()

@@ -1,0 +1,224 @@
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from roselora.adapter.verify import verify
+from roselora.core.pruning import kept_count
+from roselora.delta.io import load as load_delta
+from roselora.delta.overlay import Overlay
+from roselora.errors import ConfigError
+from roselora.training.config_file import read_settings
+from roselora.training.methods import adapter_config
+from roselora.training.prepare import optimizer_steps, prepare
+from roselora.training.progress import StepReport
+from roselora.training.run import Finished, Interrupted, train
+from roselora.training.settings import TrainingSettings, TrainSettings
+
+Settings = Callable[..., TrainSettings]
+Write = Callable[..., Path]
+
+
+def finished(settings: TrainSettings, **options: Any) -> Finished:
+    outcome = train(settings, **options)
+    assert isinstance(outcome, Finished)
+    return outcome
+
+
+def test_a_run_leaves_a_sparse_adapter_that_stock_peft_reads_and_an_equal_delta(
+    settings: Settings, tiny_model_folder: Path
+) -> None:
+    outcome = finished(settings())
+    output = Path(outcome.settings.output)
+    for name, factor in load_file(output / "adapter" / "adapter_model.safetensors").items():
+        groups = factor if "lora_A" in name else factor.T
+        assert 0 < max(int((group != 0).sum()) for group in groups) <= kept_count(0.25, groups.shape[1])
+    assert verify(output / "adapter").sparsity == outcome.counts.sparsity > 0
+
+    tokens = torch.tensor([[5, 9, 30, 60]])
+    adapted = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_model_folder), output / "adapter")
+    merged = AutoModelForCausalLM.from_pretrained(tiny_model_folder)
+    Overlay(merged).apply("trained", load_delta(output / "delta.safetensors"))
+    with torch.no_grad():
+        torch.testing.assert_close(merged(tokens).logits, adapted(tokens).logits, rtol=1e-4, atol=1e-4)
+        base = AutoModelForCausalLM.from_pretrained(tiny_model_folder)(tokens).logits
+        assert not torch.allclose(base, adapted(tokens).logits, atol=1e-3)
+    assert read_settings(output / "config.yaml") == outcome.settings
+    log = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+    assert [entry["density"] for entry in log if "density" in entry][-1] == 0.25
+
+
+def test_the_loss_falls_and_every_step_is_reported_with_its_density(settings: Settings) -> None:
+    seen: list[StepReport] = []
+    outcome = finished(settings(training={"max_steps": 30}), on_step=seen.append)
+    assert [report.step for report in seen] == list(range(1, 31))
+    assert (seen[0].density, seen[-1].density) == (1, 0.25)
+    losses = [entry["loss"] for entry in outcome.history if "loss" in entry]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+@pytest.mark.parametrize("method", ["lora", "dora", "adalora", "full"])
+def test_other_methods_train_under_the_same_settings(settings: Settings, method: str) -> None:
+    outcome = finished(settings(method=method))
+    assert outcome.counts is None
+    assert outcome.artifacts.delta is None
+    losses = [entry["loss"] for entry in outcome.history if "loss" in entry]
+    assert min(losses) < losses[0]  # each step sees another batch, and AdaLoRA's loss holds a penalty
+
+
+def test_adalora_really_cuts_its_ranks(settings: Settings) -> None:
+    outcome = finished(settings(method="adalora", training={"max_steps": 20}))
+    model = outcome.prepared.model
+    kept = [int((p != 0).sum()) for name, p in model.named_parameters() if "lora_E" in name]
+    assert sum(kept) == 4 * len(kept)  # from 6 a matrix at the start to 4 on average
+
+
+def test_two_runs_of_one_seed_are_equal_and_another_seed_is_not(settings: Settings, tmp_path: Path) -> None:
+    digests = []
+    for number, seed in enumerate((0, 0, 1)):
+        outcome = finished(settings(output=str(tmp_path / str(number)), training={"seed": seed}))
+        digests.append(outcome.artifacts.sha256["adapter/adapter_model.safetensors"])
+    assert digests[0] == digests[1] != digests[2]
+
+
+class StopAt:
+    """Sends this process a signal after a step, as Ctrl-C does."""
+
+    def __init__(self, step: int, number: int = signal.SIGINT) -> None:
+        self.step, self.number = step, number
+
+    def __call__(self, report: StepReport) -> None:
+        if report.step == self.step:
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_goes_on_bit_for_bit_in_mid_ramp(settings: Settings, tmp_path: Path, number: int) -> None:
+    changes = {"adapter": {"dropout": 0.1}}
+    whole = finished(settings(output=str(tmp_path / "whole"), **changes))
+    stopped = settings(output=str(tmp_path / "stopped"), **changes)
+    outcome = train(stopped, on_step=StopAt(5, number))
+    assert isinstance(outcome, Interrupted)
+    assert (outcome.step, outcome.total_steps) == (5, 10)
+    assert outcome.checkpoint.is_dir()
+    assert not (tmp_path / "stopped" / "adapter").exists()
+    resumed = finished(stopped, resume=True)
+    name = "adapter/adapter_model.safetensors"
+    assert resumed.artifacts.sha256[name] == whole.artifacts.sha256[name]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_output_that_is_not_empty_is_refused_and_left_alone(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("keep")
+    with pytest.raises(ConfigError, match="not empty"):
+        train(settings())
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
+    with pytest.raises(ConfigError, match="no checkpoint"):
+        train(settings(), resume=True)
+
+
+def test_a_run_is_not_resumed_under_other_settings(settings: Settings) -> None:
+    train(settings(), on_step=StopAt(3))
+    with pytest.raises(ConfigError, match="other settings"):
+        train(settings(training={"learning_rate": 1e-3}), resume=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"adapter": {"target_modules": ["nowhere"]}}, "cannot be adapted.*nowhere"),
+        ({"adapter": {"density": 2.0}}, "density must be in"),
+        ({"adapter": {"warmup": 9, "ramp": 9}}, "would never reach its density"),
+        ({"training": {"max_length": 3}}, "No example has a completion within max_length"),
+        ({"method": "adalora", "training": {"max_steps": 1}}, "AdaLoRA cuts its ranks"),
+        ({"data": {"prompt_style": "chat", "shape": "chat"}}, "chat: messages"),
+        ({"retention": {"prompts": "nowhere.txt"}}, "cannot be read"),
+    ],
+)
+def test_what_cannot_work_is_one_sentence_and_writes_nothing(
+    settings: Settings, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        train(settings(**changes))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("examples", [16, 15, 3])
+@pytest.mark.parametrize(
+    "changes", [{"epochs": 2.0}, {"epochs": 1.5}, {"gradient_accumulation": 3}, {"batch_size": 5}, {"max_steps": 7}]
+)
+def test_the_number_of_steps_is_the_trainers(examples: int, changes: dict[str, Any]) -> None:
+    from datasets import Dataset
+    from transformers import Trainer, TrainingArguments
+
+    training = TrainingSettings(**{"batch_size": 4, **changes})
+    arguments = TrainingArguments(
+        output_dir="unused",
+        per_device_train_batch_size=training.batch_size,
+        gradient_accumulation_steps=training.gradient_accumulation,
+        num_train_epochs=training.epochs,
+        max_steps=training.max_steps or -1,
+        report_to="none",
+        remove_unused_columns=False,
+    )
+    data = Dataset.from_list([{"x": float(n)} for n in range(examples)])
+    trainer = Trainer(model=torch.nn.Linear(1, 1), args=arguments, train_dataset=data)
+    batches = trainer.get_train_dataloader()
+    _, _, _, _, _, _, steps = trainer.set_initial_training_values(arguments, batches)
+    assert optimizer_steps(training, examples, 1) == steps
+
+
+def test_a_conversation_is_learnt_only_where_the_assistant_speaks(settings: Settings, write: Write) -> None:
+    from roselora.training.trainers import make_trainer
+
+    messages = [{"role": "user", "content": "two and two"}, {"role": "assistant", "content": "four"}]
+    run = settings(data={"train": str(write([{"messages": messages}] * 4))})
+    prepared = prepare(run)
+    (first, *_) = make_trainer(prepared, run, []).train_dataset["labels"]
+    assert prepared.tokenizer.decode([token for token in first if token != -100]).startswith("four")
+
+
+REVIEWS = [{"text": text, "label": "up"} for text in ("good", "very good", "fine", "nice")] + [
+    {"text": text, "label": "down"} for text in ("bad", "very bad", "poor", "dull")
+]
+
+
+def test_a_classifier_learns_and_its_adapter_is_read_by_stock_peft(
+    settings: Settings, write: Write, tiny_model_folder: Path
+) -> None:
+    data = str(write(REVIEWS, "reviews.jsonl"))
+    run = settings(data={"train": data, "eval": data}, training={"max_steps": 40, "batch_size": 8})
+    outcome = finished(run)
+    assert outcome.metrics["eval_accuracy"] == 1.0
+    tokenizer, trained = outcome.prepared.tokenizer, outcome.prepared.model
+    base = AutoModelForSequenceClassification.from_pretrained(
+        tiny_model_folder, num_labels=2, pad_token_id=tokenizer.pad_token_id
+    )
+    loaded = PeftModel.from_pretrained(base, Path(run.output, "adapter")).eval()
+    batch = tokenizer([review["text"] for review in REVIEWS], padding=True, return_tensors="pt")
+    with torch.no_grad():
+        assert torch.equal(loaded(**batch).logits, trained.eval()(**batch).logits)
+    assert trained.config.id2label == {0: "down", 1: "up"}
+
+
+def test_a_held_out_label_that_was_not_trained_is_refused(settings: Settings, write: Write) -> None:
+    held_out = write([{"text": "so-so", "label": "middle"}, {"text": "good", "label": "up"}], "eval.jsonl")
+    data = {"train": str(write(REVIEWS, "reviews.jsonl")), "eval": str(held_out)}
+    with pytest.raises(ConfigError, match="'middle', which is not among the training labels"):
+        train(settings(data=data))
+
+
+def test_the_adapter_of_a_run_is_the_config_files(settings: Settings) -> None:
+    run = settings(adapter={"alpha": 8, "dropout": 0.1, "clamp": 0.5, "warmup": 2, "ramp": 3})
+    config: Any = adapter_config(run, "CAUSAL_LM", 10)
+    assert (config.r, config.lora_alpha, config.lora_dropout, config.clamp) == (4, 8, 0.1, 0.5)
+    assert config.ramp_bounds(10) == (2, 5)
