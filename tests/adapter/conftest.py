@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from roselora.adapter.config import RoseLoraConfig
+from roselora.adapter.factors import factor_pairs
 
 STEPS = 10
 SETTINGS: dict[str, Any] = {
@@ -71,3 +72,21 @@ def train(token_ids: Tensor) -> Callable[..., None]:
             optimizer.zero_grad()
 
     return run
+
+
+@pytest.fixture
+def assert_at_density() -> Callable[..., None]:
+    """Counts the entries one by one, without verify() or our own rule for k; never passes an untrained adapter."""
+
+    def check(model: torch.nn.Module, density: float = SETTINGS["density"], adapter: str = "default") -> None:
+        trained = False
+        for pair in factor_pairs(model, adapter):
+            rows, columns = pair.a.detach().flatten(1).tolist(), pair.b.detach().flatten(1).T.tolist()
+            for row in rows:
+                assert sum(entry != 0 for entry in row) == max(1, int(density * len(row)))
+            for column in columns:
+                assert sum(entry != 0 for entry in column) <= max(1, int(density * len(column)))
+                trained = trained or any(column)
+        assert trained
+
+    return check

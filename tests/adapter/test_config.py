@@ -46,6 +46,8 @@ def test_a_value_that_cannot_work_is_refused_in_one_sentence_that_names_it(field
     [
         {"use_dora": True},
         {"lora_bias": True},
+        {"bias": "all"},
+        {"bias": "lora_only"},
         {"use_qalora": True},
         {"ensure_weight_tying": True},
         {"kasa_config": {}},
@@ -110,8 +112,3 @@ def test_a_damaged_sidecar_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "roselora_config.json").write_text(text)
     with pytest.raises(ConfigError):
         RoseLoraConfig.from_pretrained(tmp_path)
-
-
-def test_modules_that_are_trained_whole_are_warned_of() -> None:
-    with pytest.warns(UserWarning, match="modules_to_save are trained whole"):
-        RoseLoraConfig(modules_to_save=["classifier"])

@@ -44,9 +44,9 @@ def test_importing_roselora_installs_nothing() -> None:
     program = (
         "import roselora\n"
         "from torch.optim import optimizer\n"
-        "from peft.tuners.lora import LoraModel\n"
+        "from peft.tuners.tuners_utils import BaseTuner\n"
         "assert not optimizer._global_optimizer_pre_hooks and not optimizer._global_optimizer_post_hooks\n"
-        "assert not hasattr(LoraModel.inject_adapter, '_roselora')\n"
+        "assert not hasattr(BaseTuner.inject_adapter, '_roselora')\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
 
@@ -336,6 +336,30 @@ def test_a_config_changed_after_it_was_made_is_checked_at_injection(base_model: 
     config.use_dora = True
     with pytest.raises(UnsupportedError, match="use_dora"):
         get_peft_model(base_model(), config)
+
+
+@pytest.mark.parametrize("option", ["modules_to_save", "trainable_token_indices"])
+def test_what_is_trained_whole_is_warned_of_though_it_came_into_the_config_late(
+    base_model: Callable[[], nn.Module], option: str
+) -> None:
+    config = RoseLoraConfig(target_modules=["q_proj"])
+    setattr(config, option, {"modules_to_save": ["lm_head"], "trainable_token_indices": {"embed_tokens": [3]}}[option])
+    with pytest.warns(UserWarning, match=f"{option} are trained whole: (lm_head|embed_tokens)"):
+        get_peft_model(base_model(), config)
+
+
+def test_an_adapter_of_a_mixed_model_is_pruned(base_model: Callable[[], nn.Module], train: Train) -> None:
+    def config(density: float) -> RoseLoraConfig:
+        return RoseLoraConfig(r=4, density=density, warmup=2, ramp=5, total_steps=10, target_modules=["q_proj"])
+
+    model = get_peft_model(base_model(), config(0.25), mixed=True)
+    model.add_adapter("second", config(0.5))
+    model.set_adapter(["default", "second"])
+    train(model, torch.optim.Adam(model.parameters(), lr=1e-2))
+    assert all(sparse(pair, 0.25) for pair in factor_pairs(model, "default"))
+    assert all(sparse(pair, 0.5) for pair in factor_pairs(model, "second"))
+    assert verify(model).density == 0.25
+    assert verify(model, "second").density == 0.5
 
 
 def test_verify_refuses_an_adapter_that_is_dense_or_was_never_trained(adapted_model: Build, train: Train) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
+from roselora.adapter.config import RoseLoraConfig
 from roselora.adapter.factors import factor_pairs
 from roselora.adapter.verify import verify
 from roselora.errors import ConfigError, SparsityError
@@ -132,6 +133,7 @@ def test_promise_12_an_optimizer_that_is_not_torchs_is_an_error_never_a_silence(
     run.lr_scheduler = torch.optim.lr_scheduler.ConstantLR(run.optimizer)
     with pytest.raises(SparsityError, match="never pruned"):
         run.train()
+    assert run.state.global_step == 0  # not after the whole run
 
 
 def test_promise_12_a_ramp_longer_than_the_trainer_is_refused_before_the_first_step(
@@ -141,6 +143,16 @@ def test_promise_12_a_ramp_longer_than_the_trainer_is_refused_before_the_first_s
     before = factors(model)
     with pytest.raises(ConfigError, match="step 70"):
         trainer(model, tmp_path).train()
+    assert all(torch.equal(a, b) for a, b in zip(factors(model), before, strict=True))
+
+
+def test_a_frozen_adapters_schedule_is_not_held_against_the_trainer(adapted_model: Build, tmp_path: Path) -> None:
+    model = adapted_model(total_steps=100, warmup=20, ramp=50)
+    model.add_adapter("second", RoseLoraConfig(r=4, density=0.25, target_modules=["q_proj"]))
+    model.set_adapter("second")
+    before = factors(model)
+    trainer(model, tmp_path).train()
+    assert verify(model, "second").density == 0.25
     assert all(torch.equal(a, b) for a, b in zip(factors(model), before, strict=True))
 
 

@@ -31,6 +31,11 @@ def test_entries_are_counted_by_layer_and_module() -> None:
     np.testing.assert_array_equal(shares, expected)
 
 
+def test_the_share_of_stacked_experts_is_of_all_their_entries() -> None:
+    experts = MatrixCounts("model.layers.0.mlp.experts", (4, 10, 10), (1,), (1,), 1, 1, 40, 0.9)
+    assert entry_shares([experts])[2].tolist() == [[0.1]]
+
+
 @pytest.mark.parametrize("method", ["rose", "lora"])
 def test_the_card_holds_what_was_measured_and_repeats_the_run(
     tiny_model_folder: Path, tmp_path: Path, method: str

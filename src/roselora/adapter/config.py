@@ -67,9 +67,6 @@ class RoseLoraConfig(LoraConfig):
     def __post_init__(self) -> None:
         super().__post_init__()  # type: ignore[no-untyped-call]
         self.check()
-        for option in ("modules_to_save", "trainable_token_indices"):
-            if getattr(self, option):
-                warnings.warn(f"{option} are trained whole: they are no part of the sparse update.", stacklevel=3)
         _install_hooks()
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
@@ -103,10 +100,24 @@ class RoseLoraConfig(LoraConfig):
             _require(_is_number(self.clamp) and self.clamp > 0, "clamp", self.clamp, "> 0, or None")
         self._refuse_unsupported()
 
+    def warn_of_whole_modules(self) -> None:
+        """Warn of what will be trained whole; PEFT and TRL add heads and tokens to a config that is already made."""
+        for option in ("modules_to_save", "trainable_token_indices"):
+            value = getattr(self, option)
+            if value and not self.inference_mode:
+                warnings.warn(
+                    f"{option} are trained whole: {', '.join(map(str, value))} are no part of the sparse update.",
+                    stacklevel=2,
+                )
+
     def _refuse_unsupported(self) -> None:
         for option, reason in _UNSUPPORTED_OPTIONS.items():
             if getattr(self, option, None):
                 raise UnsupportedError(f"RoseLoRA does not support {option}: {reason}; leave it out.")
+        if self.bias != "none":
+            raise UnsupportedError(
+                f"RoseLoRA does not support bias={self.bias!r}: trained biases are dense; leave it at 'none'."
+            )
         if self.init_lora_weights not in _INITIALISATIONS:
             raise UnsupportedError(
                 f"RoseLoRA does not support init_lora_weights={self.init_lora_weights!r}: B must start at zero and "

@@ -26,12 +26,15 @@ class FactorPair:
         a: the parameter A, (r, d_in), or a convolution's (r, c_in, ...), flattened by :func:`as_matrix`.
         b: the parameter B, (d_out, r), or a convolution's (d_out, r, 1, ...).
         scale: the paper's s, alpha / r.
+        experts: how many matrices a stacked parameter holds. PEFT keeps the factors of all in one A (experts * r, d_in)
+            and one B (d_out, r * experts); see :func:`by_expert`.
     """
 
     name: str
     a: nn.Parameter
     b: nn.Parameter
     scale: float
+    experts: int = 1
 
 
 def as_matrix(tensor: Tensor) -> Tensor:
@@ -47,6 +50,13 @@ def as_matrix(tensor: Tensor) -> Tensor:
             f"A LoRA factor of shape {tuple(tensor.shape)} is not stored row by row; "
             "call model.to(memory_format=torch.contiguous_format) first."
         ) from None
+
+
+def by_expert(a: Tensor, b: Tensor, experts: int) -> tuple[Tensor, Tensor]:
+    """Split PEFT's stacked factors: A (experts, r, d_in), whose experts follow each other, and B (experts, d_out, r),
+    whose columns take turns.
+    """
+    return a.reshape(experts, -1, a.shape[1]), b.reshape(b.shape[0], -1, experts).permute(2, 0, 1)
 
 
 def adapted_layers(model: nn.Module, adapter_name: str) -> list[tuple[str, LoraLayer]]:
@@ -72,7 +82,7 @@ def factor_pair(name: str, layer: LoraLayer, adapter_name: str) -> FactorPair:
         embeddings = {"lora_A": layer.lora_embedding_A, "lora_B": layer.lora_embedding_B}
         factors = {part: getattr(parameters, adapter_name, None) for part, parameters in embeddings.items()}
     a, b = (refuse_flat_parameter(f"{name}.{part}", factor) for part, factor in factors.items())
-    return FactorPair(name, a, b, float(layer.scaling[adapter_name]))
+    return FactorPair(name, a, b, float(layer.scaling[adapter_name]), getattr(layer, "num_experts", 1))
 
 
 def factor_pairs(model: nn.Module, adapter_name: str) -> list[FactorPair]:

@@ -12,19 +12,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from peft.tuners.lora import LoraModel
+import torch
+from peft.tuners.tuners_utils import BaseTuner
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers import trainer as transformers_trainer
+from transformers.training_args import OptimizerNames
 
 from roselora.adapter.config import RoseLoraConfig
 from roselora.adapter.engines import refuse_deepspeed
+from roselora.adapter.factors import adapted_layers
 from roselora.adapter.pruner import ScoredFactor, prune, prune_again, score
 from roselora.adapter.tracking import TrackedAdapter, track, tracked_models, tracked_within, untrack
 from roselora.adapter.verify import require_sparse
-from roselora.errors import ConfigError, SparsityError
+from roselora.errors import ConfigError, SparsityError, UnsupportedError
 
 _lock = threading.Lock()
 
@@ -32,30 +35,44 @@ _lock = threading.Lock()
 def install() -> None:
     """Install the hooks, once per process."""
     with _lock:
-        if getattr(LoraModel.inject_adapter, "_roselora", False):
+        if getattr(BaseTuner.inject_adapter, "_roselora", False):
             return
-        LoraModel.inject_adapter = _noting(LoraModel.inject_adapter)  # type: ignore[method-assign]
-        register_optimizer_step_pre_hook(_before_step)
-        register_optimizer_step_post_hook(_after_step)
+        BaseTuner.inject_adapter = _noting(BaseTuner.inject_adapter)  # type: ignore[method-assign]
+        # Ordinary Python even within a compiled step: dynamo can't trace numpy's partition.
+        register_optimizer_step_pre_hook(torch.compiler.disable(_before_step))  # type: ignore[no-untyped-call]
+        register_optimizer_step_post_hook(torch.compiler.disable(_after_step))  # type: ignore[no-untyped-call]
         transformers_trainer.DEFAULT_CALLBACKS.append(RoseLoraCallback)  # type: ignore[arg-type]
 
 
 def _noting(inject_adapter: Callable[..., None]) -> Callable[..., None]:
-    """Wrap the one place that every way of adding a LoRA adapter passes through."""
+    """Wrap the one place that every way of adding an adapter passes through; mixed models have a tuner of their own."""
 
     @functools.wraps(inject_adapter)
-    def inject_and_note(self: LoraModel, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
+    def inject_and_note(self: BaseTuner, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
         config = self.peft_config[adapter_name]
         if not isinstance(config, RoseLoraConfig):
             inject_adapter(self, model, adapter_name, *args, **kwargs)
-            untrack(model, adapter_name)
+            untrack(self.model, adapter_name)
             return
         config.check()  # it may have been changed since it was made
+        config.warn_of_whole_modules()
         inject_adapter(self, model, adapter_name, *args, **kwargs)
-        track(model, TrackedAdapter(adapter_name, config, config.total_steps))
+        _refuse_grouped_convolutions(self.model, adapter_name)
+        # Not `model`: a mixed model passes itself there, and its first adapter its base.
+        track(self.model, TrackedAdapter(adapter_name, config, config.total_steps))
 
     inject_and_note._roselora = True  # type: ignore[attr-defined]
     return inject_and_note
+
+
+def _refuse_grouped_convolutions(model: nn.Module, adapter_name: str) -> None:
+    for name, layer in adapted_layers(model, adapter_name):
+        groups = getattr(layer.get_base_layer(), "groups", 1)
+        if groups > 1:
+            raise UnsupportedError(
+                f"RoseLoRA does not support convolutions in groups: {name} has {groups}, and a column of its B serves "
+                "them all; leave it out of target_modules."
+            )
 
 
 @dataclass
@@ -132,12 +149,18 @@ class RoseLoraCallback(TrainerCallback):
 
         Raises:
             ConfigError: the schedule would not end within this training.
-            UnsupportedError: the model is trained by DeepSpeed or FSDP1.
+            UnsupportedError: DeepSpeed or FSDP1 trains the model, or an optimizer that makes no steps.
         """
         for tracked in tracked_within(kwargs["model"]):
             refuse_deepspeed()
             for adapter in tracked.adapters.values():
-                tracked.pairs(adapter.name)  # refuses factors that an engine has flattened
+                if not tracked.trains(adapter.name):
+                    continue
+                if args.optim in (OptimizerNames.LOMO, OptimizerNames.ADALOMO):
+                    raise UnsupportedError(
+                        f"RoseLoRA does not support optim={OptimizerNames(args.optim).value!r}: it moves the weights "
+                        "during the backward pass, where nothing prunes them; choose an optimizer that makes steps."
+                    )
                 if adapter.config.total_steps is None:
                     adapter.total_steps = state.max_steps
                 _, ramp_end = adapter.ramp()
@@ -146,6 +169,24 @@ class RoseLoraCallback(TrainerCallback):
                         f"RoseLoRA adapter {adapter.name!r} reaches its density at step {ramp_end}, but this Trainer "
                         f"stops at {state.max_steps}; leave total_steps out of its RoseLoraConfig, or train longer."
                     )
+
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Refuse, at its first step, an optimizer that used an adapter's gradients and did not prune it.
+
+        Raises:
+            SparsityError: it did.
+        """
+        if getattr(kwargs.get("optimizer"), "step_was_skipped", False):
+            return
+        for tracked in tracked_within(kwargs["model"]):
+            for adapter in tracked.adapters.values():
+                pairs = tracked.pairs(adapter.name) if adapter.steps == 0 else []
+                if any(
+                    factor.requires_grad and factor.grad is not None for pair in pairs for factor in (pair.a, pair.b)
+                ):
+                    raise _never_pruned(adapter.name)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -157,12 +198,15 @@ class RoseLoraCallback(TrainerCallback):
         """
         for tracked in tracked_within(kwargs["model"]):
             for adapter in tracked.adapters.values():
-                pairs = tracked.pairs(adapter.name)
-                if not any(pair.a.requires_grad or pair.b.requires_grad for pair in pairs):
+                if not tracked.trains(adapter.name):
                     continue
                 if adapter.steps == 0 and state.global_step > 0:
-                    raise SparsityError(
-                        f"RoseLoRA adapter {adapter.name!r} was never pruned: no step of a torch.optim optimizer "
-                        "reached its parameters, so it was trained dense; train it with a torch optimizer."
-                    )
-                require_sparse(adapter.name, pairs, adapter.config.density)
+                    raise _never_pruned(adapter.name)
+                require_sparse(adapter.name, tracked.pairs(adapter.name), adapter.config.density)
+
+
+def _never_pruned(adapter_name: str) -> SparsityError:
+    return SparsityError(
+        f"RoseLoRA adapter {adapter_name!r} was never pruned: no step of a torch.optim optimizer reached its "
+        "parameters, so it was trained dense; train it with a torch optimizer."
+    )

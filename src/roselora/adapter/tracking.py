@@ -104,6 +104,10 @@ class TrackedModel:
             yield f"{pair.name}.lora_A", pair.a, ROWS
             yield f"{pair.name}.lora_B", pair.b, COLUMNS
 
+    def trains(self, adapter_name: str) -> bool:
+        """Whether anything of the adapter is trainable now; others on the model may be frozen."""
+        return any(factor.requires_grad for _, factor, _ in self.factors(adapter_name))
+
 
 _TRACKED: "weakref.WeakSet[TrackedModel]" = weakref.WeakSet()
 

@@ -1,6 +1,7 @@
 """A finished adapter's counts, row by row and column by column."""
 
 import json
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from roselora.adapter.config import RoseLoraConfig
-from roselora.adapter.factors import FactorPair, as_matrix
+from roselora.adapter.factors import FactorPair, as_matrix, by_expert
 from roselora.adapter.sharding import whole
 from roselora.adapter.tracking import tracked_within
 from roselora.core.pruning import kept_count
@@ -26,7 +27,7 @@ class MatrixCounts:
 
     Attributes:
         name: the adapted module.
-        shape: (d_out, d_in) of the update.
+        shape: (d_out, d_in) of the update, or (experts, d_out, d_in).
         row_nonzeros: non-zeros of each row of A.
         column_nonzeros: non-zeros of each column of B.
         allowed_in_row: k of A's rows, max(1, floor(density * d_in)).
@@ -36,13 +37,18 @@ class MatrixCounts:
     """
 
     name: str
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
     row_nonzeros: tuple[int, ...]
     column_nonzeros: tuple[int, ...]
     allowed_in_row: int
     allowed_in_column: int
     update_nonzeros: int
     sparsity_bound: float
+
+    @property
+    def entries(self) -> int:
+        """Entries of the adapted weight."""
+        return math.prod(self.shape)
 
     @property
     def within_budget(self) -> bool:
@@ -61,7 +67,7 @@ class AdapterCounts:
     @property
     def entries(self) -> int:
         """Entries of all adapted matrices together."""
-        return sum(matrix.shape[0] * matrix.shape[1] for matrix in self.matrices)
+        return sum(matrix.entries for matrix in self.matrices)
 
     @property
     def update_nonzeros(self) -> int:
@@ -76,7 +82,7 @@ class AdapterCounts:
     @property
     def sparsity_bound(self) -> float:
         """Proposition 1's bound on :attr:`sparsity`, each matrix weighted by its size."""
-        weighted = (matrix.sparsity_bound * matrix.shape[0] * matrix.shape[1] for matrix in self.matrices)
+        weighted = (matrix.sparsity_bound * matrix.entries for matrix in self.matrices)
         return sum(weighted) / self.entries
 
 
@@ -97,7 +103,8 @@ def verify(source: nn.Module | str | os.PathLike[str], adapter_name: str = "defa
                 return require_sparse(adapter_name, tracked.pairs(adapter_name), density)
         raise ConfigError(f"This model has no RoseLoRA adapter named {adapter_name!r}.")
     folder = Path(source)
-    return require_sparse(adapter_name, _saved_pairs(folder), RoseLoraConfig.from_pretrained(folder).density)
+    config = RoseLoraConfig.from_pretrained(folder)
+    return require_sparse(adapter_name, _saved_pairs(folder, config), config.density)
 
 
 def require_sparse(adapter_name: str, pairs: Iterable[FactorPair], density: float) -> AdapterCounts:
@@ -124,15 +131,17 @@ def require_sparse(adapter_name: str, pairs: Iterable[FactorPair], density: floa
 
 def _count(pair: FactorPair, density: float) -> MatrixCounts:
     a, b = as_matrix(whole(pair.a.detach())), as_matrix(whole(pair.b.detach()))
+    expert_a, expert_b = by_expert(a, b, pair.experts)
+    shape = (b.shape[0], a.shape[1])
     return MatrixCounts(
         name=pair.name,
-        shape=(b.shape[0], a.shape[1]),
+        shape=shape if pair.experts == 1 else (pair.experts, *shape),
         row_nonzeros=_nonzeros(a, dim=1),
         column_nonzeros=_nonzeros(b, dim=0),
         allowed_in_row=kept_count(density, a.shape[1]),
         allowed_in_column=kept_count(density, b.shape[0]),
-        update_nonzeros=int(count_product_nonzeros(a, b)),
-        sparsity_bound=float(product_sparsity_bound(a, b)),
+        update_nonzeros=int(count_product_nonzeros(expert_a, expert_b).sum()),
+        sparsity_bound=float(product_sparsity_bound(expert_a, expert_b).mean()),
     )
 
 
@@ -140,8 +149,13 @@ def _nonzeros(matrix: Tensor, dim: int) -> tuple[int, ...]:
     return tuple((matrix != 0).sum(dim).tolist())
 
 
-def _saved_pairs(folder: Path) -> list[FactorPair]:
+def _saved_pairs(folder: Path, config: RoseLoraConfig) -> list[FactorPair]:
     """The factors in an adapter folder as PEFT writes it; their scale plays no part in the counts."""
+    if config.target_parameters and config.rank_pattern:
+        raise ConfigError(
+            f"{folder} adapts stacked experts at several ranks, and does not say which have which; give verify the "
+            "model that carries the adapter instead."
+        )
     path = folder / SAFETENSORS_WEIGHTS_NAME
     try:
         tensors = load_file(path)
@@ -153,5 +167,6 @@ def _saved_pairs(folder: Path) -> list[FactorPair]:
             if f".{a_key}" in key:
                 b = tensors[key.replace(a_key, b_key)]
                 name = key.partition(f".{a_key}")[0].removeprefix("base_model.model.")
-                pairs.append(FactorPair(name, nn.Parameter(a, False), nn.Parameter(b, False), 1.0))
+                experts = a.shape[0] // config.r if config.target_parameters else 1
+                pairs.append(FactorPair(name, nn.Parameter(a, False), nn.Parameter(b, False), 1.0, experts))
     return pairs

@@ -71,7 +71,7 @@ def entry_shares(matrices: Sequence[MatrixCounts]) -> tuple[list[str], list[str]
     for (layer, module), matrix in zip(places, matrices, strict=True):
         place = layers.index(layer), modules.index(module)
         changed[place] += matrix.update_nonzeros
-        entries[place] += matrix.shape[0] * matrix.shape[1]
+        entries[place] += matrix.entries
     return layers, modules, np.divide(changed, entries, out=np.full_like(changed, np.nan), where=entries > 0)
 
 
