@@ -3,7 +3,7 @@
 from typing import Any
 
 from benchmarks.conformance.battery import FILES, LEFT_OUT_FILES
-from benchmarks.conformance.compare import compare, table
+from benchmarks.conformance.compare import compare, failures, table
 
 FILE = "tests/test_custom_models.py"
 
@@ -46,6 +46,19 @@ def test_a_battery_that_shrinks_does_not_look_like_one_that_passes() -> None:
     lora = {f"{FILE}::test_a": result("passed"), f"{FILE}::test_b": result("passed")}
     ours = {f"{FILE}::test_a": result("skipped")}
     assert [difference.test for difference in compare(lora, ours, {}).unexplained] == list(lora)
+
+
+PRUNED = {"pruning_steps": 3, "factors_left_dense": 0}
+
+
+def test_the_job_passes_only_if_every_file_was_run_and_every_step_pruned() -> None:
+    both = compare({f"{FILE}::test_a": result("passed")}, {f"{FILE}::test_a": result("passed")}, {})
+    assert failures(both, PRUNED, [FILE]) == []
+    assert "tests/test_other.py has no test" in failures(both, PRUNED, [FILE, "tests/test_other.py"])[0]
+    assert "No optimizer step pruned" in failures(both, PRUNED | {"pruning_steps": 0}, [FILE])[0]
+    assert "2 factors were dense" in failures(both, PRUNED | {"factors_left_dense": 2}, [FILE])[0]
+    worse = compare({f"{FILE}::test_a": result("passed")}, {f"{FILE}::test_a": result("failed")}, {})
+    assert failures(worse, PRUNED, [FILE]) == [f"{FILE}::test_a fails with ours alone."]
 
 
 def test_a_test_that_makes_no_lora_config_is_not_counted() -> None:

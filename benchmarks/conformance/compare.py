@@ -1,7 +1,7 @@
 """Two runs of one battery, test by test: what plain LoRA passes and ours does not."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -87,6 +87,23 @@ def compare(lora: Outcomes, roselora: Outcomes, reasons: Mapping[str, str]) -> C
             reason = next((reason for part, reason in reasons.items() if part in test), "")
             result.differences.append(Difference(test, rose["why"], reason))
     return result
+
+
+def failures(result: Comparison, pruning: Mapping[str, int], files: Iterable[str]) -> list[str]:
+    """Why the job fails, one sentence each; empty if it passes.
+
+    Args:
+        result: the comparison.
+        pruning: the plugin's counts over our whole run.
+        files: the test files that were to be run.
+    """
+    sentences = [f"{difference.test} fails with ours alone." for difference in result.unexplained]
+    sentences += [f"{name} has no test that makes a LoRA config." for name in files if name not in result.files]
+    if not pruning["pruning_steps"]:
+        sentences.append("No optimizer step pruned anything: the battery has tested plain LoRA twice.")
+    if pruning["factors_left_dense"]:
+        sentences.append(f"{pruning['factors_left_dense']} factors were dense after a step that should prune them.")
+    return sentences
 
 
 def table(result: Comparison) -> str:
