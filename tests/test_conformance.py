@@ -1,5 +1,6 @@
 """How `make conformance` compares PEFT's battery with plain LoRA and with ours, on made-up results."""
 
+import json
 from typing import Any
 
 from benchmarks.conformance.battery import FILES, LEFT_OUT_FILES
@@ -20,6 +21,18 @@ def test_a_failure_that_plain_lora_does_not_have_is_unexplained_until_a_reason_i
     explained = compare(lora, ours, {"test_merge[": "because"})
     assert explained.unexplained == []
     assert [difference.reason for difference in explained.differences] == ["because"]
+
+
+def test_the_ids_of_both_runs_meet_whether_or_not_they_hold_the_whole_class_name() -> None:
+    lora = {f"{FILE}::test_mixed_0_Lora_LoHa": result("passed"), f"{FILE}::test_a[LoraConfig]": result("passed")}
+    ours = {test.replace("Lora", "RoseLora"): one for test, one in lora.items()}
+    assert compare(lora, ours, {}).differences == []
+
+
+def test_the_result_can_be_written_as_json() -> None:
+    one = {f"{FILE}::test_a": result("passed")}
+    written = json.loads(json.dumps(compare(one, one, {}).as_json()))
+    assert written["files"] == {FILE: {"lora": {"passed": 1}, "roselora": {"passed": 1}}}
 
 
 def test_what_fails_in_both_is_no_difference() -> None:

@@ -73,5 +73,13 @@ LEFT_OUT_FILES = {
     ),
 }
 
-DIFFERENCES: dict[str, str] = {}
+_NAMED = "our config reads the file as a plain LoraConfig first, so PEFT's message names that class"
+
+DIFFERENCES = {
+    "::test_from_pretrained_forward_compatible[LoraConfig-": _NAMED,
+    "::test_from_pretrained_forward_compatible_load_from_peft_config[LoraConfig-": _NAMED,
+    "::test_from_pretrained_sanity_check[LoraConfig-": _NAMED,
+    "::test_fixed_rank_lora_config": "PEFT converts another method's adapter to a plain LoraConfig; the test asks for "
+    "an instance of the name that we have bound anew",
+}
 """Parts of test ids that fail with our config by design, with the reason; they are listed and do not fail the job."""

@@ -50,12 +50,19 @@ class Comparison:
 
     def as_json(self) -> dict[str, Any]:
         """Everything, in types that JSON has."""
-        return asdict(self)
+        return {
+            "files": {
+                name: {"lora": dict(row.lora), "roselora": dict(row.roselora)} for name, row in self.files.items()
+            },
+            "differences": [asdict(difference) for difference in self.differences],
+            "refusals": dict(self.refusals),
+            "failed_in_both": self.failed_in_both,
+        }
 
 
 def plain_id(test: str) -> str:
     """The id that a test of our run has in the run with plain LoRA."""
-    return test.replace("RoseLoraConfig", "LoraConfig")
+    return test.replace("RoseLora", "Lora")  # some ids hold the class's name without its "Config"
 
 
 def compare(lora: Outcomes, roselora: Outcomes, reasons: Mapping[str, str]) -> Comparison:

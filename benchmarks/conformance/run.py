@@ -82,7 +82,7 @@ def _require_whole_list(peft_folder: Path) -> None:
 def _write(path: Path, result: Comparison, pruning: dict[str, int], seconds: float) -> None:
     packages = ("roselora", "peft", "transformers", "torch", "accelerate", "diffusers")
     facts = {
-        "command": "make conformance",
+        "command": "python -m benchmarks.conformance.run",
         "date": time.strftime("%Y-%m-%d"),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
         "seconds": round(seconds),
