@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check format clean
+.PHONY: demo test check format conformance clean
 
 demo: $(VENV)/.installed
 	$(BIN)/roselora demo
@@ -19,6 +19,14 @@ check: $(VENV)/.installed
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# PEFT's own tests with our config in LoRA's place; what they import besides is installed for them alone.
+conformance: $(VENV)/.conformance
+	$(BIN)/python -m benchmarks.conformance.run
+
+$(VENV)/.conformance: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,conformance]'
+	touch $@
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
