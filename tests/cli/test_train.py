@@ -98,7 +98,9 @@ def test_ctrl_c_keeps_a_checkpoint_and_says_how_to_go_on(run: Run, config: Path,
 
 
 def test_two_processes_train_together_and_one_of_them_reports(config: Path, tmp_path: Path) -> None:
-    launcher = ["torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "-m"]
+    # Two epochs: each process sees half of the examples.
+    config.write_text(config.read_text().replace("max_steps: 10", "epochs: 2, batch_size: 4"))
+    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
     shown = subprocess.run(
         [sys.executable, "-m", *launcher, "roselora.cli.main", "train", "config.yaml"],
         cwd=tmp_path,
@@ -107,5 +109,6 @@ def test_two_processes_train_together_and_one_of_them_reports(config: Path, tmp_
         env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
     )
     assert shown.returncode == 0, shown.stderr
+    assert "2 steps in" in shown.stdout  # of 8 examples, 4 at a time
     assert shown.stdout.count("verified: density 0.25") == 1
     assert (tmp_path / "out" / "adapter" / "adapter_model.safetensors").is_file()

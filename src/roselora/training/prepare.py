@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from accelerate.state import PartialState
 from datasets import Dataset
 from peft import PeftConfig, PeftModel, TaskType, get_peft_model
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -16,6 +15,7 @@ from roselora.files import sha256_file
 from roselora.models.fingerprint import fingerprint
 from roselora.models.heads import CAUSAL, classifier
 from roselora.models.loading import load
+from roselora.training import processes
 from roselora.training.data import causal_examples, labels_of, read_examples, recognise
 from roselora.training.methods import adapter_config
 from roselora.training.settings import DataSettings, TrainingSettings, TrainSettings
@@ -84,18 +84,13 @@ def read_data(settings: DataSettings) -> tuple[dict[str, Dataset], str, dict[str
     return records, shapes.pop(), sources
 
 
-def optimizer_steps(training: TrainingSettings, examples: int, processes: int) -> int:
+def optimizer_steps(training: TrainingSettings, examples: int, process_count: int) -> int:
     """How many optimizer steps a Trainer will take: ``max_steps``, or all epochs' batches, accumulated."""
     if training.max_steps is not None:
         return training.max_steps
-    batches = math.ceil(math.ceil(examples / training.batch_size) / processes)
+    batches = math.ceil(math.ceil(examples / training.batch_size) / process_count)
     per_epoch = max(1, math.ceil(batches / training.gradient_accumulation))
     return math.ceil(training.epochs * per_epoch)
-
-
-def processes() -> int:
-    """How many processes train together, as torchrun or ``accelerate launch`` has started them."""
-    return int(vars(PartialState())["num_processes"])
 
 
 def prepare(settings: TrainSettings) -> Prepared:
@@ -106,7 +101,7 @@ def prepare(settings: TrainSettings) -> Prepared:
         ModelError: the model cannot be loaded.
     """
     records, shape, sources = read_data(settings.data)
-    total_steps = optimizer_steps(settings.training, len(records["train"]), processes())
+    total_steps = optimizer_steps(settings.training, len(records["train"]), processes.count())
     # Before the model is loaded, so that what cannot work is said at once.
     adapter_config(settings, TaskType.CAUSAL_LM, total_steps)
     labels = labels_of(records["train"], settings.data.train) if shape == "classification" else None

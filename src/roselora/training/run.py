@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from accelerate.state import PartialState
 from datasets import Dataset, are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from peft import PeftModel
 from transformers import Trainer, TrainerCallback
@@ -17,6 +16,7 @@ from roselora.adapter.verify import AdapterCounts, verify
 from roselora.errors import ConfigError, SparsityError
 from roselora.files import write_atomically
 from roselora.models.loading import quiet_libraries
+from roselora.training import processes
 from roselora.training.artifacts import Artifacts, save_artifacts
 from roselora.training.config_file import as_yaml
 from roselora.training.methods import AdaLoraCallback
@@ -83,7 +83,7 @@ def train(
         NonFiniteError: a loss or gradient became NaN or infinite.
     """
     checkpoint = find_checkpoint(settings, resume)
-    PartialState().wait_for_everyone()  # type: ignore[no-untyped-call]  # before the first of them writes there
+    processes.wait()  # before the first of them writes there
     prompts = None if settings.retention.prompts is None else read_prompts(settings.retention.prompts)
     with quiet_libraries(), _no_data_bars():
         prepared = prepare(settings)

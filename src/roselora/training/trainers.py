@@ -18,6 +18,7 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from roselora.errors import ConfigError
+from roselora.training import processes
 from roselora.training.prepare import Prepared
 from roselora.training.settings import TrainSettings
 
@@ -121,6 +122,7 @@ def _arguments(prepared: Prepared, settings: TrainSettings) -> dict[str, Any]:
         "save_total_limit": 2,
         "report_to": training.report_to,
         "disable_tqdm": True,
+        "use_cpu": processes.on_cpu(),
         "bf16": False,
         "fp16": training.dtype == "float16",
         "dataloader_pin_memory": torch.cuda.is_available(),
