@@ -198,3 +198,34 @@ def test_a_refused_score_leaves_the_weights_untouched():
 def test_importance_of_another_shape_is_refused():
     with pytest.raises(ConfigError, match=r"shape \(4,\) but the weight has \(2, 4\)"):
         prune_rows_(torch.ones(2, 4), torch.ones(4), 0.5)
+
+
+def naive_rows(scores: torch.Tensor, kept: int) -> torch.Tensor:
+    mask = torch.zeros_like(scores, dtype=torch.bool)
+    for row, values in enumerate(scores.tolist()):
+        for column in sorted(range(len(values)), key=lambda index: (-values[index], index))[:kept]:
+            mask[row, column] = True
+    return mask
+
+
+@pytest.mark.parametrize("positives", [[3, 3, 3], [3, 2, 0], [3, 1, 2], [4, 3, 2], [9, 0, 3]])
+@pytest.mark.parametrize("negatives", [0, 4, 7])
+def test_scores_that_are_mostly_zero_give_the_naive_mask(positives: list[int], negatives: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.zeros(3, 10)
+    for row, count in zip(scores, positives, strict=True):
+        places = torch.randperm(10, generator=generator)
+        row[places[:count]] = torch.rand(count, generator=generator) + 0.1
+        row[places[count : count + negatives]] = -torch.rand(
+            len(places[count : count + negatives]), generator=generator
+        )
+    assert torch.equal(keep_mask(scores, 3, dim=-1), naive_rows(scores, 3))
+    assert torch.equal(keep_mask(scores.T.contiguous(), 3, dim=-2), naive_rows(scores, 3).T)
+
+
+def test_a_nan_among_zeros_is_refused() -> None:
+    scores = torch.zeros(2, 8)
+    scores[:, :2] = 1
+    scores[1, 5] = float("nan")
+    with pytest.raises(NonFiniteError):
+        keep_mask(scores, 2, dim=-1)

@@ -1,5 +1,6 @@
 """What happens around one optimizer step: score before it, prune after it (Eq. 3, 4, 8-10)."""
 
+import sys
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +28,9 @@ from roselora.core.pruning import prune_columns_, prune_rows_, zero_unkept_
 from roselora.core.retention import retain_
 from roselora.core.schedule import density_at
 from roselora.errors import NonFiniteError
+
+_TOGETHER_ON_CPU = 1 << 17
+"""Up to how many entries are pruned together on a CPU: enough to hide the calls, and few enough for its cache."""
 
 # In the optimizer's own state, so that checkpoint and resume carry them with no code of ours.
 IMPORTANCE = "roselora_importance"
@@ -111,7 +115,9 @@ def prune_again(optimizer: Optimizer, scored: Sequence[ScoredFactor]) -> None:
         if competes_across_ranks(factors[0].parameter, factors[0].dim):
             _prune_across_ranks(optimizer, factors, density)
         else:
-            _prune_group(optimizer, factors, density)
+            at_once = _at_once(factors[0].parameter)
+            for start in range(0, len(factors), at_once):
+                _prune_group(optimizer, factors[start : start + at_once], density)
 
 
 def _trained_factors(optimizer: Optimizer) -> list[tuple[str, TrackedAdapter, nn.Parameter, int]]:
@@ -185,17 +191,20 @@ def _density(adapter: TrackedAdapter, step: int) -> float:
 
 def _shape_key(factor: ScoredFactor) -> Hashable:
     parameter = factor.parameter
-    if competes_across_ranks(parameter, factor.dim):
-        together = can_be_joined(parameter, factor.dim)  # one gathering is faster than many
-    else:
-        together = parameter.device.type != "cpu"  # on CPU stacking only adds copies
-    if not together:
+    if competes_across_ranks(parameter, factor.dim) and not can_be_joined(parameter, factor.dim):
         return id(parameter)
     return factor.dim, parameter.shape, parameter.dtype, parameter.device, layout(parameter)
 
 
+def _at_once(parameter: Tensor) -> int:
+    """How many factors of this size are pruned together."""
+    if parameter.device.type == "cpu":
+        return max(1, _TOGETHER_ON_CPU // max(1, parameter.numel()))
+    return sys.maxsize
+
+
 def _prune_group(optimizer: Optimizer, factors: Sequence[ScoredFactor], density: float) -> None:
-    """Prune factors of one shape together: on an accelerator the step is bound by kernel launches."""
+    """Prune factors of one shape together: many small steps are bound by their calls and kernel launches."""
     prune_ = prune_rows_ if factors[0].dim == ROWS else prune_columns_
     weights = [as_matrix(local_part(factor.parameter).detach()) for factor in factors]
     importances = [as_matrix(local_part(optimizer.state[factor.parameter][IMPORTANCE])) for factor in factors]

@@ -53,6 +53,9 @@ def keep_mask(importance: Tensor, kept: int, *, dim: int) -> Tensor:
     scores = importance.detach()
     if scores.dtype != torch.float64:
         scores = scores.float()  # exact, and numpy has no bfloat16
+    if scores.device.type == "cpu" and (settled := _settled(scores, kept, dim)) is not None:
+        _refuse_nan(scores)
+        return settled
     top = _largest(scores, kept, dim)
     _refuse_nan(top)  # NaN ranks above infinity, so any NaN is among the largest
     threshold = top.amin(dim, keepdim=True)
@@ -113,6 +116,23 @@ def _prune_(weight: Tensor, importance: Tensor, density: float, *, dim: int) -> 
             "they must be equal."
         )
     return zero_unkept_(weight, keep_mask(importance, kept_count(density, weight.shape[dim]), dim=dim))
+
+
+def _settled(scores: Tensor, kept: int, dim: int) -> Tensor | None:
+    """The mask, if no group has more than `kept` scores above zero and zeros fill it up; else None.
+
+    So it is from some hundred steps after the ramp on: a pruned entry's score is 0, and its average has underflowed.
+    numpy's partition is several times slower among so many equal numbers.
+    """
+    positive = scores > 0
+    total, allowed = int(positive.count_nonzero()), kept * (scores.numel() // scores.shape[dim])
+    if total > allowed or int(positive.count_nonzero(dim).max()) > kept:
+        return None
+    if total == allowed:
+        return positive
+    if int((scores >= 0).count_nonzero(dim).min()) < kept:
+        return None
+    return _break_ties(scores, torch.zeros_like(scores.narrow(dim, 0, 1)), kept, dim)
 
 
 def _largest(scores: Tensor, kept: int, dim: int) -> Tensor:
