@@ -80,6 +80,12 @@ def test_warmup_and_ramp_are_steps_if_whole_and_fractions_if_not() -> None:
     assert RoseLoraConfig(warmup=0, ramp=0).ramp_bounds(1) == (0, 0)
 
 
+def test_a_fraction_of_a_short_run_still_means_a_dense_step() -> None:
+    assert RoseLoraConfig(warmup=0.1, ramp=0.7).ramp_bounds(4) == (1, 3)
+    assert RoseLoraConfig(warmup=0.1, ramp=0.1).ramp_bounds(2) == (1, 1)
+    assert RoseLoraConfig(warmup=0.0, ramp=0.7).ramp_bounds(4) == (0, 3)
+
+
 def test_a_ramp_that_ends_after_training_is_refused() -> None:
     with pytest.raises(ConfigError, match="only 10"):
         RoseLoraConfig(warmup=4, ramp=8, total_steps=10)

@@ -2,6 +2,7 @@ import copy
 import pickle
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -386,3 +387,11 @@ def test_the_clamp_holds_after_an_outer_optimizer_has_moved_the_weights(adapted_
     model = adapted_model(clamp=3e-3)
     train(model, NestedAdam(model.parameters(), lr=1e-2))
     assert max(float(factor.abs().max()) for factor in factors(model)) == pytest.approx(3e-3)
+
+
+def test_pruning_at_the_first_step_where_all_scores_tie_is_warned_of(adapted_model: Build) -> None:
+    with pytest.warns(UserWarning, match="warmup=0 prunes at the first step"):
+        adapted_model(warmup=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        adapted_model(warmup=1)

@@ -62,6 +62,15 @@ def test_trainer_prunes_by_itself_and_sets_the_number_of_steps(adapted_model: Bu
     assert report.sparsity >= report.sparsity_bound > 0
 
 
+def test_a_run_that_was_already_finished_may_be_resumed(adapted_model: Build, tmp_path: Path) -> None:
+    finished = adapted_model(total_steps=None)
+    trainer(finished, tmp_path, save_strategy="steps", save_steps=10).train()
+    resumed = adapted_model(total_steps=None)
+    trainer(resumed, tmp_path).train(resume_from_checkpoint=str(tmp_path / "checkpoint-10"))
+    for ours, theirs in zip(factors(resumed), factors(finished), strict=True):
+        assert torch.equal(ours, theirs)
+
+
 def test_accumulation_and_clipping_under_trainer_end_sparse(adapted_model: Build, tmp_path: Path) -> None:
     model = adapted_model(total_steps=None)
     trainer(model, tmp_path, gradient_accumulation_steps=2, max_grad_norm=0.1).train()

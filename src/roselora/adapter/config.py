@@ -100,6 +100,15 @@ class RoseLoraConfig(LoraConfig):
             _require(_is_number(self.clamp) and self.clamp > 0, "clamp", self.clamp, "> 0, or None")
         self._refuse_unsupported()
 
+    def warn_of_no_dense_step(self) -> None:
+        """Warn of pruning at the first step: B is zero there, so every score is, and nothing but the index decides."""
+        if self.warmup == 0 and self.density < 1 and not self.inference_mode:
+            warnings.warn(
+                "warmup=0 prunes at the first step, where B is zero and all scores tie: the first entries of each row "
+                "and column stay, whatever they are worth; give at least one dense step.",
+                stacklevel=2,
+            )
+
     def warn_of_whole_modules(self) -> None:
         """Warn of what will be trained whole; PEFT and TRL add heads and tokens to a config that is already made."""
         for option in ("modules_to_save", "trainable_token_indices"):
@@ -130,13 +139,16 @@ class RoseLoraConfig(LoraConfig):
         Raises:
             ConfigError: the ramp would end after ``total_steps``, so the adapter would never reach its density.
         """
-        warmup = self.warmup if isinstance(self.warmup, int) else round(self.warmup * total_steps)
+        # A fraction of a short run still means a dense step: see warn_of_no_dense_step.
+        warmup = (
+            self.warmup if isinstance(self.warmup, int) else max(bool(self.warmup), round(self.warmup * total_steps))
+        )
         if isinstance(self.ramp, int):
             end = warmup + self.ramp
         elif isinstance(self.warmup, int):
             end = warmup + round(self.ramp * total_steps)
         else:
-            end = round((self.warmup + self.ramp) * total_steps)
+            end = max(warmup, round((self.warmup + self.ramp) * total_steps))
         # At warmup == total_steps even a ramp of no steps has no step left to prune at.
         if end > total_steps or (warmup >= total_steps and self.density < 1):
             raise ConfigError(

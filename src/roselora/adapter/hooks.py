@@ -56,6 +56,7 @@ def _noting(inject_adapter: Callable[..., None]) -> Callable[..., None]:
             return
         config.check()  # it may have been changed since it was made
         config.warn_of_whole_modules()
+        config.warn_of_no_dense_step()
         inject_adapter(self, model, adapter_name, *args, **kwargs)
         _refuse_grouped_convolutions(self.model, adapter_name)
         # Not `model`: a mixed model passes itself there, and its first adapter its base.
@@ -142,6 +143,10 @@ def _after_step(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, A
 class RoseLoraCallback(TrainerCallback):
     """Tells RoseLoRA adapters how long a Trainer will train, and refuses to end with one that is not sparse."""
 
+    def __init__(self) -> None:
+        self._first_step = 0
+        self._optimizer_was_seen = False
+
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
@@ -151,6 +156,8 @@ class RoseLoraCallback(TrainerCallback):
             ConfigError: the schedule would not end within this training.
             UnsupportedError: DeepSpeed or FSDP1 trains the model, or an optimizer that makes no steps.
         """
+        self._first_step = state.global_step
+        self._optimizer_was_seen = False
         for tracked in tracked_within(kwargs["model"]):
             refuse_deepspeed()
             for adapter in tracked.adapters.values():
@@ -178,8 +185,9 @@ class RoseLoraCallback(TrainerCallback):
         Raises:
             SparsityError: it did.
         """
-        if getattr(kwargs.get("optimizer"), "step_was_skipped", False):
+        if self._optimizer_was_seen or getattr(kwargs.get("optimizer"), "step_was_skipped", False):
             return
+        self._optimizer_was_seen = True
         for tracked in tracked_within(kwargs["model"]):
             for adapter in tracked.adapters.values():
                 pairs = tracked.pairs(adapter.name) if adapter.steps == 0 else []
@@ -200,7 +208,7 @@ class RoseLoraCallback(TrainerCallback):
             for adapter in tracked.adapters.values():
                 if not tracked.trains(adapter.name):
                     continue
-                if adapter.steps == 0 and state.global_step > 0:
+                if adapter.steps == 0 and state.global_step > self._first_step:
                     raise _never_pruned(adapter.name)
                 require_sparse(adapter.name, tracked.pairs(adapter.name), adapter.config.density)
 

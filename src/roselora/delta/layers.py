@@ -1,10 +1,11 @@
 """What kind of layer a weight belongs to, and so how its update lies in it."""
 
-from torch import nn
+from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from roselora.delta.sparse_delta import Layer
-from roselora.errors import UnsupportedError
+from roselora.delta.sparse_delta import Layer, SparseFactors
+from roselora.errors import ConfigError, UnsupportedError
+from roselora.files import sha256_tensor
 
 
 def layer_kind(name: str, layer: nn.Module) -> Layer:
@@ -20,3 +21,35 @@ def layer_kind(name: str, layer: nn.Module) -> Layer:
     if isinstance(layer, Conv1D):
         return "conv1d"
     raise UnsupportedError(f"{name} is a {type(layer).__name__}; only Linear, Conv1D and Embedding can carry a delta.")
+
+
+def layer_factors(
+    module: str, layer: nn.Module, A: Tensor, B: Tensor, scale: float, base_sha256: str | None = None
+) -> SparseFactors:
+    """The update scale * B @ A of a layer's weight, for the weight as it is.
+
+    Args:
+        module: the layer's name in the model.
+        layer: the layer itself, without an adapter around it.
+        A: (r, d_in), with zeros; B: (d_out, r), likewise.
+        base_sha256: the hash of the weight that the update is for, if it is another than the layer's now.
+
+    Raises:
+        UnsupportedError: the layer can't carry a delta.
+        ConfigError: the factors do not fit the weight.
+        NonFiniteError: the factors hold NaN or infinity.
+    """
+    kind = layer_kind(module, layer)
+    weight = layer.get_parameter("weight")
+    factors = SparseFactors.from_factors(
+        f"{module}.weight",
+        A.detach().cpu(),
+        B.detach().cpu(),
+        scale,
+        base_dtype=weight.dtype,
+        base_sha256=base_sha256 or sha256_tensor(weight),
+        layer=kind,
+    )
+    if factors.stored_shape != tuple(weight.shape):
+        raise ConfigError(f"{module} is {tuple(weight.shape)}, and the adapter is for {factors.stored_shape}.")
+    return factors

@@ -17,10 +17,10 @@ from peft.utils.other import get_pattern_key
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from roselora.delta.layers import layer_kind
+from roselora.delta.layers import layer_factors, layer_kind
 from roselora.delta.sparse_delta import SparseDelta, SparseFactors
 from roselora.errors import ConfigError, FileFormatError, UnsupportedError
-from roselora.files import sha256_tensor, write_atomically
+from roselora.files import write_atomically
 
 _KEY = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(\.weight)?")
 _ADAPTER, _CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -153,23 +153,11 @@ def _import_layer(model: nn.Module, module: str, A: Tensor, B: Tensor, config: d
         layer = model.get_submodule(module)
     except AttributeError:
         raise ConfigError(f"The model has no layer {module}; the adapter was made for another one.") from None
-    kind = layer_kind(module, layer)
+    layer_kind(module, layer)  # names a layer of the wrong kind before its factors' shapes
     if A.ndim != 2 or B.ndim != 2:
         raise UnsupportedError(f"{module}'s factors are not matrices, so they are not read.")
-    weight = layer.get_parameter("weight")
     dtype = A.dtype if A.dtype == B.dtype else torch.promote_types(A.dtype, B.dtype)
-    factors = SparseFactors.from_factors(
-        f"{module}.weight",
-        A.to(dtype),
-        B.to(dtype),
-        _scale(module, len(A), config),
-        base_dtype=weight.dtype,
-        base_sha256=sha256_tensor(weight),
-        layer=kind,
-    )
-    if factors.stored_shape != tuple(weight.shape):
-        raise ConfigError(f"{module} is {tuple(weight.shape)}, and the adapter is for {factors.stored_shape}.")
-    return factors
+    return layer_factors(module, layer, A.to(dtype), B.to(dtype), _scale(module, len(A), config))
 
 
 def _scale(module: str, rank: int, config: dict[str, Any]) -> float:

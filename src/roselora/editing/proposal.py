@@ -12,9 +12,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.adapter.factors import FactorPair, as_matrix
 from roselora.adapter.verify import require_sparse
-from roselora.delta.layers import layer_kind
+from roselora.delta.layers import layer_factors
 from roselora.delta.overlay import Overlay
-from roselora.delta.sparse_delta import SparseDelta, SparseFactors
+from roselora.delta.sparse_delta import SparseDelta
 from roselora.editing.asking import SHOWN_TOKENS, ask, holds
 from roselora.editing.batch import split_at_answer
 from roselora.editing.optimize import TrainedFactors, rose_config, train_factors
@@ -117,21 +117,19 @@ def _require_feasible(
 
 def to_delta(model: nn.Module, overlay: Overlay, pairs: Sequence[FactorPair]) -> SparseDelta:
     """Trained factors as a delta of the base weights under the overlay."""
-    weights = []
-    for pair in pairs:
-        name = f"{pair.name}.weight"
-        weights.append(
-            SparseFactors.from_factors(
-                name,
-                as_matrix(pair.a.detach()).cpu(),
-                as_matrix(pair.b.detach()).cpu(),
+    return SparseDelta(
+        tuple(
+            layer_factors(
+                pair.name,
+                model.get_submodule(pair.name),
+                as_matrix(pair.a.detach()),
+                as_matrix(pair.b.detach()),
                 pair.scale,
-                base_dtype=model.get_parameter(name).dtype,
-                base_sha256=overlay.base_sha256(name),
-                layer=layer_kind(pair.name, model.get_submodule(pair.name)),
+                overlay.base_sha256(f"{pair.name}.weight"),
             )
+            for pair in pairs
         )
-    return SparseDelta(tuple(weights))
+    )
 
 
 @contextmanager

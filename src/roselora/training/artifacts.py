@@ -12,10 +12,10 @@ from transformers import PreTrainedModel
 
 from roselora.adapter.factors import as_matrix, factor_pairs
 from roselora.delta.io import save as save_delta
-from roselora.delta.layers import layer_kind
-from roselora.delta.sparse_delta import SparseDelta, SparseFactors
+from roselora.delta.layers import layer_factors
+from roselora.delta.sparse_delta import SparseDelta
 from roselora.errors import ConfigError, UnsupportedError
-from roselora.files import sha256_file, sha256_tensor, write_atomically
+from roselora.files import sha256_file, write_atomically
 from roselora.models.saving import save
 from roselora.training.prepare import Prepared
 from roselora.training.settings import TrainSettings
@@ -83,18 +83,9 @@ def trained_delta(prepared: Prepared, settings: TrainSettings, metrics: Mapping[
     weights = []
     for pair in factor_pairs(base, "default"):
         layer = cast(Any, base.get_submodule(pair.name)).get_base_layer()
-        kind = layer_kind(pair.name, layer)
         try:
             weights.append(
-                SparseFactors.from_factors(
-                    f"{pair.name}.weight",
-                    as_matrix(pair.a.detach()).cpu(),
-                    as_matrix(pair.b.detach()).cpu(),
-                    pair.scale,
-                    base_dtype=layer.weight.dtype,
-                    base_sha256=sha256_tensor(layer.weight),
-                    layer=kind,
-                )
+                layer_factors(pair.name, layer, as_matrix(pair.a.detach()), as_matrix(pair.b.detach()), pair.scale)
             )
         except ConfigError as error:  # a quantized weight has another dtype and shape than its update
             raise UnsupportedError(f"{pair.name} cannot carry a delta ({str(error).rstrip('.')}).") from error
