@@ -56,6 +56,19 @@ def test_a_run_leaves_a_sparse_adapter_that_stock_peft_reads_and_an_equal_delta(
     assert [entry["density"] for entry in log if "density" in entry][-1] == 0.25
 
 
+def test_an_adapted_embedding_is_saved_as_factors_alone_and_no_hub_is_asked(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*arguments: Any, **options: Any) -> bool:
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr("peft.utils.save_and_load.check_file_exists_on_hf_hub", asked)
+    outcome = finished(settings(adapter={"target_modules": ["embed_tokens", "q_proj"]}))
+    saved = load_file(outcome.artifacts.folder / "adapter_model.safetensors")
+    assert all("lora_" in name for name in saved)
+    assert outcome.artifacts.delta is not None
+
+
 def test_the_loss_falls_and_every_step_is_reported_with_its_density(settings: Settings) -> None:
     seen: list[StepReport] = []
     outcome = finished(settings(training={"max_steps": 30}), on_step=seen.append)
@@ -139,7 +152,7 @@ def test_a_run_is_not_resumed_under_other_settings(settings: Settings) -> None:
         ({"adapter": {"density": 2.0}}, "density must be in"),
         ({"adapter": {"warmup": 9, "ramp": 9}}, "would never reach its density"),
         ({"training": {"max_length": 3}}, "No example has a completion within max_length"),
-        ({"method": "adalora", "training": {"max_steps": 1}}, "AdaLoRA cuts its ranks"),
+        ({"method": "adalora", "adapter": {"ramp": 0.9}}, "AdaLoRA cuts its ranks"),
         ({"data": {"prompt_style": "chat", "shape": "chat"}}, "chat: messages"),
         ({"retention": {"prompts": "nowhere.txt"}}, "cannot be read"),
     ],

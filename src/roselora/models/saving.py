@@ -4,7 +4,9 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
+from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.errors import ModelError
@@ -21,19 +23,21 @@ def require_free(path: Path) -> None:
         raise ModelError(f"{path} exists already; name a place that is new or empty.")
 
 
-def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write the model where nothing or an empty folder is; an interruption leaves nothing there.
+def save(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write the model, or an adapter alone, where nothing or an empty folder is; an interruption leaves nothing there.
 
     Raises:
         ModelError: the folder is not empty, or the disk refused.
     """
     require_free(folder)
+    # PEFT would ask the hub whether the embeddings have changed; ours are frozen.
+    options: dict[str, Any] = {"save_embedding_layers": False} if isinstance(model, PeftModel) else {}
     staged = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         with quiet_libraries():
-            model.save_pretrained(staged)
+            model.save_pretrained(str(staged), **options)
             tokenizer.save_pretrained(staged)
         staged.chmod(0o755)
         os.replace(staged, folder)

@@ -25,7 +25,7 @@ def model_card(finished: Finished) -> ModelCard:
     )
     sections = [
         f"---\n{data.to_yaml()}\n---",
-        f"# {settings.model}, fine-tuned by {_METHODS[settings.method]}",
+        f"# {_short(settings.model)}, fine-tuned by {_METHODS[settings.method]}",
         _facts(finished),
         f"![Loss, schedule, and where the update lies]({PLOT})",
         _use(finished),
@@ -42,6 +42,11 @@ _METHODS = {
     "adalora": "AdaLoRA",
     "full": "full fine-tuning",
 }
+
+
+def _short(model: str) -> str:
+    """A folder's or file's own name, without its place on this machine; a hub id as it is."""
+    return Path(model).name if Path(model).exists() else model
 
 
 def _facts(finished: Finished) -> str:

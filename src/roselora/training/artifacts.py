@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, cast
 
 from peft import PeftModel
-from transformers import PreTrainedModel
 
 from roselora.adapter.factors import as_matrix, factor_pairs
 from roselora.delta.io import save as save_delta
@@ -48,7 +47,7 @@ def save_artifacts(
     """Write the weights, ``log.jsonl`` and ``metrics.json`` into the output folder."""
     output = Path(settings.output)
     folder = output / ("model" if settings.method == "full" else "adapter")
-    save(cast(PreTrainedModel, prepared.model), prepared.tokenizer, folder)
+    save(prepared.model, prepared.tokenizer, folder)
     delta: Path | None = None
     no_delta: str | None = f"The method {settings.method} makes no sparse update."
     if settings.method == "rose":

@@ -93,13 +93,21 @@ def causal_examples(records: Dataset, shape: str, *, chat: bool, source: str) ->
         ConfigError: a record is empty or not of the shape; the message gives its number.
     """
     shaping = {"instruction": _instruction, "chat": _turns, "completion": _completion}[shape]
-    examples: list[dict[str, Any]] = []
-    for number, record in enumerate(records, start=1):
-        try:
-            examples += shaping(record, chat)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ConfigError(f"Record {number} of {source} is no {shape} example ({error}).") from None
-    return Dataset.from_list(examples)
+
+    def shape_batch(batch: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
+        examples: list[dict[str, Any]] = []
+        for place, index in enumerate(indices):
+            record = {name: column[place] for name, column in batch.items()}
+            try:
+                examples += shaping(record, chat)
+            except (KeyError, TypeError, ValueError) as error:
+                raise ConfigError(f"Record {index + 1} of {source} is no {shape} example ({error}).") from None
+        return {name: [example[name] for example in examples] for name in examples[0]}
+
+    # Not from cache: two sets of equal records, one put as chat and one not, must not be taken for each other.
+    return records.map(
+        shape_batch, batched=True, with_indices=True, remove_columns=records.column_names, load_from_cache_file=False
+    )
 
 
 def labels_of(records: Dataset, source: str) -> list[str]:
@@ -122,7 +130,7 @@ def labels_of(records: Dataset, source: str) -> list[str]:
 
 
 def _completion(record: Mapping[str, Any], chat: bool) -> Iterator[dict[str, Any]]:
-    if record.get("completion") is not None:
+    if "completion" in record:
         yield {"prompt": _text(record, "prompt"), "completion": _text(record, "completion")}
     else:
         yield {"text": _text(record, "text")}

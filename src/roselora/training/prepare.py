@@ -107,7 +107,8 @@ def prepare(settings: TrainSettings) -> Prepared:
     labels = labels_of(records["train"], settings.data.train) if shape == "classification" else None
     dtype = None if settings.training.dtype == "auto" else getattr(torch, settings.training.dtype)
     loaded = load(settings.model, dtype=dtype, head=CAUSAL if labels is None else classifier(labels))
-    loaded.tokenizer.padding_side = "right"
+    if labels is not None:
+        loaded.tokenizer.padding_side = "right"  # encoders count positions from the first token
     if loaded.model.config.pad_token_id is None:
         loaded.model.config.pad_token_id = loaded.tokenizer.pad_token_id
     if labels is None:
