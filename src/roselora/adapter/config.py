@@ -140,9 +140,8 @@ class RoseLoraConfig(LoraConfig):
             ConfigError: the ramp would end after ``total_steps``, so the adapter would never reach its density.
         """
         # A fraction of a short run still means a dense step: see warn_of_no_dense_step.
-        warmup = (
-            self.warmup if isinstance(self.warmup, int) else max(bool(self.warmup), round(self.warmup * total_steps))
-        )
+        at_least = 1 if self.warmup else 0
+        warmup = self.warmup if isinstance(self.warmup, int) else max(at_least, round(self.warmup * total_steps))
         if isinstance(self.ramp, int):
             end = warmup + self.ramp
         elif isinstance(self.warmup, int):
