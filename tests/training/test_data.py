@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from roselora.errors import ConfigError
-from roselora.training.data import causal_examples, labels_of, read_examples, recognise
+from roselora.training.data import causal_examples, example_count, labels_of, read_examples, recognise
 from roselora.training.settings import DataSettings
 
 Write = Callable[..., Path]
@@ -112,9 +112,20 @@ def test_a_bad_record_is_named_by_its_number(write: Write, record: dict[str, Any
         shaped(write([{"prompt": "a", "completion": "b"}, record]))
 
 
-def test_a_conversation_without_an_answer_is_refused(write: Write) -> None:
-    with pytest.raises(ConfigError, match="no turn of the assistant"):
-        shaped(write([{"messages": [{"role": "user", "content": "hello"}]}]))
+@pytest.mark.parametrize(
+    ("messages", "message"),
+    [
+        ([{"role": "user", "content": "hello"}], "no turn of the assistant"),
+        ([], "no turn of the assistant"),
+        (["hello", "you"], "Record 1 of"),
+        ([{"from": "user", "value": "hello"}, {"from": "assistant", "value": "you"}], "Record 1 of"),
+    ],
+)
+def test_what_is_no_conversation_is_refused(write: Write, messages: list[Any], message: str) -> None:
+    path = write([{"messages": messages}])
+    assert example_count(read(path), "chat") == 0
+    with pytest.raises(ConfigError, match=message):
+        shaped(path)
 
 
 @pytest.mark.parametrize(

@@ -190,6 +190,26 @@ def test_the_number_of_steps_is_the_trainers(examples: int, changes: dict[str, A
     assert optimizer_steps(training, examples, 1) == steps
 
 
+def test_an_epoch_of_conversations_is_every_turn_of_the_assistant(settings: Settings, write: Write) -> None:
+    turns = [{"role": role, "content": role} for role in ("user", "assistant", "user", "assistant")]
+    run = settings(
+        data={"train": str(write([{"messages": turns}] * 3))},
+        training={"max_steps": None, "epochs": 2, "batch_size": 1},
+    )
+    prepared = prepare(run)
+    assert (len(prepared.examples.train), prepared.total_steps) == (6, 12)
+
+
+def test_a_classifiers_new_head_is_drawn_by_the_seed(settings: Settings, write: Write) -> None:
+    run = settings(data={"train": str(write(REVIEWS, "reviews.jsonl"))})
+    heads = []
+    for _ in range(2):
+        torch.manual_seed(int(torch.randint(1000, ()).item()))
+        model: Any = prepare(run).model
+        heads.append(model.get_base_model().score.modules_to_save["default"].weight.detach())
+    assert torch.equal(*heads)
+
+
 def test_a_conversation_is_learnt_only_where_the_assistant_speaks(settings: Settings, write: Write) -> None:
     from roselora.training.trainers import make_trainer
 

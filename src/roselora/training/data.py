@@ -82,6 +82,15 @@ def recognise(columns: Iterable[str], shape: Shape, source: str) -> str:
     )
 
 
+def example_count(records: Dataset, shape: str) -> int:
+    """How many examples the records will give: one each, or one for each turn of the assistant."""
+    if shape != "chat":
+        return len(records)
+    messages = (message for turns in records["messages"] for message in (turns or [])[1:])
+    # What is no message at all is told by causal_examples, with its record.
+    return sum(1 for message in messages if isinstance(message, dict) and message.get("role") == "assistant")
+
+
 def causal_examples(records: Dataset, shape: str, *, chat: bool, source: str) -> Dataset:
     """Records as prompt and completion, or as text.
 
@@ -127,6 +136,26 @@ def labels_of(records: Dataset, source: str) -> list[str]:
     if all(isinstance(value, int) for value in values):
         return [str(number) for number in range(max(values) + 1)]
     return sorted(map(str, values))
+
+
+def classification_examples(records: Dataset, labels: list[str], source: str) -> Dataset:
+    """Records as text, maybe text_pair, and the label's id.
+
+    Raises:
+        ConfigError: a label is not among ``labels``.
+    """
+    names = getattr(records.features["label"], "names", None)
+    ids = {label: number for number, label in enumerate(labels)}
+
+    def label_id(record: dict[str, Any]) -> dict[str, int]:
+        label = str(record["label"]) if names is None else names[record["label"]]
+        if label not in ids:
+            raise ConfigError(f"{source} has the label {label!r}, which is not among the training labels {labels}.")
+        return {"label": ids[label]}
+
+    kept = [name for name in records.column_names if name in ("text", "text_pair", "label")]
+    plain = Dataset.from_list([{name: record[name] for name in kept} for record in records])
+    return plain.map(label_id, desc="labels")
 
 
 def _completion(record: Mapping[str, Any], chat: bool) -> Iterator[dict[str, Any]]:

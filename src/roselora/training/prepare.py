@@ -16,7 +16,14 @@ from roselora.models.fingerprint import fingerprint
 from roselora.models.heads import CAUSAL, classifier
 from roselora.models.loading import load
 from roselora.training import processes
-from roselora.training.data import causal_examples, labels_of, read_examples, recognise
+from roselora.training.data import (
+    causal_examples,
+    classification_examples,
+    example_count,
+    labels_of,
+    read_examples,
+    recognise,
+)
 from roselora.training.methods import adapter_config
 from roselora.training.settings import DataSettings, TrainingSettings, TrainSettings
 
@@ -101,10 +108,11 @@ def prepare(settings: TrainSettings) -> Prepared:
         ModelError: the model cannot be loaded.
     """
     records, shape, sources = read_data(settings.data)
-    total_steps = optimizer_steps(settings.training, len(records["train"]), processes.count())
+    total_steps = optimizer_steps(settings.training, example_count(records["train"], shape), processes.count())
     # Before the model is loaded, so that what cannot work is said at once.
     adapter_config(settings, TaskType.CAUSAL_LM, total_steps)
     labels = labels_of(records["train"], settings.data.train) if shape == "classification" else None
+    torch.manual_seed(settings.training.seed)  # a classifier's new head is drawn while the model is loaded
     dtype = None if settings.training.dtype == "auto" else getattr(torch, settings.training.dtype)
     loaded = load(settings.model, dtype=dtype, head=CAUSAL if labels is None else classifier(labels))
     if labels is not None:
@@ -118,7 +126,9 @@ def prepare(settings: TrainSettings) -> Prepared:
             for part, data in records.items()
         }
     else:
-        shaped = {part: _with_label_ids(data, labels, sources[part]["source"]) for part, data in records.items()}
+        shaped = {
+            part: classification_examples(data, labels, sources[part]["source"]) for part, data in records.items()
+        }
     examples = Examples(shaped["train"], shaped.get("eval"), labels, sources)
     base = fingerprint(loaded.model)
     torch.manual_seed(settings.training.seed)
@@ -146,18 +156,3 @@ def _uses_chat(data: DataSettings, shape: str, tokenizer: PreTrainedTokenizerBas
             "instruction with prompt_style alpaca, or of the shape completion."
         )
     return wanted or (data.prompt_style == "auto" and has_template)
-
-
-def _with_label_ids(records: Dataset, labels: list[str], source: str) -> Dataset:
-    names = getattr(records.features["label"], "names", None)
-    ids = {label: number for number, label in enumerate(labels)}
-
-    def label_id(record: dict[str, Any]) -> dict[str, int]:
-        label = str(record["label"]) if names is None else names[record["label"]]
-        if label not in ids:
-            raise ConfigError(f"{source} has the label {label!r}, which is not among the training labels {labels}.")
-        return {"label": ids[label]}
-
-    kept = [name for name in records.column_names if name in ("text", "text_pair", "label")]
-    plain = Dataset.from_list([{name: record[name] for name in kept} for record in records])
-    return plain.map(label_id, desc="labels")
