@@ -65,14 +65,11 @@ def _settings(config: Path | None, given: dict[str, Any], overrides: list[str]) 
 
 
 def _show_plan(settings: "TrainSettings", resume: bool, json: bool) -> None:
-    from roselora.models.loading import quiet_libraries
-    from roselora.training.prepare import prepare
-    from roselora.training.run import find_checkpoint
+    with working("reading data and model"):
+        from roselora.training.run import plan
 
-    checkpoint = find_checkpoint(settings, resume)
-    with working("reading data and model"), quiet_libraries():
-        prepared = prepare(settings)
-    plan = {
+        prepared, checkpoint = plan(settings, resume)
+    shown = {
         "dry_run": True,
         "method": settings.method,
         "examples": len(prepared.examples.train),
@@ -83,9 +80,9 @@ def _show_plan(settings: "TrainSettings", resume: bool, json: bool) -> None:
         "output": settings.output,
     }
     if json:
-        print_json(plan)
+        print_json(shown)
         return
-    for name, value in plan.items():
+    for name, value in shown.items():
         out.print(f"{name.replace('_', ' ')}: {value}", highlight=False, soft_wrap=True)
 
 

@@ -91,6 +91,18 @@ def train(
         return _train(prepared, settings, checkpoint, retention, on_step)
 
 
+def plan(settings: TrainSettings, resume: bool) -> tuple[Prepared, str | None]:
+    """What :func:`train` would start from: the prepared model, and a checkpoint. Nothing is written.
+
+    Raises:
+        ConfigError: settings, data or output cannot be meant so.
+        ModelError: the model cannot be loaded.
+    """
+    checkpoint = find_checkpoint(settings, resume)
+    with quiet_libraries(), _no_data_bars():
+        return prepare(settings), checkpoint
+
+
 @contextmanager
 def _no_data_bars() -> Iterator[None]:
     """Several bars for each pass over the data would push our one bar around."""
