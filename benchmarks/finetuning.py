@@ -3,9 +3,10 @@
     python benchmarks/finetuning.py --data-dir DATA --output benchmarks/results/finetuning.json
 
 Every method has the same examples, order, steps, batch, rank, scale and adapted modules; its learning rate is that of
-``--rates`` with the highest accuracy on held-out training examples (seed 0, whose run is kept as the first of three). Reported on the official dev set, which
-is used for nothing else: accuracy of the greedy answer, the entries that training moved, the file's size, and
-forgetting: the rise of the loss on texts of another kind (reference answers of AlpacaEval), in nats a token.
+``--rates`` with the highest accuracy on held-out training examples (seed 0, whose run is kept as the first of three).
+Reported on the official dev set, which is used for nothing else: accuracy of the greedy answer, the entries that
+training moved, the file's size, and forgetting: the rise of the loss on texts of another kind (reference answers of
+AlpacaEval), in nats a token.
 """
 
 import argparse
