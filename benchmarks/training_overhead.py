@@ -3,7 +3,7 @@
 The same demo model, batches, optimizer (AdamW) and clipping for all; RoseLoRA prunes at its target density in every
 step but the first, before the averages of pruned entries have settled at 0, after which it is cheaper. Times are
 medians over rounds; ratios are medians of each round's ratio to LoRA's step beside it. Memory is each method's peak
-over what its process held when the model was loaded, in a process of its own.
+over what its process held when the model was loaded. Each measurement is in a process of its own.
 
     python benchmarks/training_overhead.py --output benchmarks/results/training_overhead.json
 """
@@ -11,9 +11,11 @@ over what its process held when the model was loaded, in a process of its own.
 import argparse
 import copy
 import json
-import multiprocessing
 import platform
+import signal
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +29,7 @@ from roselora.adapter.pruner import IMPORTANCE
 from roselora.models.loading import load
 
 SHAPES = {64: (1, 64), 512: (1, 512), 4096: (8, 512)}
-ROUNDS = {64: 30, 512: 12, 4096: 4}
+ROUNDS = {64: 20, 512: 8, 4096: 3}
 TOTAL = 10_000
 
 
@@ -72,15 +74,15 @@ def batches(tokens: int, vocabulary: int) -> Callable[[int], torch.Tensor]:
     return batch
 
 
-def measure_times(targets: Any, tokens: int, rounds: int) -> dict[str, Any]:
+def measure_times(methods: list[str], targets: Any, tokens: int, rounds: int) -> dict[str, Any]:
     base = load("demo").model
     batch = batches(tokens, base.config.vocab_size)
-    trainings = [Training(copy.deepcopy(base), name, config) for name, config in configs(targets).items()]
+    trainings = [Training(copy.deepcopy(base), name, configs(targets)[name]) for name in methods]
     times: dict[str, list[float]] = {training.name: [] for training in trainings}
     for number in range(rounds + 1):
         data = batch(number)
         # A different order each round, so that no method always follows the same one.
-        for training in trainings[number % 4 :] + trainings[: number % 4]:
+        for training in trainings[number % len(methods) :] + trainings[: number % len(methods)]:
             seconds = training.step(data)
             if number:  # the first step allocates
                 times[training.name].append(seconds)
@@ -113,7 +115,7 @@ def measure_memory(name: str, targets: Any, tokens: int) -> dict[str, Any]:
     Path("/proc/self/clear_refs").write_text("5")
     before = memory("VmRSS")
     training = Training(model, name, configs(targets)[name])
-    for number in range(3):
+    for number in range(2):
         training.step(batch(number))
     parameters = sum(p.numel() for p in training.parameters)
     own = sum(
@@ -128,41 +130,56 @@ def measure_memory(name: str, targets: Any, tokens: int) -> dict[str, Any]:
     }
 
 
+def in_a_process(function: str, *arguments: Any) -> Any:
+    """The result of a function of this file, computed in a new process; None if it was killed for its memory."""
+    done = subprocess.run(
+        [sys.executable, __file__, "--call", function, json.dumps(arguments)], stdout=subprocess.PIPE, text=True
+    )
+    if done.returncode == -signal.SIGKILL:
+        return None
+    done.check_returncode()
+    return json.loads(done.stdout)
+
+
 def main() -> None:
+    if sys.argv[1:2] == ["--call"]:
+        print(json.dumps(globals()[sys.argv[2]](*json.loads(sys.argv[3]))))
+        return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, nargs="+", choices=sorted(SHAPES), default=sorted(SHAPES))
-    parser.add_argument("--rounds", type=int, help="rounds at every size; 30, 12 and 4 by default")
+    parser.add_argument("--rounds", type=int, help="rounds at every size; 20, 8 and 3 by default")
     parser.add_argument("--targets", default="all-linear", help="all-linear, or names separated by commas")
+    parser.add_argument("--methods", nargs="+", default=["lora", "rose", "adalora", "dora"], help="lora among them")
     parser.add_argument("--no-memory", action="store_true")
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     targets = arguments.targets if arguments.targets == "all-linear" else arguments.targets.split(",")
     results: dict[str, Any] = {
+        "sizes": {},
         "command": f"python benchmarks/training_overhead.py --targets {arguments.targets}",
         "model": "demo",
         "targets": arguments.targets,
         "threads": torch.get_num_threads(),
         "machine": platform.processor() or platform.machine(),
         "torch": torch.__version__,
-        "sizes": {},
     }
-    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        for tokens in arguments.tokens:
-            rounds = arguments.rounds or ROUNDS[tokens]
-            size = measure_times(targets, tokens, rounds)
-            for name, row in size.items():
-                if not arguments.no_memory:
-                    row |= pool.apply(measure_memory, (name, targets, tokens))
-                line = f"{tokens:5} tokens  {name:8} {row['median_s'] * 1e3:9.1f} ms  {row['ratio_to_lora']:.3f} x LoRA"
-                line += " [{:.3f}, {:.3f}]".format(*row["ratio_quartiles"])
-                if "peak_mib" in row:
-                    line += (
-                        f"  peak {row['peak_mib']:7.0f} MiB, {row['importance_bytes_a_parameter']:.1f} B/parameter more"
-                    )
-                print(line, flush=True)
-            results["sizes"][str(tokens)] = {"rounds": rounds, "methods": size}
-    if arguments.output:
-        arguments.output.write_text(json.dumps(results, indent=2) + "\n")
+    if arguments.output and arguments.output.exists():  # sizes that are not measured now stay
+        results["sizes"] = json.loads(arguments.output.read_text())["sizes"]
+    for tokens in arguments.tokens:
+        rounds = arguments.rounds or ROUNDS[tokens]
+        size = in_a_process("measure_times", arguments.methods, targets, tokens, rounds)
+        results["sizes"][str(tokens)] = {"rounds": rounds, "methods": size}
+        for name, row in size.items():
+            row["memory"] = None if arguments.no_memory else in_a_process("measure_memory", name, targets, tokens)
+            line = f"{tokens:5} tokens  {name:8} {row['median_s'] * 1e3:9.1f} ms  {row['ratio_to_lora']:.3f} x LoRA"
+            line += " [{:.3f}, {:.3f}]".format(*row["ratio_quartiles"])
+            if row["memory"] is not None:
+                line += "  peak {peak_mib:.0f} MiB, {importance_bytes_a_parameter:.1f} B/parameter".format(
+                    **row["memory"]
+                )
+            print(line, flush=True)
+        if arguments.output:
+            arguments.output.write_text(json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":
