@@ -393,5 +393,5 @@ def test_pruning_at_the_first_step_where_all_scores_tie_is_warned_of(adapted_mod
     with pytest.warns(UserWarning, match="warmup=0 prunes at the first step"):
         adapted_model(warmup=0)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.filterwarnings("error", message="warmup=0")
         adapted_model(warmup=1)

@@ -118,6 +118,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit_in_mid_ramp(settings: Settings, 
     changes = {"adapter": {"dropout": 0.1}}
     whole = finished(settings(output=str(tmp_path / "whole"), **changes))
     stopped = settings(output=str(tmp_path / "stopped"), **changes)
+    handler = signal.getsignal(number)
     outcome = train(stopped, on_step=StopAt(5, number))
     assert isinstance(outcome, Interrupted)
     assert (outcome.step, outcome.total_steps) == (5, 10)
@@ -126,7 +127,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit_in_mid_ramp(settings: Settings, 
     resumed = finished(stopped, resume=True)
     name = "adapter/adapter_model.safetensors"
     assert resumed.artifacts.sha256[name] == whole.artifacts.sha256[name]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(number) is handler
 
 
 def test_an_output_that_is_not_empty_is_refused_and_left_alone(settings: Settings, tmp_path: Path) -> None:
