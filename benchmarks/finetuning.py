@@ -154,7 +154,7 @@ def compare(
                 "accuracy": float(np.mean(right[-1])),
                 "perplexity": perplexity(losses[-1]),
                 "entries_moved": moved_entries(outcome),
-                "trained_parameters": outcome.trainable,
+                "trained_parameters": outcome.prepared.trainable,
                 "bytes": outcome.artifacts.bytes,
                 "seconds": round(seconds, 1),
             }

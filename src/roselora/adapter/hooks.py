@@ -25,7 +25,7 @@ from roselora.adapter.config import RoseLoraConfig
 from roselora.adapter.engines import refuse_deepspeed
 from roselora.adapter.factors import adapted_layers
 from roselora.adapter.pruner import ScoredFactor, prune, prune_again, score
-from roselora.adapter.tracking import TrackedAdapter, track, tracked_models, tracked_within, untrack
+from roselora.adapter.tracking import TrackedAdapter, adapters_within, track, tracked_models, untrack
 from roselora.adapter.verify import require_sparse
 from roselora.errors import ConfigError, SparsityError, UnsupportedError
 
@@ -158,24 +158,23 @@ class RoseLoraCallback(TrainerCallback):
         """
         self._first_step = state.global_step
         self._optimizer_was_seen = False
-        for tracked in tracked_within(kwargs["model"]):
+        for tracked, adapter in adapters_within(kwargs["model"]):
             refuse_deepspeed()
-            for adapter in tracked.adapters.values():
-                if not tracked.trains(adapter.name):
-                    continue
-                if args.optim in (OptimizerNames.LOMO, OptimizerNames.ADALOMO):
-                    raise UnsupportedError(
-                        f"RoseLoRA does not support optim={OptimizerNames(args.optim).value!r}: it moves the weights "
-                        "during the backward pass, where nothing prunes them; choose an optimizer that makes steps."
-                    )
-                if adapter.config.total_steps is None:
-                    adapter.total_steps = state.max_steps
-                _, ramp_end = adapter.ramp()
-                if ramp_end > state.max_steps:
-                    raise ConfigError(
-                        f"RoseLoRA adapter {adapter.name!r} reaches its density at step {ramp_end}, but this Trainer "
-                        f"stops at {state.max_steps}; leave total_steps out of its RoseLoraConfig, or train longer."
-                    )
+            if not tracked.trains(adapter.name):
+                continue
+            if args.optim in (OptimizerNames.LOMO, OptimizerNames.ADALOMO):
+                raise UnsupportedError(
+                    f"RoseLoRA does not support optim={OptimizerNames(args.optim).value!r}: it moves the weights "
+                    "during the backward pass, where nothing prunes them; choose an optimizer that makes steps."
+                )
+            if adapter.config.total_steps is None:
+                adapter.total_steps = state.max_steps
+            _, ramp_end = adapter.ramp()
+            if ramp_end > state.max_steps:
+                raise ConfigError(
+                    f"RoseLoRA adapter {adapter.name!r} reaches its density at step {ramp_end}, but this Trainer "
+                    f"stops at {state.max_steps}; leave total_steps out of its RoseLoraConfig, or train longer."
+                )
 
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -188,13 +187,10 @@ class RoseLoraCallback(TrainerCallback):
         if self._optimizer_was_seen or getattr(kwargs.get("optimizer"), "step_was_skipped", False):
             return
         self._optimizer_was_seen = True
-        for tracked in tracked_within(kwargs["model"]):
-            for adapter in tracked.adapters.values():
-                pairs = tracked.pairs(adapter.name) if adapter.steps == 0 else []
-                if any(
-                    factor.requires_grad and factor.grad is not None for pair in pairs for factor in (pair.a, pair.b)
-                ):
-                    raise _never_pruned(adapter.name)
+        for tracked, adapter in adapters_within(kwargs["model"]):
+            factors = (factor for _, factor, _ in tracked.factors(adapter.name))
+            if adapter.steps == 0 and any(factor.requires_grad and factor.grad is not None for factor in factors):
+                raise _never_pruned(adapter.name)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -204,13 +200,12 @@ class RoseLoraCallback(TrainerCallback):
         Raises:
             SparsityError: an adapter was never pruned, or is denser than its target.
         """
-        for tracked in tracked_within(kwargs["model"]):
-            for adapter in tracked.adapters.values():
-                if not tracked.trains(adapter.name):
-                    continue
-                if adapter.steps == 0 and state.global_step > self._first_step:
-                    raise _never_pruned(adapter.name)
-                require_sparse(adapter.name, tracked.pairs(adapter.name), adapter.config.density)
+        for tracked, adapter in adapters_within(kwargs["model"]):
+            if not tracked.trains(adapter.name):
+                continue
+            if adapter.steps == 0 and state.global_step > self._first_step:
+                raise _never_pruned(adapter.name)
+            require_sparse(adapter.name, tracked.pairs(adapter.name), adapter.config.density)
 
 
 def _never_pruned(adapter_name: str) -> SparsityError:

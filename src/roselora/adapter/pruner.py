@@ -26,7 +26,6 @@ from roselora.adapter.tracking import TrackedAdapter, tracked_models
 from roselora.core.importance import sensitivity, smooth_importance_
 from roselora.core.pruning import prune_columns_, prune_rows_, zero_unkept_
 from roselora.core.retention import retain_
-from roselora.core.schedule import density_at
 from roselora.errors import NonFiniteError
 
 _TOGETHER_ON_CPU = 1 << 17
@@ -108,7 +107,7 @@ def prune_again(optimizer: Optimizer, scored: Sequence[ScoredFactor]) -> None:
         clamp = factor.adapter.config.clamp
         if clamp is not None:
             local_part(factor.parameter).clamp_(-clamp, clamp)
-        density = _density(factor.adapter, optimizer.state[factor.parameter][STEP])
+        density = factor.adapter.density_at(optimizer.state[factor.parameter][STEP])
         if density < 1:
             groups[density, _shape_key(factor)].append(factor)
     for (density, _), factors in groups.items():
@@ -182,11 +181,6 @@ def _advance(optimizer: Optimizer, factor: ScoredFactor) -> None:
         smooth_importance_(local_part(average), factor.sensitivity, factor.adapter.config.importance_beta)
     state[STEP] = steps + int(factor.counted)
     factor.adapter.steps = max(factor.adapter.steps, state[STEP])
-
-
-def _density(adapter: TrackedAdapter, step: int) -> float:
-    start, end = adapter.ramp()
-    return density_at(step, target=adapter.config.density, ramp_start=start, ramp_end=end)
 
 
 def _shape_key(factor: ScoredFactor) -> Hashable:

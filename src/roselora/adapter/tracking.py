@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from roselora.adapter.config import RoseLoraConfig
 from roselora.adapter.factors import COLUMNS, ROWS, FactorPair, adapted_layers, factor_pair
+from roselora.core.schedule import density_at
 from roselora.errors import ConfigError
 
 _ATTRIBUTE = "_roselora_adapters"
@@ -57,6 +58,11 @@ class TrackedAdapter:
                 "RoseLoraConfig to the number of optimizer steps (a Trainer does so by itself)."
             )
         return self.config.ramp_bounds(self.total_steps)
+
+    def density_at(self, step: int) -> float:
+        """What it is pruned to after ``step`` optimizer steps; raises as :meth:`ramp` does."""
+        start, end = self.ramp()
+        return density_at(step, target=self.config.density, ramp_start=start, ramp_end=end)
 
 
 class TrackedModel:
@@ -134,10 +140,10 @@ def tracked_models() -> list[TrackedModel]:
     return [tracked for tracked in _TRACKED if tracked.adapters]
 
 
-def tracked_within(model: nn.Module) -> list[TrackedModel]:
-    """Those that are ``model`` itself or a part of it."""
+def adapters_within(model: nn.Module) -> list[tuple[TrackedModel, TrackedAdapter]]:
+    """Every RoseLoRA adapter on ``model`` itself or on a part of it, with what carries it."""
     parts = (vars(module).get(_ATTRIBUTE) for module in model.modules())
-    return [tracked for tracked in parts if tracked is not None and tracked.adapters]
+    return [(tracked, adapter) for tracked in parts if tracked is not None for adapter in tracked.adapters.values()]
 
 
 def _restore(model: nn.Module, adapters: dict[str, TrackedAdapter]) -> TrackedModel:

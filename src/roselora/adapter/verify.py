@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from roselora.adapter.config import RoseLoraConfig
 from roselora.adapter.factors import FactorPair, as_matrix, by_expert
 from roselora.adapter.sharding import whole
-from roselora.adapter.tracking import tracked_within
+from roselora.adapter.tracking import adapters_within
 from roselora.core.pruning import kept_count
 from roselora.core.sparsity import count_product_nonzeros, product_sparsity_bound
 from roselora.errors import ConfigError, SparsityError
@@ -97,10 +97,9 @@ def verify(source: nn.Module | str | os.PathLike[str], adapter_name: str = "defa
         UnsupportedError: FSDP1 or DeepSpeed has flattened the model's factors.
     """
     if isinstance(source, nn.Module):
-        for tracked in tracked_within(source):
-            if adapter_name in tracked.adapters:
-                density = tracked.adapters[adapter_name].config.density
-                return require_sparse(adapter_name, tracked.pairs(adapter_name), density)
+        for tracked, adapter in adapters_within(source):
+            if adapter.name == adapter_name:
+                return require_sparse(adapter_name, tracked.pairs(adapter_name), adapter.config.density)
         raise ConfigError(f"This model has no RoseLoRA adapter named {adapter_name!r}.")
     folder = Path(source)
     config = RoseLoraConfig.from_pretrained(folder)

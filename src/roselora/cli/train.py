@@ -75,7 +75,7 @@ def _show_plan(settings: "TrainSettings", resume: bool, json: bool) -> None:
         "examples": len(prepared.examples.train),
         "eval_examples": None if prepared.examples.eval is None else len(prepared.examples.eval),
         "steps": prepared.total_steps,
-        "trained_parameters": sum(p.numel() for p in prepared.model.parameters() if p.requires_grad),
+        "trained_parameters": prepared.trainable,
         "from_checkpoint": checkpoint,
         "output": settings.output,
     }
@@ -103,9 +103,8 @@ def _run(settings: "TrainSettings", resume: bool, json: bool) -> None:
         )
     plot_training(outcome, outcome.artifacts.folder / PLOT)
     card = write_card(outcome)
-    result = _as_json(outcome, card)
     if json:
-        print_json(result)
+        print_json(_as_json(outcome, card))
     else:
         _show(outcome, card)
 
@@ -141,7 +140,7 @@ def _as_json(finished: "Finished", card: Path) -> dict[str, Any]:
         "method": finished.settings.method,
         "steps": finished.prepared.total_steps,
         "seconds": round(finished.seconds, 1),
-        "trained_parameters": finished.trainable,
+        "trained_parameters": finished.prepared.trainable,
         "density": None if counts is None else counts.density,
         "entries_changed": None if counts is None else counts.update_nonzeros,
         "entries": None if counts is None else counts.entries,

@@ -122,8 +122,8 @@ def to_delta(model: nn.Module, overlay: Overlay, pairs: Sequence[FactorPair]) ->
             layer_factors(
                 pair.name,
                 model.get_submodule(pair.name),
-                as_matrix(pair.a.detach()),
-                as_matrix(pair.b.detach()),
+                as_matrix(pair.a),
+                as_matrix(pair.b),
                 pair.scale,
                 overlay.base_sha256(f"{pair.name}.weight"),
             )

@@ -61,7 +61,7 @@ def _facts(finished: Finished) -> str:
         ("method", _METHODS[settings.method]),
         ("examples left out as too long", finished.left_out),
         ("steps", f"{prepared.total_steps} in {finished.seconds:.0f} s, seed {settings.training.seed}"),
-        ("trained parameters", f"{finished.trainable:,}"),
+        ("trained parameters", f"{prepared.trainable:,}"),
     ]
     if (counts := finished.counts) is not None:
         rows += [

@@ -12,12 +12,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from roselora.adapter.config import RoseLoraConfig
+from roselora.adapter.tracking import adapters_within
 from roselora.adapter.verify import AdapterCounts, MatrixCounts
-from roselora.core.schedule import density_at
 from roselora.files import write_atomically
+from roselora.training.prepare import Prepared
 from roselora.training.run import Finished
-from roselora.training.settings import AdapterSettings
 
 _LAYER = re.compile(r"\.(\d+)\.")
 
@@ -34,7 +33,7 @@ def plot_training(finished: Finished, path: Path) -> None:
     axes = figure.subplots(1, 2 if counts else 1, squeeze=False)[0]
     _plot_loss(axes[0], finished.history)
     if counts is not None:
-        _plot_density(axes[0].twinx(), finished.settings.adapter, finished.prepared.total_steps)
+        _plot_density(axes[0].twinx(), finished.prepared)
         _plot_entries(figure, axes[1], counts)
     picture = BytesIO()
     figure.savefig(picture, format="png", dpi=130)
@@ -50,10 +49,10 @@ def _plot_loss(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
     axes.legend(loc="upper right")
 
 
-def _plot_density(axes: Axes, adapter: AdapterSettings, total_steps: int) -> None:
-    steps = range(1, total_steps + 1)
-    bounds = RoseLoraConfig(warmup=adapter.warmup, ramp=adapter.ramp, density=adapter.density).ramp_bounds(total_steps)
-    density = [density_at(step, target=adapter.density, ramp_start=bounds[0], ramp_end=bounds[1]) for step in steps]
+def _plot_density(axes: Axes, prepared: Prepared) -> None:
+    ((_, adapter),) = adapters_within(prepared.model)
+    steps = range(1, prepared.total_steps + 1)
+    density = [adapter.density_at(step) for step in steps]
     axes.plot(steps, density, color="tab:green", linestyle="--")
     axes.set(ylim=(0, 1.03))
     axes.set_ylabel("density", color="tab:green")

@@ -83,9 +83,7 @@ def trained_delta(prepared: Prepared, settings: TrainSettings, metrics: Mapping[
     for pair in factor_pairs(base, "default"):
         layer = cast(Any, base.get_submodule(pair.name)).get_base_layer()
         try:
-            weights.append(
-                layer_factors(pair.name, layer, as_matrix(pair.a.detach()), as_matrix(pair.b.detach()), pair.scale)
-            )
+            weights.append(layer_factors(pair.name, layer, as_matrix(pair.a), as_matrix(pair.b), pair.scale))
         except ConfigError as error:  # a quantized weight has another dtype and shape than its update
             raise UnsupportedError(f"{pair.name} cannot carry a delta ({str(error).rstrip('.')}).") from error
     described = {

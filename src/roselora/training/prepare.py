@@ -68,6 +68,11 @@ class Prepared:
     total_steps: int
     base_fingerprint: str
 
+    @property
+    def trainable(self) -> int:
+        """How many parameters are trained, classifier heads among them."""
+        return sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
+
 
 def read_data(settings: DataSettings) -> tuple[dict[str, Dataset], str, dict[str, dict[str, Any]]]:
     """The records of ``train`` and ``eval``, their shape, and where they came from.

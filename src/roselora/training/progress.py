@@ -9,8 +9,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from roselora.adapter.tracking import TrackedAdapter, tracked_within
-from roselora.core.schedule import density_at
+from roselora.adapter.tracking import TrackedAdapter, adapters_within
 
 
 @dataclass(frozen=True)
@@ -42,8 +41,7 @@ class ProgressCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Find the RoseLoRA adapter, if there is one; a run has at most one."""
-        adapters = [adapter for tracked in tracked_within(kwargs["model"]) for adapter in tracked.adapters.values()]
-        self._adapter = adapters[0] if adapters else None
+        self._adapter = next((adapter for _, adapter in adapters_within(kwargs["model"])), None)
 
     def on_log(
         self,
@@ -68,10 +66,7 @@ class ProgressCallback(TrainerCallback):
             self._on_step(StepReport(state.global_step, state.max_steps, self._loss, density))
 
     def _density(self, step: int) -> float | None:
-        if self._adapter is None:
-            return None
-        start, end = self._adapter.ramp()
-        return density_at(step, target=self._adapter.config.density, ramp_start=start, ramp_end=end)
+        return None if self._adapter is None else self._adapter.density_at(step)
 
 
 class Interruption(TrainerCallback):

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from roselora.adapter.tracking import Retention, tracked_within
+from roselora.adapter.tracking import Retention, adapters_within
 from roselora.core.importance import sensitivity
 from roselora.errors import ConfigError
 from roselora.training.data import read_examples
@@ -69,7 +69,7 @@ class RetentionCallback(TrainerCallback):
         settings: RetentionSettings,
         seed: int = 0,
     ) -> None:
-        found = [(tracked, adapter) for tracked in tracked_within(model) for adapter in tracked.adapters.values()]
+        found = adapters_within(model)
         if len(found) != 1:
             raise ConfigError(f"Retention needs a model with one RoseLoRA adapter, and this one has {len(found)}.")
         self._tracked, self._adapter = found[0]

@@ -54,11 +54,6 @@ class Finished:
     history: list[dict[str, Any]]
     artifacts: Artifacts
 
-    @property
-    def trainable(self) -> int:
-        """How many parameters were trained, classifier heads among them."""
-        return sum(parameter.numel() for parameter in self.prepared.model.parameters() if parameter.requires_grad)
-
 
 @dataclass(frozen=True)
 class Interrupted:
@@ -85,7 +80,7 @@ def train(
     checkpoint = find_checkpoint(settings, resume)
     processes.wait()  # before the first of them writes there
     prompts = None if settings.retention.prompts is None else read_prompts(settings.retention.prompts)
-    with quiet_libraries(), _no_data_bars():
+    with _quietly():
         prepared = prepare(settings)
         retention = [] if prompts is None else [_retention(prepared, prompts, settings)]
         return _train(prepared, settings, checkpoint, retention, on_step)
@@ -99,17 +94,18 @@ def plan(settings: TrainSettings, resume: bool) -> tuple[Prepared, str | None]:
         ModelError: the model cannot be loaded.
     """
     checkpoint = find_checkpoint(settings, resume)
-    with quiet_libraries(), _no_data_bars():
+    with _quietly():
         return prepare(settings), checkpoint
 
 
 @contextmanager
-def _no_data_bars() -> Iterator[None]:
-    """Several bars for each pass over the data would push our one bar around."""
+def _quietly() -> Iterator[None]:
+    """Without the libraries' words, and without their bars for each pass over the data, which push ours around."""
     shown = not are_progress_bars_disabled()
     disable_progress_bars()
     try:
-        yield
+        with quiet_libraries():
+            yield
     finally:
         if shown:
             enable_progress_bars()
