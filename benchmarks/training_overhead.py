@@ -108,7 +108,7 @@ def memory(field: str) -> float:
 
 
 def measure_memory(name: str, targets: Any, tokens: int) -> dict[str, Any]:
-    """In a process of its own: the peak of three steps, over what was held before the adapter was added."""
+    """In a process of its own: the peak of two steps, over what was held before the adapter was added."""
     model = load("demo").model
     batch = batches(tokens, model.config.vocab_size)
     # Linux: forget the peak of loading. getrusage's peak would be the parent's, which a new process inherits.

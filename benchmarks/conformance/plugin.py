@@ -29,7 +29,7 @@ PlainConfig = peft.LoraConfig
 
 @dataclass
 class RoseLoraConfig(Product):
-    """Our config with a schedule that fits PEFT's tests, which train one to a few dozen steps: pruned at every step."""
+    """Our config with a schedule that fits PEFT's tests, which train one to a few dozen: pruned from the second on."""
 
     density: float = 0.5
     warmup: int | float = 1

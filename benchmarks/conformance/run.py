@@ -21,10 +21,11 @@ from benchmarks.conformance.battery import DIFFERENCES, FILES, LEFT_OUT_FILES
 from benchmarks.conformance.compare import Comparison, compare, failures, table
 from benchmarks.conformance.hub import make_hub_cache
 from benchmarks.conformance.source import fetch_peft_tests
+from roselora.models.demo import models_folder
 
 REPOSITORY = Path(__file__).parents[2]
 RESULT = REPOSITORY / "benchmarks" / "results" / "conformance.json"
-CACHE = Path.home() / ".cache" / "roselora" / "conformance"
+CACHE = models_folder().parent / "conformance"
 COUNTS = ("configs", "steps", "pruning_steps", "factors_pruned", "factors_left_dense")
 
 
