@@ -19,19 +19,10 @@ from roselora.core.importance import sensitivity, smooth_importance_
 from roselora.core.pruning import kept_count, prune_columns_, prune_rows_
 from roselora.core.schedule import density_at
 from roselora.errors import ConfigError, NonFiniteError, SparsityError, UnsupportedError
+from tests.adapter.agreement import assert_same, factors
 
 Build = Callable[..., PeftModel]
 Train = Callable[..., None]
-
-
-def factors(model: nn.Module, adapter: str = "default") -> list[Tensor]:
-    return [factor.detach().clone() for pair in factor_pairs(model, adapter) for factor in (pair.a, pair.b)]
-
-
-def assert_same(left: list[Tensor], right: list[Tensor]) -> None:
-    assert len(left) == len(right) > 0
-    for a, b in zip(left, right, strict=True):
-        assert torch.equal(a, b)
 
 
 def sparse(pair: FactorPair, density: float) -> bool:

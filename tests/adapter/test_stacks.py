@@ -18,6 +18,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast, Trainer, Tra
 from roselora.adapter.config import RoseLoraConfig
 from roselora.adapter.factors import factor_pairs
 from roselora.adapter.pruner import STEP
+from tests.adapter.agreement import assert_same, factors, trainable
 
 datasets = pytest.importorskip("datasets")
 trl = pytest.importorskip("trl")
@@ -68,10 +69,6 @@ def _fresh_process() -> Iterator[None]:
     counters.clear()
     yield
     AcceleratorState._reset_state(True)
-
-
-def trainable(model: nn.Module) -> list[nn.Parameter]:
-    return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
 def plain_loop(model: PeftModel, token_ids: Tensor, feature: Feature) -> Optimizer:
@@ -154,6 +151,12 @@ def assert_as_asked(model: nn.Module, feature: Feature) -> None:
     assert bool(counters["frames"]["ok"]) == feature.compiled
 
 
+def assert_trained_as_asked(model: nn.Module, optimizer: Any, feature: Feature, assert_at_density: Check) -> None:
+    assert_counted(model, optimizer)
+    assert_as_asked(model, feature)
+    assert_at_density(model)
+
+
 def assert_agrees(model: nn.Module, reference: nn.Module) -> None:
     ours, theirs = factor_pairs(model, "default"), factor_pairs(reference, "default")
     for one, other in zip(ours, theirs, strict=True):
@@ -162,15 +165,18 @@ def assert_agrees(model: nn.Module, reference: nn.Module) -> None:
             torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6)
 
 
+def assert_agrees_with_plain_loop(model: nn.Module, reference: PeftModel, token_ids: Tensor, feature: Feature) -> None:
+    plain_loop(reference, token_ids, feature)
+    assert_agrees(model, reference)
+
+
 @pytest.mark.parametrize("name", FEATURES)
 def test_a_plain_loop_with_every_feature(
     adapted_model: Callable[..., PeftModel], token_ids: Tensor, assert_at_density: Check, name: str
 ) -> None:
     feature = FEATURES[name]
     model, reference = adapted_model(), adapted_model()
-    assert_counted(model, plain_loop(model, token_ids, feature))
-    assert_as_asked(model, FEATURES[name])
-    assert_at_density(model)
+    assert_trained_as_asked(model, plain_loop(model, token_ids, feature), feature, assert_at_density)
     plain_loop(reference, token_ids, Feature())
     if feature.same:
         assert_agrees(model, reference)
@@ -184,12 +190,10 @@ def test_accelerate_with_every_feature_equals_the_plain_loop(
     adapted_model: Callable[..., PeftModel], token_ids: Tensor, assert_at_density: Check, name: str
 ) -> None:
     model, reference = adapted_model(), adapted_model()
-    assert_counted(model, accelerate_loop(model, token_ids, FEATURES[name]))
-    assert_as_asked(model, FEATURES[name])
-    assert_at_density(model)
+    optimizer = accelerate_loop(model, token_ids, FEATURES[name])
+    assert_trained_as_asked(model, optimizer, FEATURES[name], assert_at_density)
     if name != "fp16":
-        plain_loop(reference, token_ids, FEATURES[name])
-        assert_agrees(model, reference)
+        assert_agrees_with_plain_loop(model, reference, token_ids, FEATURES[name])
 
 
 def test_accelerate_saves_its_state_and_resumes_bit_exact_in_mid_ramp(
@@ -213,9 +217,7 @@ def test_accelerate_saves_its_state_and_resumes_bit_exact_in_mid_ramp(
     accelerator.load_state(str(tmp_path))
     train(accelerator, resumed, optimizer)
     assert_counted(resumed, optimizer)
-    for one, other in zip(factor_pairs(whole, "default"), factor_pairs(resumed, "default"), strict=True):
-        assert torch.equal(one.a, other.a)
-        assert torch.equal(one.b, other.b)
+    assert_same(factors(whole), factors(resumed))
 
 
 @pytest.mark.parametrize("name", ON_ACCELERATE)
@@ -230,12 +232,9 @@ def test_trainer_with_every_feature_equals_the_plain_loop(
     model, reference = adapted_model(total_steps=None), adapted_model()
     run = Trainer(model, TrainingArguments(**arguments(FEATURES[name], tmp_path)), train_dataset=rows)
     run.train()
-    assert_counted(model, run.optimizer)
-    assert_as_asked(model, FEATURES[name])
-    assert_at_density(model)
+    assert_trained_as_asked(model, run.optimizer, FEATURES[name], assert_at_density)
     if name != "fp16":
-        plain_loop(reference, token_ids, FEATURES[name])
-        assert_agrees(model, reference)
+        assert_agrees_with_plain_loop(model, reference, token_ids, FEATURES[name])
 
 
 @pytest.mark.parametrize("name", ON_ACCELERATE)
@@ -252,12 +251,9 @@ def test_sft_trainer_with_every_feature_equals_the_plain_loop(
     settings = trl.SFTConfig(**arguments(FEATURES[name], tmp_path))
     run = trl.SFTTrainer(model, args=settings, train_dataset=rows, processing_class=tiny_tokenizer)
     run.train()
-    assert_counted(model, run.optimizer)
-    assert_as_asked(model, FEATURES[name])
-    assert_at_density(model)
+    assert_trained_as_asked(model, run.optimizer, FEATURES[name], assert_at_density)
     if name not in ("bf16", "fp16"):  # TRL computes its loss by another path than the model's own
-        plain_loop(reference, token_ids, FEATURES[name])
-        assert_agrees(model, reference)
+        assert_agrees_with_plain_loop(model, reference, token_ids, FEATURES[name])
 
 
 @pytest.mark.parametrize("name", ON_ACCELERATE)
@@ -283,9 +279,7 @@ def test_dpo_trainer_with_every_feature(
     model, reference = build(), build()
     run = dpo(model, feature)
     run.train()
-    assert_counted(model, run.optimizer)
-    assert_as_asked(model, FEATURES[name])
-    assert_at_density(model)
+    assert_trained_as_asked(model, run.optimizer, feature, assert_at_density)
     if feature.same:
         dpo(reference, Feature()).train()
         assert_agrees(model, reference)

@@ -16,6 +16,7 @@ from roselora.adapter.config import RoseLoraConfig
 from roselora.adapter.factors import factor_pairs
 from roselora.adapter.verify import verify
 from roselora.errors import ConfigError, SparsityError
+from tests.adapter.agreement import assert_same, factors
 
 Build = Callable[..., PeftModel]
 
@@ -50,10 +51,6 @@ def trainer(model: PeftModel, folder: Path, **changes: Any) -> Trainer:
     )
 
 
-def factors(model: PeftModel) -> list[Tensor]:
-    return [factor.detach().clone() for pair in factor_pairs(model, "default") for factor in (pair.a, pair.b)]
-
-
 def test_trainer_prunes_by_itself_and_sets_the_number_of_steps(adapted_model: Build, tmp_path: Path) -> None:
     model = adapted_model(total_steps=None, warmup=0.2, ramp=0.5)
     trainer(model, tmp_path).train()
@@ -67,8 +64,7 @@ def test_a_run_that_was_already_finished_may_be_resumed(adapted_model: Build, tm
     trainer(finished, tmp_path, save_strategy="steps", save_steps=10).train()
     resumed = adapted_model(total_steps=None)
     trainer(resumed, tmp_path).train(resume_from_checkpoint=str(tmp_path / "checkpoint-10"))
-    for ours, theirs in zip(factors(resumed), factors(finished), strict=True):
-        assert torch.equal(ours, theirs)
+    assert_same(factors(resumed), factors(finished))
 
 
 def test_accumulation_and_clipping_under_trainer_end_sparse(adapted_model: Build, tmp_path: Path) -> None:
@@ -84,8 +80,7 @@ def test_resume_from_a_checkpoint_is_bit_exact(adapted_model: Build, tmp_path: P
 
     resumed = adapted_model(total_steps=None, lora_dropout=0.1)
     trainer(resumed, tmp_path).train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{stop_at}"))
-    for ours, theirs in zip(factors(resumed), factors(whole), strict=True):
-        assert torch.equal(ours, theirs)
+    assert_same(factors(resumed), factors(whole))
 
 
 class StopAt(TrainerCallback):

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel, get_peft_model
-from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
     BitsAndBytesConfig,
@@ -18,9 +17,9 @@ from transformers import (
 )
 
 from roselora.adapter.config import RoseLoraConfig
-from roselora.adapter.factors import factor_pairs
 from roselora.adapter.verify import verify
 from roselora.errors import SparsityError
+from tests.adapter.agreement import assert_same, factors
 
 datasets = pytest.importorskip("datasets")
 trl = pytest.importorskip("trl")
@@ -81,16 +80,6 @@ def make(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> Make:
         )
 
     return build
-
-
-def factors(model: nn.Module, adapter: str = "default") -> list[Tensor]:
-    return [factor.detach().clone() for pair in factor_pairs(model, adapter) for factor in (pair.a, pair.b)]
-
-
-def assert_same(left: list[Tensor], right: list[Tensor]) -> None:
-    assert len(left) == len(right) > 0
-    for a, b in zip(left, right, strict=True):
-        assert torch.equal(a, b)
 
 
 @each_stack
