@@ -1,6 +1,10 @@
-"""What a model's own modules say about where to adapt it."""
+"""What a model's own modules say about where to adapt or edit it."""
 
 from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from roselora.errors import ConfigError, UnsupportedError
 
 EDIT_TARGETS = ("v_proj", "down_proj")
 """Where a transformer block's attention reads its values and where its MLP writes: Llama, Qwen, Gemma, Mistral."""
@@ -10,3 +14,55 @@ def edit_targets(model: nn.Module) -> str | list[str]:
     """The modules that an edit adapts, as PEFT's ``target_modules``: by name where known, else every linear layer."""
     names = {name.rpartition(".")[2] for name, _ in model.named_modules()}
     return list(EDIT_TARGETS) if names.issuperset(EDIT_TARGETS) else "all-linear"
+
+
+def blocks(model: PreTrainedModel) -> list[str]:
+    """The names of the model's transformer blocks, in order: the longest list of modules that it holds.
+
+    Raises:
+        UnsupportedError: it holds no list of modules.
+    """
+    lists = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
+    if not lists:
+        raise UnsupportedError(f"{type(model).__name__} has no list of blocks, so no layer can be chosen by depth.")
+    name, longest = max(lists, key=lambda pair: len(pair[1]))
+    return [f"{name}.{index}" for index in range(len(longest))]
+
+
+def block_at(model: PreTrainedModel, depth: float) -> int:
+    """The index of the block at a share of the model's depth: 0 is the first, 1 the last.
+
+    Raises:
+        ConfigError: ``depth`` is not within 0 and 1.
+    """
+    if not 0 <= depth <= 1:
+        raise ConfigError(f"A depth must be within 0 and 1, not {depth}.")
+    return round(depth * (len(blocks(model)) - 1))
+
+
+def mlp_output(model: PreTrainedModel, block: int) -> str:
+    """The name of the linear layer by which a block's MLP writes into the hidden state: down_proj, c_proj, fc2 ...
+
+    It is the last linear layer of the block, outside its attention, that writes vectors of the model's width.
+
+    Raises:
+        ConfigError: there is no such block.
+        UnsupportedError: the block has no such layer, or several experts.
+    """
+    names = blocks(model)
+    if not 0 <= block < len(names):
+        raise ConfigError(f"There is no layer {block}: the model has the layers 0 to {len(names) - 1}.")
+    width = model.config.hidden_size
+    writers = [
+        name
+        for name, module in model.get_submodule(names[block]).named_modules()
+        if "attn" not in name
+        and "attention" not in name
+        and (
+            (isinstance(module, nn.Linear) and module.out_features == width)
+            or (isinstance(module, Conv1D) and module.nf == width)
+        )
+    ]
+    if not writers or "expert" in writers[-1]:
+        raise UnsupportedError(f"{names[block]} has no single linear layer that writes its MLP's output.")
+    return f"{names[block]}.{writers[-1]}"

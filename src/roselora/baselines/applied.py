@@ -1,0 +1,80 @@
+"""What every editing method gives back: a change that is in the model now, and the way to take it out."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from roselora.editing.request import EditRequest
+
+
+@dataclass(frozen=True)
+class Applied:
+    """One call of an editing method, whose change is in the model.
+
+    Attributes:
+        requests: what was asked.
+        undo: puts back the bytes that the model had before the call. Calls are undone newest first.
+        entries: how many entries of the model's weights have another value now.
+        steps: optimizer steps taken, 0 where there is no optimizer.
+        memory: tensors that the method's next call on this model builds on, such as a codebook, by name.
+    """
+
+    requests: tuple[EditRequest, ...]
+    undo: Callable[[], None]
+    entries: int
+    steps: int = 0
+    memory: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class EditFunction(Protocol):
+    """The one function of every method.
+
+    ``history`` holds what this method has applied to this model before, oldest first. On an error the model is as
+    it was before the call.
+    """
+
+    def __call__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        requests: Sequence[EditRequest],
+        config: Any,
+        history: Sequence[Applied] = (),
+    ) -> Applied:
+        """Make the model answer each request's prompt with its target."""
+        ...
+
+
+class Snapshot:
+    """The values of some weights before a method changes them; kept whole, for dense methods touch every entry."""
+
+    def __init__(self, weights: Sequence[nn.Parameter]) -> None:
+        self._weights = list(weights)
+        self._before = [weight.detach().clone() for weight in weights]
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Put every byte back."""
+        for weight, before in zip(self._weights, self._before, strict=True):
+            weight.copy_(before)
+
+    def entries(self) -> int:
+        """How many entries differ from what they were."""
+        pairs = zip(self._weights, self._before, strict=True)
+        return sum(int((weight.detach() != before).sum()) for weight, before in pairs)
+
+
+@contextmanager
+def changing(weights: Sequence[nn.Parameter]) -> Iterator[Snapshot]:
+    """Let weights be changed inside; if the block raises, they are as they were."""
+    snapshot = Snapshot(weights)
+    try:
+        yield snapshot
+    except BaseException:
+        snapshot.restore()
+        raise
