@@ -59,7 +59,8 @@ class Deduplicated:
 def deduplicate(cases: Sequence[EditCase]) -> Deduplicated:
     """Keep the first case of each prompt: two answers to one question cannot both be right in one model."""
     kept: dict[str, EditCase] = {}
-    repeated, conflicting = [], []
+    repeated: list[str] = []
+    conflicting: list[str] = []
     for case in cases:
         first = kept.setdefault(" ".join(case.prompt.split()).casefold(), case)
         if first is not case:
