@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from roselora.cli import check, demo, diff, doctor, edit, export, log, train, undo, verify
+from roselora.cli import bench, check, demo, diff, doctor, edit, export, log, train, undo, verify
 from roselora.cli.console import complain
 from roselora.errors import ConfigError, RoseLoraError, StoppedError
 
@@ -41,6 +41,9 @@ for verb in (
     doctor.doctor,
 ):
     app.command()(verb)
+
+
+app.add_typer(bench.app)
 
 
 def _print_version(asked: bool) -> None:

@@ -1,0 +1,138 @@
+"""Choose each editing method's settings with one small budget on KnowEdit's train files, never on a test file.
+
+    python benchmarks/tune_editing.py --data-dir DATA --covariance-text TEXT --output benchmarks/results/editing_tuning.json
+
+Every method has the same budget: three candidates (its defaults and two others, written below), each tried on the same
+cases, half from WikiData_recent's and half from WikiData_counterfact's train file, as single edits. The winner has the
+highest mean of reliability, portability (aliases of the subject stand in for rephrasings, which the train files lack) and
+locality; ties go to the lower KL divergence. `roselora bench edit --settings FILE` takes the output. Run again, it goes on.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+
+from roselora.baselines.methods import METHODS, Method
+from roselora.evaluation.cases import EditCase, deduplicate
+from roselora.evaluation.datasets import read_cases
+from roselora.evaluation.editing_run import Clock, EditingRun, Plan, choose
+from roselora.evaluation.method_settings import configured, with_settings
+from roselora.evaluation.record_files import append_record, read_records
+from roselora.evaluation.records import EditRecord
+from roselora.evaluation.scoring import Judge
+from roselora.models.loading import load
+
+DATASETS = ("wikidata_recent_train", "wikidata_counterfact_train")
+
+CANDIDATES: dict[str, tuple[Mapping[str, Any], ...]] = {}
+"""The two that each method tries beside its defaults."""
+
+
+def cases(data_dir: Path, n: int, seed: int) -> list[EditCase]:
+    """Half of the cases from each train file."""
+    files = [deduplicate(read_cases(name, data_dir).cases).cases for name in DATASETS]
+    return [case for file in files for case in choose(file, n // len(files), seed)]
+
+
+def candidates(names: Sequence[str], text: Path | None, seed: int) -> dict[str, Method]:
+    """By a name such as "ft-m {'learning_rate': 0.001}"."""
+    methods = {}
+    for name, method in configured(names, seed=seed, covariance_text=text).items():
+        for settings in ({}, *CANDIDATES.get(name, ())):
+            methods[f"{name} {json.dumps(settings)}"] = with_settings(name, method, settings)
+    return methods
+
+
+def quality(records: Sequence[EditRecord]) -> dict[str, float]:
+    """The means that decide; a failed edit counts as 0."""
+    scores = [record.scores for record in records]
+    portability = [mean(s.portability.values()) if s else 0.0 for s in scores if s is None or s.portability]
+    parts = {
+        "reliability": mean(s.reliability if s else 0.0 for s in scores),
+        "portability": mean(portability),
+        "locality": mean(mean(s.locality.values()) if s else 0.0 for s in scores if s is None or s.locality),
+    }
+    divergences = [s.kl for s in scores if s and s.kl is not None]
+    seconds = [record.cost.seconds for record in records if record.cost]
+    return parts | {
+        "objective": mean(parts.values()),
+        "kl": mean(divergences) if divergences else float("inf"),
+        "seconds": mean(seconds) if seconds else float("nan"),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", type=Path, default=os.environ.get("ROSELORA_DATA_DIR"))
+    parser.add_argument("--covariance-text", type=Path)
+    parser.add_argument("--model", default="demo")
+    parser.add_argument(
+        "--methods", default=",".join(name for name in METHODS if name not in ("no-edit", "rose-published"))
+    )
+    parser.add_argument("--n", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--work", type=Path, default=Path("tuning"), help="folder for the records of single edits")
+    parser.add_argument("--output", type=Path)
+    arguments = parser.parse_args()
+    if arguments.data_dir is None:
+        parser.error("give --data-dir, or set ROSELORA_DATA_DIR")
+    names = arguments.methods.split(",")
+    chosen = cases(Path(arguments.data_dir), arguments.n, arguments.seed)
+    methods = candidates(names, arguments.covariance_text, arguments.seed)
+    loaded = load(arguments.model)
+    arguments.work.mkdir(parents=True, exist_ok=True)
+
+    def write(record: EditRecord) -> None:
+        append_record(record, arguments.work)
+        said = record.error or (record.scores.answer if record.scores else "")
+        print(f"{record.method} {record.case}: {said!r}", file=sys.stderr, flush=True)
+
+    plan = Plan(tuple(chosen), methods, "single", arguments.work)
+    judge = Judge(loaded.model, loaded.tokenizer, fluency=False)
+    known = read_records(arguments.work)
+    EditingRun(loaded.model, loaded.tokenizer, plan, judge, known, write, lambda at: None, Clock(None)).run()
+
+    records = read_records(arguments.work)
+    table = {name: quality([record for record in records if record.method == name]) for name in methods}
+    best = {}
+    print("| method | settings | reliability | portability | locality | objective | mean KL | s |")
+    print("|---|---|---|---|---|---|---|---|")
+    for name in names:
+        own = [key for key in methods if key.partition(" ")[0] == name]
+        winner = max(own, key=lambda key: (table[key]["objective"], -table[key]["kl"]))
+        best[name] = json.loads(winner.partition(" ")[2])
+        for key in own:
+            q = table[key]
+            cells = [f"{q[part]:.3f}" for part in ("reliability", "portability", "locality", "objective", "kl")]
+            mark = " (chosen)" if key == winner else ""
+            print(f"| {name} | `{key.partition(' ')[2]}`{mark} | {' | '.join(cells)} | {q['seconds']:.1f} |")
+    if arguments.output:
+        document = {
+            "command": f"python benchmarks/tune_editing.py --n {arguments.n} --seed {arguments.seed}",
+            "model": arguments.model,
+            "datasets": DATASETS,
+            "cases": [case.key for case in chosen],
+            "torch": torch.__version__,
+            "candidates": table,
+            "defaults": {name: _plain(METHODS[name].config) for name in names},
+            "settings": best,
+        }
+        arguments.output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    return {
+        name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(config).items()
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Where a long sequence of edits stands, so that a killed run goes on instead of beginning again."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from roselora.errors import FileFormatError
+from roselora.files import write_atomically
+
+_WEIGHT, _MEMORY = "weight:", "memory:"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state after some edits of a sequence.
+
+    Attributes:
+        done: how many requests are in.
+        weights: the weights that are not the base's, by name.
+        memory: what the method's last call left for its next.
+        records: JSON of what each edit took so far.
+    """
+
+    done: int
+    weights: Mapping[str, Tensor]
+    memory: Mapping[str, Tensor]
+    records: list[dict[str, float]]
+
+    def save(self, path: Path) -> None:
+        """Write it as one file, whole or not at all."""
+        tensors = {_WEIGHT + name: tensor.contiguous() for name, tensor in self.weights.items()}
+        tensors |= {_MEMORY + name: tensor.contiguous() for name, tensor in self.memory.items()}
+        header = {"done": str(self.done), "records": json.dumps(self.records)}
+        write_atomically(path, safetensors.torch.save(tensors, header))
+
+    @classmethod
+    def load(cls, path: Path) -> "Checkpoint":
+        """Read it back.
+
+        Raises:
+            FileFormatError: it is not such a file.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                header = file.metadata()
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            done, records = int(header["done"]), json.loads(header["records"])
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+            raise FileFormatError(f"{path} is not a run's checkpoint ({error}); delete it to begin anew.") from error
+        parts = [
+            {name.removeprefix(kind): tensor for name, tensor in tensors.items() if name.startswith(kind)}
+            for kind in (_WEIGHT, _MEMORY)
+        ]
+        return cls(done, parts[0], parts[1], records)
+
+
+class BaseWeights:
+    """A copy of every weight of the unedited model: what changed since, and the way back."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._base = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+    @torch.no_grad()
+    def changed(self) -> dict[str, Tensor]:
+        """The weights that differ from the base's, by name, on the CPU."""
+        now = dict(self._model.named_parameters())
+        return {name: now[name].detach().cpu() for name, base in self._base.items() if not torch.equal(now[name], base)}
+
+    @torch.no_grad()
+    def restore(self, instead: Mapping[str, Tensor] | None = None) -> None:
+        """Put every weight back, and in the place of some what ``instead`` gives."""
+        instead = instead or {}
+        for name, parameter in self._model.named_parameters():
+            wanted = instead.get(name, self._base[name]).to(parameter.device)
+            if not torch.equal(parameter, wanted):
+                parameter.copy_(wanted)

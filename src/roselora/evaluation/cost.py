@@ -1,0 +1,55 @@
+"""What a piece of work takes: wall time, and memory at its peak beyond what was held before."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+@dataclass
+class Measured:
+    """Filled when the block ends; ``peak_bytes`` is 0 where the system does not tell (neither CUDA nor Linux)."""
+
+    seconds: float = 0.0
+    peak_bytes: int = 0
+
+
+@contextmanager
+def measured(device: torch.device) -> Iterator[Measured]:
+    """Measure the block: on CUDA the allocator's peak, on Linux the resident memory's."""
+    result = Measured()
+    before = _begin(device)
+    start = time.perf_counter()
+    try:
+        yield result
+    finally:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        result.seconds = time.perf_counter() - start
+        result.peak_bytes = max(0, _peak(device) - before)
+
+
+def _begin(device: torch.device) -> int:
+    """Forget earlier peaks; what is held now."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return torch.cuda.memory_allocated(device)
+    if CLEAR.exists():
+        CLEAR.write_text("5")  # Linux: the peak starts anew from what is resident now
+    return _resident("VmRSS")
+
+
+def _peak(device: torch.device) -> int:
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _resident("VmHWM")
+
+
+def _resident(field: str) -> int:
+    if not STATUS.exists():
+        return 0
+    lines = STATUS.read_text().splitlines()
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:")), 0)

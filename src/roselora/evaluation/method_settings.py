@@ -1,0 +1,99 @@
+"""The methods of a run by name, with what the user sets of their configs."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from roselora.baselines.methods import METHODS, Method
+from roselora.errors import ConfigError
+
+
+def configured(
+    names: Sequence[str],
+    overrides: Sequence[str] = (),
+    *,
+    file: Path | None = None,
+    seed: int = 0,
+    covariance_text: Path | None = None,
+) -> dict[str, Method]:
+    """The named methods, in that order: defaults, then seed and text, then the file's settings, then the overrides.
+
+    Args:
+        file: YAML or JSON, of which the mapping ``settings`` (or the whole) holds by method the fields to set; methods that
+            are not run are passed over.
+        overrides: each ``METHOD.FIELD=VALUE`` with a value in YAML.
+
+    Raises:
+        ConfigError: a name, field or value that no method has.
+    """
+    given: dict[str, dict[str, Any]] = {name: {} for name in names}
+    for name in names:
+        if name not in METHODS:
+            raise ConfigError(f"There is no method {name!r}; there are {', '.join(METHODS)}.")
+        fields = _fields(METHODS[name].config)
+        given[name] |= {"seed": seed} if "seed" in fields else {}
+        given[name] |= {"text": covariance_text} if "text" in fields and covariance_text is not None else {}
+    settings = [] if file is None else [entry for entry in _read(file) if entry[0] in given]
+    for override in overrides:
+        settings.append(_parse(override))
+        if settings[-1][0] not in given:
+            raise ConfigError(f"--set {override} is for a method that is not run; run are {', '.join(given)}.")
+    for name, field, value in settings:
+        if field not in _fields(METHODS[name].config):
+            raise ConfigError(f"{name} has no setting {field!r}; it has {', '.join(_fields(METHODS[name].config))}.")
+        given[name][field] = value
+    return {name: with_settings(name, METHODS[name], values) for name, values in given.items()}
+
+
+def with_settings(name: str, method: Method, values: Mapping[str, Any]) -> Method:
+    """The method with some fields of its config replaced, checked and converted to their types.
+
+    Raises:
+        ConfigError: a value that the config refuses.
+    """
+    kind = type(method.config)
+    before = {field: getattr(method.config, field) for field in _fields(method.config)}
+    try:
+        config = TypeAdapter(kind).validate_python(before | dict(values))
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"][:1])
+        message = first["msg"].removeprefix("Value error, ").rstrip(".")
+        raise ConfigError(f"{name}{f'.{where}' if where else ''}: {message}.") from None
+    return dataclasses.replace(method, config=config)
+
+
+def as_plain(config: Any) -> dict[str, Any]:
+    """A config as JSON data; of files the name alone, for where they lie is another machine's matter."""
+    plain = dataclasses.asdict(config)
+    return {field: value.name if isinstance(value, Path) else value for field, value in plain.items()}
+
+
+def _fields(config: Any) -> list[str]:
+    return [field.name for field in dataclasses.fields(config)]
+
+
+def _read(file: Path) -> list[tuple[str, str, Any]]:
+    try:
+        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+        table = document.get("settings", document)
+        return [(name, field, value) for name, fields in table.items() for field, value in fields.items()]
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError) as error:
+        raise ConfigError(f"{file} is not a file of settings, METHOD: {{FIELD: VALUE}}, in YAML or JSON.") from error
+
+
+def _parse(override: str) -> tuple[str, str, Any]:
+    key, equals, text = override.partition("=")
+    name, dot, field = key.partition(".")
+    if not (equals and dot and name and field):
+        raise ConfigError(f"--set {override!r} is not of the form METHOD.FIELD=VALUE, such as ft-m.steps=10.")
+    try:
+        return name, field, yaml.safe_load(text)
+    except yaml.YAMLError:
+        return name, field, text

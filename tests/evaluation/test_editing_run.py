@@ -1,0 +1,182 @@
+"""Runs of the editing benchmark: each edit on a fresh model, or one after another; resumable; failures are rows."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from roselora.baselines.applied import Applied, changing
+from roselora.baselines.methods import Method
+from roselora.editing.request import EditRequest
+from roselora.errors import EditError, StoppedError
+from roselora.evaluation import editing_run
+from roselora.evaluation.cases import EditCase, Probe
+from roselora.evaluation.editing_run import Clock, EditingRun, Plan, choose
+from roselora.evaluation.records import EditRecord, Mode
+from roselora.evaluation.scoring import Judge
+from roselora.models.fingerprint import fingerprint
+
+CASES = tuple(
+    EditCase(
+        f"made/{number}",
+        f"The capital of {country} is",
+        target,
+        country,
+        locality={"Elsewhere": (Probe("The symbol of gold is", ("Au",)),)},
+    )
+    for number, (country, target) in enumerate([("France", "Rome"), ("Spain", "Berlin"), ("Italy", "Paris")])
+)
+
+
+@dataclass(frozen=True)
+class NudgeConfig:
+    """Adds ``size`` to one entry of the model a call."""
+
+    size: float = 1.0
+    fail_at: int | None = None
+    leave_changed: bool = False
+
+
+@dataclass
+class Nudge:
+    """A method that is counted: which requests it got in each call, and how much history it saw."""
+
+    calls: list[tuple[list[str], int]] = field(default_factory=list)
+
+    def __call__(
+        self, model: Any, tokenizer: Any, requests: Sequence[EditRequest], config: NudgeConfig, history: Any = ()
+    ) -> Applied:
+        self.calls.append(([request.target for request in requests], sum(len(a.requests) for a in history)))
+        weight = model.get_parameter("model.layers.0.mlp.down_proj.weight")
+        if len(self.calls) == config.fail_at:
+            if config.leave_changed:
+                weight.data += 1
+            raise EditError("The tape is torn.")
+        memory = history[-1].memory["sum"] if history else torch.zeros(1)
+        with changing([weight]) as before:
+            weight.data[0, 0] += config.size
+            return Applied(tuple(requests), before.restore, before.entries(), 3, {"sum": memory + config.size})
+
+
+Runner = Callable[..., list[EditRecord]]
+
+
+@pytest.fixture
+def run(world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> Runner:
+    def start(
+        methods: dict[str, Method],
+        mode: Mode,
+        known: Sequence[EditRecord] = (),
+        seconds: float | None = None,
+        **more: Any,
+    ) -> list[EditRecord]:
+        records = list(known)
+        judge = Judge(world_model, tiny_tokenizer, fluency=False)
+        plan = Plan(CASES, methods, mode, tmp_path)
+        before = fingerprint(world_model)
+        run = EditingRun(
+            world_model, tiny_tokenizer, plan, judge, known, records.append, lambda at: None, Clock(seconds), **more
+        )
+        try:
+            run.run()
+        finally:
+            assert fingerprint(world_model) == before
+        return records
+
+    return start
+
+
+def method(edit: Any, per_call: int | None = 1, **config: Any) -> dict[str, Method]:
+    return {"nudge": Method("nudge", edit, NudgeConfig(**config), "nobody", per_call)}
+
+
+def test_single_edits_are_made_and_scored_on_the_unedited_model(run: Runner) -> None:
+    nudge = Nudge()
+    records = run(method(nudge), "single")
+    assert nudge.calls == [(["Rome"], 0), (["Berlin"], 0), (["Paris"], 0)]
+    assert [(r.case, r.position, r.cost.entries, r.cost.steps) for r in records if r.cost] == [
+        (case.key, position, 1, 3) for position, case in enumerate(CASES)
+    ]
+    assert all(r.scores is not None and r.cost is not None and r.cost.seconds > 0 for r in records)
+
+
+def test_a_sequence_is_scored_after_its_last_edit_and_each_call_sees_the_history(run: Runner) -> None:
+    nudge = Nudge()
+    seen: list[str] = []
+    records = run(method(nudge), "sequential", after_all=seen.append)
+    assert nudge.calls == [(["Rome"], 0), (["Berlin"], 1), (["Paris"], 2)]
+    assert seen == ["nudge"]
+    moved = [r.scores.kl for r in records if r.scores]
+    assert moved[0] == moved[1] == moved[2] > 0, "one question, asked of one and the same model"
+
+
+def test_a_batch_is_one_call_and_methods_have_their_own_size_of_call_in_a_sequence(run: Runner) -> None:
+    nudge = Nudge()
+    run(method(nudge), "batch")
+    assert nudge.calls == [(["Rome", "Berlin", "Paris"], 0)]
+    nudge.calls.clear()
+    run(method(nudge, per_call=2), "sequential")
+    assert nudge.calls == [(["Rome", "Berlin"], 0), (["Paris"], 2)]
+    nudge.calls.clear()
+    run(method(nudge, per_call=None), "sequential")
+    assert nudge.calls == [(["Rome", "Berlin", "Paris"], 0)]
+
+
+def test_a_failed_edit_is_a_record_that_says_why_and_the_others_go_on(run: Runner) -> None:
+    records = run(method(Nudge(), fail_at=2), "single")
+    assert [r.error for r in records] == [None, "EditError: The tape is torn.", None]
+    assert records[1].scores is None
+    records = run(method(Nudge(), fail_at=2), "sequential")
+    assert [r.error for r in records] == ["EditError: The tape is torn."] * 3
+
+
+def test_a_failure_that_leaves_the_model_changed_ends_the_run(
+    world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    plan = Plan(CASES, method(Nudge(), fail_at=1, leave_changed=True), "single", tmp_path)
+    judge = Judge(world_model, tiny_tokenizer, fluency=False)
+    run = EditingRun(world_model, tiny_tokenizer, plan, judge, (), lambda r: None, lambda at: None, Clock(None))
+    with pytest.raises(EditError, match="left the model changed"):
+        run.run()
+
+
+def test_known_records_are_not_made_again(run: Runner) -> None:
+    first = run(method(Nudge()), "single")
+    nudge = Nudge()
+    again = run(method(nudge), "single", known=first[:2])
+    assert [targets for targets, _ in nudge.calls] == [["Paris"]]
+    assert [replace(r, cost=None) for r in again] == [replace(r, cost=None) for r in first]
+
+
+def test_a_sequence_that_was_stopped_goes_on_from_its_checkpoint_to_the_same_scores(
+    run: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    whole = run(method(Nudge()), "sequential")
+    monkeypatch.setattr(editing_run, "CHECKPOINT_SECONDS", -1.0)
+    nudge = Nudge()
+    with pytest.raises(StoppedError, match="the same command goes on"):
+        run(method(nudge), "sequential", seconds=0)
+    assert [targets for targets, _ in nudge.calls] == [["Rome"]]
+    resumed = Nudge()
+    records = run(method(resumed), "sequential")
+    assert resumed.calls == [(["Berlin"], 1), (["Paris"], 2)]
+    assert [replace(r, cost=None) for r in records] == [replace(r, cost=None) for r in whole]
+    assert not list(tmp_path.glob("*.checkpoint.*"))
+
+
+def test_the_time_that_is_over_stops_single_edits_between_two(run: Runner) -> None:
+    nudge = Nudge()
+    with pytest.raises(StoppedError):
+        run(method(nudge), "single", seconds=0)
+    assert nudge.calls == []
+
+
+def test_a_larger_n_holds_the_cases_of_a_smaller_one_and_another_seed_has_others() -> None:
+    many = [EditCase(f"made/{number}", f"{number} is", "x") for number in range(30)]
+    assert choose(many, 20, seed=1)[:5] == choose(many, 5, seed=1)
+    assert choose(many, 5, seed=1) != choose(many, 5, seed=2)
+    assert sorted(choose(many, None, seed=0), key=lambda case: case.key) == sorted(many, key=lambda case: case.key)
