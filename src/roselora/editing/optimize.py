@@ -80,7 +80,7 @@ def train_factors(
     """
     first_stop = settings.warmup + settings.ramp if isinstance(config, RoseLoraConfig) else 0
     data = _EditData(model, tokenizer, request, settings, held)
-    with _adapted(model, config, settings.seed) as adapted:
+    with adapted_model(model, config, settings.seed) as adapted:
         parameters = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
         optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate)
         step = 0
@@ -185,7 +185,7 @@ def answer_loss(logits: Tensor, labels: Tensor, enough: float) -> tuple[Tensor, 
 
 
 @contextmanager
-def _adapted(model: PreTrainedModel, config: LoraConfig, seed: int) -> Iterator[PeftModel]:
+def adapted_model(model: PreTrainedModel, config: LoraConfig, seed: int) -> Iterator[PeftModel]:
     """The model with a fresh adapter, and without it afterwards; its weights are never touched."""
     requires_grad = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     training = model.training

@@ -1,0 +1,29 @@
+"""FT-M: fine-tuning one matrix on the target's tokens alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from roselora.baselines.applied import Applied
+from roselora.baselines.one_matrix import MatrixConfig, tune_matrix
+from roselora.editing.request import EditRequest
+
+
+@dataclass(frozen=True)
+class FtMConfig(MatrixConfig):
+    """How FT-M edits. Layer 21 of 32, 25 steps and learning rate 5e-4 are EasyEdit's for LLaMA-2-7B."""
+
+
+def ft_m(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    requests: Sequence[EditRequest],
+    config: FtMConfig,
+    history: Sequence[Applied] = (),
+) -> Applied:
+    """Minimize the cross-entropy of the target's tokens, the prompt masked, over FT-L's matrix without its bound.
+
+    (Zhang et al., 2024, "A Comprehensive Study of Knowledge Editing for Large Language Models", arXiv 2401.01286.)
+    """
+    return tune_matrix(model, tokenizer, requests, config)

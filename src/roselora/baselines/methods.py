@@ -1,0 +1,49 @@
+"""Every editing method by name: a new one is one file and one row here."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from roselora.baselines.adalora import AdaLoraEditConfig, adalora
+from roselora.baselines.applied import EditFunction
+from roselora.baselines.ft_l import FtLConfig, ft_l
+from roselora.baselines.ft_m import FtMConfig, ft_m
+from roselora.baselines.grace import GraceConfig, grace
+from roselora.baselines.locft import LocFtConfig, locft_bf
+from roselora.baselines.lora import LoraEditConfig, lora
+from roselora.baselines.no_edit import NoEditConfig, no_edit
+from roselora.baselines.rose import DEFAULTS, PUBLISHED, rose
+
+
+@dataclass(frozen=True)
+class Method:
+    """An editing method.
+
+    Attributes:
+        name: what it is asked for by.
+        edit: its function.
+        config: its default settings, a frozen dataclass.
+        paper: where it comes from.
+        requests_per_call: how many requests one call is meant for; None for all at once.
+    """
+
+    name: str
+    edit: EditFunction
+    config: Any
+    paper: str
+    requests_per_call: int | None
+
+
+_ROWS = (
+    Method("no-edit", no_edit, NoEditConfig(), "none", 1),
+    Method("ft-l", ft_l, FtLConfig(), "Zhu et al., 2020, arXiv 2012.00363", 1),
+    Method("ft-m", ft_m, FtMConfig(), "Zhang et al., 2024, arXiv 2401.01286", 1),
+    Method("locft-bf", locft_bf, LocFtConfig(), "arXiv 2509.22072", None),
+    Method("lora", lora, LoraEditConfig(), "Hu et al., 2021, arXiv 2106.09685", 1),
+    Method("adalora", adalora, AdaLoraEditConfig(), "Zhang et al., 2023, arXiv 2303.10512", 1),
+    Method("grace", grace, GraceConfig(), "Hartvigsen et al., 2023, arXiv 2211.11031", 1),
+    Method("rose", rose, DEFAULTS, "Wang et al., 2024, arXiv 2406.10777; our settings", 1),
+    Method("rose-published", rose, PUBLISHED, "Wang et al., 2024, arXiv 2406.10777; the published code's settings", 1),
+)
+
+METHODS: dict[str, Method] = {method.name: method for method in _ROWS}
+"""Every method by its name."""

@@ -1,0 +1,57 @@
+"""Fine-tuning one matrix of a model: what FT-L, FT-M and LocFT-BF have in common."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from roselora.baselines.applied import Applied, changing
+from roselora.baselines.descent import Descent, answer_rows, descend
+from roselora.baselines.place import Place, edited_module
+from roselora.editing.request import EditRequest
+
+
+@dataclass(frozen=True)
+class MatrixConfig(Descent, Place):
+    """Where the matrix is and how it is trained; see `Descent` and `Place`."""
+
+    def __post_init__(self) -> None:
+        Descent.__post_init__(self)
+        Place.__post_init__(self)
+
+
+def tune_matrix(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    requests: Sequence[EditRequest],
+    config: MatrixConfig,
+    constrain: Callable[[nn.Parameter], Callable[[int], None]] | None = None,
+) -> Applied:
+    """Train the matrix of ``config``, in its own dtype, on the answers of all requests.
+
+    ``constrain`` gets the matrix before training and gives what is called after each step.
+
+    Raises:
+        ConfigError: no requests, or a place that the model does not have.
+        NonFiniteError: the loss diverged; the model is as it was.
+    """
+    rows = answer_rows(tokenizer, requests)
+    weight = edited_module(model, config)[1].get_parameter("weight")
+    with changing([weight]) as snapshot, evaluating(model):
+        after_step = None if constrain is None else constrain(weight)
+        steps = descend(model, [weight], rows, config, after_step=after_step)
+    return Applied(tuple(requests), snapshot.restore, snapshot.entries(), steps)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode inside: what is trained is what will be asked, without dropout."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

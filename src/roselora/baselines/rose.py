@@ -1,0 +1,104 @@
+"""RoseLoRA, ours: each request one sparse low-rank delta."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from roselora.baselines.applied import Applied
+from roselora.delta.overlay import Overlay
+from roselora.delta.sparse_delta import SparseDelta
+from roselora.editing.optimize import rose_config, train_factors
+from roselora.editing.proposal import to_delta
+from roselora.editing.request import EditRequest
+from roselora.editing.settings import EditSettings
+from roselora.errors import ConfigError
+
+DEFAULTS = EditSettings()
+"""How an edit is trained by default."""
+
+PUBLISHED = EditSettings(
+    rank=8,
+    alpha=32,
+    density=0.05,
+    warmup=3,
+    ramp=17,
+    max_steps=25,
+    learning_rate=5e-4,
+    dropout=0.1,
+    clamp=3e-3,
+    keep_weight=0.0,
+    target_modules=("q_proj", "v_proj"),
+)
+"""The published code's settings for editing LLaMA-2-7B-chat."""
+
+
+def rose(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    requests: Sequence[EditRequest],
+    config: EditSettings,
+    history: Sequence[Applied] = (),
+) -> Applied:
+    """Train one RoseLoRA delta a request on the model as it is, and apply it, whether or not its target was reached.
+
+    The prompts of all earlier requests are held still. (Wang et al., 2024, "RoseLoRA", arXiv 2406.10777, Eq. 3-10.)
+
+    Raises:
+        ConfigError: no requests, or a model that cannot be adapted so.
+        NonFiniteError: a delta, or its sum with a weight, is not finite; the model is as it was.
+    """
+    if not requests:
+        raise ConfigError("There are no requests to edit by; give at least one.")
+    overlay, touched = Overlay(model), _Touched(model)
+    held = [prompt for applied in history for request in applied.requests for prompt in request.prompts]
+    steps = 0
+    try:
+        for number, request in enumerate(requests):
+            trained = train_factors(model, tokenizer, request, config, rose_config(config, model), held)
+            delta = to_delta(model, overlay, trained.pairs)
+            touched.note(delta)
+            overlay.apply(str(number), delta)
+            held += request.prompts
+            steps += trained.steps
+    except BaseException:
+        touched.restore()
+        raise
+    return Applied(tuple(requests), touched.restore, touched.entries(), steps)
+
+
+class _Touched:
+    """The values that a call's deltas found in the entries they touch: few, where a whole matrix would be many.
+
+    The overlay can take its deltas back by itself, but refuses where a later call's overlay has written meanwhile.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._found: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def note(self, delta: SparseDelta) -> None:
+        """Remember the entries that a delta will be the first of the call to touch."""
+        for factors in delta.weights:
+            index = factors.expand()[0]
+            known, values = self._found.get(factors.name, (index[:0], self._values(factors.name, index[:0])))
+            first = index[~torch.isin(index, known)]
+            found = torch.cat([known, first]), torch.cat([values, self._values(factors.name, first)])
+            self._found[factors.name] = found
+
+    def entries(self) -> int:
+        """How many of them have another value now."""
+        return sum(int((self._values(name, index) != found).sum()) for name, (index, found) in self._found.items())
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Put them back."""
+        for name, (index, found) in self._found.items():
+            flat = self._model.get_parameter(name).view(-1)
+            flat.index_copy_(0, index.to(flat.device), found.to(flat.device))
+
+    @torch.no_grad()
+    def _values(self, name: str, index: Tensor) -> Tensor:
+        flat = self._model.get_parameter(name).view(-1)
+        return flat.index_select(0, index.to(flat.device)).cpu()
