@@ -1,0 +1,69 @@
+"""MEMIT: many facts at once by least squares over several layers (Meng et al. 2023, arXiv 2210.07229)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from roselora.baselines.applied import Applied, changing
+from roselora.baselines.locate import check_positive, of_base, ridged, weights
+from roselora.baselines.spread import SpreadConfig, edited_modules, spread_edits
+from roselora.editing.request import EditRequest
+
+
+@dataclass(frozen=True)
+class MemitConfig(SpreadConfig):
+    """Settings of MEMIT.
+
+    Attributes:
+        weight: λ, how many keys of ordinary text weigh as much as one edit.
+    """
+
+    weight: float = 15000.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive("weight", self.weight)
+
+
+def memit(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    requests: Sequence[EditRequest],
+    config: MemitConfig,
+    history: Sequence[Applied] = (),
+) -> Applied:
+    """Make all requests at once, each layer by Eq. 14.
+
+    Raises:
+        ConfigError, UnsupportedError: the model, tokenizer or text does not fit the method.
+        EditError, NonFiniteError: a value diverged.
+    """
+    modules = edited_modules(model, config)
+    C = of_base(model, tokenizer, modules, config, history)
+
+    def solve(module: str, K: Tensor, R: Tensor) -> Tensor:
+        return least_squares_update(K, R, config.weight * ridged(C[module].to(K.device)))
+
+    with changing(weights(model, modules)) as snapshot:
+        spread = spread_edits(model, tokenizer, requests, config, solve)
+        entries = snapshot.entries()
+    kept = {f"covariance/{module}": C[module] for module in modules}
+    return Applied(tuple(requests), snapshot.restore, entries, spread.steps, kept)
+
+
+def least_squares_update(K: Tensor, R: Tensor, C0: Tensor) -> Tensor:
+    """Δ = R Kᵀ (C₀ + K Kᵀ)⁻¹ (Eq. 14): it minimizes |Δ K - R|² + tr(Δ C₀ Δᵀ).
+
+    Args:
+        K: (d_in, n) the keys of the edits.
+        R: (d_out, n) what their values lack.
+        C0: (d_in, d_in) = λ E[k kᵀ], symmetric positive definite, fp64.
+
+    Returns:
+        (d_out, d_in) fp64.
+    """
+    update: Tensor = R @ torch.linalg.solve(C0 + K @ K.T, K).T
+    return update

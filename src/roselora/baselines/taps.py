@@ -1,0 +1,117 @@
+"""Read what goes into a model's modules and comes out of them, at no more cost than the layers up to there."""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+Tap = Callable[[Tensor, Tensor], None]
+"""Called with a module's first input and its first output."""
+
+BATCH_SIZE = 32
+
+
+class _EnoughError(Exception):
+    """Every tapped module has run, so the layers above need not."""
+
+
+@torch.no_grad()
+def run_until(model: PreTrainedModel, inputs: Mapping[str, Any], taps: Mapping[str, Tap]) -> None:
+    """A forward pass that shows each tap its module's input and output, and ends once all of them have run."""
+    waiting = set(taps)
+
+    def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def show(module: nn.Module, arguments: Any, output: Any) -> None:
+            taps[name](arguments[0], first(output))
+            waiting.discard(name)
+            if not waiting:
+                raise _EnoughError
+
+        return show
+
+    handles = [model.get_submodule(name).register_forward_hook(hook(name)) for name in taps]
+    forward: Any = model
+    try:
+        forward(**inputs, use_cache=False)
+    except _EnoughError:
+        pass
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def first(output: Any) -> Tensor:
+    """The hidden states in what a module gives back, be it a tensor or a tuple."""
+    states: Tensor = output[0] if isinstance(output, tuple) else output
+    return states
+
+
+@dataclass(frozen=True)
+class Row:
+    """A text's tokens, and the position in them at which it is read and changed."""
+
+    ids: list[int]
+    position: int
+
+
+def left_padded(model: PreTrainedModel, rows: Sequence[Row]) -> tuple[dict[str, Tensor], Tensor]:
+    """Rows as a batch that ends together, with the positions that each row has alone.
+
+    Returns:
+        ids, mask and position ids of shape (n, length), and where in the batch each row is read, (n,), int64.
+    """
+    device = next(model.parameters()).device
+    length = max(len(row.ids) for row in rows)
+    ids = torch.tensor([[0] * (length - len(row.ids)) + row.ids for row in rows])
+    mask = torch.tensor([[0] * (length - len(row.ids)) + [1] * len(row.ids) for row in rows])
+    at = torch.tensor([length - len(row.ids) + row.position for row in rows])
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    if "position_ids" in inspect.signature(model.forward).parameters:
+        inputs["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
+    return {name: tensor.to(device) for name, tensor in inputs.items()}, at.to(device)
+
+
+def read_rows(
+    model: PreTrainedModel, rows: Sequence[Row], inputs_of: Sequence[str] = (), outputs_of: Sequence[str] = ()
+) -> dict[str, Tensor]:
+    """What goes into some modules, and comes out of others, at each row's position.
+
+    Returns:
+        by module, (n, width) fp64 on the module's device.
+    """
+    parts: dict[str, list[Tensor]] = {name: [] for name in (*inputs_of, *outputs_of)}
+    for start in range(0, len(rows), BATCH_SIZE):
+        batch, at = left_padded(model, rows[start : start + BATCH_SIZE])
+
+        def tap(name: str, at: Tensor = at) -> Tap:
+            def keep(given: Tensor, made: Tensor) -> None:
+                states = given if name in inputs_of else made
+                each = torch.arange(len(at), device=states.device)
+                parts[name].append(states[each, at.to(states.device)].double())
+
+            return keep
+
+        run_until(model, batch, {name: tap(name) for name in parts})
+    return {name: torch.cat(tensors) for name, tensors in parts.items()}
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Eval mode and no gradients for the weights inside; afterwards every one has the mode that it had."""
+    training = [module for module in model.modules() if module.training]
+    wanting = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    model.eval()
+    for parameter in wanting:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+        for parameter in wanting:
+            parameter.requires_grad_(True)
