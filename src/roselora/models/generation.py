@@ -1,18 +1,20 @@
 """Greedy answers, greedy tokens and next-token distributions of many prompts at once.
 
 Prompts are raw text to be continued, tokenized as the tokenizer does by itself. Batches are padded on the left,
-masked, and given the positions that each prompt has alone, so that batching changes no answer.
+masked, and given the positions that each prompt has alone, so that batching changes no answer. Where a broken model's
+logits hold NaN, what it says ends before that token, and the answer counts as not ended.
 """
 
 import contextlib
-import inspect
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import (
     GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     StoppingCriteria,
@@ -20,8 +22,16 @@ from transformers import (
 )
 
 from roselora.errors import ConfigError
+from roselora.models.calling import evaluating, known_arguments, unwrapped
 
 BATCH_SIZE = 16
+
+
+class Answer(NamedTuple):
+    """What a model says, and whether it came to an end by itself: by EOS or a newline, not by a limit."""
+
+    text: str
+    ended: bool
 
 
 def greedy_answers(
@@ -41,9 +51,28 @@ def greedy_answers(
     Raises:
         ConfigError: a prompt has no tokens, or `max_new_tokens` or `batch_size` is below 1.
     """
-    stop = _LineIsFull(tokenizer)
-    rows = _generate(model, tokenizer, prompts, max_new_tokens, batch_size, stop)
-    return [_answer(_text(tokenizer, row)) for row in rows]
+    limits = [max_new_tokens] * len(prompts)
+    return [answer.text for answer in limited_answers(model, tokenizer, prompts, limits, batch_size=batch_size)]
+
+
+def limited_answers(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    limits: Sequence[int],
+    *,
+    batch_size: int = BATCH_SIZE,
+) -> list[Answer]:
+    """:func:`greedy_answers` with a limit of new tokens for each prompt, and whether each answer ended within it.
+
+    Prompts of like limits are answered together, so that short answers do not wait for long ones.
+
+    Raises:
+        ConfigError: a prompt has no tokens, or a limit or `batch_size` is below 1.
+    """
+    rows = _generate(model, tokenizer, prompts, limits, batch_size, lines=True)
+    texts = [_text(tokenizer, row.ids) for row in rows]
+    return [Answer(_answer(text), row.stopped or "\n" in text.lstrip()) for row, text in zip(rows, texts, strict=True)]
 
 
 def greedy_tokens(
@@ -53,13 +82,18 @@ def greedy_tokens(
     *,
     max_new_tokens: int,
     batch_size: int = BATCH_SIZE,
+    stop_at_eos: bool = True,
 ) -> list[list[int]]:
     """The ids of the greedy continuation of each prompt, up to EOS (left out) or `max_new_tokens`.
+
+    With `stop_at_eos` off, EOS is a token like others and the model is made to go on after it.
 
     Raises:
         ConfigError: a prompt has no tokens, or `max_new_tokens` or `batch_size` is below 1.
     """
-    return _generate(model, tokenizer, prompts, max_new_tokens, batch_size, stop=None)
+    limits = [max_new_tokens] * len(prompts)
+    rows = _generate(model, tokenizer, prompts, limits, batch_size, lines=False, stop_at_eos=stop_at_eos)
+    return [row.ids for row in rows]
 
 
 @torch.no_grad()
@@ -78,34 +112,53 @@ def next_token_log_probabilities(
         ConfigError: a prompt has no tokens, or `batch_size` is below 1.
     """
     forward: Any = model
-    accepted = inspect.signature(_unwrapped(model).forward).parameters
     rows: dict[int, Tensor] = {}
-    with _evaluating(model):
+    with evaluating(model):
         for indices, batch in _batches(model, tokenizer, prompts, batch_size):
-            if "position_ids" in accepted:
-                batch["position_ids"] = (batch["attention_mask"].cumsum(-1) - 1).clamp(min=0)
-            if "logits_to_keep" in accepted:
-                batch["logits_to_keep"] = 1
-            if "use_cache" in accepted:
-                batch["use_cache"] = False
-            logits = forward(**batch).logits[:, -1].float()
+            positions = (batch["attention_mask"].cumsum(-1) - 1).clamp(min=0)
+            options = known_arguments(model, position_ids=positions, logits_to_keep=1, use_cache=False)
+            logits = forward(**batch, **options).logits[:, -1].float()
             rows |= dict(zip(indices, logits.log_softmax(-1).cpu(), strict=True))
     if not rows:
-        return torch.empty(0, _unwrapped(model).get_output_embeddings().weight.shape[0])
+        return torch.empty(0, unwrapped(model).get_output_embeddings().weight.shape[0])
     return torch.stack([rows[index] for index in range(len(prompts))])
 
 
-class _LineIsFull(StoppingCriteria):
-    """Stops a row once its text has a newline after its first printed character."""
+class _RowIsDone(StoppingCriteria):
+    """Stops a row at its limit and, if lines end it, once its text has a newline after its first printed character."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.tokenizer = tokenizer
-        self.prompt_length = 0
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, prompt_length: int, limits: list[int], lines: bool) -> None:
+        self.tokenizer, self.prompt_length, self.limits, self.lines = tokenizer, prompt_length, limits, lines
 
     def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
-        rows = input_ids[:, self.prompt_length :].tolist()
-        full = ["\n" in _text(self.tokenizer, row).lstrip() for row in rows]
-        return torch.tensor(full, device=input_ids.device)
+        new = input_ids.shape[1] - self.prompt_length
+        done = [new >= limit for limit in self.limits]
+        if self.lines:
+            rows = input_ids[:, self.prompt_length :].tolist()
+            lines = ["\n" in _text(self.tokenizer, row).lstrip() for row in rows]
+            done = [a or b for a, b in zip(done, lines, strict=True)]
+        return torch.tensor(done, device=input_ids.device)
+
+
+class _WatchForNaN(LogitsProcessor):
+    """Remembers how many tokens each row had before its logits first held NaN, of which no argmax means anything."""
+
+    def __init__(self, prompt_length: int, limits: list[int]) -> None:
+        self.prompt_length = prompt_length
+        self.sound = torch.tensor(limits)
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        new = input_ids.shape[1] - self.prompt_length
+        broken = scores.isnan().any(-1).cpu()
+        self.sound = torch.where(broken, self.sound.clamp(max=new), self.sound)
+        return scores
+
+
+class _Row(NamedTuple):
+    """New ids, cut before EOS, before NaN and at the row's limit; and whether EOS stopped them."""
+
+    ids: list[int]
+    stopped: bool
 
 
 @torch.no_grad()
@@ -113,51 +166,65 @@ def _generate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[str],
-    max_new_tokens: int,
+    limits: Sequence[int],
     batch_size: int,
-    stop: _LineIsFull | None,
-) -> list[list[int]]:
-    """The new ids of each prompt, cut before EOS."""
-    if max_new_tokens < 1:
-        raise ConfigError(f"max_new_tokens is {max_new_tokens}: it must be at least 1.")
-    config = GenerationConfig(  # type: ignore[no-untyped-call]
+    *,
+    lines: bool,
+    stop_at_eos: bool = True,
+) -> list[_Row]:
+    """The new ids of each prompt."""
+    if any(limit < 1 for limit in limits):
+        raise ConfigError(f"max_new_tokens is {min(limits)}: it must be at least 1.")
+    eos = tokenizer.eos_token_id if stop_at_eos else None
+    generate: Any = model.generate
+    rows: dict[int, _Row] = {}
+    with evaluating(model), _own_generation_config_aside(model):
+        for indices, batch in _batches(model, tokenizer, prompts, batch_size, limits):
+            length = batch["input_ids"].shape[1]
+            own = [limits[index] for index in indices]
+            watch = _WatchForNaN(length, own)
+            output = generate(
+                **batch,
+                generation_config=_greedy(max(own), eos, _pad_id(tokenizer)),
+                logits_processor=LogitsProcessorList([watch]),
+                stopping_criteria=StoppingCriteriaList([_RowIsDone(tokenizer, length, own, lines)]),
+            )
+            for index, row, sound in zip(indices, output[:, length:].tolist(), watch.sound.tolist(), strict=True):
+                new = row[:sound]
+                rows[index] = _Row(new[: new.index(eos)], True) if eos in new else _Row(new, False)
+    return [rows[index] for index in range(len(prompts))]
+
+
+def _greedy(max_new_tokens: int, eos: int | None, pad: int) -> GenerationConfig:
+    return GenerationConfig(  # type: ignore[no-untyped-call]
         max_new_tokens=max_new_tokens,
         do_sample=False,
         num_beams=1,
         use_cache=True,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=_pad_id(tokenizer),
+        eos_token_id=eos,
+        pad_token_id=pad,
     )
-    generate: Any = model.generate
-    rows: dict[int, list[int]] = {}
-    with _evaluating(model), _own_generation_config_aside(model):
-        for indices, batch in _batches(model, tokenizer, prompts, batch_size):
-            length = batch["input_ids"].shape[1]
-            criteria = StoppingCriteriaList()
-            if stop is not None:
-                stop.prompt_length = length
-                criteria.append(stop)
-            output = generate(**batch, generation_config=config, stopping_criteria=criteria)
-            for index, row in zip(indices, output[:, length:].tolist(), strict=True):
-                rows[index] = _before_eos(row, tokenizer.eos_token_id)
-    return [rows[index] for index in range(len(prompts))]
 
 
 def _batches(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], batch_size: int
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    batch_size: int,
+    limits: Sequence[int] = (),
 ) -> Iterator[tuple[list[int], dict[str, Any]]]:
-    """Prompts of like length together, padded on the left: their indices, and ids with mask `(batch, length)`."""
+    """Prompts of like limit and length together: their indices, and left-padded ids with mask `(batch, length)`."""
     if batch_size < 1:
         raise ConfigError(f"batch_size is {batch_size}: it must be at least 1.")
     ids = [tokenizer(prompt).input_ids for prompt in prompts]
     for index, row in enumerate(ids):
         if not row:
             raise ConfigError(f"prompt {index} is {prompts[index]!r}, which has no tokens: give it some text.")
-    order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
+    order = sorted(range(len(ids)), key=lambda index: (limits[index] if limits else 0, len(ids[index])))
     device = next(model.parameters()).device
     for start in range(0, len(order), batch_size):
         indices = order[start : start + batch_size]
-        longest = len(ids[indices[-1]])
+        longest = max(len(ids[index]) for index in indices)
         padded = torch.full((len(indices), longest), _pad_id(tokenizer))
         mask = torch.zeros_like(padded)
         for row, index in enumerate(indices):
@@ -172,10 +239,6 @@ def _pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
     return next(candidate for candidate in candidates if candidate is not None)
 
 
-def _before_eos(row: list[int], eos: int | None) -> list[int]:
-    return row[: row.index(eos)] if eos in row else row
-
-
 def _text(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
     return str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
@@ -184,28 +247,10 @@ def _answer(text: str) -> str:
     return text.lstrip().split("\n", 1)[0].strip()
 
 
-def _unwrapped(model: nn.Module) -> Any:
-    """The transformers model inside a PEFT model, or the model itself."""
-    unwrap: Any = getattr(model, "get_base_model", None)
-    return model if unwrap is None else unwrap()
-
-
-@contextlib.contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside; afterwards every submodule has the mode that it had."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
-
-
 @contextlib.contextmanager
 def _own_generation_config_aside(model: PreTrainedModel) -> Iterator[None]:
     """Take the model's generation settings away for a while: `generate` fills what a config leaves open from them."""
-    owners = [owner for owner in (model, _unwrapped(model)) if "generation_config" in vars(owner)]
+    owners = [owner for owner in (model, unwrapped(model)) if "generation_config" in vars(owner)]
     before = [owner.generation_config for owner in owners]
     for owner in owners:
         owner.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]

@@ -1,0 +1,32 @@
+"""How a model is called: in eval mode, with the arguments that its own forward pass knows."""
+
+import contextlib
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+
+
+def unwrapped(model: nn.Module) -> Any:
+    """The transformers model inside a PEFT model, or the model itself."""
+    unwrap: Any = getattr(model, "get_base_model", None)
+    return model if unwrap is None else unwrap()
+
+
+def known_arguments(model: nn.Module, **arguments: Any) -> dict[str, Any]:
+    """Those of the arguments that the model's forward pass takes by name."""
+    accepted = inspect.signature(unwrapped(model).forward).parameters
+    return {name: value for name, value in arguments.items() if name in accepted}
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode inside; afterwards every submodule has the mode that it had."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

@@ -1,0 +1,90 @@
+"""What a model predicts along given texts, all of them in few forward passes (teacher forcing)."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from roselora.errors import ConfigError
+from roselora.models.calling import evaluating, known_arguments
+from roselora.models.generation import BATCH_SIZE
+
+NO_TOKEN = -1
+"""What stands for the prediction where the logits hold NaN: it equals no token, so NaN is never right."""
+
+
+@dataclass(frozen=True)
+class ForcedRow:
+    """A text, and the first position whose prediction is asked for; so are all positions after it.
+
+    Attributes:
+        ids: the text's tokens, at least one.
+        start: an index into ``ids``; the prediction there is of the token that follows it.
+    """
+
+    ids: list[int]
+    start: int
+
+
+@dataclass(frozen=True)
+class Forced:
+    """What the model predicts along a row.
+
+    Attributes:
+        tokens: the argmax at every asked position, ``len(row.ids) - row.start`` of them, or NO_TOKEN.
+        first: (vocabulary,) the logits at the first asked position, in the model's dtype, where the model is.
+    """
+
+    tokens: list[int]
+    first: Tensor
+
+    def log_probabilities(self) -> Tensor:
+        """(vocabulary,) log-probabilities at the first asked position, nats, fp32, on the CPU."""
+        return self.first.float().log_softmax(-1).cpu()
+
+
+def teacher_forced(
+    model: PreTrainedModel, rows: Sequence[ForcedRow], *, batch_size: int = BATCH_SIZE
+) -> Iterator[tuple[int, Forced]]:
+    """Each row's index and predictions, one by one in no certain order, so that logits need not be kept.
+
+    Rows of like length go through the model together, padded on the right: a causal model's predictions before the
+    padding do not depend on it. Logits are computed at no more than the positions that some row of the batch
+    asks for, where the model can; a batch holds (rows, positions, vocabulary) of them.
+
+    Raises:
+        ConfigError: ``batch_size`` is below 1.
+    """
+    if batch_size < 1:
+        raise ConfigError(f"batch_size is {batch_size}: it must be at least 1.")
+    order = sorted(range(len(rows)), key=lambda index: (len(rows[index].ids), rows[index].start))
+    for begin in range(0, len(order), batch_size):
+        indices = order[begin : begin + batch_size]
+        yield from zip(indices, _batch(model, [rows[index] for index in indices]), strict=True)
+
+
+@torch.no_grad()
+def _batch(model: PreTrainedModel, rows: Sequence[ForcedRow]) -> list[Forced]:
+    """The predictions along rows that fit into one forward pass."""
+    ids = torch.zeros(len(rows), max(len(row.ids) for row in rows), dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for index, row in enumerate(rows):
+        ids[index, : len(row.ids)] = torch.tensor(row.ids)
+        mask[index, : len(row.ids)] = 1
+    # One span of positions for all rows, counted from the end, as the models' own argument has it.
+    first = min(row.start for row in rows)
+    kept = ids.shape[1] - first
+    device = next(model.parameters()).device
+    forward: Any = model
+    with evaluating(model):
+        options = known_arguments(model, logits_to_keep=kept, use_cache=False)
+        logits: Tensor = forward(input_ids=ids.to(device), attention_mask=mask.to(device), **options).logits
+    logits = logits[:, -kept:]
+    tokens = logits.argmax(-1).masked_fill(logits.isnan().any(-1), NO_TOKEN).tolist()
+    return [
+        Forced(found[row.start - first : len(row.ids) - first], logits[index, row.start - first])
+        for index, (row, found) in enumerate(zip(rows, tokens, strict=True))
+    ]
