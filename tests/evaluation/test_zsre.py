@@ -5,7 +5,7 @@ import pytest
 
 from roselora.errors import ConfigError
 from roselora.evaluation.cases import EditCase, Probe
-from roselora.evaluation.datasets import BENCHMARKS, read_cases
+from roselora.evaluation.datasets import DATASETS, read_cases
 
 RECORD = {
     "subject": "Marmalade Lake",
@@ -21,7 +21,7 @@ QUESTION = {"Recalled Relation": "(x, y, z)", "New Question": "Which money buys 
 
 def write(folder: Path, name: str, text: str) -> Path:
     (folder / "knowledge_editing").mkdir()
-    (folder / "knowledge_editing" / BENCHMARKS[name].file).write_text(text)
+    (folder / "knowledge_editing" / DATASETS[name].file).write_text(text)
     return folder
 
 

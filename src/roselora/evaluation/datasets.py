@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
 
 from roselora.errors import ConfigError
 from roselora.evaluation import counterfact, knowedit, wikibio, zsre
@@ -22,7 +21,7 @@ REVISION = "6d218881e60c7c8be836bd2befd598eb3b318be4"
 
 
 @dataclass(frozen=True)
-class Benchmark:
+class Dataset:
     """One file of edits.
 
     Attributes:
@@ -37,25 +36,21 @@ class Benchmark:
     hub_file: str | None = None
 
 
-BENCHMARKS = {
-    "wikidata_recent": Benchmark(
-        "wikidata_recent_test.json", knowedit.to_case, "benchmark/wiki_recent/recent_test.json"
-    ),
-    "wikidata_counterfact": Benchmark(
+DATASETS = {
+    "wikidata_recent": Dataset("wikidata_recent_test.json", knowedit.to_case, "benchmark/wiki_recent/recent_test.json"),
+    "wikidata_counterfact": Dataset(
         "wikidata_counterfact_test.json", knowedit.to_case, "benchmark/wiki_counterfact/test_cf.json"
     ),
-    "zsre": Benchmark("zsre_test.json", knowedit.to_case, "benchmark/ZsRE/ZsRE-test-all.json"),
-    "wikibio": Benchmark("wikibio_test.json", wikibio.to_case, "benchmark/WikiBio/wikibio-test-all.json"),
-    "wikidata_recent_train": Benchmark(
-        "recent_train.json", knowedit.to_case, "benchmark/wiki_recent/recent_train.json"
-    ),
-    "wikidata_counterfact_train": Benchmark(
+    "zsre": Dataset("zsre_test.json", knowedit.to_case, "benchmark/ZsRE/ZsRE-test-all.json"),
+    "wikibio": Dataset("wikibio_test.json", wikibio.to_case, "benchmark/WikiBio/wikibio-test-all.json"),
+    "wikidata_recent_train": Dataset("recent_train.json", knowedit.to_case, "benchmark/wiki_recent/recent_train.json"),
+    "wikidata_counterfact_train": Dataset(
         "train_cf.json", knowedit.to_case, "benchmark/wiki_counterfact/train_cf.json"
     ),
-    "wikibio_train": Benchmark("wikibio-train-all.json", wikibio.to_case, "benchmark/WikiBio/wikibio-train-all.json"),
-    "zsre_mend": Benchmark("zsre_mend_edit.json", zsre.to_case),
-    "zsre_stream": Benchmark("locft_zsre_3k.json", zsre.to_case),
-    "counterfact_stream": Benchmark("locft_counterfact_3k.json", counterfact.to_case),
+    "wikibio_train": Dataset("wikibio-train-all.json", wikibio.to_case, "benchmark/WikiBio/wikibio-train-all.json"),
+    "zsre_mend": Dataset("zsre_mend_edit.json", zsre.to_case),
+    "zsre_stream": Dataset("locft_zsre_3k.json", zsre.to_case),
+    "counterfact_stream": Dataset("locft_counterfact_3k.json", counterfact.to_case),
 }
 """Tests first, then what methods are tuned on, then MEND's set and the lifelong streams."""
 
@@ -67,27 +62,26 @@ def read_cases(name: str, data_dir: Path | None) -> CaseFile:
         ConfigError: there is no such benchmark, its file is not there or of another format, or the hub does not have
             it or cannot be reached.
     """
-    benchmark = BENCHMARKS.get(name)
-    if benchmark is None:
-        raise ConfigError(f"There is no benchmark {name!r}: name one of {', '.join(BENCHMARKS)}.")
-    path = _from_hub(name, benchmark) if data_dir is None else data_dir / FOLDER / benchmark.file
+    dataset = DATASETS.get(name)
+    if dataset is None:
+        raise ConfigError(f"There is no benchmark {name!r}: name one of {', '.join(DATASETS)}.")
+    path = _from_hub(name, dataset) if data_dir is None else data_dir / FOLDER / dataset.file
     if not path.is_file():
         raise ConfigError(f"There is no {path}; point --data-dir at the folder with the benchmark data.")
-    return read_file(path, name, benchmark.to_case)
+    return read_file(path, name, dataset.to_case)
 
 
-def _from_hub(name: str, benchmark: Benchmark) -> Path:
-    if benchmark.hub_file is None:
+def _from_hub(name: str, dataset: Dataset) -> Path:
+    if dataset.hub_file is None:
         raise ConfigError(
-            f"No hub repository is known for {name}: point --data-dir at a folder that holds {FOLDER}/{benchmark.file}."
+            f"No hub repository is known for {name}: point --data-dir at a folder that holds {FOLDER}/{dataset.file}."
         )
     try:
         with quiet_libraries():
-            return Path(hf_hub_download(KNOWEDIT, benchmark.hub_file, repo_type="dataset", revision=REVISION))
-    # Every failure of the hub's client is one of these, the network's own errors included.
-    except (OSError, EntryNotFoundError) as error:
+            return Path(hf_hub_download(KNOWEDIT, dataset.hub_file, repo_type="dataset", revision=REVISION))
+    except Exception as error:  # the hub's client lets the network's errors through, and those have no common type
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(". ")
         raise ConfigError(
             f"{name} could not be fetched from the hub's {KNOWEDIT} ({reason}): see that the network is there, or "
-            f"point --data-dir at a folder that holds {FOLDER}/{benchmark.file}."
+            f"point --data-dir at a folder that holds {FOLDER}/{dataset.file}."
         ) from None

@@ -16,14 +16,6 @@ ToCase = Callable[[str, Record], EditCase]
 
 
 @dataclass(frozen=True)
-class LeftOut:
-    """A record that cannot be a request, by its key, and why."""
-
-    key: str
-    reason: str
-
-
-@dataclass(frozen=True)
 class CaseFile:
     """What a benchmark file gives.
 
@@ -31,14 +23,15 @@ class CaseFile:
         cases: in the file's order.
         file: the file's name.
         sha256: of the file's bytes.
-        left_out: the records that no method could be asked for.
-        unanswered: how many questions were left out of the cases because they have no text or no answer.
+        left_out: the keys of records that no method could be asked for, and why.
+        unanswered: how many questions were left out of the cases because they have no text, or no answer though the
+            answer is what is judged.
     """
 
     cases: tuple[EditCase, ...]
     file: str
     sha256: str
-    left_out: tuple[LeftOut, ...]
+    left_out: Mapping[str, str]
     unanswered: int
 
 
@@ -46,7 +39,7 @@ def read_file(path: Path, name: str, to_case: ToCase) -> CaseFile:
     """All records of a JSON list as cases, whose keys are ``name/index``, counted from 0.
 
     A record whose prompt or target is empty, or whose target has several lines, is left out and reported; so are
-    questions without text or answer, which nothing could judge.
+    questions that nothing could judge.
 
     Raises:
         ConfigError: the file cannot be read, or is of another format.
@@ -61,19 +54,19 @@ def read_file(path: Path, name: str, to_case: ToCase) -> CaseFile:
     if not isinstance(records, list):
         raise ConfigError(f"{path} holds no list of records: {name} needs a file of another format.")
     cases: list[EditCase] = []
-    left_out: list[LeftOut] = []
+    left_out: dict[str, str] = {}
     unanswered = 0
     for index, record in enumerate(records):
         case = _convert(path, f"{name}/{index}", record, to_case)
         try:
             _ = case.request
         except ConfigError as error:
-            left_out.append(LeftOut(case.key, str(error)))
+            left_out[case.key] = str(error)
             continue
         judged = _answerable(case)
         unanswered += _questions(case) - _questions(judged)
         cases.append(judged)
-    return CaseFile(tuple(cases), path.name, hashlib.sha256(data).hexdigest(), tuple(left_out), unanswered)
+    return CaseFile(tuple(cases), path.name, hashlib.sha256(data).hexdigest(), left_out, unanswered)
 
 
 def _convert(path: Path, key: str, record: Any, to_case: ToCase) -> EditCase:
@@ -88,14 +81,24 @@ def _convert(path: Path, key: str, record: Any, to_case: ToCase) -> EditCase:
 
 
 def _answerable(case: EditCase) -> EditCase:
-    """The case without questions that have no text or no answer, and without sub-types that are empty then."""
+    """The case without questions that cannot be judged, and without sub-types that are empty then.
 
-    def keep(probes: Mapping[str, tuple[Probe, ...]]) -> dict[str, tuple[Probe, ...]]:
-        kept = {kind: tuple(p for p in group if p.prompt.strip() and p.answers) for kind, group in probes.items()}
-        return {kind: group for kind, group in kept.items() if group}
+    A question that must not move needs no answer: what the base says to it is the measure.
+    """
 
-    rephrasings = tuple(text for text in case.rephrasings if text.strip())
-    return replace(case, rephrasings=rephrasings, portability=keep(case.portability), locality=keep(case.locality))
+    def keep(groups: Mapping[str, tuple[Probe, ...]], answered: bool) -> dict[str, tuple[Probe, ...]]:
+        kept = {
+            kind: tuple(probe for probe in probes if probe.prompt and (probe.answers or not answered))
+            for kind, probes in groups.items()
+        }
+        return {kind: probes for kind, probes in kept.items() if probes}
+
+    return replace(
+        case,
+        rephrasings=tuple(filter(None, case.rephrasings)),
+        portability=keep(case.portability, answered=True),
+        locality=keep(case.locality, answered=False),
+    )
 
 
 def _questions(case: EditCase) -> int:
