@@ -9,12 +9,12 @@ next-token distribution from the base's on all n unrelated questions, in nats. A
 """
 
 import argparse
-import hashlib
 import json
 import os
 import platform
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mean, median
@@ -26,11 +26,12 @@ from peft import LoraConfig
 from roselora.delta.overlay import Overlay
 from roselora.editing.optimize import rose_config, train_factors
 from roselora.editing.proposal import to_delta
-from roselora.editing.request import EditRequest
 from roselora.editing.settings import EditSettings
+from roselora.evaluation.cases import EditCase
+from roselora.evaluation.datasets import read_cases
 from roselora.evaluation.intervals import bootstrap_interval, wilson_interval
 from roselora.evaluation.metrics import kl_divergence, matches, unmoved
-from roselora.evaluation.zsre import FILE, EditCase, read_zsre_mend
+from roselora.evaluation.zsre import UNRELATED
 from roselora.models import LoadedModel, load
 from roselora.models.fingerprint import fingerprint
 from roselora.models.generation import greedy_answers, greedy_tokens, next_token_log_probabilities
@@ -98,10 +99,10 @@ class Result:
 class Judge:
     """What the unedited model says and predicts on the questions that must not move."""
 
-    def __init__(self, loaded: LoadedModel, cases: list[EditCase]) -> None:
+    def __init__(self, loaded: LoadedModel, cases: Sequence[EditCase]) -> None:
         self.model, self.tokenizer = loaded.model, loaded.tokenizer
         self.overlay = Overlay(loaded.model)
-        self.elsewhere = [case.elsewhere for case in cases]
+        self.elsewhere = [probe.prompt for case in cases for probe in case.locality[UNRELATED]]
         self.base_tokens = self._tokens()
         self.base = self._predictions()
 
@@ -114,14 +115,13 @@ class Judge:
 
     def edit(self, case: EditCase, method: Method) -> Result:
         start = time.perf_counter()
-        request = EditRequest(case.prompt, case.target)
         config = method.config(self.model)
-        trained = train_factors(self.model, self.tokenizer, request, method.settings, config)
+        trained = train_factors(self.model, self.tokenizer, case.request, method.settings, config)
         delta = to_delta(self.model, self.overlay, trained.pairs)
         self.overlay.apply("edit", delta)
         seconds = time.perf_counter() - start
         try:
-            questions = [case.prompt, case.rephrasing]
+            questions = [case.prompt, *case.rephrasings]
             answer, rephrased = greedy_answers(self.model, self.tokenizer, questions, max_new_tokens=32)
             return Result(
                 reliable=matches(answer, [case.target]),
@@ -186,7 +186,8 @@ def main() -> None:
         parser.error("give --data-dir, or set ROSELORA_DATA_DIR")
     torch.set_num_threads(arguments.threads)
 
-    cases = read_zsre_mend(Path(arguments.data_dir))[: arguments.n]
+    data = read_cases("zsre_mend", Path(arguments.data_dir))
+    cases = data.cases[: arguments.n]
     loaded = load(arguments.model)
     original = fingerprint(loaded.model)
     judge = Judge(loaded, cases)
@@ -201,11 +202,10 @@ def main() -> None:
     show(rows)
     print(f"model {arguments.model}, n = {len(cases)}, weights restored: {fingerprint(loaded.model) == original}")
     if arguments.json:
-        data = Path(arguments.data_dir, FILE).read_bytes()
         document = {
             "command": f"python benchmarks/single_edits.py --n {arguments.n} --model {arguments.model}",
             "model_sha256": original,
-            "data": {"file": str(FILE), "sha256": hashlib.sha256(data).hexdigest()},
+            "data": {"file": data.file, "sha256": data.sha256},
             "torch": torch.__version__,
             "threads": arguments.threads,
             "processor": platform.processor() or platform.machine(),

@@ -23,12 +23,14 @@ def text_losses(
     Raises:
         ValueError: a text has fewer than two tokens, so nothing is predicted.
     """
-    training = model.training
+    training = [module for module in model.modules() if module.training]
     model.train(False)
     try:
         return [_loss(model, tokenizer, text, max_length) for text in texts]
     finally:
-        model.train(training)
+        # One by one: a module may have been frozen in a mode of its own.
+        for module in training:
+            module.training = True
 
 
 def perplexity(losses: Sequence[float]) -> float:

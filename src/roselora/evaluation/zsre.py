@@ -1,48 +1,40 @@
-"""ZsRE in MEND's format: questions with another answer, a rephrasing, and an unrelated question."""
+"""ZsRE in MEND's format: questions with another answer, a rephrasing, and an unrelated question.
 
-import json
-from dataclasses import dataclass
-from pathlib import Path
+The published RoseLoRA code's set has a ``portability`` question a record; the lifelong stream of arXiv 2509.22072
+has the same fields without it.
+"""
 
-from roselora.errors import ConfigError
+from roselora.evaluation.cases import EditCase, Probe
+from roselora.evaluation.reading import Record, answers, mapping, text
 
-FILE = Path("knowledge_editing", "zsre_mend_edit.json")
+UNRELATED = "Unrelated"
+"""The sub-type of MEND's locality: a question of Natural Questions, about nothing that was edited."""
 
-
-@dataclass(frozen=True)
-class EditCase:
-    """One edit of a benchmark, with the prompts that judge it.
-
-    Attributes:
-        prompt: the question.
-        target: the new answer.
-        rephrasing: the same question in other words.
-        elsewhere: a question that must not move.
-    """
-
-    prompt: str
-    target: str
-    rephrasing: str
-    elsewhere: str
+REASONING = "Reasoning"
+"""KnowEdit's name for MEND's portability: a question that takes the new answer and one known relation of it."""
 
 
-def read_zsre_mend(data_dir: Path) -> list[EditCase]:
-    """All records of ``knowledge_editing/zsre_mend_edit.json`` below ``data_dir``, in the file's order.
-
-    Raises:
-        ConfigError: the file is not there, or a record is not of MEND's shape.
-    """
-    path = data_dir / FILE
-    try:
-        records = json.loads(path.read_text(encoding="utf-8"))
-        return [EditCase(r["src"], r["alt"], r["rephrase"], _question(r["loc"])) for r in records]
-    except OSError:
-        raise ConfigError(f"There is no {path}; point --data-dir at the folder with the benchmark data.") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path} is not in MEND's ZsRE format ({error!r}).") from None
+def to_case(key: str, record: Record) -> EditCase:
+    """``src`` is the prompt, ``alt`` the target, ``rephrase`` the rephrasing, ``loc`` the unrelated question."""
+    return EditCase(
+        key,
+        text(record, "src"),
+        text(record, "alt"),
+        text(record, "subject") or None,
+        rephrasings=(text(record, "rephrase"),),
+        portability=_portability(record),
+        locality={UNRELATED: (Probe(_question(text(record, "loc")), answers(record["loc_ans"])),)},
+    )
 
 
-def _question(text: str) -> str:
+def _portability(record: Record) -> dict[str, tuple[Probe, ...]]:
+    if "portability" not in record:
+        return {}
+    question = mapping(record["portability"])
+    return {REASONING: (Probe(text(question, "New Question"), answers(question["New Answer"])),)}
+
+
+def _question(words: str) -> str:
     """A Natural Questions entry as a question: the file prefixes them with ``nq question: ``."""
-    question = text.removeprefix("nq question: ").strip()
-    return question if question.endswith("?") else f"{question}?"
+    question = words.removeprefix("nq question: ").strip()
+    return question if not question or question.endswith("?") else f"{question}?"
