@@ -3,9 +3,10 @@ from collections.abc import Mapping
 
 import pytest
 
+from roselora.evaluation.estimates import Estimate, Spread, estimate
 from roselora.evaluation.intervals import bootstrap_interval, wilson_interval
 from roselora.evaluation.records import Cost, EditRecord, Scores, TokenAccuracy
-from roselora.evaluation.summary import Estimate, Spread, estimate, summarize
+from roselora.evaluation.summary import summarize
 
 
 def record(

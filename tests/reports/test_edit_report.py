@@ -81,6 +81,12 @@ def test_the_head_says_all_that_repeats_the_run() -> None:
     assert "(seed 0)" in section(page, "Scores")
 
 
+def test_of_many_cases_that_were_left_out_the_page_names_the_first() -> None:
+    page = report([], replace(HEAD, skipped=tuple(f"made/{number}" for number in range(300))))
+    assert "| 300: made/0, made/1, " in page
+    assert "made/19, and more (in `report.json`) |" in page
+
+
 def test_a_score_is_its_mean_interval_and_n() -> None:
     page = report(run_of(rose=(1.0, 0.5)))
     # Wilson, 12 of 12: n / (n + z²) = 12 / 15.8415 = 0.75750.

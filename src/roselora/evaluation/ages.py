@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from roselora.evaluation.estimates import Estimate, estimate
 from roselora.evaluation.records import EditRecord
-from roselora.evaluation.summary import Estimate, estimate, reliability
+from roselora.evaluation.summary import reliability
 
 MOST_BINS = 10
 LEAST_EDITS = 10

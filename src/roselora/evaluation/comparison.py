@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from roselora.evaluation.estimates import BOOTSTRAP_SEED, mean_share
 from roselora.evaluation.intervals import bootstrap_interval
 from roselora.evaluation.records import EditRecord
-from roselora.evaluation.summary import BOOTSTRAP_SEED, Questions, mean_share, reliability
+from roselora.evaluation.summary import Questions, reliability
 
 LEAST_CASES = 10
 """With fewer cases the bootstrap's interval is too narrow to conclude from: of one case it has no width at all."""

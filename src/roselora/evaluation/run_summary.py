@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from roselora.evaluation.ages import AgeBin, retention_by_age
 from roselora.evaluation.comparison import Comparison, compare
+from roselora.evaluation.estimates import BOOTSTRAP_SEED
 from roselora.evaluation.records import EditRecord, RunHead
-from roselora.evaluation.summary import BOOTSTRAP_SEED, MethodSummary, summarize
+from roselora.evaluation.summary import MethodSummary, summarize
 
 OURS = "rose"
 

@@ -10,8 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
+from roselora.evaluation.estimates import Estimate, Spread
 from roselora.evaluation.run_summary import RunSummary
-from roselora.evaluation.summary import Estimate, Spread
 from roselora.reports.labels import Point, label_points
 from roselora.reports.numbers import MIB, number
 

@@ -4,10 +4,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from roselora.evaluation.estimates import BOOTSTRAP_SEED
 from roselora.evaluation.record_files import to_json
 from roselora.evaluation.records import EditRecord, RunHead
 from roselora.evaluation.run_summary import OURS, summarize_run
-from roselora.evaluation.summary import BOOTSTRAP_SEED
 from roselora.files import write_atomically
 from roselora.reports.edit_markdown import markdown
 from roselora.reports.edit_plots import plot_costs, plot_retention, plot_scores

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from roselora.evaluation.summary import Estimate, Spread
+from roselora.evaluation.estimates import Estimate, Spread
 
 NOTHING = "-"
 MIB = 2**20
