@@ -156,6 +156,14 @@ def test_a_line_that_is_not_one_record_is_refused_with_its_number(tmp_path: Path
         read_records(tmp_path)
 
 
+def test_a_file_of_another_kind_is_not_appended_to_and_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    path.write_bytes(b'{"note": 1}\n{"note')
+    with pytest.raises(FileFormatError, match="Line 1"):
+        write(tmp_path, RECORD)
+    assert path.read_bytes() == b'{"note": 1}\n{"note'
+
+
 def test_a_line_of_other_bytes_is_refused(tmp_path: Path) -> None:
     (tmp_path / "records.jsonl").write_bytes(b"\xff\xfe\n")
     with pytest.raises(FileFormatError, match=r"Line 1 .* UTF-8"):

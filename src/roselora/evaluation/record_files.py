@@ -74,9 +74,11 @@ def appending(folder: Path) -> Iterator[Callable[[EditRecord], None]]:
     What a killed run left of a last line is cut off first. One process at a time may append.
 
     Raises:
+        FileFormatError: what is there are not records; nothing is cut off.
         OSError: the file cannot be written; what was on it is as it was.
     """
     path = folder / RECORDS
+    read_records(folder)
     with open(path, "ab+") as file:
         file.seek(0)
         file.truncate(file.read().rfind(b"\n") + 1)
