@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from roselora.evaluation import intervals
 from roselora.evaluation.intervals import bootstrap_interval, wilson_interval
 
 
@@ -32,3 +33,11 @@ def test_bootstrap_of_equal_values_is_a_point_and_of_none_is_refused() -> None:
     assert bootstrap_interval([2.0, 2.0]) == (2.0, 2.0)
     with pytest.raises(ValueError, match="no values"):
         bootstrap_interval([])
+
+
+def test_bootstrap_in_blocks_draws_what_one_draw_of_all_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = list(np.random.default_rng(0).normal(size=37))
+    picks = np.random.default_rng(5).integers(37, size=(1000, 37))
+    whole = np.percentile(np.asarray(values)[picks].mean(axis=1), [2.5, 97.5])
+    monkeypatch.setattr(intervals, "BLOCK", 37 * 33)
+    assert bootstrap_interval(values, seed=5, resamples=1000) == tuple(whole)

@@ -1,0 +1,52 @@
+"""All that a run of the editing benchmark shows, computed from its head and its records alone."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from roselora.evaluation.ages import AgeBin, retention_by_age
+from roselora.evaluation.comparison import Comparison, compare
+from roselora.evaluation.estimates import BOOTSTRAP_SEED
+from roselora.evaluation.records import EditRecord, RunHead
+from roselora.evaluation.summary import MethodSummary, summarize
+
+OURS = "rose"
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a report says, before it is put into words.
+
+    Attributes:
+        head: what was run.
+        bootstrap_seed: of every bootstrap interval.
+        ours: the method that is compared with each other one.
+        methods: one row each, in the head's order.
+        comparisons: empty if ours has no records.
+        retention: reliability by age, by method; empty unless the run was sequential.
+    """
+
+    head: RunHead
+    bootstrap_seed: int
+    ours: str
+    methods: Sequence[MethodSummary]
+    comparisons: Sequence[Comparison]
+    retention: Mapping[str, Sequence[AgeBin]]
+
+
+def summarize_run(
+    head: RunHead, records: Sequence[EditRecord], *, ours: str = OURS, seed: int = BOOTSTRAP_SEED
+) -> RunSummary:
+    """Sum up a run, finished or not: every n is that of the records that are there.
+
+    Args:
+        ours: the method to compare with each other one.
+        seed: of the bootstrap.
+    """
+    return RunSummary(
+        head=head,
+        bootstrap_seed=seed,
+        ours=ours,
+        methods=summarize(records, head.methods, seed=seed),
+        comparisons=compare(records, ours, seed=seed),
+        retention=retention_by_age(records, head.n) if head.mode == "sequential" else {},
+    )

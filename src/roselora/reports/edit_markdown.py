@@ -1,0 +1,186 @@
+"""The report of an editing benchmark in words and tables; every sentence about a result is made from the numbers."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+
+from roselora.evaluation.estimates import Estimate
+from roselora.evaluation.record_files import to_json
+from roselora.evaluation.records import LOCALITY_TOKENS
+from roselora.evaluation.run_summary import RunSummary
+from roselora.evaluation.summary import MethodSummary
+from roselora.reports.edit_verdicts import verdicts
+from roselora.reports.numbers import (
+    MIB,
+    capability,
+    code,
+    estimated,
+    number,
+    spreaded,
+    table,
+    text,
+)
+
+KEYS_SHOWN = 20
+
+MODES = {
+    "single": "single: each edit by itself, on a fresh model",
+    "sequential": "sequential: one edit after another on one model, scored after the last",
+    "batch": "batch: all edits at once, scored after them",
+}
+
+
+def markdown(run: RunSummary, plots: Mapping[str, str]) -> str:
+    """The whole report.
+
+    Args:
+        plots: what each picture shows, by its file name.
+    """
+    sections = [
+        f"# Editing benchmark: {text(run.head.dataset)}, {text(run.head.model)}, {run.head.mode}",
+        _facts(run),
+        _scores(run),
+        *verdicts(run),
+        *(f"![{shown}]({name})" for name, shown in plots.items()),
+        _by_type("Portability by sub-type", run.methods, lambda row: row.portability_by),
+        _by_type("Locality by sub-type", run.methods, lambda row: row.locality_by),
+        _retention(run),
+        _costs(run),
+        _failures(run),
+        _token_accuracy(run),
+        _capability(run),
+        _settings(run),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _facts(run: RunSummary) -> str:
+    head = run.head
+    skipped = f": {', '.join(map(text, head.skipped[:KEYS_SHOWN]))}" if head.skipped else ""
+    if len(head.skipped) > KEYS_SHOWN:
+        skipped += ", and more (in `report.json`)"
+    rows = [
+        ("command", code(head.command)),
+        ("model", f"{text(head.model)}, SHA-256 of its weights `{head.model_sha256}`"),
+        ("data", f"{text(head.dataset)}, {code(head.data_file)}, SHA-256 `{head.data_sha256}`"),
+        ("mode", MODES[head.mode]),
+        ("cases", f"{head.n}, chosen by seed {head.seed}"),
+        ("left out as repeated or conflicting", f"{len(head.skipped)}{skipped}"),
+        ("versions", ", ".join(f"{text(name)} {text(version)}" for name, version in head.versions.items())),
+        ("machine", ", ".join(f"{text(name)}: {text(value)}" for name, value in head.machine.items())),
+    ]
+    return table(["", ""], rows)
+
+
+def _scores(run: RunSummary) -> str:
+    columns = ["method", "edits", "reliability", "generalization", "portability", "locality", "KL, nats", "fluency"]
+    rows = [
+        [
+            text(row.method),
+            str(row.edits) if row.edits == run.head.n else f"{row.edits} of {run.head.n}",
+            *map(estimated, (row.reliability, row.generalization, row.portability, row.locality)),
+            estimated(row.kl, number),
+            estimated(row.fluency, number),
+        ]
+        for row in run.methods
+    ]
+    notes = (
+        "What the edited model says by itself: mean [95% interval] (n). Intervals are Wilson's where every case scores "
+        f"0 or 1, else the percentile bootstrap's over cases (seed {run.bootstrap_seed}). A failed edit counts as 0 in "
+        "reliability, generalization and portability, and is left out of the rest; what a case does not ask is never "
+        f"counted. Locality compares {LOCALITY_TOKENS} tokens with the base model's. Less KL is better; of the rest, "
+        "more. Intervals speak of the choice of cases, not of other seeds or orders of edits."
+    )
+    if any(row.edits != run.head.n for row in run.methods):
+        notes += (
+            "\n\n**Not every method has been run on every case**: rows rest on different cases. The comparison below "
+            "takes the cases that both methods have."
+        )
+    return f"## Scores\n\n{table(columns, rows)}\n\n{notes}"
+
+
+def _by_type(title: str, rows: Sequence[MethodSummary], pick: Callable[[MethodSummary], Mapping[str, Estimate]]) -> str:
+    names = list(dict.fromkeys(name for row in rows for name in pick(row)))
+    if not names:
+        return ""
+    cells = ([text(row.method), *(estimated(pick(row).get(name)) for name in names)] for row in rows)
+    return f"## {title}\n\n{table(['method', *(text(name).replace('_', ' ') for name in names)], cells)}"
+
+
+def _retention(run: RunSummary) -> str:
+    if not run.retention:
+        return ""
+    bins = sorted({(each.youngest, each.oldest) for found in run.retention.values() for each in found})
+    by_bin = {
+        method: {(each.youngest, each.oldest): each.reliability for each in found}
+        for method, found in run.retention.items()
+    }
+    rows = (
+        [f"{low} to {high}", *(estimated(found.get((low, high))) for found in by_bin.values())] for low, high in bins
+    )
+    return (
+        "## Retention by age of edit\n\nReliability at the end, by how many edits came after; Wilson's intervals.\n\n"
+        + table(["edits after", *map(text, by_bin)], rows)
+    )
+
+
+def _costs(run: RunSummary) -> str:
+    rows = [
+        [
+            text(row.method),
+            spreaded(row.costs.get("seconds")),
+            spreaded(row.costs.get("peak_bytes"), MIB),
+            spreaded(row.costs.get("entries")),
+            spreaded(row.costs.get("steps")),
+        ]
+        for row in run.methods
+    ]
+    return "## Cost per edit\n\nMedian (least to most; n), of edits that did not fail.\n\n" + table(
+        ["method", "seconds", "peak memory beyond the model, MiB", "entries changed", "steps"], rows
+    )
+
+
+def _failures(run: RunSummary) -> str:
+    lines = []
+    for row in run.methods:
+        if row.edits == 0:
+            lines.append(f"- {text(row.method)} has not been run.")
+        elif row.failure is not None:
+            every = "every edit failed" if row.failed == row.edits else f"{row.failed} of {row.edits} edits failed"
+            lines.append(f"- {text(row.method)}: {every}; most often ({row.failure_count}): {text(row.failure)}")
+    return "## Failed edits\n\n" + ("\n".join(lines) or "None.")
+
+
+def _token_accuracy(run: RunSummary) -> str:
+    names = ("reliability", "generalization", "portability", "locality")
+    rows = [[text(row.method), *(estimated(row.token_accuracy.get(name)) for name in names)] for row in run.methods]
+    return (
+        "## Token accuracy, only for comparison with published tables\n\n"
+        "EasyEdit's teacher-forced scores: the share of "
+        "the answer's tokens whose argmax is right when the right tokens before them are given. They give partial "
+        "credit and leak the answer's length, so they flatter. Failed edits are left out.\n\n"
+        + table(["method", *names], rows)
+    )
+
+
+def _capability(run: RunSummary) -> str:
+    found = run.head.capability
+    names = list(dict.fromkeys(name for measured in found.values() for name in measured))
+    if not names:
+        return ""
+    order = [*(["base"] if "base" in found else []), *(method for method in found if method != "base")]
+    rows = (
+        [
+            "before (base)" if method == "base" else f"after {text(method)}",
+            *(capability(found[method].get(name)) for name in names),
+        ]
+        for method in order
+    )
+    return "## Capability, before and after all edits\n\n" + table(["model", *map(text, names)], rows)
+
+
+def _settings(run: RunSummary) -> str:
+    lines = (
+        f"- {text(method)}: `{json.dumps(to_json(settings), ensure_ascii=False)}`"
+        for method, settings in run.head.methods.items()
+    )
+    return "## Settings of each method\n\n" + "\n".join(lines)

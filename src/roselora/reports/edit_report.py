@@ -1,0 +1,48 @@
+"""The report of an editing benchmark: Markdown, JSON and plots in one folder."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from roselora.evaluation.estimates import BOOTSTRAP_SEED
+from roselora.evaluation.record_files import to_json
+from roselora.evaluation.records import EditRecord, RunHead
+from roselora.evaluation.run_summary import OURS, summarize_run
+from roselora.files import write_atomically
+from roselora.reports.edit_markdown import markdown
+from roselora.reports.edit_plots import plot_costs, plot_retention, plot_scores
+
+MARKDOWN = "report.md"
+JSON = "report.json"
+
+
+def write_report(
+    head: RunHead, records: Sequence[EditRecord], folder: Path, *, ours: str = OURS, seed: int = BOOTSTRAP_SEED
+) -> list[Path]:
+    """Write what a run shows, be it finished or not; reports that are there are replaced.
+
+    ``report.json`` holds all that ``report.md`` shows, and the head. A plot without anything to show is not written.
+
+    Args:
+        ours: the method to compare with each other one.
+        seed: of the bootstrap.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        OSError: one of them cannot be written.
+    """
+    run = summarize_run(head, records, ours=ours, seed=seed)
+    drawn = {
+        "scores.png": ("Reliability against locality of each method", plot_scores(run)),
+        "retention.png": ("Reliability by age of edit", plot_retention(run)),
+        "costs.png": ("Time and memory per edit", plot_costs(run)),
+    }
+    pictures = {name: (shown, picture) for name, (shown, picture) in drawn.items() if picture is not None}
+    files = {name: picture for name, (_, picture) in pictures.items()}
+    files[MARKDOWN] = markdown(run, {name: shown for name, (shown, _) in pictures.items()}).encode()
+    files[JSON] = json.dumps(to_json(run), indent=2, allow_nan=False).encode() + b"\n"
+    for name, content in files.items():
+        write_atomically(folder / name, content)
+    return [folder / name for name in files]

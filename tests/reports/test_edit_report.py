@@ -1,0 +1,233 @@
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from roselora.evaluation.records import Cost, EditRecord, RunHead, Scores, TokenAccuracy
+from roselora.evaluation.run_summary import summarize_run
+from roselora.reports.edit_markdown import markdown
+from roselora.reports.edit_plots import COLOURS, MARKERS, styles
+from roselora.reports.edit_report import write_report
+from roselora.reports.labels import Point, label_points
+from roselora.reports.numbers import capability, number, text
+
+HEAD = RunHead(
+    command="roselora bench edit --model tiny | tee <log>",
+    model="tiny",
+    model_sha256="ab" * 32,
+    dataset="made",
+    data_file="made.json",
+    data_sha256="cd" * 32,
+    mode="single",
+    n=12,
+    skipped=("made/7", "made/9"),
+    seed=3,
+    methods={"no-edit": {}, "lora": {"rank": 8, "norm": math.inf}, "rose": {"density": 0.05}},
+    versions={"torch": "2.13"},
+    machine={"threads": 1},
+)
+
+
+def record(case: int, method: str, reliability: float, locality: float, kl: float = 0.25) -> EditRecord:
+    tokens = TokenAccuracy(0.5, None, {}, {"Forgetfulness": 1.0})
+    scores = Scores("x", reliability, None, {}, {"Forgetfulness": locality}, kl, None, tokens)
+    return EditRecord(f"made/{case}", method, case, scores, Cost(1.0 + case, 3 * 2**20, 40, 25))
+
+
+def run_of(**methods: tuple[float, float]) -> list[EditRecord]:
+    """Twelve cases of each method with one reliability and one locality for all."""
+    return [record(case, name.replace("_", "-"), *values) for name, values in methods.items() for case in range(12)]
+
+
+def failed(method: str, error: str = "No subject | in <this> case.") -> list[EditRecord]:
+    return [EditRecord(f"made/{case}", method, case, None, None, error) for case in range(12)]
+
+
+def report(records: list[EditRecord], head: RunHead = HEAD, **options: Any) -> str:
+    return markdown(summarize_run(head, records, **options), {})
+
+
+def section(page: str, title: str) -> str:
+    """What stands under a heading."""
+    (found,) = (part for part in page.split("\n## ") if part.startswith(f"{title}\n"))
+    return found.removeprefix(f"{title}\n").strip()
+
+
+def cells(page: str, title: str, row: str) -> list[str]:
+    (found,) = (line for line in section(page, title).splitlines() if line.startswith(f"| {row} |"))
+    return [cell.strip() for cell in found.strip("|").split(" | ")]
+
+
+def test_the_head_says_all_that_repeats_the_run() -> None:
+    page = report([])
+    for fact in (
+        "ab" * 32,
+        "cd" * 32,
+        "made.json",
+        "12, chosen by seed 3",
+        "made/7, made/9",
+        "torch 2.13",
+        "threads: 1",
+    ):
+        assert fact in page
+    assert "`roselora bench edit --model tiny \\| tee <log>`" in page
+    assert '- lora: `{"rank": 8, "norm": "Infinity"}`' in section(page, "Settings of each method")
+    assert "(seed 0)" in section(page, "Scores")
+
+
+def test_of_many_cases_that_were_left_out_the_page_names_the_first() -> None:
+    page = report([], replace(HEAD, skipped=tuple(f"made/{number}" for number in range(300))))
+    assert "| 300: made/0, made/1, " in page
+    assert "made/19, and more (in `report.json`) |" in page
+
+
+def test_a_score_is_its_mean_interval_and_n() -> None:
+    page = report(run_of(rose=(1.0, 0.5)))
+    # Wilson, 12 of 12: n / (n + z²) = 12 / 15.8415 = 0.75750.
+    row = cells(page, "Scores", "rose")
+    assert row[:5] == ["rose", "12", "1.000 [0.758, 1.000] (12)", "-", "-"]
+    assert row[5:] == ["0.500 [0.500, 0.500] (12)", "0.25 [0.25, 0.25] (12)", "-"]
+    cost = cells(page, "Cost per edit", "rose")
+    assert cost == ["rose", "6.5 (1 to 12; 12)", "3 (3 to 3; 12)", "40 (40 to 40; 12)", "25 (25 to 25; 12)"]
+    assert cells(page, "Locality by sub-type", "rose")[1] == "0.500 [0.500, 0.500] (12)"
+    assert "Portability by sub-type" not in page
+
+
+def test_where_ours_loses_and_wins_follows_the_numbers_both_ways() -> None:
+    better = report(run_of(no_edit=(0.0, 1.0), lora=(0.0, 0.25), rose=(1.0, 0.5)))
+    assert "- **locality** against no-edit: 0.500 against 1.000, difference -0.500" in section(
+        better, "Where rose loses"
+    )
+    assert "lora" not in section(better, "Where rose loses")
+    assert "- **reliability** against lora: 1.000 against 0.000" in section(better, "Where rose wins")
+    assert "- **KL** against lora" in section(better, "Where no difference is seen")
+    worse = report(run_of(no_edit=(0.0, 1.0), lora=(1.0, 0.75), rose=(0.0, 0.5)))
+    assert "- **reliability** against lora: 0.000 against 1.000" in section(worse, "Where rose loses")
+    assert "In none of these comparisons" in section(worse, "Where rose wins")
+
+
+def test_costs_are_named_where_ours_takes_more_and_where_less() -> None:
+    dear = [replace(each, cost=Cost(9.0, 2**20, 40, 1)) for each in run_of(rose=(1.0, 1.0))]
+    page = report(run_of(lora=(1.0, 1.0)) + dear)
+    assert "- more **time per edit** (by the medians below) than lora" in section(page, "Where rose loses")
+    assert "- less **peak memory** (by the medians below) than lora" in section(page, "Where rose wins")
+    assert "entries changed" not in section(page, "Where rose loses") + section(page, "Where rose wins")
+
+
+@pytest.mark.parametrize(
+    ("records", "why"),
+    [([], "has no records in this run"), (run_of(rose=(1.0, 1.0)), "is the only method of this run")],
+)
+def test_nothing_is_said_where_nothing_can_be_compared(records: list[EditRecord], why: str) -> None:
+    assert section(report(records), "Where rose loses and wins") == f"rose {why}, so there is nothing to compare."
+
+
+def test_another_method_may_be_ours() -> None:
+    page = report(run_of(lora=(0.0, 1.0), rose=(1.0, 1.0)), ours="lora")
+    assert "against rose" in section(page, "Where lora loses")
+
+
+def test_a_method_whose_every_edit_failed_is_a_row_and_a_reason() -> None:
+    page = report(failed("lora") + run_of(rose=(1.0, 1.0)))
+    assert cells(page, "Scores", "lora")[2] == "0.000 [0.000, 0.242] (12)"
+    assert cells(page, "Scores", "lora")[5:] == ["-", "-", "-"]
+    reasons = section(page, "Failed edits")
+    assert "- lora: every edit failed; most often (12): No subject \\| in &lt;this> case." in reasons
+    assert "- no-edit has not been run." in reasons
+    assert "**Not every method has been run on every case**" in section(page, "Scores")
+    assert "**locality** against lora: no case in which both have it" in section(page, "What cannot be said")
+
+
+@pytest.mark.parametrize("bad", [math.inf, math.nan])
+def test_a_divergence_without_bound_is_written_out(bad: float, tmp_path: Path) -> None:
+    records = run_of(lora=(1.0, 1.0), rose=(1.0, 1.0))
+    records[3] = record(3, "lora", 1.0, 1.0, kl=bad)
+    page = report(records)
+    assert cells(page, "Scores", "lora")[6] == f"{number(bad)} [no interval] (12, 1 not finite)"
+    assert "**KL** against lora: 1 of 12 differences are not finite" in section(page, "What cannot be said")
+    write_report(HEAD, records, tmp_path)
+    json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
+
+
+def test_capability_stands_before_and_after_with_its_interval() -> None:
+    measured: Mapping[str, Mapping[str, Any]] = {
+        "rose": {"perplexity": 21.5},
+        "base": {"perplexity": 20.123, "arc": {"value": 0.25, "low": 0.2, "high": 0.3, "n": 100}},
+    }
+    page = section(report([], replace(HEAD, capability=measured)), "Capability, before and after all edits")
+    first, second = page.splitlines()[2:]
+    assert first == "| before (base) | 20.12 | 0.25 [0.2, 0.3] (100) |"
+    assert second == "| after rose | 21.5 | - |"
+
+
+def test_retention_is_told_of_sequential_runs_only() -> None:
+    records = run_of(rose=(1.0, 1.0))
+    assert "Retention" not in report(records)
+    page = report(records, replace(HEAD, mode="sequential"))
+    assert cells(page, "Retention by age of edit", "0 to 11")[1] == "1.000 [0.758, 1.000] (12)"
+
+
+def test_the_report_is_three_kinds_of_files_and_its_json_holds_what_its_page_shows(tmp_path: Path) -> None:
+    records = run_of(no_edit=(0.0, 1.0), rose=(1.0, 0.5)) + failed("lora")
+    paths = write_report(replace(HEAD, mode="sequential"), records, tmp_path)
+    names = ["scores.png", "retention.png", "costs.png", "report.md", "report.json"]
+    assert [path.name for path in paths] == names
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+    page = (tmp_path / "report.md").read_text()
+    for path in paths[:3]:
+        assert path.read_bytes().startswith(b"\x89PNG")
+        assert f"]({path.name})" in page
+    found = json.loads((tmp_path / "report.json").read_text())
+    assert found["head"]["model_sha256"] == HEAD.model_sha256
+    assert found["bootstrap_seed"] == 0
+    rose = found["methods"][2]
+    assert (rose["method"], rose["reliability"]["value"], rose["reliability"]["n"]) == ("rose", 1.0, 12)
+    assert {"ours": "rose", "other": "no-edit", "verdict": "loses"}.items() <= next(
+        item for item in found["comparisons"] if item["metric"] == "locality"
+    ).items()
+    assert found["retention"]["rose"][0]["oldest"] == 11
+
+
+def test_a_run_without_records_is_a_report_without_plots(tmp_path: Path) -> None:
+    assert [path.name for path in write_report(HEAD, [], tmp_path)] == ["report.md", "report.json"]
+
+
+def test_names_beside_points_cover_neither_each_other_nor_a_point() -> None:
+    figure = Figure(figsize=(6, 5), layout="constrained")
+    axes = figure.subplots()
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    # Twelve methods, ten of which say the target always and stand in a crowd.
+    points = {
+        f"method-{place}": Point(
+            x := 0.9 + place / 200, 1.0 if place < 10 else 0.5, (x - 0.02, x + 0.02), (0.9, 1.0), "k"
+        )
+        for place in range(12)
+    }
+    boxes = label_points(axes, FigureCanvasAgg(figure), points)
+    for place, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:place])
+        assert not any(box.contains(*axes.transData.transform((point.x, point.y))) for point in points.values())
+
+
+def test_twelve_methods_look_different() -> None:
+    looks = styles([str(place) for place in range(len(COLOURS) * len(MARKERS))])
+    assert len(set(looks.values())) == len(looks) >= 12
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(None, "-"), (0.0, "0"), (0.12345, "0.123"), (12345.6, "12,346"), (1e-7, "1e-07"), (-math.inf, "-inf")],
+)
+def test_numbers_are_shown_to_three_digits(value: float | None, shown: str) -> None:
+    assert number(value) == shown
+
+
+def test_texts_stay_in_their_cell() -> None:
+    assert text("a\nb | <c>") == "a b \\| &lt;c>"
+    assert capability("out of\nmemory") == "out of memory"
