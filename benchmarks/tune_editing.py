@@ -1,11 +1,12 @@
 """Choose each editing method's settings with one small budget on KnowEdit's train files, never on a test file.
 
-    python benchmarks/tune_editing.py --data-dir DATA --covariance-text TEXT --output benchmarks/results/editing_tuning.json
+    python benchmarks/tune_editing.py --data-dir DATA --covariance-text TEXT --output FILE
 
-Every method has the same budget: three candidates (its defaults and two others, written below), each tried on the same
-cases, half from WikiData_recent's and half from WikiData_counterfact's train file, as single edits. The winner has the
-highest mean of reliability, portability (aliases of the subject stand in for rephrasings, which the train files lack) and
-locality; ties go to the lower KL divergence. `roselora bench edit --settings FILE` takes the output. Run again, it goes on.
+Every method has the same budget: three candidates (its defaults and two others, written below), each tried on the
+same cases, half from WikiData_recent's and half from WikiData_counterfact's train file, as single edits. The winner
+has the highest mean of reliability, portability (aliases of the subject stand in for rephrasings, which the train
+files lack) and locality; ties go to the lower KL divergence. `roselora bench edit --settings FILE` takes the output.
+Run again, it goes on.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from roselora.evaluation.cases import EditCase, deduplicate
 from roselora.evaluation.datasets import read_cases
 from roselora.evaluation.editing_run import Clock, EditingRun, Plan, choose
 from roselora.evaluation.method_settings import configured, with_settings
-from roselora.evaluation.record_files import append_record, read_records
+from roselora.evaluation.record_files import appending, read_records
 from roselora.evaluation.records import EditRecord
 from roselora.evaluation.scoring import Judge
 from roselora.models.loading import load
@@ -90,15 +91,17 @@ def main() -> None:
     loaded = load(arguments.model)
     arguments.work.mkdir(parents=True, exist_ok=True)
 
-    def write(record: EditRecord) -> None:
-        append_record(record, arguments.work)
-        said = record.error or (record.scores.answer if record.scores else "")
-        print(f"{record.method} {record.case}: {said!r}", file=sys.stderr, flush=True)
-
     plan = Plan(tuple(chosen), methods, "single", arguments.work)
     judge = Judge(loaded.model, loaded.tokenizer, fluency=False)
     known = read_records(arguments.work)
-    EditingRun(loaded.model, loaded.tokenizer, plan, judge, known, write, lambda at: None, Clock(None)).run()
+    with appending(arguments.work) as append:
+
+        def write(record: EditRecord) -> None:
+            append(record)
+            said = record.error or (record.scores.answer if record.scores else "")
+            print(f"{record.method} {record.case}: {said!r}", file=sys.stderr, flush=True)
+
+        EditingRun(loaded.model, loaded.tokenizer, plan, judge, known, write, lambda at: None, Clock(None)).run()
 
     records = read_records(arguments.work)
     table = {name: quality([record for record in records if record.method == name]) for name in methods}

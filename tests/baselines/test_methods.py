@@ -187,5 +187,3 @@ def test_bf16_models_are_edited_and_restored_too(
     assert ask(model, tiny_tokenizer, FRANCE) == ["Rome."]
     applied.undo()
     assert before.changed(model) == {}
-
-

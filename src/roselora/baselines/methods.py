@@ -4,13 +4,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from roselora.baselines.adalora import AdaLoraEditConfig, adalora
+from roselora.baselines.alphaedit import AlphaEditConfig, alphaedit
 from roselora.baselines.applied import EditFunction
 from roselora.baselines.ft_l import FtLConfig, ft_l
 from roselora.baselines.ft_m import FtMConfig, ft_m
 from roselora.baselines.grace import GraceConfig, grace
 from roselora.baselines.locft import LocFtConfig, locft_bf
 from roselora.baselines.lora import LoraEditConfig, lora
+from roselora.baselines.memit import MemitConfig, memit
 from roselora.baselines.no_edit import NoEditConfig, no_edit
+from roselora.baselines.rome import RomeConfig, rome
 from roselora.baselines.rose import DEFAULTS, PUBLISHED, rose
 
 
@@ -40,6 +43,9 @@ _ROWS = (
     Method("locft-bf", locft_bf, LocFtConfig(), "arXiv 2509.22072", None),
     Method("lora", lora, LoraEditConfig(), "Hu et al., 2021, arXiv 2106.09685", 1),
     Method("adalora", adalora, AdaLoraEditConfig(), "Zhang et al., 2023, arXiv 2303.10512", 1),
+    Method("rome", rome, RomeConfig(), "Meng et al., 2022, arXiv 2202.05262", 1),
+    Method("memit", memit, MemitConfig(), "Meng et al., 2022, arXiv 2210.07229", 100),
+    Method("alphaedit", alphaedit, AlphaEditConfig(), "Fang et al., 2024, arXiv 2410.02355", 100),
     Method("grace", grace, GraceConfig(), "Hartvigsen et al., 2023, arXiv 2211.11031", 1),
     Method("rose", rose, DEFAULTS, "Wang et al., 2024, arXiv 2406.10777; our settings", 1),
     Method("rose-published", rose, PUBLISHED, "Wang et al., 2024, arXiv 2406.10777; the published code's settings", 1),

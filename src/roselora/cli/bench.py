@@ -14,7 +14,7 @@ from roselora.cli.stores import DryRunOption, JsonOption
 from roselora.errors import ConfigError, StoppedError
 
 if TYPE_CHECKING:
-    from roselora.evaluation.editing_run import Progress
+    from roselora.evaluation.editing_run import Progress as At
 
 app = typer.Typer(
     name="bench", help="Compare methods on the paper's benchmarks.", no_args_is_help=True, rich_markup_mode="rich"
@@ -107,13 +107,14 @@ def edit(
         except (StoppedError, KeyboardInterrupt) as stop:
             reason = str(stop) or "interrupted; the same command goes on with it."
             raise StoppedError(f"{reason} What was done is in {output}.") from None
-    from roselora.reports.editing_report import write_report
+    from roselora.reports.edit_report import MARKDOWN, write_report
 
     paths = write_report(head, records, output)
     if json:
-        print_json({name: str(path) for name, path in paths.items()})
+        print_json({"files": [str(path) for path in paths]})
     else:
-        out.print(paths["markdown"].read_text(encoding="utf-8"), markup=False, highlight=False, soft_wrap=True)
+        report = (output / MARKDOWN).read_text(encoding="utf-8")
+        out.print(report, markup=False, highlight=False, soft_wrap=True)
 
 
 def _list() -> None:
@@ -126,7 +127,7 @@ def _list() -> None:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[["Progress"], None]]:
+def _progress() -> Iterator[Callable[["At"], None]]:
     """A bar on standard error with what is done and the time that is left."""
     from rich.progress import (
         BarColumn,
@@ -149,7 +150,7 @@ def _progress() -> Iterator[Callable[["Progress"], None]]:
     with Progress(*columns, console=err, transient=True, speed_estimate_period=600) as bar:
         task = bar.add_task("loading", total=None)
 
-        def on_progress(at: "Progress") -> None:
+        def on_progress(at: "At") -> None:
             bar.update(task, description=at.doing, completed=at.done, total=at.total)
 
         yield on_progress

@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,12 @@ import torch
 
 from roselora.baselines.methods import Method
 from roselora.errors import ConfigError
+from roselora.evaluation.capability import capability
 from roselora.evaluation.cases import deduplicate
 from roselora.evaluation.datasets import read_cases
 from roselora.evaluation.editing_run import Clock, EditingRun, Plan, Progress, choose
 from roselora.evaluation.method_settings import as_plain
-from roselora.evaluation.record_files import append_record, read_head, read_records, write_head
+from roselora.evaluation.record_files import HEAD, appending, read_head, read_records, write_head
 from roselora.evaluation.records import EditRecord, Mode, RunHead
 from roselora.evaluation.scoring import Judge
 from roselora.models.fingerprint import fingerprint
@@ -90,23 +91,33 @@ def prepare(bench: EditBench, loaded: LoadedModel) -> tuple[Plan, RunHead]:
 
 def run(
     bench: EditBench, loaded: LoadedModel, plan: Plan, head: RunHead, on_progress: Callable[[Progress], None]
-) -> list[EditRecord]:
-    """Make every edit that the folder holds no record of; every record of the plan's cases, old and new.
+) -> tuple[RunHead, list[EditRecord]]:
+    """Make every edit that the folder holds no record of; the head, with capability, and every record, old and new.
 
     Raises:
         StoppedError: the time is over; what was done is kept.
         FileFormatError: the folder's records are damaged.
     """
     bench.folder.mkdir(parents=True, exist_ok=True)
-    write_head(head, bench.folder)
+    write_head(bench.folder, head)
+    measured = dict(head.capability)
+
+    def measure(name: str) -> None:
+        if not bench.capability or name in measured:
+            return
+        on_progress(Progress(0, len(plan.cases) * len(plan.methods), f"capability, {name}"))
+        figures = capability(loaded.model, loaded.tokenizer, bench.data_dir, n=bench.capability, seed=bench.seed)
+        measured[name] = {task: asdict(figure) for task, figure in figures.items()}
+        write_head(bench.folder, replace(head, capability=measured))
+
+    measure("base")
     known = read_records(bench.folder)
     judge = Judge(loaded.model, loaded.tokenizer, fluency=bench.fluency)
-
-    def write(record: EditRecord) -> None:
-        append_record(record, bench.folder)
-
-    EditingRun(loaded.model, loaded.tokenizer, plan, judge, known, write, on_progress, Clock(bench.seconds)).run()
-    return read_records(bench.folder)
+    with appending(bench.folder) as write:
+        EditingRun(
+            loaded.model, loaded.tokenizer, plan, judge, known, write, on_progress, Clock(bench.seconds), measure
+        ).run()
+    return replace(head, capability=measured), read_records(bench.folder)
 
 
 def _joined(head: RunHead, folder: Path) -> RunHead:
@@ -114,25 +125,20 @@ def _joined(head: RunHead, folder: Path) -> RunHead:
 
     Methods may be added, and to single edits more cases; everything else must be as it was.
     """
-    before = read_head(folder)
-    if before is None:
+    if not (folder / HEAD).exists():
         return head
+    before = read_head(folder)
     for field in ("model_sha256", "dataset", "data_sha256", "mode", "seed"):
         if getattr(before, field) != getattr(head, field):
             raise ConfigError(f"{folder} holds a run with another {field.removesuffix('_sha256')}; name a new folder.")
     if head.mode != "single" and before.n != head.n:
         raise ConfigError(f"{folder} holds a {head.mode} run of {before.n} edits; name a new folder for {head.n}.")
     for name, config in head.methods.items():
-        if before.methods.get(name, config) != _as_stored(config):
+        if before.methods.get(name, config) != config:
             raise ConfigError(f"{folder} holds edits by {name} with other settings; name a new folder.")
     return replace(
         head, n=max(head.n, before.n), methods={**before.methods, **head.methods}, capability=before.capability
     )
-
-
-def _as_stored(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config as JSON gives it back: tuples are lists there."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in config.items()}
 
 
 def _machine(device: torch.device) -> dict[str, Any]:

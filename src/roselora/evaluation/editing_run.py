@@ -126,7 +126,7 @@ class EditingRun:
                 self._clock.check()
                 self._report(f"{name}, {case.key}")
                 self._keep(self._edit_alone(name, method, case, position))
-            self._judge.forget()
+            self._judge.forget([case])
 
     def _edit_alone(self, name: str, method: Method, case: EditCase, position: int) -> EditRecord:
         try:

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from roselora.baselines.methods import METHODS, Method
 from roselora.errors import ConfigError
+from roselora.files import sha256_file
 
 
 def configured(
@@ -23,8 +24,8 @@ def configured(
     """The named methods, in that order: defaults, then seed and text, then the file's settings, then the overrides.
 
     Args:
-        file: YAML or JSON, of which the mapping ``settings`` (or the whole) holds by method the fields to set; methods that
-            are not run are passed over.
+        file: YAML or JSON, of which the mapping ``settings`` (or the whole) holds by method the fields to set;
+            methods that are not run are passed over.
         overrides: each ``METHOD.FIELD=VALUE`` with a value in YAML.
 
     Raises:
@@ -70,9 +71,14 @@ def with_settings(name: str, method: Method, values: Mapping[str, Any]) -> Metho
 
 
 def as_plain(config: Any) -> dict[str, Any]:
-    """A config as JSON data; of files the name alone, for where they lie is another machine's matter."""
-    plain = dataclasses.asdict(config)
-    return {field: value.name if isinstance(value, Path) else value for field, value in plain.items()}
+    """A config as JSON gives it back; of a file its name and hash, for where it lies is another machine's matter."""
+    return {field: _plain_value(value) for field, value in dataclasses.asdict(config).items()}
+
+
+def _plain_value(value: Any) -> Any:
+    if isinstance(value, Path):
+        return {"name": value.name, "sha256": sha256_file(value)} if value.is_file() else value.name
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _fields(config: Any) -> list[str]:

@@ -85,6 +85,11 @@ class Judge:
             asked.append(_Prepared(case, tuple(free_questions(self.tokenizer, case)), tuple(led)))
         self._prepared |= {one.case.key: one for one in self._settled(asked)}
 
+    def forget(self, cases: Sequence[EditCase]) -> None:
+        """Let go of what is held of the base for these cases."""
+        for case in cases:
+            self._prepared.pop(case.key, None)
+
     def score(self, cases: Sequence[EditCase]) -> list[Scores]:
         """The scores of prepared cases on the model as it is now, in their order; all share their batches.
 
