@@ -20,9 +20,9 @@ def eos_prone(model, tokenizer, boost):
 def test_one_pass_says_what_generation_would(tiny_model, tiny_tokenizer):
     seen = set()
     for seed in range(8):
-        base, _ = eos_prone(tiny_model(seed), tiny_tokenizer, boost=5)
+        base, _ = eos_prone(tiny_model(seed), tiny_tokenizer, boost=5 + 0.5 * seed)
         said = greedy_tokens(base, tiny_tokenizer, PROMPTS, max_new_tokens=6)
-        edited, _ = eos_prone(tiny_model(seed), tiny_tokenizer, boost=5 + seed % 2)
+        edited, _ = eos_prone(tiny_model(seed), tiny_tokenizer, boost=5 + 0.5 * seed + 0.2 * (seed % 2))
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for weight in edited.parameters():

@@ -131,10 +131,10 @@ def test_what_a_model_says_ends_before_nan_and_has_not_ended_by_itself(scripted,
 def test_eos_can_be_made_a_token_like_others(tiny_model, tiny_tokenizer):
     eos = torch.eye(len(tiny_tokenizer))[tiny_tokenizer.eos_token_id]
     model = tiny_model()
-    model.lm_head.register_forward_hook(lambda module, inputs, output: output + 5 * eos)
+    model.lm_head.register_forward_hook(lambda module, inputs, output: output + 7 * eos)
     rows = greedy_tokens(model, tiny_tokenizer, PROMPTS, max_new_tokens=12, stop_at_eos=False)
     assert [len(row) for row in rows] == [12] * len(PROMPTS)
-    cut = [row[: row.index(2)] if tiny_tokenizer.eos_token_id in row else row for row in rows]
+    cut = [row[: row.index(tiny_tokenizer.eos_token_id)] if tiny_tokenizer.eos_token_id in row else row for row in rows]
     assert cut == greedy_tokens(model, tiny_tokenizer, PROMPTS, max_new_tokens=12)
     assert cut != rows
 
