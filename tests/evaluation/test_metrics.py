@@ -16,7 +16,17 @@ from roselora.evaluation.metrics import kl_divergence, matches, normalize, unmov
         ("St. Petersburg", "st. petersburg"),
         ("Vitamin A", "vitamin a"),
         ("", ""),
-        ("...", ""),
+        ("...", "..."),
+        (" \n", ""),
+        ("St. Louis.", "st. louis"),
+        ("U.S.", "u.s"),
+        ("\u201cThe Beatles\u201d", "beatles"),
+        ("\u00abl\u2019\u00c9t\u00e9\u00bb", "l'\u00e9t\u00e9"),
+        ("Cafe\u0301\u2026", "caf\u00e9"),
+        ("\u300c\u6771\u4eac\u300d\u3002", "\u6771\u4eac"),
+        ("C++", "c++"),
+        ("\u00a1Hola!", "hola"),
+        ("**Paris**", "paris"),
         ("STRASSE", "strasse"),
         ("new\u00a0York", "new york"),
     ],
@@ -43,3 +53,15 @@ def test_kl_is_in_nats_of_the_base_from_the_edited_model() -> None:
     by_hand = [0.5 * math.log(2) + 0.5 * math.log(2 / 3), math.log(2)]
     assert kl_divergence(base, edited).tolist() == pytest.approx(by_hand)
     assert kl_divergence(base, base).tolist() == [0.0, 0.0]
+
+
+def test_a_blank_answer_matches_nothing_and_a_symbol_matches_itself() -> None:
+    assert not matches("", ["?", "", " "])
+    assert matches("!", ["!"])
+    assert not matches("C", ["C++"])
+
+
+def test_a_model_that_gives_nan_is_infinitely_far_away() -> None:
+    base = torch.tensor([[0.5, 0.5], [1.0, 0.0]]).log()
+    broken = torch.tensor([[math.nan, 0.0], [0.0, math.nan]])
+    assert kl_divergence(base, broken).tolist() == [math.inf, math.inf]

@@ -5,7 +5,13 @@ from transformers import GenerationConfig, LlamaForCausalLM
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from roselora.errors import ConfigError
-from roselora.models.generation import greedy_answers, greedy_tokens, next_token_log_probabilities
+from roselora.models.generation import (
+    Answer,
+    greedy_answers,
+    greedy_tokens,
+    limited_answers,
+    next_token_log_probabilities,
+)
 
 PROMPTS = ["Hello", "a much longer prompt, with several words and 日本", "x", "The capital is", "y z"]
 
@@ -80,6 +86,57 @@ def test_a_full_row_waits_while_others_go_on(scripted, tiny_tokenizer):
 
 def test_an_answer_is_cut_at_max_new_tokens(scripted, tiny_tokenizer):
     assert greedy_answers(scripted("Abcdefgh"), tiny_tokenizer, ["A"], max_new_tokens=3) == ["bcd"]
+
+
+def test_an_answer_tells_whether_it_ended_by_itself_within_its_own_limit(scripted, tiny_tokenizer):
+    model = scripted("Ab\ncdefgh<|im_end|>")
+    answers = limited_answers(model, tiny_tokenizer, ["A", "A", "e", "e", "e"], [1, 2, 3, 4, 20])
+    assert answers == [
+        Answer("b", False),
+        Answer("b", True),
+        Answer("fgh", False),
+        Answer("fgh", True),
+        Answer("fgh", True),
+    ]
+
+
+def test_an_answer_that_is_given_up_stops_and_has_not_ended(scripted, tiny_tokenizer):
+    model = scripted("Abcdefgh<|im_end|>")
+    seen = []
+
+    def give_up(index, new, text):
+        seen.append((index, new, text))
+        return text.endswith("d")
+
+    answers = limited_answers(model, tiny_tokenizer, ["e", "A"], [20, 20], give_up=give_up)
+    assert answers == [Answer("fgh", True), Answer("bcd", False)]
+    assert (1, 2, "bc") in seen
+
+
+def test_what_a_model_says_ends_before_nan_and_has_not_ended_by_itself(scripted, tiny_tokenizer, monkeypatch):
+    model = scripted("Abcd<|im_end|>")
+    forward = type(model).forward
+
+    def broken(self, input_ids, **options):
+        output = forward(self, input_ids, **options)
+        output.logits[input_ids == tiny_tokenizer("c").input_ids[0]] = float("nan")
+        return output
+
+    monkeypatch.setattr(type(model), "forward", broken)
+    assert limited_answers(model, tiny_tokenizer, ["A", "d"], [9, 9]) == [Answer("bc", False), Answer("", True)]
+    tokens = greedy_tokens(model, tiny_tokenizer, ["A"], max_new_tokens=9)
+    assert tiny_tokenizer.decode(tokens[0]) == "bc"
+
+
+def test_eos_can_be_made_a_token_like_others(tiny_model, tiny_tokenizer):
+    eos = torch.eye(len(tiny_tokenizer))[tiny_tokenizer.eos_token_id]
+    model = tiny_model()
+    model.lm_head.register_forward_hook(lambda module, inputs, output: output + 7 * eos)
+    rows = greedy_tokens(model, tiny_tokenizer, PROMPTS, max_new_tokens=12, stop_at_eos=False)
+    assert [len(row) for row in rows] == [12] * len(PROMPTS)
+    cut = [row[: row.index(tiny_tokenizer.eos_token_id)] if tiny_tokenizer.eos_token_id in row else row for row in rows]
+    assert cut == greedy_tokens(model, tiny_tokenizer, PROMPTS, max_new_tokens=12)
+    assert cut != rows
 
 
 def test_the_models_own_generation_settings_neither_matter_nor_warn(tiny_model, tiny_tokenizer, capfd, recwarn):

@@ -1,7 +1,7 @@
 """What a case asks of a model: questions to be answered freely, and rows to be predicted along."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from torch import Tensor
@@ -11,6 +11,7 @@ from roselora.editing.batch import split_at_answer
 from roselora.evaluation.cases import EditCase
 from roselora.evaluation.easyedit import answer_row
 from roselora.evaluation.locality import continuation_row
+from roselora.evaluation.prospects import Prospects
 from roselora.models.forced import ForcedRow
 
 Word = Literal["reliability", "generalization", "portability", "locality"]
@@ -31,6 +32,7 @@ class FreeQuestion:
         prompt: the question.
         targets: the answers that count, at least one that is not blank.
         limit: new tokens after which an answer can be none of them.
+        prospects: tells an answer that can be none of them sooner.
     """
 
     word: Word
@@ -38,6 +40,11 @@ class FreeQuestion:
     prompt: str
     targets: tuple[str, ...]
     limit: int
+    prospects: Prospects = field(compare=False)
+
+    def given_up(self, new_tokens: int, said: str) -> bool:
+        """Whether the answer, long enough to be read, can no longer become a target."""
+        return new_tokens >= SHOWN_TOKENS and not self.prospects.has(said)
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,7 @@ def free_questions(tokenizer: PreTrainedTokenizerBase, case: EditCase) -> list[F
         if word != "locality" and targets:
             longest = max(len(split_at_answer(tokenizer, prompt, target)[1]) for target in targets)
             limit = max(SHOWN_TOKENS, longest + AROUND_TOKENS)
-            questions.append(FreeQuestion(word, subtype, prompt, targets, limit))
+            questions.append(FreeQuestion(word, subtype, prompt, targets, limit, Prospects(targets)))
     return questions
 
 

@@ -143,7 +143,14 @@ class Judge:
         """For each case, what the model says to its prompt, and the outcome of all that it says by itself."""
         flat = [question for one in asked for question in one.free]
         prompts, limits = [question.prompt for question in flat], [question.limit for question in flat]
-        answers = limited_answers(self.model, self.tokenizer, prompts, limits, batch_size=self.batch_size)
+        answers = limited_answers(
+            self.model,
+            self.tokenizer,
+            prompts,
+            limits,
+            batch_size=self.batch_size,
+            give_up=lambda index, new, text: flat[index].given_up(new, text),
+        )
         pairs = iter(zip(flat, answers, strict=True))
         own: list[list[tuple[FreeQuestion, Answer]]] = [[next(pairs) for _ in one.free] for one in asked]
         said = [first[1].text for first, *_ in own]

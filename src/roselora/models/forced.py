@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from roselora.errors import ConfigError
-from roselora.models.calling import evaluating, known_arguments
+from roselora.models.calling import evaluating, known_arguments, unwrapped
 from roselora.models.generation import BATCH_SIZE
 
 NO_TOKEN = -1
@@ -52,8 +52,8 @@ def teacher_forced(
     """Each row's index and predictions, one by one in no certain order, so that logits need not be kept.
 
     Rows of like length go through the model together, padded on the right: a causal model's predictions before the
-    padding do not depend on it. Logits are computed at no more than the positions that some row of the batch
-    asks for, where the model can; a batch holds (rows, positions, vocabulary) of them.
+    padding do not depend on it. Logits are computed at the asked positions alone: a batch holds
+    (asked positions, vocabulary) of them.
 
     Raises:
         ConfigError: ``batch_size`` is below 1.
@@ -71,20 +71,38 @@ def _batch(model: PreTrainedModel, rows: Sequence[ForcedRow]) -> list[Forced]:
     """The predictions along rows that fit into one forward pass."""
     ids = torch.zeros(len(rows), max(len(row.ids) for row in rows), dtype=torch.long)
     mask = torch.zeros_like(ids)
+    asked = torch.zeros_like(ids, dtype=torch.bool)
     for index, row in enumerate(rows):
         ids[index, : len(row.ids)] = torch.tensor(row.ids)
         mask[index, : len(row.ids)] = 1
-    # One span of positions for all rows, counted from the end, as the models' own argument has it.
-    first = min(row.start for row in rows)
-    kept = ids.shape[1] - first
+        asked[index, row.start : len(row.ids)] = True
+    logits = _logits_where(model, ids, mask, asked)
+    tokens = logits.argmax(-1).masked_fill(logits.isnan().any(-1), NO_TOKEN)
+    counts = [len(row.ids) - row.start for row in rows]
+    pairs = zip(torch.split(tokens, counts), torch.split(logits, counts), strict=True)
+    # Copies of the first rows, so that keeping one does not keep all.
+    return [Forced(found.tolist(), own[0].clone()) for found, own in pairs]
+
+
+def _logits_where(model: PreTrainedModel, ids: Tensor, mask: Tensor, asked: Tensor) -> Tensor:
+    """The logits, (asked positions, vocabulary), row by row.
+
+    The last layer is the dearest of a small model and its output the largest tensor of any, so it is given the asked
+    positions' hidden states alone, as one row.
+    """
     device = next(model.parameters()).device
+    asked = asked.to(device)
+    last = unwrapped(model).get_output_embeddings()
     forward: Any = model
-    with evaluating(model):
-        options = known_arguments(model, logits_to_keep=kept, use_cache=False)
-        logits: Tensor = forward(input_ids=ids.to(device), attention_mask=mask.to(device), **options).logits
-    logits = logits[:, -kept:]
-    tokens = logits.argmax(-1).masked_fill(logits.isnan().any(-1), NO_TOKEN).tolist()
-    return [
-        Forced(found[row.start - first : len(row.ids) - first], logits[index, row.start - first])
-        for index, (row, found) in enumerate(zip(rows, tokens, strict=True))
-    ]
+
+    def only_asked(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (inputs[0][asked][None], *inputs[1:])
+
+    handle = last.register_forward_pre_hook(only_asked)
+    try:
+        with evaluating(model):
+            options = known_arguments(model, use_cache=False)
+            logits: Tensor = forward(input_ids=ids.to(device), attention_mask=mask.to(device), **options).logits
+    finally:
+        handle.remove()
+    return logits[0]

@@ -6,7 +6,7 @@ logits hold NaN, what it says ends before that token, and the answer counts as n
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -25,6 +25,9 @@ from roselora.errors import ConfigError
 from roselora.models.calling import evaluating, known_arguments, unwrapped
 
 BATCH_SIZE = 16
+
+GiveUp = Callable[[int, int, str], bool]
+"""From a prompt's index, how many tokens were said and their text, whether what may follow is of no interest."""
 
 
 class Answer(NamedTuple):
@@ -62,15 +65,21 @@ def limited_answers(
     limits: Sequence[int],
     *,
     batch_size: int = BATCH_SIZE,
+    give_up: GiveUp | None = None,
 ) -> list[Answer]:
     """:func:`greedy_answers` with a limit of new tokens for each prompt, and whether each answer ended within it.
 
-    Prompts of like limits are answered together, so that short answers do not wait for long ones.
+    Prompts of like limits are answered together, so that short answers do not wait for long ones. ``give_up`` is
+    asked after each token; an answer that it gives up has not ended.
 
     Raises:
         ConfigError: a prompt has no tokens, or a limit or `batch_size` is below 1.
     """
-    rows = _generate(model, tokenizer, prompts, limits, batch_size, lines=True)
+
+    def done(index: int, new: int, text: str) -> bool:
+        return "\n" in text.lstrip() or (give_up is not None and give_up(index, new, text))
+
+    rows = _generate(model, tokenizer, prompts, limits, batch_size, done=done)
     texts = [_text(tokenizer, row.ids) for row in rows]
     return [Answer(_answer(text), row.stopped or "\n" in text.lstrip()) for row, text in zip(rows, texts, strict=True)]
 
@@ -92,7 +101,7 @@ def greedy_tokens(
         ConfigError: a prompt has no tokens, or `max_new_tokens` or `batch_size` is below 1.
     """
     limits = [max_new_tokens] * len(prompts)
-    rows = _generate(model, tokenizer, prompts, limits, batch_size, lines=False, stop_at_eos=stop_at_eos)
+    rows = _generate(model, tokenizer, prompts, limits, batch_size, stop_at_eos=stop_at_eos)
     return [row.ids for row in rows]
 
 
@@ -125,19 +134,32 @@ def next_token_log_probabilities(
 
 
 class _RowIsDone(StoppingCriteria):
-    """Stops a row at its limit and, if lines end it, once its text has a newline after its first printed character."""
+    """Stops a row at its limit or once ``done`` says so of its text; ``kept`` is how many tokens each row then had.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, prompt_length: int, limits: list[int], lines: bool) -> None:
-        self.tokenizer, self.prompt_length, self.limits, self.lines = tokenizer, prompt_length, limits, lines
+    What follows in the row is padding, which may look like EOS.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        prompt_length: int,
+        indices: list[int],
+        limits: list[int],
+        done: GiveUp | None,
+    ) -> None:
+        self.tokenizer, self.prompt_length, self.indices, self.limits = tokenizer, prompt_length, indices, limits
+        self.done = done
+        self.kept = list(limits)
 
     def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
         new = input_ids.shape[1] - self.prompt_length
-        done = [new >= limit for limit in self.limits]
-        if self.lines:
-            rows = input_ids[:, self.prompt_length :].tolist()
-            lines = ["\n" in _text(self.tokenizer, row).lstrip() for row in rows]
-            done = [a or b for a, b in zip(done, lines, strict=True)]
-        return torch.tensor(done, device=input_ids.device)
+        rows = input_ids[:, self.prompt_length :].tolist()
+        stopped = [
+            new >= limit or (self.done is not None and self.done(index, new, _text(self.tokenizer, row)))
+            for index, limit, row in zip(self.indices, self.limits, rows, strict=True)
+        ]
+        self.kept = [min(kept, new) if stop else kept for kept, stop in zip(self.kept, stopped, strict=True)]
+        return torch.tensor(stopped, device=input_ids.device)
 
 
 class _WatchForNaN(LogitsProcessor):
@@ -169,7 +191,7 @@ def _generate(
     limits: Sequence[int],
     batch_size: int,
     *,
-    lines: bool,
+    done: GiveUp | None = None,
     stop_at_eos: bool = True,
 ) -> list[_Row]:
     """The new ids of each prompt."""
@@ -183,14 +205,16 @@ def _generate(
             length = batch["input_ids"].shape[1]
             own = [limits[index] for index in indices]
             watch = _WatchForNaN(length, own)
+            stop = _RowIsDone(tokenizer, length, indices, own, done)
             output = generate(
                 **batch,
                 generation_config=_greedy(max(own), eos, _pad_id(tokenizer)),
                 logits_processor=LogitsProcessorList([watch]),
-                stopping_criteria=StoppingCriteriaList([_RowIsDone(tokenizer, length, own, lines)]),
+                stopping_criteria=StoppingCriteriaList([stop]),
             )
-            for index, row, sound in zip(indices, output[:, length:].tolist(), watch.sound.tolist(), strict=True):
-                new = row[:sound]
+            ends = map(min, stop.kept, watch.sound.tolist())
+            for index, row, end in zip(indices, output[:, length:].tolist(), ends, strict=True):
+                new = row[:end]
                 rows[index] = _Row(new[: new.index(eos)], True) if eos in new else _Row(new, False)
     return [rows[index] for index in range(len(prompts))]
 
