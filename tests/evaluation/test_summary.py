@@ -120,3 +120,13 @@ def test_the_bootstraps_seed_is_the_one_that_was_asked_for() -> None:
     records = [record(case, kl=case / 7) for case in range(7)]
     first, again, other = (summarize(records, seed=seed)[0].kl for seed in (1, 1, 2))
     assert first == again != other
+
+
+def test_a_case_that_no_method_answered_counts_as_zero_where_other_cases_have_such_questions() -> None:
+    records = [failed(0), record(1, portability={"Reasoning": 1.0})]
+    (summary,) = summarize(records)
+    assert summary.portability == Estimate(0.5, *wilson_interval(1, 2), 2, "wilson")
+    assert summary.generalization == Estimate(0.5, *wilson_interval(1, 2), 2, "wilson")
+    assert summary.portability_by["Reasoning"].n == 1  # which sub-types it has is not known
+    (without,) = summarize([failed(0), record(1, generalization=None)])
+    assert without.portability is without.generalization is None

@@ -56,7 +56,8 @@ def plot_scores(run: RunSummary) -> bytes | None:
     if not points:
         return None
     figure, axes = _figure(7.5, 6)
-    axes.set(xlim=(-0.06, 1.06), ylim=(-0.06, 1.06))
+    axes.set(xlim=_limits([end for point in points.values() for end in point.across]))
+    axes.set(ylim=_limits([end for point in points.values() for end in point.upright]))
     axes.set(xlabel="locality: share of answers elsewhere that did not move", ylabel="reliability")
     axes.set_title(f"Reliability against locality: {_what(run)}")
     for method, point in points.items():
@@ -177,6 +178,12 @@ def _ends(value: Estimate) -> tuple[float, float]:
     low, high = (value.value if end is None else end for end in (value.low, value.high))
     # Rounding may put the mean of equal values a hair outside.
     return min(low, value.value), max(high, value.value)
+
+
+def _limits(ends: Sequence[float]) -> tuple[float, float]:
+    """From a little below the least to a little above the most, of 0 to 1: a crowd in one corner needs the room."""
+    margin = 0.08 * max(0.25, max(ends) - min(ends))
+    return max(-0.06, min(ends) - 2 * margin), min(1.06, max(ends) + margin)
 
 
 def _foot(figure: Figure, note: str) -> None:
