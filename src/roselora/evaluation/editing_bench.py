@@ -19,6 +19,7 @@ from roselora.evaluation.method_settings import as_plain
 from roselora.evaluation.record_files import HEAD, appending, read_head, read_records, write_head
 from roselora.evaluation.records import EditRecord, Mode, RunHead
 from roselora.evaluation.scoring import Judge
+from roselora.files import writer_lock
 from roselora.models.fingerprint import fingerprint
 from roselora.models.loading import LoadedModel
 
@@ -113,7 +114,7 @@ def run(
     measure("base")
     known = read_records(bench.folder)
     judge = Judge(loaded.model, loaded.tokenizer, fluency=bench.fluency)
-    with appending(bench.folder) as write:
+    with writer_lock(bench.folder / "run.lock"), appending(bench.folder) as write:
         EditingRun(
             loaded.model, loaded.tokenizer, plan, judge, known, write, on_progress, Clock(bench.seconds), measure
         ).run()

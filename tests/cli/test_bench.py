@@ -1,0 +1,140 @@
+"""``roselora bench edit`` as a user runs it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+RECORDS = [
+    {
+        "subject": country,
+        "prompt": f"The capital of {country} is",
+        "target_new": city,
+        "rephrase_prompt": f"{country} has its capital in",
+        "portability": {"Reasoning": [{"prompt": f"{country} is ruled from", "ground_truth": [[city, city.upper()]]}]},
+        "locality": {"Relation_Specificity": [{"prompt": "The symbol of gold is", "ground_truth": "Au"}]},
+    }
+    for country, city in [("France", "Rome"), ("Spain", "Berlin"), ("Italy", "Paris"), ("Italy", "Madrid")]
+]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    folder = tmp_path / "data" / "knowledge_editing"
+    folder.mkdir(parents=True)
+    (folder / "zsre_test.json").write_text(json.dumps(RECORDS))
+    stream = [
+        {"subject": r["subject"], "src": r["prompt"], "alt": r["target_new"], "rephrase": r["rephrase_prompt"],
+         "loc": "nq question: what is the symbol of iron", "loc_ans": "Fe"}
+        for r in RECORDS[:3]
+    ]  # fmt: skip
+    (folder / "locft_zsre_3k.json").write_text(json.dumps(stream))
+    return folder.parent
+
+
+def edit(run: Run, world: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    return run("bench", "edit", "--model", str(world), "--data-dir", "data", "--output", "out", *more)
+
+
+def methods_of(folder: Path) -> list[str]:
+    return [json.loads(line)["method"] for line in (folder / "records.jsonl").read_text().splitlines()]
+
+
+def test_single_edits_give_a_report_and_more_methods_and_cases_join_the_same_folder(
+    run: Run, world_folder: Path, data: Path, tmp_path: Path
+) -> None:
+    first = edit(run, world_folder, "--methods", "no-edit,ft-m", "--n", "2", "--set", "ft-m.learning_rate=5e-3")
+    assert first.returncode == 0, first.stderr
+    assert "Traceback" not in first.stderr
+    assert methods_of(tmp_path / "out") == ["no-edit", "ft-m"] * 2
+    head = json.loads((tmp_path / "out" / "head.json").read_text())
+    assert head["methods"]["ft-m"]["learning_rate"] == 5e-3
+    assert head["skipped"] == ["zsre/3"], "the second request for Italy is reported"
+    assert head["n"] == 2
+    assert "roselora bench edit" in head["command"]
+    for name in ("report.md", "report.json", "scores.png", "costs.png"):
+        assert (tmp_path / "out" / name).is_file()
+    assert "ft-m" in first.stdout
+
+    more = edit(run, world_folder, "--methods", "rose,ft-m", "--n", "3", "--set", "ft-m.learning_rate=5e-3", "--json")
+    assert more.returncode == 0, more.stderr
+    assert sorted(methods_of(tmp_path / "out")) == sorted(["no-edit", "ft-m"] * 2 + ["rose"] * 3 + ["ft-m"])
+    assert json.loads(more.stdout)["files"]
+
+    other = edit(run, world_folder, "--methods", "ft-m", "--n", "3")
+    assert other.returncode == 2
+    assert "other settings; name a new folder" in other.stderr
+
+
+def test_a_sequence_that_was_killed_goes_on_with_the_same_command(
+    run: Run, world_folder: Path, data: Path, tmp_path: Path
+) -> None:
+    command = (
+        "bench", "edit", "--model", str(world_folder), "--data-dir", "data", "--output", "out", "--dataset",
+        "zsre_stream", "--mode", "sequential", "--methods", "ft-m,lora", "--set", "lora.epochs=400",
+        "--set", "lora.stop_loss=0",
+    )  # fmt: skip
+    started = subprocess.Popen(
+        [sys.executable, "-c", "from roselora.cli.main import main; main()", *command],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    records = tmp_path / "out" / "records.jsonl"
+    while started.poll() is None and not (records.exists() and records.read_text().count("\n") >= 3):
+        time.sleep(0.02)
+    started.send_signal(signal.SIGINT)
+    _, complaint = started.communicate(timeout=60)
+    assert started.returncode == 130, complaint
+    assert "the same command goes on with it" in complaint
+    assert methods_of(tmp_path / "out") == ["ft-m"] * 3
+    again = run(*command[:-4])
+    assert again.returncode == 2, "lora was to be run with other settings"
+    again = run(*command, "--set", "lora.epochs=400")
+    assert again.returncode == 0, again.stderr
+    assert methods_of(tmp_path / "out") == ["ft-m"] * 3 + ["lora"] * 3
+    assert (tmp_path / "out" / "retention.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("--methods", "rosa"), "There is no method 'rosa'"),
+        (("--methods", "ft-m", "--set", "ft-m.speed=1"), "ft-m has no setting 'speed'"),
+        (("--methods", "ft-m", "--set", "steps=1"), "METHOD.FIELD=VALUE"),
+        (("--methods", "ft-m", "--set", "lora.steps=1"), "not run"),
+        (("--methods", "ft-m", "--set", "ft-m.steps=many"), "ft-m.steps"),
+        (("--methods", "ft-m", "--set", "ft-m.steps=0"), "steps"),
+        (("--dataset", "nothing"), "There is no benchmark 'nothing'"),
+        (("--n", "9"), "n must be within 1 and 3"),
+        (("--capability", "5"), "--mode sequential or batch"),
+        (("--settings", "missing.yaml"), "missing.yaml is not a file of settings"),
+    ],
+)
+def test_bad_input_gets_one_sentence_and_writes_nothing(
+    run: Run, world_folder: Path, data: Path, tmp_path: Path, arguments: tuple[str, ...], complaint: str
+) -> None:
+    done = edit(run, world_folder, *arguments)
+    assert done.returncode == 2
+    assert complaint in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_list_and_dry_run_change_nothing(run: Run, world_folder: Path, data: Path, tmp_path: Path) -> None:
+    listed = run("bench", "edit", "--list")
+    assert "zsre_stream" in listed.stdout
+    assert "alphaedit: Fang et al." in listed.stdout
+    planned = edit(run, world_folder, "--dry-run", "--methods", "no-edit,grace")
+    assert planned.returncode == 0, planned.stderr
+    assert "3 edits of zsre by each of no-edit, grace, single" in planned.stdout
+    assert not (tmp_path / "out").exists()
