@@ -1,7 +1,8 @@
 """What a model can still do elsewhere: perplexity on held-out text, and ARC-Challenge, MMLU and TriviaQA by lm-eval.
 
 All is zero-shot and on the model as it stands in memory. lm-eval's prompts are not those of LLM-Adapters, so these
-figures never stand in one column with that protocol's.
+figures never stand in one column with that protocol's. An answer that ends at once is wrong: a small chat model, asked
+without its chat template, may score near 0 on TriviaQA, and then that figure cannot show what an edit took away.
 """
 
 import math
