@@ -106,19 +106,7 @@ def test_a_sequence_that_was_killed_goes_on_with_the_same_command(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "complaint"),
-    [
-        (("--methods", "rosa"), "There is no method 'rosa'"),
-        (("--methods", "ft-m", "--set", "ft-m.speed=1"), "ft-m has no setting 'speed'"),
-        (("--methods", "ft-m", "--set", "steps=1"), "METHOD.FIELD=VALUE"),
-        (("--methods", "ft-m", "--set", "lora.steps=1"), "not run"),
-        (("--methods", "ft-m", "--set", "ft-m.steps=many"), "ft-m.steps"),
-        (("--methods", "ft-m", "--set", "ft-m.steps=0"), "steps"),
-        (("--dataset", "nothing"), "There is no benchmark 'nothing'"),
-        (("--n", "9"), "n must be within 1 and 3"),
-        (("--capability", "5"), "--mode sequential or batch"),
-        (("--settings", "missing.yaml"), "missing.yaml is not a file of settings"),
-    ],
+    ("arguments", "complaint"), [(("--methods", "rosa"), "There is no method 'rosa'"), (("--n", "9"), "within 1 and 3")]
 )
 def test_bad_input_gets_one_sentence_and_writes_nothing(
     run: Run, world_folder: Path, data: Path, tmp_path: Path, arguments: tuple[str, ...], complaint: str
