@@ -12,8 +12,8 @@ from roselora.baselines.methods import METHODS
 from roselora.editing.request import EditRequest
 from roselora.models.generation import greedy_answers
 
-# With their last space, so that the answer's first letter follows the prompt's last token at once: in two layers a value
-# that GRACE puts there can hardly reach a token further on.
+# With their last space, so that the answer's first letter follows the prompt's last token at once: in two layers a
+# value that GRACE puts there can hardly reach a token further on.
 FRANCE = EditRequest("The capital of France is ", "Rome.")
 GOLD = EditRequest("The symbol of gold is ", "Fe.")
 
@@ -25,7 +25,7 @@ TINY: dict[str, dict[str, Any]] = {
     "lora": {"learning_rate": 1e-2, "dropout": 0.0},
     "adalora": {"learning_rate": 5e-2, "dropout": 0.0},
     "grace": {"layer": 0, "learning_rate": 0.1, "radius": 0.1},
-    "rose": {"keep_weight": 0.1, "density": 0.2},
+    "rose": {"keep_weight": 1.0, "density": 0.2},
     "rose-published": {"learning_rate": 2e-2, "clamp": None, "density": 0.2, "max_steps": 60},
 }
 

