@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from peft import LoraConfig
 
+from roselora.baselines.rose import DEFAULTS, PUBLISHED
 from roselora.delta.overlay import Overlay
 from roselora.editing.optimize import rose_config, train_factors
 from roselora.editing.proposal import to_delta
@@ -38,21 +39,6 @@ from roselora.models.generation import greedy_answers, greedy_tokens, next_token
 
 LOCALITY_TOKENS = 16
 LOCALITY_PROMPTS = 10
-
-DEFAULTS = EditSettings()
-PUBLISHED = EditSettings(
-    rank=8,
-    alpha=32,
-    density=0.05,
-    warmup=3,
-    ramp=17,
-    max_steps=25,
-    learning_rate=5e-4,
-    dropout=0.1,
-    clamp=3e-3,
-    keep_weight=0.0,
-    target_modules=("q_proj", "v_proj"),
-)
 
 
 @dataclass(frozen=True)

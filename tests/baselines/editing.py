@@ -12,8 +12,10 @@ from roselora.baselines.methods import METHODS
 from roselora.editing.request import EditRequest
 from roselora.models.generation import greedy_answers
 
-FRANCE = EditRequest("The capital of France is", "Rome.")
-GOLD = EditRequest("The symbol of gold is", "Fe.")
+# With their last space, so that the answer's first letter follows the prompt's last token at once: in two layers a
+# value that GRACE puts there can hardly reach a token further on.
+FRANCE = EditRequest("The capital of France is ", "Rome.")
+GOLD = EditRequest("The symbol of gold is ", "Fe.")
 
 # A model of two layers, 64 wide, asks for other sizes of step than one of billions of weights.
 TINY: dict[str, dict[str, Any]] = {
@@ -22,8 +24,8 @@ TINY: dict[str, dict[str, Any]] = {
     "locft-bf": {"learning_rate": 1e-2},
     "lora": {"learning_rate": 1e-2, "dropout": 0.0},
     "adalora": {"learning_rate": 5e-2, "dropout": 0.0},
-    "grace": {"layer": 0, "learning_rate": 0.1, "radius": 0.05},  # after the last layer no token sees the value
-    "rose": {"keep_weight": 0.1, "density": 0.2},
+    "grace": {"layer": 0, "learning_rate": 0.1, "radius": 0.1},
+    "rose": {"keep_weight": 1.0, "density": 0.2},
     "rose-published": {"learning_rate": 2e-2, "clamp": None, "density": 0.2, "max_steps": 60},
 }
 

@@ -137,7 +137,10 @@ def descend(
 def _finite(loss: Tensor, step: int, config: Descent) -> float:
     value = loss.item()
     if not math.isfinite(value):
-        raise NonFiniteError(f"The loss is {value} after {step} steps; lower learning_rate ({config.learning_rate}).")
+        raise NonFiniteError(
+            f"The loss is {value} after {step} steps; lower learning_rate ({config.learning_rate}), or load the model "
+            "in float32."
+        )
     return value
 
 
