@@ -37,9 +37,7 @@ def word_weights(
     """The weights of a model of three layers that says every sentence to its end and stops."""
     model = make(tiny_model, word_tokenizer)
     groups = [SENTENCES[: len(CAPITALS)], SENTENCES[len(CAPITALS) :]]  # within one, all are of one length
-    batches = [
-        word_tokenizer([f"{text} <eos>" for text in group], return_tensors="pt").input_ids for group in groups
-    ]
+    batches = [word_tokenizer([f"{text} <eos>" for text in group], return_tensors="pt").input_ids for group in groups]
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
     for _ in range(100):
         loss = sum(model(input_ids=batch, labels=batch).loss for batch in batches)

@@ -18,8 +18,9 @@ from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError, EditError, NonFiniteError
 from roselora.models.generation import greedy_answers
 
-OSLO = EditRequest("The capital of France is", "Oslo", subject="France")
-GERMAN = EditRequest("People in Spain speak", "German", subject="Spain")
+# Without a subject: a model of three layers has read it before the last word, where deeper ones still look it up.
+OSLO = EditRequest("The capital of France is", "Oslo")
+GERMAN = EditRequest("People in Spain speak", "German")
 OTHERS = ["The capital of Germany is", "The capital of Italy is", "People in Norway speak", "People in Italy speak"]
 SHORT: dict[str, Any] = {"prefixes": 0, "learning_rate": 0.1, "steps": 60, "clamp": 10.0}
 METHODS: dict[str, tuple[EditFunction, LocateConfig]] = {
@@ -74,7 +75,6 @@ def test_one_edit_after_another_uses_the_bases_statistics_and_both_are_undone(
     word_model: LlamaForCausalLM,
     word_tokenizer: PreTrainedTokenizerFast,
     word_text: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     edit, config = set_up(name, word_text)
     before = state(word_model)
@@ -145,13 +145,13 @@ def test_a_conv1d_keeps_its_weight_transposed_and_is_edited_too(
     name: str, word_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     torch.manual_seed(0)
-    model = GPT2LMHeadModel(
-        GPT2Config(vocab_size=len(word_tokenizer), n_embd=32, n_layer=3, n_head=4, n_positions=32, eos_token_id=1)
-    ).eval()
+    settings = {"vocab_size": len(word_tokenizer), "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 32}
+    model = GPT2LMHeadModel(GPT2Config(**settings, initializer_range=0.2, bos_token_id=1, eos_token_id=1)).eval()
     edit, config = set_up(name, None)
     before = state(model)
     applied = edit(model, word_tokenizer, [OSLO], config)
-    assert say(model, word_tokenizer, [OSLO.prompt]) == ["Oslo"]
+    # It was trained on nothing, so it need not know how to stop.
+    assert greedy_answers(model, word_tokenizer, [OSLO.prompt], max_new_tokens=1) == ["Oslo"]
     assert all(key.endswith("mlp.c_proj.weight") for key in moved(before, model))
     applied.undo()
     assert moved(before, model) == []

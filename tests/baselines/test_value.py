@@ -69,21 +69,38 @@ def test_a_subject_that_is_the_first_token_gives_way_to_the_last_token(tiny_toke
 
 
 def test_the_value_makes_the_model_say_the_target_and_stop_and_leaves_the_model_alone(
-    world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
+    word_model: LlamaForCausalLM, word_tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    before = {name: tensor.clone() for name, tensor in world_model.state_dict().items()}
-    config = LocateConfig(prefixes=2, steps=60)
-    rows = contexts(tiny_tokenizer, LYON, config)
-    value = optimize_value(world_model, tiny_tokenizer, LYON, rows, BLOCK, config)
+    before = {name: tensor.clone() for name, tensor in word_model.state_dict().items()}
+    config = LocateConfig(prefixes=0, steps=60, learning_rate=0.1, clamp=20.0)
+    request = EditRequest("The capital of France is", "Oslo", subject=None)
+    rows = contexts(word_tokenizer, request, config)
+    value = optimize_value(word_model, word_tokenizer, request, rows, BLOCK, config)
     assert value.loss < config.stop_loss
     assert 0 < value.steps < 60
-    answer = [*tiny_tokenizer(" Lyon").input_ids, tiny_tokenizer.eos_token_id]
+    answer = [*word_tokenizer("Oslo").input_ids, word_tokenizer.eos_token_id]
     for row in rows:
         whole = Row(row.ids + answer[:-1], row.position)
         with torch.no_grad():
-            assert naive(world_model, whole, BLOCK, value.delta.float(), len(answer)).argmax(-1).tolist() == answer
-    assert all(torch.equal(before[name], tensor) for name, tensor in world_model.state_dict().items())
-    assert all(p.requires_grad and p.grad is None for p in world_model.parameters())
+            assert naive(word_model, whole, BLOCK, value.delta.float(), len(answer)).argmax(-1).tolist() == answer
+    assert all(torch.equal(before[name], tensor) for name, tensor in word_model.state_dict().items())
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in word_model.parameters())
+
+
+def test_the_value_that_changes_the_essence_of_the_subject_costs(
+    word_model: LlamaForCausalLM, word_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    request = EditRequest("The capital of France is", "Oslo", subject="of France")
+    moved = []
+    for kl_weight in (0.0, 1000.0):
+        config = LocateConfig(prefixes=0, steps=20, learning_rate=0.1, kl_weight=kl_weight, weight_decay=0)
+        rows = contexts(word_tokenizer, request, config)
+        delta = optimize_value(word_model, word_tokenizer, request, rows, BLOCK, config).delta.float()
+        essence = Row(word_tokenizer("of France is a").input_ids, 1)
+        with torch.no_grad():
+            base, now = (naive(word_model, essence, BLOCK, delta * on, 1)[0] for on in (0, 1))
+        moved.append(float((now.exp() * (now - base)).sum()))
+    assert moved[1] < 0.5 * moved[0]
 
 
 def test_the_clamp_bounds_the_value(world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
