@@ -157,6 +157,15 @@ def test_a_conv1d_keeps_its_weight_transposed_and_is_edited_too(
     assert moved(before, model) == []
 
 
+@method
+def test_a_call_without_requests_is_refused(
+    name: str, word_model: LlamaForCausalLM, word_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    edit, config = set_up(name, None)
+    with pytest.raises(ConfigError, match="nothing to edit"):
+        edit(word_model, word_tokenizer, [], config)
+
+
 def test_alphaedits_projection_is_kept_on_disk(
     word_model: LlamaForCausalLM, word_tokenizer: PreTrainedTokenizerFast, word_text: Path, monkeypatch: Any
 ) -> None:
@@ -196,3 +205,16 @@ def test_an_update_that_is_not_finite_is_refused(
 def test_settings_that_cannot_work_are_refused(config: type[LocateConfig], settings: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         config(**settings)
+
+
+def test_memits_weight_is_by_default_the_length_of_a_key(
+    word_model: LlamaForCausalLM, word_tokenizer: PreTrainedTokenizerFast, word_text: Path
+) -> None:
+    name, found = "model.layers.1.mlp.down_proj.weight", []
+    for weight in (None, 64.0, 1.0):
+        edit, config = set_up("memit", word_text, weight=weight)
+        applied = edit(word_model, word_tokenizer, [OSLO], config)
+        found.append(word_model.get_parameter(name).detach().clone())
+        applied.undo()
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
