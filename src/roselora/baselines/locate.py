@@ -31,6 +31,10 @@ RIDGE = 1e-6
 class LocateConfig:
     """What every locate-and-edit method can be told.
 
+    steps, learning_rate, stop_loss and kl_weight are those that the methods' authors publish, and so is ROME's clamp,
+    which MEMIT has here too; tokens, prefixes and weight_decay are ours, chosen for models that are edited on a
+    CPU.
+
     Attributes:
         text: a file whose keys are to be disturbed little, or None for no such text: C is then the identity.
         tokens: how many of its first tokens are read.
@@ -79,6 +83,16 @@ def check_positive(name: str, value: float) -> None:
     """
     if not 0 < value < math.inf:
         raise ConfigError(f"{name} must be above 0 and finite, not {value}.")
+
+
+def require_some(requests: Sequence[EditRequest]) -> None:
+    """Refuse a call that asks for nothing.
+
+    Raises:
+        ConfigError: there is no request.
+    """
+    if not requests:
+        raise ConfigError("There is nothing to edit: give at least one request.")
 
 
 def contexts(tokenizer: PreTrainedTokenizerBase, request: EditRequest, config: LocateConfig) -> list[Row]:

@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.baselines.applied import Applied, changing
-from roselora.baselines.locate import LocateConfig, add_to, contexts, memory, of_base, ridged, weights
+from roselora.baselines.locate import LocateConfig, add_to, contexts, memory, of_base, require_some, ridged, weights
 from roselora.baselines.taps import read_rows
 from roselora.baselines.value import Value, optimize_value
 from roselora.editing.request import EditRequest
@@ -20,7 +20,7 @@ class RomeConfig(LocateConfig):
     """Settings of ROME.
 
     Attributes:
-        depth: of the edited layer, 0 the first and 1 the last.
+        depth: of the edited layer, 0 the first and 1 the last; the paper's is layer 17 of 48.
         layer: its number instead.
     """
 
@@ -41,6 +41,7 @@ def rome(
         ConfigError, UnsupportedError: the model, tokenizer or text does not fit the method.
         EditError, NonFiniteError: a value diverged.
     """
+    require_some(requests)
     module = edited_module(model, config)
     layer = memory(model, module)
     C = of_base(model, tokenizer, [module], config, history)[module]

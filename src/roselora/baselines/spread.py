@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from roselora.baselines.locate import LocateConfig, add_to, contexts, memory
+from roselora.baselines.locate import LocateConfig, add_to, contexts, memory, require_some
 from roselora.baselines.taps import Row, read_rows
 from roselora.baselines.value import optimize_value
 from roselora.editing.request import EditRequest
@@ -21,8 +21,8 @@ class SpreadConfig(LocateConfig):
     """Settings of the methods that change several layers.
 
     Attributes:
-        depth: of the last edited layer, 0 the first and 1 the last.
-        span: how many layers in a row are edited, the last among them.
+        depth: of the last edited layer, 0 the first and 1 the last; the papers' is layer 8 of 28 or of 32.
+        span: how many layers in a row are edited, the last among them; the papers have 5 or 6.
         layers: their numbers instead, rising.
     """
 
@@ -80,6 +80,7 @@ def spread_edits(
     measured anew after the layers below have changed. Keys and hidden states are means over a request's contexts.
     Changes the weights; the caller puts them back on an error.
     """
+    require_some(requests)
     modules, last = edited_modules(model, config), blocks(model)[edited_layers(model, config)[-1]]
     rows = [contexts(tokenizer, request, config) for request in requests]
     values = [

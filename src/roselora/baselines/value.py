@@ -159,5 +159,8 @@ class _Tails:
         return predicted
 
     def _run(self, inputs: dict[str, Any], kept: int) -> Any:
-        options = {"logits_to_keep": kept} if self._only_kept else {}
+        length = inputs["input_ids"].shape[1]
+        # By indices, for a slice is no contiguous block, and many products with the vocabulary are slow on one.
+        last = torch.arange(length - kept, length, device=self.device)
+        options = {"logits_to_keep": last} if self._only_kept else {}
         return self._forward(**inputs, **options, use_cache=True)

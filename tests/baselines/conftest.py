@@ -1,0 +1,73 @@
+"""A tiny world whose words are tokens: what it knows of a subject is read at the subject, as in models of real size.
+
+The byte-wise world of the other tests spreads a name over many tokens that a shallow model reads one by one, so a
+change at the name's last byte alone cannot turn its answer.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+CAPITALS = {"France": "Paris", "Germany": "Berlin", "Italy": "Rome", "Spain": "Madrid", "Norway": "Oslo"}
+LANGUAGES = {"France": "French", "Germany": "German", "Italy": "Italian", "Spain": "Spanish", "Norway": "Norwegian"}
+SENTENCES = [f"The capital of {country} is {city}" for country, city in CAPITALS.items()] + [
+    f"People in {country} speak {language}" for country, language in LANGUAGES.items()
+]
+
+
+@pytest.fixture(scope="session")
+def word_tokenizer() -> PreTrainedTokenizerFast:
+    """One token per word of the sentences, and special ones."""
+    words = ["[UNK]", "<eos>", *sorted({word for sentence in SENTENCES for word in sentence.split()})]
+    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="[UNK]", eos_token="<eos>", pad_token="<eos>", padding_side="left"
+    )
+
+
+@pytest.fixture(scope="session")
+def word_weights(
+    tiny_model: Callable[..., LlamaForCausalLM], word_tokenizer: PreTrainedTokenizerFast
+) -> dict[str, torch.Tensor]:
+    """The weights of a model of three layers that says every sentence to its end and stops."""
+    model = make(tiny_model, word_tokenizer)
+    groups = [SENTENCES[: len(CAPITALS)], SENTENCES[len(CAPITALS) :]]  # within one, all are of one length
+    batches = [word_tokenizer([f"{text} <eos>" for text in group], return_tensors="pt").input_ids for group in groups]
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    for _ in range(100):
+        loss = sum(model(input_ids=batch, labels=batch).loss for batch in batches)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return model.state_dict()
+
+
+def make(tiny_model: Callable[..., LlamaForCausalLM], tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    return tiny_model(
+        vocab_size=len(tokenizer), num_hidden_layers=3, initializer_range=0.05, eos_token_id=1, pad_token_id=1
+    )
+
+
+@pytest.fixture
+def word_model(
+    word_weights: dict[str, torch.Tensor],
+    tiny_model: Callable[..., LlamaForCausalLM],
+    word_tokenizer: PreTrainedTokenizerFast,
+) -> LlamaForCausalLM:
+    """A fresh copy of the model that knows the sentences."""
+    model = make(tiny_model, word_tokenizer)
+    model.load_state_dict(word_weights)
+    return model
+
+
+@pytest.fixture
+def word_text(tmp_path: Path) -> Path:
+    """What the model has learnt, as a text for the covariance."""
+    path = tmp_path / "sentences.txt"
+    path.write_text(" <eos> ".join(SENTENCES * 4))
+    return path
