@@ -33,7 +33,21 @@ from roselora.models.loading import load
 
 DATASETS = ("wikidata_recent_train", "wikidata_counterfact_train")
 
-CANDIDATES: dict[str, tuple[Mapping[str, Any], ...]] = {}
+CANDIDATES: dict[str, tuple[Mapping[str, Any], ...]] = {
+    "ft-l": (
+        {"learning_rate": 5e-3, "norm_bound": 5e-3, "epochs": 50},
+        {"learning_rate": 5e-3, "norm_bound": 2e-2, "epochs": 50},
+    ),
+    "ft-m": ({"learning_rate": 1e-3, "epochs": 50}, {"learning_rate": 2e-3, "epochs": 50}),
+    "locft-bf": ({"learning_rate": 1e-3, "epochs": 50}, {"learning_rate": 2e-3, "epochs": 50}),
+    "lora": ({"learning_rate": 1e-3}, {"learning_rate": 3e-4}),
+    "adalora": ({"learning_rate": 2e-3}, {"learning_rate": 1e-3}),
+    "rome": ({"depth": 0.15}, {"clamp": 1.5}),
+    "memit": ({"depth": 0.5}, {"clamp": 1.5}),
+    "alphaedit": ({"depth": 0.5}, {"threshold": 0.002}),
+    "grace": ({"radius": 3.0}, {"radius": 3.0, "depth": 0.6}),
+    "rose": ({"learning_rate": 2e-3}, {"rank": 16, "density": 0.1, "learning_rate": 2e-3}),
+}
 """The two that each method tries beside its defaults."""
 
 
@@ -78,7 +92,7 @@ def main() -> None:
     parser.add_argument(
         "--methods", default=",".join(name for name in METHODS if name not in ("no-edit", "rose-published"))
     )
-    parser.add_argument("--n", type=int, default=8)
+    parser.add_argument("--n", type=int, default=6)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, default=Path("tuning"), help="folder for the records of single edits")
     parser.add_argument("--output", type=Path)
