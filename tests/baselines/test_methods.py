@@ -12,8 +12,10 @@ from roselora.baselines.methods import METHODS
 from roselora.errors import ConfigError, NonFiniteError, RoseLoraError
 from tests.baselines.editing import FRANCE, GOLD, Before, ask, edit
 
-every_method = pytest.mark.parametrize("name", METHODS)
-every_editing_method = pytest.mark.parametrize("name", [name for name in METHODS if name != "no-edit"])
+# A name read byte by byte has no key at its last token, so ROME and its kin are tried in test_closed_edits on words.
+OF_BYTES = [name for name in METHODS if name not in ("rome", "memit", "alphaedit")]
+every_method = pytest.mark.parametrize("name", OF_BYTES)
+every_editing_method = pytest.mark.parametrize("name", [name for name in OF_BYTES if name != "no-edit"])
 
 
 @every_method

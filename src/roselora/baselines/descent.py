@@ -4,17 +4,19 @@ import inspect
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.editing.batch import IGNORED, TokenBatch, answer_batch, concatenate
 from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError, NonFiniteError
+from roselora.models.lower_blocks import lower_blocks
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ def descend(
     after_step: Callable[[int], None] | None = None,
     penalty: Callable[[], Tensor] | None = None,
     first_stop: int = 0,
+    first_block: int = 0,
 ) -> int:
     """Train ``parameters``, and nothing else, until the model gives the rows' answers; returns the steps taken.
 
@@ -103,6 +106,8 @@ def descend(
         after_step: called with each step's number, from 0, before its gradients are cleared.
         penalty: a term added to the loss that is descended, and not to the one that stops.
         first_stop: steps before which training never stops.
+        first_block: the index of the lowest block that training changes, where the model is one of blocks: what comes
+            into it is computed once and not at every step.
 
     Raises:
         NonFiniteError: a loss or a trained parameter is NaN or infinite.
@@ -110,14 +115,17 @@ def descend(
     device = next(model.parameters()).device
     order = random.Random(config.seed)
     step = 0
+    passes = _Passes(model, rows, first_block)
     with _training_only(model, parameters):
         optimizer = torch.optim.Adam(parameters, lr=config.learning_rate)
         for _ in range(config.epochs):
             shuffled = order.sample(range(len(rows)), len(rows))
             total, tokens = 0.0, 0
             for start in range(0, len(rows), config.batch_size):
-                batch = concatenate([rows[i] for i in shuffled[start : start + config.batch_size]]).to(device)
-                loss = answer_loss(model, batch)
+                picked = shuffled[start : start + config.batch_size]
+                batch = concatenate([rows[i] for i in picked]).to(device)
+                with passes.of(picked, batch):
+                    loss = answer_loss(model, batch)
                 looked_at = int((batch.labels != IGNORED).sum())
                 total, tokens = total + _finite(loss, step, config) * looked_at, tokens + looked_at
                 last = start + config.batch_size >= len(rows)
@@ -132,6 +140,27 @@ def descend(
         if not all(bool(parameter.isfinite().all()) for parameter in parameters):
             raise NonFiniteError(f"Step {step} left the weights not finite; lower learning_rate.")
     return step
+
+
+class _Passes:
+    """Forward passes of chosen requests that begin at the lowest block that changes, where the model allows it."""
+
+    def __init__(self, model: nn.Module, rows: Sequence[TokenBatch], first_block: int) -> None:
+        lengths = [batch.attention_mask.sum(1).tolist() for batch in rows]
+        texts = [
+            [ids[:length].tolist() for ids, length in zip(batch.input_ids, own, strict=True)]
+            for batch, own in zip(rows, lengths, strict=True)
+        ]
+        ends = list(accumulate(map(len, texts)))
+        self._rows = [range(end - len(own), end) for own, end in zip(texts, ends, strict=True)]
+        flat = [text for own in texts for text in own]
+        self._lower = lower_blocks(model, first_block, flat) if isinstance(model, PreTrainedModel) else None
+
+    def of(self, picked: Sequence[int], batch: TokenBatch) -> AbstractContextManager[None]:
+        """Around the forward pass of these requests, joined in this order."""
+        if self._lower is None:
+            return nullcontext()
+        return self._lower.skipped([row for index in picked for row in self._rows[index]], batch.input_ids.shape[1])
 
 
 def _finite(loss: Tensor, step: int, config: Descent) -> float:

@@ -11,11 +11,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from roselora.baselines.applied import Applied
 from roselora.baselines.codebook import Codebook, Lookup, installed
 from roselora.baselines.descent import answer_rows, descend
-from roselora.baselines.one_matrix import MatrixConfig, evaluating
-from roselora.baselines.place import edited_module
+from roselora.baselines.one_matrix import MatrixConfig
+from roselora.baselines.place import edited_block, edited_module
 from roselora.editing.batch import IGNORED, TokenBatch, answer_batch
 from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError
+from roselora.models.calling import evaluating
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def _edit(
     value = nn.Parameter(lookup.codebook.values[index].clone())
     lookup.trained = (index, value)
     try:
-        steps = descend(model, [value], [row], config)
+        steps = descend(model, [value], [row], config, first_block=edited_block(model, config))
     finally:
         lookup.trained = None
     lookup.codebook = lookup.codebook.with_value(index, value.detach())

@@ -1,7 +1,6 @@
 """Fine-tuning one matrix of a model: what FT-L, FT-M and LocFT-BF have in common."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -9,8 +8,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.baselines.applied import Applied, changing
 from roselora.baselines.descent import Descent, answer_rows, descend
-from roselora.baselines.place import Place, edited_module
+from roselora.baselines.place import Place, edited_block, edited_module
 from roselora.editing.request import EditRequest
+from roselora.models.calling import evaluating
 
 
 @dataclass(frozen=True)
@@ -41,17 +41,6 @@ def tune_matrix(
     weight = edited_module(model, config)[1].get_parameter("weight")
     with changing([weight]) as snapshot, evaluating(model):
         after_step = None if constrain is None else constrain(weight)
-        steps = descend(model, [weight], rows, config, after_step=after_step)
+        first = edited_block(model, config)
+        steps = descend(model, [weight], rows, config, after_step=after_step, first_block=first)
     return Applied(tuple(requests), snapshot.restore, snapshot.entries(), steps)
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside: what is trained is what will be asked, without dropout."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

@@ -33,6 +33,11 @@ class Place:
             raise ConfigError(f"layer must be at least 0, not {self.layer}.")
 
 
+def edited_block(model: PreTrainedModel, place: Place) -> int:
+    """The index of the block at a place."""
+    return block_at(model, place.depth) if place.layer is None else place.layer
+
+
 def edited_module(model: PreTrainedModel, place: Place) -> tuple[str, nn.Module]:
     """The name and the module of the layer at a place: one with a matrix for a weight.
 
@@ -40,7 +45,7 @@ def edited_module(model: PreTrainedModel, place: Place) -> tuple[str, nn.Module]
         ConfigError: the model has no such block, or the block no such layer.
         UnsupportedError: the block has no single layer that writes its MLP's output.
     """
-    block = block_at(model, place.depth) if place.layer is None else place.layer
+    block = edited_block(model, place)
     if place.module is None:
         name = mlp_output(model, block)
         return name, model.get_submodule(name)

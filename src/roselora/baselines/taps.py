@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from roselora.models.calling import evaluating
+
 Tap = Callable[[Tensor, Tensor], None]
 """Called with a module's first input and its first output."""
 
@@ -103,15 +105,12 @@ def read_rows(
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
     """Eval mode and no gradients for the weights inside; afterwards every one has the mode that it had."""
-    training = [module for module in model.modules() if module.training]
     wanting = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    model.eval()
     for parameter in wanting:
         parameter.requires_grad_(False)
     try:
-        yield
+        with evaluating(model):
+            yield
     finally:
-        for module in training:
-            module.training = True
         for parameter in wanting:
             parameter.requires_grad_(True)
