@@ -10,9 +10,9 @@ import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from roselora.baselines.applied import Applied, changing
-from roselora.baselines.methods import Method
+from roselora.baselines.methods import METHODS, Method
 from roselora.editing.request import EditRequest
-from roselora.errors import EditError, StoppedError
+from roselora.errors import ConfigError, EditError, StoppedError
 from roselora.evaluation import editing_run
 from roselora.evaluation.cases import EditCase, Probe
 from roselora.evaluation.editing_run import Clock, EditingRun, Plan, choose
@@ -142,6 +142,30 @@ def test_a_failure_that_leaves_the_model_changed_ends_the_run(
     run = EditingRun(world_model, tiny_tokenizer, plan, judge, (), lambda r: None, lambda at: None, Clock(None))
     with pytest.raises(EditError, match="left the model changed"):
         run.run()
+
+
+def test_a_text_is_read_once_before_the_edits_with_its_progress_and_a_missing_one_is_refused(
+    world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("The capital of France is Paris. " * 40)
+    shown: list[editing_run.Progress] = []
+
+    def start(path: Path) -> list[EditRecord]:
+        config = replace(METHODS["rome"].config, text=path, cache=tmp_path / "cache", steps=1)
+        plan = Plan(CASES[:1], {"rome": replace(METHODS["rome"], config=config)}, "single", tmp_path)
+        judge, records = Judge(world_model, tiny_tokenizer), list[EditRecord]()
+        run = EditingRun(world_model, tiny_tokenizer, plan, judge, (), records.append, shown.append, Clock(None))
+        run.run()
+        return records
+
+    (record,) = start(text)
+    assert record.error is None
+    read = [at for at in shown if at.doing == "tokens read for rome"]
+    assert read
+    assert read[-1].done == read[-1].total > 1000
+    with pytest.raises(ConfigError, match=r"missing\.txt"):
+        start(tmp_path / "missing.txt")
 
 
 def test_known_records_are_not_made_again(run: Runner) -> None:

@@ -1,20 +1,26 @@
 """Every editing method by name: a new one is one file and one row here."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.baselines.adalora import AdaLoraEditConfig, adalora
 from roselora.baselines.alphaedit import AlphaEditConfig, alphaedit
 from roselora.baselines.applied import EditFunction
+from roselora.baselines.covariance import Progress
 from roselora.baselines.ft_l import FtLConfig, ft_l
 from roselora.baselines.ft_m import FtMConfig, ft_m
 from roselora.baselines.grace import GraceConfig, grace
+from roselora.baselines.locate import covariances
 from roselora.baselines.locft import LocFtConfig, locft_bf
 from roselora.baselines.lora import LoraEditConfig, lora
 from roselora.baselines.memit import MemitConfig, memit
 from roselora.baselines.no_edit import NoEditConfig, no_edit
-from roselora.baselines.rome import RomeConfig, rome
+from roselora.baselines.rome import RomeConfig, edited_module, rome
 from roselora.baselines.rose import DEFAULTS, PUBLISHED, rose
+from roselora.baselines.spread import edited_modules
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,7 @@ class Method:
         config: its default settings, a frozen dataclass.
         paper: where it comes from.
         requests_per_call: how many requests one call is meant for; None for all at once.
+        modules: for a method that reads a text first, the layers whose inputs it needs.
     """
 
     name: str
@@ -34,6 +41,12 @@ class Method:
     config: Any
     paper: str
     requests_per_call: int | None
+    modules: Callable[[PreTrainedModel, Any], list[str]] | None = None
+
+    def prepare(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, on_progress: Progress) -> None:
+        """Read the text that the method needs, if any, into its cache, where each edit finds what it gives."""
+        if self.modules is not None:
+            covariances(model, tokenizer, self.modules(model, self.config), self.config, on_progress)
 
 
 _ROWS = (
@@ -43,9 +56,16 @@ _ROWS = (
     Method("locft-bf", locft_bf, LocFtConfig(), "arXiv 2509.22072", None),
     Method("lora", lora, LoraEditConfig(), "Hu et al., 2021, arXiv 2106.09685", 1),
     Method("adalora", adalora, AdaLoraEditConfig(), "Zhang et al., 2023, arXiv 2303.10512", 1),
-    Method("rome", rome, RomeConfig(), "Meng et al., 2022, arXiv 2202.05262", 1),
-    Method("memit", memit, MemitConfig(), "Meng et al., 2022, arXiv 2210.07229", 100),
-    Method("alphaedit", alphaedit, AlphaEditConfig(), "Fang et al., 2024, arXiv 2410.02355", 100),
+    Method(
+        "rome",
+        rome,
+        RomeConfig(),
+        "Meng et al., 2022, arXiv 2202.05262",
+        1,
+        lambda model, config: [edited_module(model, config)],
+    ),
+    Method("memit", memit, MemitConfig(), "Meng et al., 2022, arXiv 2210.07229", 100, edited_modules),
+    Method("alphaedit", alphaedit, AlphaEditConfig(), "Fang et al., 2024, arXiv 2410.02355", 100, edited_modules),
     Method("grace", grace, GraceConfig(), "Hartvigsen et al., 2023, arXiv 2211.11031", 1),
     Method("rose", rose, DEFAULTS, "Wang et al., 2024, arXiv 2406.10777; our settings", 1),
     Method("rose-published", rose, PUBLISHED, "Wang et al., 2024, arXiv 2406.10777; the published code's settings", 1),

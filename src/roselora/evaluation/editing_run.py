@@ -4,6 +4,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.baselines.applied import Applied
 from roselora.baselines.methods import Method
-from roselora.errors import EditError, StoppedError
+from roselora.errors import EditError, StoppedError, UnsupportedError
 from roselora.evaluation.cases import EditCase
 from roselora.evaluation.checkpoint import BaseWeights, Checkpoint
 from roselora.evaluation.cost import measured
@@ -109,6 +110,7 @@ class EditingRun:
             StoppedError: the time is over.
             EditError: a method failed and left the model changed.
         """
+        self._read_texts()
         if self._plan.mode == "single":
             self._run_single()
         else:
@@ -117,6 +119,16 @@ class EditingRun:
                 if not all((name, case.key) in self._known for case in self._plan.cases):
                     self._run_sequence(name, method, base)
         self._require_unedited()
+
+    def _read_texts(self) -> None:
+        """What some methods learn of ordinary text, once, so that no edit's time holds it."""
+        for name, method in self._plan.methods.items():
+
+            def on_progress(read: int, of: int, name: str = name) -> None:
+                self._on_progress(Progress(read, of, f"tokens read for {name}"))
+
+            with suppress(UnsupportedError):  # each of the method's edits will say so
+                method.prepare(self._model, self._tokenizer, on_progress)
 
     def _run_single(self) -> None:
         """Case by case, so that what the unedited model says is asked once for all methods."""
