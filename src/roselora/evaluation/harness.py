@@ -15,6 +15,7 @@ from typing import Any
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.errors import ConfigError
+from roselora.models.calling import evaluating
 
 BATCH_SIZE = 16
 
@@ -114,7 +115,6 @@ def _quiet() -> Iterator[None]:
 @contextlib.contextmanager
 def _unchanged(model: Any, tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
     """Greedy settings inside, and weights that stay as they are; afterwards all is as it was."""
-    training = [module for module in model.modules() if module.training]
     owners = [owner for owner in {id(m): m for m in _with_base(model)}.values() if "generation_config" in vars(owner)]
     generation = [owner.generation_config for owner in owners]
     padding, side = tokenizer.pad_token, tokenizer.padding_side
@@ -124,15 +124,14 @@ def _unchanged(model: Any, tokenizer: PreTrainedTokenizerBase) -> Iterator[None]
     # lm-eval ties the output to the input embeddings anew, which would undo a change to one of them.
     model.tie_weights = lambda *_, **__: None
     try:
-        yield
+        with evaluating(model):
+            yield
     finally:
         random.setstate(randomness)
         del model.tie_weights
         for owner, config in zip(owners, generation, strict=True):
             owner.generation_config = config
         tokenizer.pad_token, tokenizer.padding_side = padding, side
-        for module in training:
-            module.training = True
 
 
 def _with_base(model: Any) -> list[Any]:

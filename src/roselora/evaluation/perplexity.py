@@ -8,6 +8,8 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from roselora.models.calling import evaluating
+
 
 @torch.no_grad()
 def text_losses(
@@ -23,14 +25,8 @@ def text_losses(
     Raises:
         ValueError: a text has fewer than two tokens, so nothing is predicted.
     """
-    training = [module for module in model.modules() if module.training]
-    model.train(False)
-    try:
+    with evaluating(model):
         return [_loss(model, tokenizer, text, max_length) for text in texts]
-    finally:
-        # One by one: a module may have been frozen in a mode of its own.
-        for module in training:
-            module.training = True
 
 
 def perplexity(losses: Sequence[float]) -> float:
