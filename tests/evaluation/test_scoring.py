@@ -6,7 +6,10 @@ import torch
 
 from roselora.errors import ConfigError, NonFiniteError
 from roselora.evaluation.cases import EditCase, Probe
+from roselora.evaluation.questions import free_questions
 from roselora.evaluation.scoring import Judge
+from roselora.evaluation.tally import free_outcome
+from roselora.models.generation import Answer
 
 FRANCE = EditCase(
     "world/0",
@@ -59,9 +62,10 @@ def test_cases_are_scored_alike_alone_and_together(world_model, tiny_tokenizer):
         assert replace(alone, kl=None) == replace(found, kl=None)
 
 
-def test_an_answer_that_does_not_end_where_the_target_ends_is_wrong(world_model, tiny_tokenizer):
-    case = EditCase("world/2", "The capital of France", "is Par")
-    assert Judge(world_model, tiny_tokenizer, [case]).score([case])[0].reliability == 0
+def test_an_answer_that_its_limit_cut_is_wrong_even_if_it_reads_like_the_target(tiny_tokenizer):
+    question = next(iter(free_questions(tiny_tokenizer, FRANCE)))
+    assert free_outcome(question, Answer("Paris.", ended=True)).score == 1
+    assert free_outcome(question, Answer("Paris.", ended=False)).score == 0
 
 
 def test_nan_never_scores(world_model, tiny_tokenizer):
