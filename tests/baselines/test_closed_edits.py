@@ -218,3 +218,20 @@ def test_memits_weight_is_by_default_the_length_of_a_key(
         applied.undo()
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
+
+
+def test_alphaedit_carries_the_keys_of_all_earlier_calls_in_its_newest_memory(
+    word_model: LlamaForCausalLM, word_tokenizer: PreTrainedTokenizerFast, word_text: Path
+) -> None:
+    edit, config = set_up("alphaedit", word_text)
+    first = edit(word_model, word_tokenizer, [OSLO], config)
+    second = edit(word_model, word_tokenizer, [GERMAN], config, [first])
+    name = "keys/model.layers.0.mlp.down_proj"
+    assert torch.equal(second.memory[name][:1], first.memory[name])
+    assert len(second.memory[name]) == 2
+    whole = edit(word_model, word_tokenizer, [OSLO, GERMAN], config, [first, second])
+    after = state(word_model)
+    whole.undo()
+    # As when a run goes on from a checkpoint, where only the newest call is left of the history.
+    edit(word_model, word_tokenizer, [OSLO, GERMAN], config, [second])
+    assert moved(after, word_model) == []

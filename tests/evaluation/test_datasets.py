@@ -238,3 +238,14 @@ def test_a_failure_of_the_network_is_a_sentence_too(monkeypatch: pytest.MonkeyPa
 def test_what_no_hub_has_is_asked_for_as_a_file() -> None:
     with pytest.raises(ConfigError, match=r"No hub repository .* zsre_stream: point --data-dir .*locft_zsre_3k\.json"):
         read_cases("zsre_stream", None)
+
+
+def test_questions_whose_answer_is_the_edited_facts_old_one_are_set_apart(write: Write) -> None:
+    same, other = (
+        {"prompt": "The depth of Wet Lake is", "ground_truth": ["the 9 m"]},
+        {"prompt": "Wet Lake lies in", "ground_truth": ["Peru"]},
+    )
+    record = FACT | {"ground_truth": ["9 m"], "locality": {"Relation_Specificity": [same, other]}}
+    case = only("zsre", write("zsre", [record]))
+    assert [probe.prompt for probe in case.locality["Relation_Specificity"]] == ["Wet Lake lies in"]
+    assert [probe.prompt for probe in case.locality["Same_Answer"]] == ["The depth of Wet Lake is"]

@@ -106,10 +106,10 @@ def test_single_edits_are_made_and_scored_on_the_unedited_model(run: Runner) -> 
 
 def test_a_sequence_is_scored_after_its_last_edit_and_each_call_sees_the_history(run: Runner) -> None:
     nudge = Nudge()
-    seen: list[str] = []
-    records = run(method(nudge), "sequential", after_all=seen.append)
+    seen: list[tuple[str, int]] = []
+    records = run(method(nudge), "sequential", after_all=lambda *told: seen.append(told))
     assert nudge.calls == [(["Rome"], 0), (["Berlin"], 1), (["Paris"], 2)]
-    assert seen == ["nudge"]
+    assert seen == [("nudge", 1)], "three calls changed one and the same entry"
     moved = [r.scores.kl for r in records if r.scores]
     assert moved[0] == moved[1] == moved[2] > 0, "one question, asked of one and the same model"
 
@@ -130,8 +130,11 @@ def test_a_failed_edit_is_a_record_that_says_why_and_the_others_go_on(run: Runne
     records = run(method(Nudge(), fail_at=2), "single")
     assert [r.error for r in records] == [None, "EditError: The tape is torn.", None]
     assert records[1].scores is None
-    records = run(method(Nudge(), fail_at=2), "sequential")
-    assert [r.error for r in records] == ["EditError: The tape is torn."] * 3
+    nudge = Nudge()
+    records = run(method(nudge, fail_at=2), "sequential")
+    assert [r.error for r in records] == [None, "EditError: The tape is torn.", None]
+    assert [r.cost.entries if r.cost else 0 for r in records] == [None, 0, None]
+    assert nudge.calls[2] == (["Paris"], 1), "the failed request is no part of the history"
 
 
 def test_a_failure_that_leaves_the_model_changed_ends_the_run(
@@ -166,6 +169,12 @@ def test_a_text_is_read_once_before_the_edits_with_its_progress_and_a_missing_on
     assert read[-1].done == read[-1].total > 1000
     with pytest.raises(ConfigError, match=r"missing\.txt"):
         start(tmp_path / "missing.txt")
+
+
+def test_a_sequence_that_was_killed_while_its_records_were_written_keeps_each_once(run: Runner) -> None:
+    whole = run(method(Nudge()), "sequential")
+    again = run(method(Nudge()), "sequential", known=whole[:1])
+    assert [r.case for r in again] == [case.key for case in CASES]
 
 
 def test_known_records_are_not_made_again(run: Runner) -> None:

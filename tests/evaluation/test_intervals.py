@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from roselora.evaluation import intervals
-from roselora.evaluation.intervals import bootstrap_interval, wilson_interval
+from roselora.evaluation.intervals import bootstrap_interval, sign_test, wilson_interval
 
 
 def test_wilson_agrees_with_a_case_computed_by_hand() -> None:
@@ -41,3 +41,10 @@ def test_bootstrap_in_blocks_draws_what_one_draw_of_all_would(monkeypatch: pytes
     whole = np.percentile(np.asarray(values)[picks].mean(axis=1), [2.5, 97.5])
     monkeypatch.setattr(intervals, "BLOCK", 37 * 33)
     assert bootstrap_interval(values, seed=5, resamples=1000) == tuple(whole)
+
+
+def test_the_sign_test_counts_coin_tosses() -> None:
+    assert sign_test(4, 0) == pytest.approx(2 / 16)
+    assert sign_test(1, 5) == pytest.approx(2 * (1 + 6) / 64)
+    assert sign_test(3, 3) == 1
+    assert sign_test(0, 0) == 1

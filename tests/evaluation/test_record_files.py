@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from roselora.errors import FileFormatError
 from roselora.evaluation.record_files import appending, read_head, read_records, to_json, write_head
-from roselora.evaluation.records import Cost, EditRecord, RunHead, Scores, TokenAccuracy
+from roselora.evaluation.records import Cost, EditRecord, RunHead, RunPart, Scores, TokenAccuracy
 
 SCORES = Scores(
     answer="Lyon",
@@ -26,7 +26,7 @@ SCORES = Scores(
 RECORD = EditRecord("zsre/0", "rose", 0, SCORES, Cost(1.5, 10, 20, 30))
 FAILED = EditRecord("zsre/1", "rose", 1, None, None, "No.")
 HEAD = RunHead(
-    command="roselora bench edit",
+    parts=(RunPart("roselora bench edit", ("rose",), {"torch": "2.13"}, {"threads": 1}),),
     model="demo",
     model_sha256="ab",
     dataset="zsre",
@@ -36,9 +36,9 @@ HEAD = RunHead(
     n=2,
     skipped=("zsre/7",),
     seed=0,
+    fluency=False,
     methods={"ft-l": {"norm": math.inf, "layers": [1, 2]}},
-    versions={"torch": "2"},
-    machine={"threads": 1},
+    requests_per_call={"ft-l": None, "rose": 1},
 )
 
 
@@ -81,7 +81,7 @@ records = st.builds(
             TokenAccuracy, numbers, generalization=st.none() | numbers, portability=shares, locality=shares
         ),
     ),
-    cost=st.none() | st.builds(Cost, numbers, st.integers(), st.integers(), st.integers()),
+    cost=st.none() | st.builds(Cost, numbers, st.integers(), st.none() | st.integers(), numbers),
     error=st.none(),
 )
 

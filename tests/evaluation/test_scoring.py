@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from roselora.errors import ConfigError, NonFiniteError
-from roselora.evaluation.cases import EditCase, Probe
+from roselora.evaluation.cases import SAME_ANSWER, EditCase, Probe
 from roselora.evaluation.questions import free_questions
 from roselora.evaluation.scoring import Judge
 from roselora.evaluation.tally import free_outcome
@@ -66,6 +66,24 @@ def test_an_answer_that_its_limit_cut_is_wrong_even_if_it_reads_like_the_target(
     question = next(iter(free_questions(tiny_tokenizer, FRANCE)))
     assert free_outcome(question, Answer("Paris.", ended=True)).score == 1
     assert free_outcome(question, Answer("Paris.", ended=False)).score == 0
+
+
+def test_a_question_with_several_right_answers_is_asked_once_and_any_counts(tiny_tokenizer):
+    languages = tuple(Probe("The language of Canada is", (name,)) for name in ("English", "French"))
+    case = EditCase("made/0", "The capital of Canada is", "Oslo", portability={"Reasoning": languages})
+    asked = [question for question in free_questions(tiny_tokenizer, case) if question.word == "portability"]
+    assert [(question.prompt, question.targets) for question in asked] == [
+        ("The language of Canada is", ("English", "French"))
+    ]
+
+
+def test_questions_that_ask_for_the_edited_fact_are_shown_apart_and_are_no_part_of_kl(world_model, tiny_tokenizer):
+    same = {SAME_ANSWER: (Probe("France has its capital in", ("Paris",)),)}
+    case = EditCase("made/0", "The capital of France is", "Rome.", locality=same)
+    (found,) = Judge(world_model, tiny_tokenizer, [case]).score([case])
+    assert found.locality == {SAME_ANSWER: 1}
+    assert found.kl is None
+    assert found.token_accuracy.locality == {"Relation_Specificity": 1}
 
 
 def test_nan_never_scores(world_model, tiny_tokenizer):

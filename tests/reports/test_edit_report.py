@@ -9,7 +9,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from roselora.evaluation.records import Cost, EditRecord, RunHead, Scores, TokenAccuracy
+from roselora.evaluation.records import Cost, EditRecord, RunHead, RunPart, Scores, TokenAccuracy
 from roselora.evaluation.run_summary import summarize_run
 from roselora.reports.edit_markdown import markdown
 from roselora.reports.edit_plots import COLOURS, MARKERS, styles
@@ -18,7 +18,7 @@ from roselora.reports.labels import Point, label_points
 from roselora.reports.numbers import capability, number, text
 
 HEAD = RunHead(
-    command="roselora bench edit --model tiny | tee <log>",
+    parts=(RunPart("roselora bench edit --model tiny | tee <log>", ("rose",), {"torch": "2.13"}, {"threads": 1}),),
     model="tiny",
     model_sha256="ab" * 32,
     dataset="made",
@@ -29,8 +29,8 @@ HEAD = RunHead(
     skipped=("made/7", "made/9"),
     seed=3,
     methods={"no-edit": {}, "lora": {"rank": 8, "norm": math.inf}, "rose": {"density": 0.05}},
-    versions={"torch": "2.13"},
-    machine={"threads": 1},
+    fluency=True,
+    requests_per_call={"no-edit": 1, "lora": 1, "rose": 1},
 )
 
 
@@ -73,7 +73,7 @@ def test_the_head_says_all_that_repeats_the_run() -> None:
         "12, chosen by seed 3",
         "made/7, made/9",
         "torch 2.13",
-        "threads: 1",
+        "threads 1",
     ):
         assert fact in page
     assert "`roselora bench edit --model tiny \\| tee <log>`" in page

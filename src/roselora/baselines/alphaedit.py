@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.baselines.applied import Applied, changing
-from roselora.baselines.covariance import cache_file, keep, load_kept
+from roselora.baselines.covariance import Progress, cache_file, keep, load_kept
 from roselora.baselines.locate import check_positive, covariances, weights
 from roselora.baselines.spread import SpreadConfig, edited_modules, spread_edits
 from roselora.editing.request import EditRequest
@@ -43,7 +43,7 @@ def alphaedit(
 ) -> Applied:
     """Make all requests at once, each layer by :func:`projected_update`, holding the earlier calls' keys still.
 
-    The memory of each call keeps its keys and the projections, which are those of the model before all edits.
+    The memory of each call holds all keys up to then, and the projections of the model as it was before all edits.
 
     Raises:
         ConfigError, UnsupportedError: the model, tokenizer or text does not fit the method.
@@ -51,17 +51,27 @@ def alphaedit(
     """
     modules = edited_modules(model, config)
     P = _projections(model, tokenizer, modules, config, history)
+    known = {module: history[-1].memory[f"keys/{module}"] for module in modules} if history else {}
 
     def solve(module: str, K: Tensor, R: Tensor) -> Tensor:
-        earlier = [call.memory[f"keys/{module}"].to(K.device).T for call in history]
-        return projected_update(K, R, torch.cat([K[:, :0], *earlier], 1), P[module].to(K.device), config.ridge)
+        earlier = known[module].to(K.device).T if module in known else K[:, :0]
+        return projected_update(K, R, earlier, P[module].to(K.device), config.ridge)
 
     with changing(weights(model, modules)) as snapshot:
         spread = spread_edits(model, tokenizer, requests, config, solve)
         entries = snapshot.entries()
     kept = {f"projection/{module}": P[module] for module in modules}
-    kept |= {f"keys/{module}": keys for module, keys in spread.keys.items()}
+    kept |= {f"keys/{m}": torch.cat([known[m], keys]) if m in known else keys for m, keys in spread.keys.items()}
     return Applied(tuple(requests), snapshot.restore, entries, spread.steps, kept)
+
+
+def read_text(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: AlphaEditConfig, on_progress: Progress
+) -> None:
+    """Read the text and find the projections before the first edit, which then finds them in the cache."""
+    modules = edited_modules(model, config)
+    covariances(model, tokenizer, modules, config, on_progress)
+    _projections(model, tokenizer, modules, config, ())
 
 
 def _projections(

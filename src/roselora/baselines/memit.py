@@ -8,7 +8,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.baselines.applied import Applied, changing
-from roselora.baselines.locate import check_positive, of_base, ridged, weights
+from roselora.baselines.covariance import Progress
+from roselora.baselines.locate import check_positive, covariances, of_base, ridged, weights
 from roselora.baselines.spread import SpreadConfig, edited_modules, spread_edits
 from roselora.editing.request import EditRequest
 
@@ -70,3 +71,10 @@ def least_squares_update(K: Tensor, R: Tensor, C0: Tensor) -> Tensor:
     """
     update: Tensor = R @ torch.linalg.solve(C0 + K @ K.T, K).T
     return update
+
+
+def read_text(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: MemitConfig, on_progress: Progress
+) -> None:
+    """Read the text before the first edit, which then finds the covariances in the cache."""
+    covariances(model, tokenizer, edited_modules(model, config), config, on_progress)

@@ -8,19 +8,20 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.baselines.adalora import AdaLoraEditConfig, adalora
 from roselora.baselines.alphaedit import AlphaEditConfig, alphaedit
+from roselora.baselines.alphaedit import read_text as alphaedit_text
 from roselora.baselines.applied import EditFunction
 from roselora.baselines.covariance import Progress
 from roselora.baselines.ft_l import FtLConfig, ft_l
 from roselora.baselines.ft_m import FtMConfig, ft_m
 from roselora.baselines.grace import GraceConfig, grace
-from roselora.baselines.locate import covariances
 from roselora.baselines.locft import LocFtConfig, locft_bf
 from roselora.baselines.lora import LoraEditConfig, lora
 from roselora.baselines.memit import MemitConfig, memit
+from roselora.baselines.memit import read_text as memit_text
 from roselora.baselines.no_edit import NoEditConfig, no_edit
-from roselora.baselines.rome import RomeConfig, edited_module, rome
+from roselora.baselines.rome import RomeConfig, rome
+from roselora.baselines.rome import read_text as rome_text
 from roselora.baselines.rose import DEFAULTS, PUBLISHED, rose
-from roselora.baselines.spread import edited_modules
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Method:
         config: its default settings, a frozen dataclass.
         paper: where it comes from.
         requests_per_call: how many requests one call is meant for; None for all at once.
-        modules: for a method that reads a text first, the layers whose inputs it needs.
+        read_text: for a method that reads a text before its first edit; what that gives is kept in its cache.
     """
 
     name: str
@@ -41,12 +42,7 @@ class Method:
     config: Any
     paper: str
     requests_per_call: int | None
-    modules: Callable[[PreTrainedModel, Any], list[str]] | None = None
-
-    def prepare(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, on_progress: Progress) -> None:
-        """Read the text that the method needs, if any, into its cache, where each edit finds what it gives."""
-        if self.modules is not None:
-            covariances(model, tokenizer, self.modules(model, self.config), self.config, on_progress)
+    read_text: Callable[[PreTrainedModel, PreTrainedTokenizerBase, Any, Progress], None] | None = None
 
 
 _ROWS = (
@@ -62,10 +58,10 @@ _ROWS = (
         RomeConfig(),
         "Meng et al., 2022, arXiv 2202.05262",
         1,
-        lambda model, config: [edited_module(model, config)],
+        rome_text,
     ),
-    Method("memit", memit, MemitConfig(), "Meng et al., 2022, arXiv 2210.07229", 100, edited_modules),
-    Method("alphaedit", alphaedit, AlphaEditConfig(), "Fang et al., 2024, arXiv 2410.02355", 100, edited_modules),
+    Method("memit", memit, MemitConfig(), "Meng et al., 2022, arXiv 2210.07229", 100, memit_text),
+    Method("alphaedit", alphaedit, AlphaEditConfig(), "Fang et al., 2024, arXiv 2410.02355", 100, alphaedit_text),
     Method("grace", grace, GraceConfig(), "Hartvigsen et al., 2023, arXiv 2211.11031", 1),
     Method("rose", rose, DEFAULTS, "Wang et al., 2024, arXiv 2406.10777; our settings", 1),
     Method("rose-published", rose, PUBLISHED, "Wang et al., 2024, arXiv 2406.10777; the published code's settings", 1),

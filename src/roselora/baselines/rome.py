@@ -8,7 +8,18 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.baselines.applied import Applied, changing
-from roselora.baselines.locate import LocateConfig, add_to, contexts, memory, of_base, require_some, ridged, weights
+from roselora.baselines.covariance import Progress
+from roselora.baselines.locate import (
+    LocateConfig,
+    add_to,
+    contexts,
+    covariances,
+    memory,
+    of_base,
+    require_some,
+    ridged,
+    weights,
+)
 from roselora.baselines.taps import read_rows
 from roselora.baselines.value import Value, optimize_value
 from roselora.editing.request import EditRequest
@@ -75,3 +86,10 @@ def rank_one_update(k: Tensor, residual: Tensor, C: Tensor) -> Tensor:
     """
     u = torch.linalg.solve(C, k)
     return torch.outer(residual / (u @ k), u)
+
+
+def read_text(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: RomeConfig, on_progress: Progress
+) -> None:
+    """Read the text before the first edit, which then finds the covariance in the cache."""
+    covariances(model, tokenizer, [edited_module(model, config)], config, on_progress)

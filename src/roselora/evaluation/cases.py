@@ -6,6 +6,13 @@ from dataclasses import dataclass, field
 from roselora.editing.request import EditRequest
 from roselora.evaluation.metrics import normalize
 
+SAME_ANSWER = "Same_Answer"
+"""The sub-type of questions that must not move by their file, though their answer is the edited fact's own old one.
+
+Most of them ask for the very fact that is edited, so that an edit which generalizes has to move them. They are asked
+and shown, and are no part of locality's mean nor of the KL divergence.
+"""
+
 
 @dataclass(frozen=True)
 class Probe:

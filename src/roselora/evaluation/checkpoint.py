@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -21,16 +22,16 @@ class Checkpoint:
     """The state after some edits of a sequence.
 
     Attributes:
-        done: how many requests are in.
+        done: how many requests were tried.
         weights: the weights that are not the base's, by name.
         memory: what the method's last call left for its next.
-        records: JSON of what each edit took so far.
+        records: JSON of what became of each edit so far.
     """
 
     done: int
     weights: Mapping[str, Tensor]
     memory: Mapping[str, Tensor]
-    records: list[dict[str, float]]
+    records: list[dict[str, Any]]
 
     def save(self, path: Path) -> None:
         """Write it as one file, whole or not at all."""
@@ -72,6 +73,11 @@ class BaseWeights:
         """The weights that differ from the base's, by name, on the CPU."""
         now = dict(self._model.named_parameters())
         return {name: now[name].detach().cpu() for name, base in self._base.items() if not torch.equal(now[name], base)}
+
+    @torch.no_grad()
+    def changed_entries(self) -> int:
+        """How many entries differ from the base's."""
+        return sum(int((p.detach() != self._base[name]).sum()) for name, p in self._model.named_parameters())
 
     @torch.no_grad()
     def restore(self, instead: Mapping[str, Tensor] | None = None) -> None:

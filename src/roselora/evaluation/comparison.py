@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from roselora.evaluation.estimates import BOOTSTRAP_SEED, mean_share
-from roselora.evaluation.intervals import bootstrap_interval
+from roselora.evaluation.intervals import bootstrap_interval, sign_test
 from roselora.evaluation.records import EditRecord
-from roselora.evaluation.summary import Questions, reliability
+from roselora.evaluation.summary import Questions, reliability, unrelated
 
 LEAST_CASES = 10
 """With fewer cases the bootstrap's interval is too narrow to conclude from: of one case it has no width at all."""
+
+LEVEL = 0.05
 
 Verdict = Literal["wins", "loses", "no difference seen", "cannot be said"]
 
@@ -27,8 +29,9 @@ class Comparison:
         n: the cases; ``non_finite``: how many of the differences are inf or NaN.
         our_mean, other_mean: over these cases, and ``difference`` the mean of the differences; None without cases.
         low, high: the paired bootstrap's 95% interval of the difference; None where it has none.
-        verdict: of our method. It wins or loses where the interval leaves out 0; ``cannot be said`` with fewer than
-            ``LEAST_CASES`` cases or with differences that are not finite.
+        verdict: of our method. It wins or loses where the interval leaves out 0, and where cases only differ by a whole
+            point, the exact sign test (McNemar's) is below 5% too, for few such cases make the bootstrap too sure;
+            ``cannot be said`` with fewer than ``LEAST_CASES`` cases or with differences that are not finite.
     """
 
     ours: str
@@ -58,7 +61,7 @@ def compare(records: Sequence[EditRecord], ours: str, *, seed: int = BOOTSTRAP_S
         "reliability": reliability,
         "generalization": questions.generalization,
         "portability": questions.mean_portability,
-        "locality": lambda record: None if record.scores is None else mean_share(record.scores.locality),
+        "locality": lambda record: None if record.scores is None else mean_share(unrelated(record.scores.locality)),
         "kl": lambda record: None if record.scores is None else record.scores.kl,
     }
     mine = {record.case: record for record in records if record.method == ours}
@@ -92,13 +95,15 @@ def _comparison(ours: str, other: str, metric: str, pairs: Sequence[tuple[float,
         difference=sum(differences) / n,
         low=low,
         high=high,
-        verdict=_verdict(n, low, high, -1 if metric in LOWER_IS_BETTER else 1),
+        verdict=_verdict(differences, low, high, -1 if metric in LOWER_IS_BETTER else 1),
     )
 
 
-def _verdict(n: int, low: float | None, high: float | None, sign: int) -> Verdict:
-    if low is None or high is None or n < LEAST_CASES:
+def _verdict(differences: Sequence[float], low: float | None, high: float | None, sign: int) -> Verdict:
+    if low is None or high is None or len(differences) < LEAST_CASES:
         return "cannot be said"
-    if low <= 0 <= high:
+    ups, downs = differences.count(1.0), differences.count(-1.0)
+    whole = ups + downs + differences.count(0.0) == len(differences)
+    if low <= 0 <= high or (whole and sign_test(ups, downs) >= LEVEL):
         return "no difference seen"
     return "wins" if low * sign > 0 else "loses"

@@ -1,5 +1,7 @@
 """What a piece of work takes: wall time, and memory at its peak beyond what was held before."""
 
+import ctypes
+import gc
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,6 +42,11 @@ def _begin(device: torch.device) -> int:
         torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device)
     if CLEAR.exists():
+        # What was freed stays with the process until it is given back, and would hide what the block takes.
+        gc.collect()
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
         CLEAR.write_text("5")  # Linux: the peak starts anew from what is resident now
     return _resident("VmRSS")
 

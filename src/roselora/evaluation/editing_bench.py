@@ -17,11 +17,14 @@ from roselora.evaluation.datasets import read_cases
 from roselora.evaluation.editing_run import Clock, EditingRun, Plan, Progress, choose
 from roselora.evaluation.method_settings import as_plain
 from roselora.evaluation.record_files import HEAD, appending, read_head, read_records, write_head
-from roselora.evaluation.records import EditRecord, Mode, RunHead
+from roselora.evaluation.records import EditRecord, Mode, RunHead, RunPart
 from roselora.evaluation.scoring import Judge
 from roselora.files import writer_lock
 from roselora.models.fingerprint import fingerprint
 from roselora.models.loading import LoadedModel
+
+BASE = "base"
+"""What the unedited model's capability stands under."""
 
 VERSIONS = ("roselora", "torch", "transformers", "peft")
 
@@ -73,7 +76,14 @@ def prepare(bench: EditBench, loaded: LoadedModel) -> tuple[Plan, RunHead]:
     cases = choose(unique.cases, bench.n, bench.seed)
     plan = Plan(cases, bench.methods, bench.mode, bench.folder)
     head = RunHead(
-        command=bench.command,
+        parts=(
+            RunPart(
+                command=bench.command,
+                methods=tuple(bench.methods),
+                versions={name: metadata.version(name) for name in VERSIONS},
+                machine=_machine(loaded.model.device),
+            ),
+        ),
         model=Path(loaded.name).name if Path(loaded.name).exists() else loaded.name,
         model_sha256=fingerprint(loaded.model),
         dataset=bench.dataset,
@@ -83,9 +93,9 @@ def prepare(bench: EditBench, loaded: LoadedModel) -> tuple[Plan, RunHead]:
         n=len(cases),
         skipped=(*unique.repeated, *unique.conflicting, *data.left_out),
         seed=bench.seed,
+        fluency=bench.fluency,
         methods={name: as_plain(method.config) for name, method in bench.methods.items()},
-        versions={name: metadata.version(name) for name in VERSIONS},
-        machine=_machine(loaded.model.device),
+        requests_per_call={name: _per_call(method, bench.mode) for name, method in bench.methods.items()},
     )
     return plan, _joined(head, bench.folder)
 
@@ -100,25 +110,48 @@ def run(
         FileFormatError: the folder's records are damaged.
     """
     bench.folder.mkdir(parents=True, exist_ok=True)
-    write_head(bench.folder, head)
-    measured = dict(head.capability)
+    with writer_lock(bench.folder / "run.lock"):
+        diary = _Diary(bench, loaded, head, on_progress)
+        diary.note(BASE)
+        known = read_records(bench.folder)
+        judge = Judge(loaded.model, loaded.tokenizer, fluency=bench.fluency)
+        with appending(bench.folder) as write:
+            EditingRun(
+                loaded.model,
+                loaded.tokenizer,
+                plan,
+                judge,
+                known,
+                write,
+                on_progress,
+                Clock(bench.seconds),
+                diary.note,
+            ).run()
+        return diary.head, read_records(bench.folder)
 
-    def measure(name: str) -> None:
-        if not bench.capability or name in measured:
-            return
-        on_progress(Progress(0, len(plan.cases) * len(plan.methods), f"capability, {name}"))
-        figures = capability(loaded.model, loaded.tokenizer, bench.data_dir, n=bench.capability, seed=bench.seed)
-        measured[name] = {task: asdict(figure) for task, figure in figures.items()}
-        write_head(bench.folder, replace(head, capability=measured))
 
-    measure("base")
-    known = read_records(bench.folder)
-    judge = Judge(loaded.model, loaded.tokenizer, fluency=bench.fluency)
-    with writer_lock(bench.folder / "run.lock"), appending(bench.folder) as write:
-        EditingRun(
-            loaded.model, loaded.tokenizer, plan, judge, known, write, on_progress, Clock(bench.seconds), measure
-        ).run()
-    return replace(head, capability=measured), read_records(bench.folder)
+class _Diary:
+    """Keeps the head of a run up to date, on the disk too."""
+
+    def __init__(
+        self, bench: EditBench, loaded: LoadedModel, head: RunHead, on_progress: Callable[[Progress], None]
+    ) -> None:
+        self._bench, self._loaded, self._on_progress = bench, loaded, on_progress
+        self.head = head
+
+    def note(self, name: str, entries: int | None = None) -> None:
+        """Keep how many entries differ from the base's now and, if that is asked for, what the model can do."""
+        bench = self._bench
+        if entries is not None:
+            self.head = replace(self.head, entries={**self.head.entries, name: entries})
+        if bench.capability and name not in self.head.capability:
+            self._on_progress(Progress(0, 1, f"capability, {name}"))
+            figures = capability(
+                self._loaded.model, self._loaded.tokenizer, bench.data_dir, n=bench.capability, seed=bench.seed
+            )
+            measured = {task: asdict(figure) for task, figure in figures.items()}
+            self.head = replace(self.head, capability={**self.head.capability, name: measured})
+        write_head(bench.folder, self.head)
 
 
 def _joined(head: RunHead, folder: Path) -> RunHead:
@@ -129,7 +162,7 @@ def _joined(head: RunHead, folder: Path) -> RunHead:
     if not (folder / HEAD).exists():
         return head
     before = read_head(folder)
-    for field in ("model_sha256", "dataset", "data_sha256", "mode", "seed"):
+    for field in ("model_sha256", "dataset", "data_sha256", "mode", "seed", "fluency"):
         if getattr(before, field) != getattr(head, field):
             raise ConfigError(f"{folder} holds a run with another {field.removesuffix('_sha256')}; name a new folder.")
     if head.mode != "single" and before.n != head.n:
@@ -138,8 +171,18 @@ def _joined(head: RunHead, folder: Path) -> RunHead:
         if before.methods.get(name, config) != config:
             raise ConfigError(f"{folder} holds edits by {name} with other settings; name a new folder.")
     return replace(
-        head, n=max(head.n, before.n), methods={**before.methods, **head.methods}, capability=before.capability
+        head,
+        parts=(*(part for part in before.parts if part.command != head.parts[0].command), *head.parts),
+        n=max(head.n, before.n),
+        methods={**before.methods, **head.methods},
+        requests_per_call={**before.requests_per_call, **head.requests_per_call},
+        entries=before.entries,
+        capability=before.capability,
     )
+
+
+def _per_call(method: Method, mode: Mode) -> int | None:
+    return {"single": 1, "batch": None, "sequential": method.requests_per_call}[mode]
 
 
 def _machine(device: torch.device) -> dict[str, Any]:

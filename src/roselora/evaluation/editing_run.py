@@ -5,8 +5,9 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -59,9 +60,14 @@ class Clock:
     def __init__(self, seconds: float | None) -> None:
         self._end = None if seconds is None else time.monotonic() + seconds
 
+    @property
+    def over(self) -> bool:
+        """Whether it is."""
+        return self._end is not None and time.monotonic() >= self._end
+
     def check(self) -> None:
         """Raises StoppedError when the time is over."""
-        if self._end is not None and time.monotonic() >= self._end:
+        if self.over:
             raise StoppedError("The time that this run was given is over; the same command goes on with it.")
 
 
@@ -81,7 +87,8 @@ class EditingRun:
         write: keeps a record.
         on_progress: told where the run is.
         clock: raises when the time is over.
-        after_all: called with a method's name while all edits of its sequence are in the model.
+        after_all: called while all edits of a method's sequence are in the model, with its name and the number of
+            entries that differ from the base's.
     """
 
     def __init__(
@@ -94,7 +101,7 @@ class EditingRun:
         write: Callable[[EditRecord], None],
         on_progress: Callable[[Progress], None],
         clock: Clock,
-        after_all: Callable[[str], None] | None = None,
+        after_all: Callable[[str, int], None] | None = None,
     ) -> None:
         self._after_all = after_all
         self._model, self._tokenizer, self._plan, self._judge = model, tokenizer, plan, judge
@@ -127,8 +134,9 @@ class EditingRun:
             def on_progress(read: int, of: int, name: str = name) -> None:
                 self._on_progress(Progress(read, of, f"tokens read for {name}"))
 
-            with suppress(UnsupportedError):  # each of the method's edits will say so
-                method.prepare(self._model, self._tokenizer, on_progress)
+            if method.read_text is not None:
+                with suppress(UnsupportedError):  # each of the method's edits will say so
+                    method.read_text(self._model, self._tokenizer, method.config, on_progress)
 
     def _run_single(self) -> None:
         """Case by case, so that what the unedited model says is asked once for all methods."""
@@ -160,76 +168,108 @@ class EditingRun:
         self._judge.prepare(cases)
         history: list[Applied] = []
         try:
-            try:
-                costs = self._edit_all(name, method, base, history)
-            except StoppedError:
-                raise
-            except Exception as error:
-                for position, case in enumerate(cases):
-                    self._keep(self._failure(name, case, position, error, unedited=False))
-                return
-            self._report(f"{name}, scoring")
+            tried = self._edit_all(name, method, base, history)
             if self._after_all is not None:
-                self._after_all(name)
-            scores = self._judge.score(cases)
-            for position, (case, score, cost) in enumerate(zip(cases, scores, costs, strict=True)):
-                self._keep(EditRecord(case.key, name, position, score, cost))
+                self._after_all(name, base.changed_entries())
+            self._report(f"{name}, scoring")
+            made = [case for case, one in zip(cases, tried, strict=True) if one.error is None]
+            scores = iter(self._judge.score(made))
+            for position, (case, one) in enumerate(zip(cases, tried, strict=True)):
+                score = next(scores) if one.error is None else None
+                self._keep(EditRecord(case.key, name, position, score, one.cost, one.error))
         finally:
             for applied in reversed(history):
                 applied.undo()
             base.restore()
         self._checkpoint_file(name).unlink(missing_ok=True)
 
-    def _edit_all(self, name: str, method: Method, base: BaseWeights, history: list[Applied]) -> list[Cost]:
-        """Apply every request, in calls of the method's own size, going on from a checkpoint if there is one."""
+    def _edit_all(self, name: str, method: Method, base: BaseWeights, history: list[Applied]) -> list["_Tried"]:
+        """Try every request, in calls of the method's own size, going on from a checkpoint if there is one."""
         cases = self._plan.cases
         size = len(cases) if self._plan.mode == "batch" else method.requests_per_call or len(cases)
-        costs: list[Cost] = []
-        path = self._checkpoint_file(name)
-        if path.exists():
-            checkpoint = Checkpoint.load(path)
-            base.restore(checkpoint.weights)
-            requests = tuple(case.request for case in cases[: checkpoint.done])
-            history.append(Applied(requests, _nothing, 0, memory=checkpoint.memory))
-            costs = [Cost(**record) for record in checkpoint.records]  # type: ignore[arg-type]
+        tried = self._resume(name, base, history)
         saved = time.monotonic()
-        for start in range(len(costs), len(cases), size):
+        for start in range(len(tried), len(cases), size):
             self._report(f"{name}, edit {start + 1}/{len(cases)}", at=start)
-            chunk = [case.request for case in cases[start : start + size]]
-            with measured(self._model.device) as taken:
-                applied = method.edit(self._model, self._tokenizer, chunk, method.config, history)
-            # The base's own copy puts weights back, so a snapshot a call would only fill the memory.
-            history.append(applied if applied.entries == 0 else replace(applied, undo=_nothing))
-            cost = Cost(taken.seconds / len(chunk), taken.peak_bytes, applied.entries, applied.steps)
-            costs += [cost] * len(chunk)
-            if len(costs) < len(cases) and time.monotonic() - saved > CHECKPOINT_SECONDS:
-                records = [vars(cost) for cost in costs]
-                Checkpoint(len(costs), base.changed(), history[-1].memory, records).save(path)
+            tried += self._call(name, method, cases[start : start + size], history)
+            if len(tried) == len(cases):
+                break
+            if self._clock.over or time.monotonic() - saved > CHECKPOINT_SECONDS:
+                records = [asdict(one) for one in tried]
+                memory = history[-1].memory if history else {}
+                Checkpoint(len(tried), base.changed(), memory, records).save(self._checkpoint_file(name))
                 saved = time.monotonic()
                 self._clock.check()
-        return costs
+        return tried
 
-    def _failure(self, name: str, case: EditCase, position: int, error: Exception, unedited: bool = True) -> EditRecord:
+    def _resume(self, name: str, base: BaseWeights, history: list[Applied]) -> list["_Tried"]:
+        """Bring the model and the history to where a checkpoint left them, if there is one."""
+        path = self._checkpoint_file(name)
+        if not path.exists():
+            return []
+        checkpoint = Checkpoint.load(path)
+        base.restore(checkpoint.weights)
+        tried = [_Tried.from_plain(record) for record in checkpoint.records]
+        made = zip(self._plan.cases, tried, strict=False)
+        requests = tuple(case.request for case, one in made if one.error is None)
+        if requests:
+            history.append(Applied(requests, _nothing, 0, memory=checkpoint.memory))
+        return tried
+
+    def _call(self, name: str, method: Method, cases: Sequence[EditCase], history: list[Applied]) -> list["_Tried"]:
+        """One call of a method; if it fails, so have its requests, and the model is as it was before them."""
+        try:
+            with measured(self._model.device) as taken:
+                requests = [case.request for case in cases]
+                applied = method.edit(self._model, self._tokenizer, requests, method.config, history)
+        except Exception as error:
+            logger.debug("%s failed on %s", name, cases[0].key, exc_info=error)
+            return [_Tried(None, _said(error))] * len(cases)
+        # The base's own copy puts weights back, so a snapshot a call would only fill the memory.
+        history.append(applied if applied.entries == 0 else replace(applied, undo=_nothing))
+        cost = Cost(taken.seconds / len(cases), taken.peak_bytes, None, applied.steps / len(cases))
+        return [_Tried(cost, None)] * len(cases)
+
+    def _failure(self, name: str, case: EditCase, position: int, error: Exception) -> EditRecord:
         """A failed edit is a record that says why, and not the end of the run."""
         logger.debug("%s failed on %s", name, case.key, exc_info=error)
-        if unedited:
-            self._require_unedited()
-        lines = str(error).strip().splitlines()
-        return EditRecord(case.key, name, position, None, None, f"{type(error).__name__}: {lines[0] if lines else ''}")
+        self._require_unedited()
+        return EditRecord(case.key, name, position, None, None, _said(error))
 
     def _require_unedited(self) -> None:
         if fingerprint(self._model) != self._original:
             raise EditError("A method left the model changed, so nothing after it could be trusted; the run has ended.")
 
     def _keep(self, record: EditRecord) -> None:
-        self._write(record)
-        self._known.add((record.method, record.case))
+        # A sequence that was killed while its records were written is scored again as a whole.
+        if (record.method, record.case) not in self._known:
+            self._write(record)
+            self._known.add((record.method, record.case))
 
     def _report(self, doing: str, at: int = 0) -> None:
         self._on_progress(Progress(len(self._known) + at, self._total, doing))
 
     def _checkpoint_file(self, name: str) -> Path:
         return self._plan.folder / f"{name}.checkpoint.safetensors"
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """What became of one request of a sequence: what it took, or why it failed."""
+
+    cost: Cost | None
+    error: str | None
+
+    @classmethod
+    def from_plain(cls, record: Mapping[str, Any]) -> "_Tried":
+        """From :func:`dataclasses.asdict`."""
+        return cls(None if record["cost"] is None else Cost(**record["cost"]), record["error"])
+
+
+def _said(error: Exception) -> str:
+    """An error's kind and the first line of what it says."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"
 
 
 def _nothing() -> None:

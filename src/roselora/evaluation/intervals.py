@@ -28,6 +28,20 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
     return (0.0 if successes == 0 else centre - half), (1.0 if successes == n else centre + half)
 
 
+def sign_test(ups: int, downs: int) -> float:
+    """The exact two-sided sign test of paired differences, which for wins and losses is McNemar's.
+
+    Args:
+        ups, downs: how many differences are above and below 0; those at 0 say nothing.
+
+    Returns:
+        The probability of so uneven a split, or a more uneven one, if both signs were equally likely.
+    """
+    n, fewer = ups + downs, min(ups, downs)
+    tail = sum(math.comb(n, k) for k in range(fewer + 1)) / 2**n
+    return float(min(1.0, 2 * tail))
+
+
 def bootstrap_interval(values: Sequence[float], *, seed: int = 0, resamples: int = 10_000) -> tuple[float, float]:
     """The percentile bootstrap's interval of a mean.
 

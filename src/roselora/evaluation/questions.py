@@ -68,11 +68,19 @@ class LedQuestion:
 
 
 def free_questions(tokenizer: PreTrainedTokenizerBase, case: EditCase) -> list[FreeQuestion]:
-    """The case's prompt first, then its rephrasings and its portability; a question without an answer is left out."""
-    questions = []
+    """The case's prompt first, then its rephrasings and its portability; a question without an answer is left out.
+
+    A question that a record asks several times, with another right answer each (a country's official languages), is
+    asked once, and any of them counts: nobody could give them all at once.
+    """
+    wanted: dict[tuple[Word, str, str], tuple[str, ...]] = {}
     for word, subtype, prompt, answers in _questions(case):
-        targets = tuple(answer for answer in answers if answer.strip())
-        if word != "locality" and targets:
+        if word != "locality":
+            wanted[word, subtype, prompt] = (*wanted.get((word, subtype, prompt), ()), *answers)
+    questions = []
+    for (word, subtype, prompt), answers in wanted.items():
+        targets = tuple(dict.fromkeys(answer for answer in answers if answer.strip()))
+        if targets:
             longest = max(len(split_at_answer(tokenizer, prompt, target)[1]) for target in targets)
             limit = max(SHOWN_TOKENS, longest + AROUND_TOKENS)
             questions.append(FreeQuestion(word, subtype, prompt, targets, limit, Prospects(targets)))

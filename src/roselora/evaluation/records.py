@@ -34,7 +34,8 @@ class Scores:
         generalization: the share of rephrasings whose answer does, or None if the case has none.
         portability: by sub-type, the share of questions whose answer equals any alias.
         locality: by sub-type, the share of questions whose 16 greedy tokens are the base model's, one for one.
-        kl: mean KL(base || edited) of the next token after the locality questions, nats; None if there are none.
+        kl: mean KL(base || edited) of the next token after the locality questions, but for those of the sub-type
+            `SAME_ANSWER`, in nats; None if there are none.
         fluency: entropy of 100 generated tokens, as in ROME, or None where it was not measured.
         token_accuracy: EasyEdit's scores.
     """
@@ -56,14 +57,15 @@ class Cost:
     Attributes:
         seconds: wall time of the method's call, divided by the requests that it took.
         peak_bytes: memory that the call needed at its peak, beyond what was there before it.
-        entries: entries of the weights that it changed; 0 for a side memory.
-        steps: optimizer steps.
+        entries: entries of the weights that it changed, 0 for a side memory; None where edits follow each other or
+            share a call, for what they change together stands in the head.
+        steps: optimizer steps of the call, divided by its requests.
     """
 
     seconds: float
     peak_bytes: int
-    entries: int
-    steps: int
+    entries: int | None
+    steps: float
 
 
 @dataclass(frozen=True)
@@ -84,22 +86,40 @@ class EditRecord:
 
 
 @dataclass(frozen=True)
+class RunPart:
+    """One command that made some of a run's edits.
+
+    Attributes:
+        command: the command line that repeats it.
+        methods: the methods that it ran.
+        versions: of the libraries; ``machine``: processor, threads and device.
+    """
+
+    command: str
+    methods: tuple[str, ...]
+    versions: Mapping[str, str]
+    machine: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class RunHead:
     """What was run: everything that is needed to run it again.
 
     Attributes:
-        command: the command line that repeats it.
+        parts: the commands that made the run, in order; the same command again is no new part.
         model: the name it was asked for by; ``model_sha256``: the fingerprint of its weights.
         dataset: the benchmark's name; ``data_sha256``: the hash of its file; ``data_file``: that file's name.
         mode: how edits follow each other.
         n: cases that were to be run; ``skipped``: keys that were left out as repeated or conflicting.
         seed: of the choice of cases and of every method.
+        fluency: whether it was measured.
         methods: by name, every setting.
+        requests_per_call: by method, how many requests each call took; None is all of them.
+        entries: by method, how many entries of the weights differ from the base's after all edits of a sequence.
         capability: by method (and "base"), measured after all edits: e.g. {"perplexity": 20.1, "arc_challenge": .25}.
-        versions: of the libraries; ``machine``: processor, threads and device.
     """
 
-    command: str
+    parts: tuple[RunPart, ...]
     model: str
     model_sha256: str
     dataset: str
@@ -109,7 +129,8 @@ class RunHead:
     n: int
     skipped: tuple[str, ...]
     seed: int
+    fluency: bool
     methods: Mapping[str, Mapping[str, Any]]
-    versions: Mapping[str, str]
-    machine: Mapping[str, Any]
+    requests_per_call: Mapping[str, int | None]
+    entries: Mapping[str, int] = field(default_factory=dict)
     capability: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -22,7 +22,8 @@ class RunSummary:
         ours: the method that is compared with each other one.
         methods: one row each, in the head's order.
         comparisons: empty if ours has no records.
-        retention: reliability by age, by method; empty unless the run was sequential.
+        retention: reliability by age, for each method that takes some requests after others; empty unless the run was
+            sequential.
     """
 
     head: RunHead
@@ -42,11 +43,12 @@ def summarize_run(
         ours: the method to compare with each other one.
         seed: of the bootstrap.
     """
+    aged = [record for record in records if head.requests_per_call.get(record.method, 1) is not None]
     return RunSummary(
         head=head,
         bootstrap_seed=seed,
         ours=ours,
         methods=summarize(records, head.methods, seed=seed),
         comparisons=compare(records, ours, seed=seed),
-        retention=retention_by_age(records, head.n) if head.mode == "sequential" else {},
+        retention=retention_by_age(aged, head.n) if head.mode == "sequential" else {},
     )

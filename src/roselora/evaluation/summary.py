@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
+from roselora.evaluation.cases import SAME_ANSWER
 from roselora.evaluation.estimates import BOOTSTRAP_SEED, Estimate, Spread, estimate, mean_share, spread
 from roselora.evaluation.records import Cost, EditRecord, TokenAccuracy
 
@@ -17,7 +18,7 @@ class MethodSummary:
         edits: the edits that were tried; ``failed``: those that ended in an error; ``failure``: the error that most
             of them ended in, and ``failure_count``: how many did.
         reliability, generalization, portability, locality: means of the cases' shares (:class:`Scores`).
-        portability_by, locality_by: the same, by sub-type.
+        portability_by, locality_by: the same, by sub-type. ``locality`` itself leaves `SAME_ANSWER` out.
         kl: nats; ``fluency``: as in ROME.
         token_accuracy: EasyEdit's teacher-forced scores by name, of the edits that did not fail.
         costs: by the fields of :class:`Cost`.
@@ -76,6 +77,11 @@ class Questions:
         return mean_share(self.portability(record))
 
 
+def unrelated(locality: Mapping[str, float]) -> dict[str, float]:
+    """The sub-types of locality but for the questions whose answer is the edited fact's own old one."""
+    return {name: share for name, share in locality.items() if name != SAME_ANSWER}
+
+
 def reliability(record: EditRecord) -> float:
     """1 if the edit took, and 0 if not, be it that it failed."""
     return 0.0 if record.scores is None else record.scores.reliability
@@ -103,6 +109,7 @@ def _summary(method: str, records: Sequence[EditRecord], questions: Questions, s
     failure, failure_count = failures.most_common(1)[0] if failures else (None, 0)
     portability = [questions.portability(record) for record in records]
     locality = [score.locality for score in scores]
+    elsewhere = (unrelated(score.locality) for score in scores)
     return MethodSummary(
         method=method,
         edits=len(records),
@@ -113,7 +120,7 @@ def _summary(method: str, records: Sequence[EditRecord], questions: Questions, s
         generalization=estimate(map(questions.generalization, records), seed=seed),
         portability=estimate(map(questions.mean_portability, records), seed=seed),
         portability_by=_by_type(portability, seed),
-        locality=estimate(map(mean_share, locality), seed=seed),
+        locality=estimate(map(mean_share, elsewhere), seed=seed),
         locality_by=_by_type(locality, seed),
         kl=estimate((score.kl for score in scores), seed=seed),
         fluency=estimate((score.fluency for score in scores), seed=seed),
@@ -138,7 +145,8 @@ def _token_accuracy(scores: Sequence[TokenAccuracy], seed: int) -> dict[str, Est
 
 
 def _costs(costs: Sequence[Cost]) -> dict[str, Spread]:
-    found = {field.name: spread([getattr(cost, field.name) for cost in costs]) for field in fields(Cost)}
+    columns = {field.name: [getattr(cost, field.name) for cost in costs] for field in fields(Cost)}
+    found = {name: spread([value for value in column if value is not None]) for name, column in columns.items()}
     return {name: value for name, value in found.items() if value is not None}
 
 

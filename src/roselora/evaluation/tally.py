@@ -1,8 +1,9 @@
 """From the outcome of every question of a case to the case's scores."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from roselora.evaluation.cases import SAME_ANSWER
 from roselora.evaluation.easyedit import share_equal
 from roselora.evaluation.metrics import kl_divergence, matches
 from roselora.evaluation.questions import FreeQuestion, LedQuestion, Word
@@ -45,7 +46,7 @@ def scores(answer: str, free: Sequence[Outcome], led: Sequence[Outcome], fluency
     """
     easyedit = [outcome for outcome in led if outcome.kl is None]
     continued = [outcome for outcome in led if outcome.kl is not None]
-    divergences = [outcome.kl for outcome in continued if outcome.kl is not None]
+    divergences = [o.kl for o in continued if o.kl is not None and o.subtype != SAME_ANSWER]
     return Scores(
         answer=answer,
         reliability=_by_subtype(free, "reliability")[""],
@@ -58,9 +59,14 @@ def scores(answer: str, free: Sequence[Outcome], led: Sequence[Outcome], fluency
             reliability=_by_subtype(easyedit, "reliability").get("", 0.0),
             generalization=_by_subtype(easyedit, "generalization").get(""),
             portability=_by_subtype(easyedit, "portability"),
-            locality=_by_subtype(easyedit, "locality"),
+            locality=_by_subtype(map(_as_published, easyedit), "locality"),
         ),
     )
+
+
+def _as_published(outcome: Outcome) -> Outcome:
+    """EasyEdit knows no sub-type `SAME_ANSWER`: those questions stand under Relation_Specificity in its files."""
+    return replace(outcome, subtype="Relation_Specificity") if outcome.subtype == SAME_ANSWER else outcome
 
 
 def _by_subtype(outcomes: Iterable[Outcome], word: Word) -> dict[str, float]:

@@ -24,7 +24,7 @@ KEYS_SHOWN = 20
 
 MODES = {
     "single": "single: each edit by itself, on a fresh model",
-    "sequential": "sequential: one edit after another on one model, scored after the last",
+    "sequential": "sequential: one call after another on one model, scored after the last",
     "batch": "batch: all edits at once, scored after them",
 }
 
@@ -59,15 +59,18 @@ def _facts(run: RunSummary) -> str:
     if len(head.skipped) > KEYS_SHOWN:
         skipped += ", and more (in `report.json`)"
     rows = [
-        ("command", code(head.command)),
+        *(("command", code(part.command)) for part in head.parts),
         ("model", f"{text(head.model)}, SHA-256 of its weights `{head.model_sha256}`"),
         ("data", f"{text(head.dataset)}, {code(head.data_file)}, SHA-256 `{head.data_sha256}`"),
         ("mode", MODES[head.mode]),
         ("cases", f"{head.n}, chosen by seed {head.seed}"),
         ("left out as repeated or conflicting", f"{len(head.skipped)}{skipped}"),
-        ("versions", ", ".join(f"{text(name)} {text(version)}" for name, version in head.versions.items())),
-        ("machine", ", ".join(f"{text(name)}: {text(value)}" for name, value in head.machine.items())),
     ]
+    for label, facts in (
+        ("versions", [part.versions for part in head.parts]),
+        ("machine", [part.machine for part in head.parts]),
+    ):
+        rows += dict.fromkeys((label, ", ".join(f"{text(k)} {text(v)}" for k, v in each.items())) for each in facts)
     return table(["", ""], rows)
 
 
@@ -90,6 +93,9 @@ def _scores(run: RunSummary) -> str:
         f"counted. Locality compares {LOCALITY_TOKENS} tokens with the base model's. Less KL is better; of the rest, "
         "more. Intervals speak of the choice of cases, not of other seeds or orders of edits."
     )
+    if run.head.mode == "sequential":
+        calls = (f"{text(name)} {size or 'all'}" for name, size in run.head.requests_per_call.items())
+        notes += f"\n\nRequests that each call took: {', '.join(calls)}."
     if any(row.edits != run.head.n for row in run.methods):
         notes += (
             "\n\n**Not every method has been run on every case**: rows rest on different cases. The comparison below "
@@ -118,7 +124,8 @@ def _retention(run: RunSummary) -> str:
         [f"{low} to {high}", *(estimated(found.get((low, high))) for found in by_bin.values())] for low, high in bins
     )
     return (
-        "## Retention by age of edit\n\nReliability at the end, by how many edits came after; Wilson's intervals.\n\n"
+        "## Retention by age of edit\n\nReliability at the end, by how many edits came after; Wilson's intervals. "
+        "Methods that take all requests in one call are left out: none of their edits is older than another.\n\n"
         + table(["edits after", *map(text, by_bin)], rows)
     )
 
@@ -129,12 +136,18 @@ def _costs(run: RunSummary) -> str:
             text(row.method),
             spreaded(row.costs.get("seconds")),
             spreaded(row.costs.get("peak_bytes"), MIB),
-            spreaded(row.costs.get("entries")),
+            str(run.head.entries[row.method]) if row.method in run.head.entries else spreaded(row.costs.get("entries")),
             spreaded(row.costs.get("steps")),
         ]
         for row in run.methods
     ]
-    return "## Cost per edit\n\nMedian (least to most; n), of edits that did not fail.\n\n" + table(
+    notes = "Median (least to most; n), of edits that did not fail."
+    if run.head.entries:
+        notes += (
+            " Entries changed are those that differ from the base's after all edits; seconds and steps are a call's, "
+            "divided by its requests; memory is a call's."
+        )
+    return f"## Cost per edit\n\n{notes}\n\n" + table(
         ["method", "seconds", "peak memory beyond the model, MiB", "entries changed", "steps"], rows
     )
 
