@@ -24,8 +24,9 @@ import torch
 from roselora.baselines.methods import METHODS, Method
 from roselora.evaluation.cases import EditCase, deduplicate
 from roselora.evaluation.datasets import read_cases
-from roselora.evaluation.editing_run import Clock, EditingRun, Plan, choose
+from roselora.evaluation.editing_run import EditingRun, Plan, choose
 from roselora.evaluation.method_settings import configured, with_settings
+from roselora.evaluation.pace import Clock
 from roselora.evaluation.record_files import appending, read_records
 from roselora.evaluation.records import EditRecord
 from roselora.evaluation.scoring import Judge

@@ -59,10 +59,12 @@ def test_single_edits_give_a_report_and_more_methods_and_cases_join_the_same_fol
     assert head["methods"]["ft-m"]["learning_rate"] == 5e-3
     assert head["skipped"] == ["zsre/3"], "the second request for Italy is reported"
     assert head["n"] == 2
-    assert "roselora bench edit" in head["command"]
+    assert "--methods no-edit,ft-m" in head["parts"][0]["command"]
     for name in ("report.md", "report.json", "scores.png", "costs.png"):
         assert (tmp_path / "out" / name).is_file()
     assert "ft-m" in first.stdout
+    assert "wrote out/report.md" in first.stdout
+    assert "min left" in first.stderr or "no-edit, zsre/" in first.stderr, "a sign of life without a terminal"
 
     more = edit(run, world_folder, "--methods", "rose,ft-m", "--n", "3", "--set", "ft-m.learning_rate=5e-3", "--json")
     assert more.returncode == 0, more.stderr
@@ -97,6 +99,7 @@ def test_a_sequence_that_was_killed_goes_on_with_the_same_command(
     assert started.returncode == 130, complaint
     assert "the same command goes on with it" in complaint
     assert methods_of(tmp_path / "out") == ["ft-m"] * 3
+    assert (tmp_path / "out" / "report.md").is_file(), "of what there is"
     again = run(*command[:-4])
     assert again.returncode == 2, "lora was to be run with other settings"
     again = run(*command, "--set", "lora.epochs=400")
@@ -124,5 +127,9 @@ def test_list_and_dry_run_change_nothing(run: Run, world_folder: Path, data: Pat
     assert "alphaedit: Fang et al." in listed.stdout
     planned = edit(run, world_folder, "--dry-run", "--methods", "no-edit,grace")
     assert planned.returncode == 0, planned.stderr
-    assert "3 edits of zsre by each of no-edit, grace, single" in planned.stdout
+    assert "3 edits of zsre, single, into out" in planned.stdout
+    assert "grace: 3 to make; depth" in planned.stdout
+    unwritable = edit(run, world_folder, "--methods", "no-edit", "--output", "data/knowledge_editing/zsre_test.json")
+    assert unwritable.returncode == 2
+    assert "is no folder that you may write to" in unwritable.stderr
     assert not (tmp_path / "out").exists()

@@ -13,9 +13,10 @@ from roselora.baselines.applied import Applied, changing
 from roselora.baselines.methods import METHODS, Method
 from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError, EditError, StoppedError
-from roselora.evaluation import editing_run
+from roselora.evaluation import sequence
 from roselora.evaluation.cases import EditCase, Probe
-from roselora.evaluation.editing_run import Clock, EditingRun, Plan, choose
+from roselora.evaluation.editing_run import EditingRun, Plan, choose
+from roselora.evaluation.pace import Clock, Pace, Progress
 from roselora.evaluation.records import EditRecord, Mode
 from roselora.evaluation.scoring import Judge
 from roselora.models.fingerprint import fingerprint
@@ -152,13 +153,14 @@ def test_a_text_is_read_once_before_the_edits_with_its_progress_and_a_missing_on
 ) -> None:
     text = tmp_path / "text.txt"
     text.write_text("The capital of France is Paris. " * 40)
-    shown: list[editing_run.Progress] = []
+    shown: list[Progress] = []
 
     def start(path: Path) -> list[EditRecord]:
         config = replace(METHODS["rome"].config, text=path, cache=tmp_path / "cache", steps=1)
         plan = Plan(CASES[:1], {"rome": replace(METHODS["rome"], config=config)}, "single", tmp_path)
         judge, records = Judge(world_model, tiny_tokenizer), list[EditRecord]()
         run = EditingRun(world_model, tiny_tokenizer, plan, judge, (), records.append, shown.append, Clock(None))
+        run.read_texts()
         run.run()
         return records
 
@@ -189,7 +191,7 @@ def test_a_sequence_that_was_stopped_goes_on_from_its_checkpoint_to_the_same_sco
     run: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     whole = run(method(Nudge()), "sequential")
-    monkeypatch.setattr(editing_run, "CHECKPOINT_SECONDS", -1.0)
+    monkeypatch.setattr(sequence, "CHECKPOINT_SECONDS", -1.0)
     nudge = Nudge()
     with pytest.raises(StoppedError, match="the same command goes on"):
         run(method(nudge), "sequential", seconds=0)
@@ -213,3 +215,38 @@ def test_a_larger_n_holds_the_cases_of_a_smaller_one_and_another_seed_has_others
     assert choose(many, 20, seed=1)[:5] == choose(many, 5, seed=1)
     assert choose(many, 5, seed=1) != choose(many, 5, seed=2)
     assert sorted(choose(many, None, seed=0), key=lambda case: case.key) == sorted(many, key=lambda case: case.key)
+
+
+class Interrupted(Nudge):
+    """A method whose second call the user interrupts."""
+
+    def __call__(self, *arguments: Any) -> Applied:
+        if len(self.calls) == 1:
+            raise KeyboardInterrupt
+        return super().__call__(*arguments)
+
+
+def test_an_interrupted_sequence_keeps_all_finished_calls(run: Runner) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(method(Interrupted()), "sequential")
+    resumed = Nudge()
+    run(method(resumed), "sequential")
+    assert resumed.calls == [(["Berlin"], 1), (["Paris"], 2)]
+
+
+def test_the_time_left_follows_each_methods_own_pace() -> None:
+    shown: list[Progress] = []
+    pace = Pace({"fast": 3, "slow": 3}, done=2, on_progress=shown.append)
+    pace.show("loading")
+    pace.made("fast", 1, 1.0)
+    pace.show("one")
+    pace.made("slow", 1, 9.0)
+    pace.show("two")
+    pace.made("slow", 1, None)
+    pace.show("resumed")
+    assert [(at.done, at.total, at.seconds_left) for at in shown] == [
+        (2, 8, None),
+        (3, 8, 5.0),  # by the one pace that is known
+        (4, 8, 2 * 1.0 + 2 * 9.0),
+        (5, 8, 2 * 1.0 + 9.0),
+    ]

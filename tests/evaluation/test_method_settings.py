@@ -49,10 +49,19 @@ def test_what_no_method_has_is_refused(names: list[str], overrides: list[str], c
         configured(names, overrides)
 
 
-@pytest.mark.parametrize("content", [None, "just text", "[1, 2]", "ft-m: 3", "{"])
-def test_a_file_of_another_shape_is_refused(tmp_path: Path, content: str | None) -> None:
+def test_a_missing_file_and_a_mistyped_method_in_it_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read \\(No such file"):
+        configured(["ft-m"], file=tmp_path / "settings.yaml")
+    (tmp_path / "settings.yaml").write_text("ftm: {epochs: 3}")
+    with pytest.raises(ConfigError, match="has settings of 'ftm'; there are no-edit"):
+        configured(["ft-m"], file=tmp_path / "settings.yaml")
+    with pytest.raises(ConfigError, match="There is no text file"):
+        configured(["rome"], covariance_text=tmp_path / "missing.txt")
+
+
+@pytest.mark.parametrize("content", ["just text", "[1, 2]", "ft-m: 3", "{"])
+def test_a_file_of_another_shape_is_refused(tmp_path: Path, content: str) -> None:
     file = tmp_path / "settings.yaml"
-    if content is not None:
-        file.write_text(content)
+    file.write_text(content)
     with pytest.raises(ConfigError, match=r"settings\.yaml is not a file of settings"):
         configured(["ft-m"], file=file)

@@ -2,10 +2,11 @@
 
 import shlex
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -14,7 +15,8 @@ from roselora.cli.stores import DryRunOption, JsonOption
 from roselora.errors import ConfigError, StoppedError
 
 if TYPE_CHECKING:
-    from roselora.evaluation.editing_run import Progress as At
+    from roselora.evaluation.pace import Progress as At
+    from roselora.evaluation.records import EditRecord, RunHead
 
 app = typer.Typer(
     name="bench", help="Compare methods on the paper's benchmarks.", no_args_is_help=True, rich_markup_mode="rich"
@@ -68,89 +70,161 @@ def edit(
     Every edit is a line of OUTPUT/records.jsonl, so a run that was stopped or killed goes on with the same command;
     methods can be added later, and more cases to single edits.
 
-    Example: roselora bench edit --dataset zsre --data-dir DATA --methods rose,ft-m,rome --n 50
+    Example: roselora bench edit --dataset zsre --data-dir DATA --methods rose,ft-m,rome --n 50 --covariance-text FILE
     """
     if list_:
-        _list()
+        _list(json)
         return
+    bench_, methods_ = _modules()
+    names = list(methods_.METHODS) if methods == ALL else [name.strip() for name in methods.split(",")]
+    bench = bench_.EditBench(
+        dataset=dataset,
+        data_dir=data_dir,
+        methods=methods_.configured(names, set_ or [], file=settings, seed=seed, covariance_text=covariance_text),
+        mode=mode,
+        n=n,
+        seed=seed,
+        folder=output,
+        fluency=fluency,
+        capability=capability,
+        seconds=None if budget is None else budget * 60,
+        command=shlex.join(["roselora", *sys.argv[1:]]),
+    )
+    bench_.check_output(output)
     with working("reading data and model"):
-        try:
-            from roselora.evaluation import editing_bench
-            from roselora.evaluation.method_settings import configured
-        except ModuleNotFoundError as error:
-            raise ConfigError(f"The benchmark needs {error.name}: pip install 'roselora[bench]' has it.") from None
-        from roselora.baselines.methods import METHODS
         from roselora.models.loading import load
 
-        names = list(METHODS) if methods == ALL else [name.strip() for name in methods.split(",")]
-        bench = editing_bench.EditBench(
-            dataset=dataset,
-            data_dir=data_dir,
-            methods=configured(names, set_ or [], file=settings, seed=seed, covariance_text=covariance_text),
-            mode=mode,
-            n=n,
-            seed=seed,
-            folder=output,
-            fluency=fluency,
-            capability=capability,
-            seconds=None if budget is None else budget * 60,
-            command=shlex.join(["roselora", *sys.argv[1:]]),
-        )
         loaded = load(model, device=device)
-        plan, head = editing_bench.prepare(bench, loaded)
+        plan, head = bench_.prepare(bench, loaded)
     if dry_run:
-        out.print(f"{len(plan.cases)} edits of {dataset} by each of {', '.join(plan.methods)}, {mode}", highlight=False)
+        _show_plan(bench_.waiting(plan), head, output, json)
         return
-    with _progress() as on_progress:
-        try:
-            head, records = editing_bench.run(bench, loaded, plan, head, on_progress)
-        except (StoppedError, KeyboardInterrupt) as stop:
-            reason = str(stop) or "interrupted; the same command goes on with it."
-            raise StoppedError(f"{reason} What was done is in {output}.") from None
-    from roselora.reports.edit_report import MARKDOWN, write_report
+    from roselora.reports.edit_report import write_report
 
+    try:
+        with _progress() as on_progress:
+            head, records = bench_.run(bench, loaded, plan, head, on_progress)
+    except (StoppedError, KeyboardInterrupt) as stop:
+        reason = str(stop) or "interrupted; the same command goes on with it."
+        if (so_far := bench_.report_so_far(output)) is not None:
+            write_report(so_far[0], so_far[1], output)
+        raise StoppedError(f"{reason} What was done is in {output}.") from None
     paths = write_report(head, records, output)
     if json:
         print_json({"files": [str(path) for path in paths]})
-    else:
-        report = (output / MARKDOWN).read_text(encoding="utf-8")
-        out.print(report, markup=False, highlight=False, soft_wrap=True)
+        return
+    _show_scores(head, records)
+    for path in paths:
+        out.print(f"wrote {path}", highlight=False, soft_wrap=True)
 
 
-def _list() -> None:
+def _modules() -> tuple[Any, Any]:
+    """The benchmark and its methods, imported when they are needed, for they bring torch."""
+    with working("loading torch and transformers"):
+        try:
+            from roselora.evaluation import editing_bench, method_settings
+        except ModuleNotFoundError as error:
+            raise ConfigError(f"The benchmark needs {error.name}: pip install 'roselora[bench]' has it.") from None
+        return editing_bench, method_settings
+
+
+def _list(json: bool) -> None:
     from roselora.baselines.methods import METHODS
     from roselora.evaluation.datasets import DATASETS
 
-    out.print(f"benchmarks: {', '.join(DATASETS)}", highlight=False, soft_wrap=True)
+    if json:
+        print_json({"benchmarks": list(DATASETS), "methods": {name: each.paper for name, each in METHODS.items()}})
+        return
+    out.print("benchmarks", style="bold")
+    for name, dataset in DATASETS.items():
+        out.print(f"  {name}: {dataset.file}", highlight=False, soft_wrap=True)
+    out.print("methods", style="bold")
     for name, method in METHODS.items():
-        out.print(f"{name}: {method.paper}", highlight=False, soft_wrap=True)
+        out.print(f"  {name}: {method.paper}", highlight=False, soft_wrap=True)
+
+
+def _show_plan(waiting: dict[str, int], head: "RunHead", output: Path, json: bool) -> None:
+    """What would be run, and nothing else."""
+    shown = {
+        "dry_run": True,
+        "dataset": head.dataset,
+        "mode": head.mode,
+        "cases": head.n,
+        "output": str(output),
+        "edits_to_make": waiting,
+        "settings": {name: head.methods[name] for name in waiting},
+    }
+    if json:
+        print_json(shown)
+        return
+    out.print(f"{head.n} edits of {head.dataset}, {head.mode}, into {output}", highlight=False, soft_wrap=True)
+    for name, count in waiting.items():
+        settings = ", ".join(f"{field} {value}" for field, value in head.methods[name].items())
+        out.print(f"  {name}: {count} to make; {settings}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _show_scores(head: "RunHead", records: "list[EditRecord]") -> None:
+    """The scores in brief; the report has their intervals, what they cost, and what can be said of them."""
+    from rich.table import Table
+
+    from roselora.evaluation.summary import summarize
+
+    table = Table(box=None, pad_edge=False)
+    columns = ("reliability", "generalization", "portability", "locality", "kl")
+    for column in ("method", "edits", *columns):
+        table.add_column(column, no_wrap=True)
+    for row in summarize(records, head.methods):
+        means = [getattr(row, column) for column in columns]
+        cells = ["-" if mean is None else f"{mean.value:.3f}" for mean in means]
+        table.add_row(row.method, str(row.edits), *cells)
+    out.print(table)
+
+
+PLAIN_SECONDS = 60.0
+"""Where there is no terminal to draw a bar on, a line says at most so often where the run is."""
 
 
 @contextmanager
 def _progress() -> Iterator[Callable[["At"], None]]:
-    """A bar on standard error with what is done and the time that is left."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    """On standard error: a bar with what is done and the time that is left, or lines where it is no terminal."""
+    if not err.is_terminal:
+        yield _plain_progress()
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (
         BarColumn(bar_width=16),
         MofNCompleteColumn(),
         TextColumn("{task.description}"),
         TimeElapsedColumn(),
-        TextColumn("left"),
-        # Edits of different methods take different times; a long window evens them out.
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[left]}"),
     )
-    with Progress(*columns, console=err, transient=True, speed_estimate_period=600) as bar:
-        task = bar.add_task("loading", total=None)
+    with Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task("loading", total=None, left="")
 
         def on_progress(at: "At") -> None:
-            bar.update(task, description=at.doing, completed=at.done, total=at.total)
+            bar.update(task, description=at.doing, left=_left(at))
+            if at.total:
+                bar.update(task, completed=at.done, total=at.total)
 
         yield on_progress
+
+
+def _plain_progress() -> Callable[["At"], None]:
+    last = -PLAIN_SECONDS
+
+    def on_progress(at: "At") -> None:
+        nonlocal last
+        if time.monotonic() - last >= PLAIN_SECONDS:
+            last = time.monotonic()
+            where = f"{at.done}/{at.total} " if at.total else ""
+            err.print(f"{where}{at.doing} {_left(at)}".rstrip(), markup=False, highlight=False, soft_wrap=True)
+
+    return on_progress
+
+
+def _left(at: "At") -> str:
+    if at.seconds_left is None:
+        return ""
+    hours, minutes = divmod(round(at.seconds_left / 60), 60)
+    return f"about {hours} h {minutes} min left" if hours else f"about {max(1, minutes)} min left"

@@ -61,6 +61,11 @@ class Checkpoint:
         return cls(done, parts[0], parts[1], records)
 
 
+def checkpoint_file(folder: Path, method: str) -> Path:
+    """Where a method's checkpoint lies in a run's folder."""
+    return folder / f"{method}.checkpoint.safetensors"
+
+
 class BaseWeights:
     """A copy of every weight of the unedited model: what changed since, and the way back."""
 

@@ -1,5 +1,6 @@
 """The editing benchmark from settings to records: data, model, methods, and a folder that a run can be resumed from."""
 
+import os
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -13,10 +14,12 @@ from roselora.baselines.methods import Method
 from roselora.errors import ConfigError
 from roselora.evaluation.capability import capability
 from roselora.evaluation.cases import deduplicate
+from roselora.evaluation.checkpoint import checkpoint_file
 from roselora.evaluation.datasets import read_cases
-from roselora.evaluation.editing_run import Clock, EditingRun, Plan, Progress, choose
+from roselora.evaluation.editing_run import EditingRun, Plan, choose
 from roselora.evaluation.method_settings import as_plain
-from roselora.evaluation.record_files import HEAD, appending, read_head, read_records, write_head
+from roselora.evaluation.pace import Clock, Progress
+from roselora.evaluation.record_files import HEAD, RECORDS, appending, read_head, read_records, write_head
 from roselora.evaluation.records import EditRecord, Mode, RunHead, RunPart
 from roselora.evaluation.scoring import Judge
 from roselora.files import writer_lock
@@ -25,6 +28,8 @@ from roselora.models.loading import LoadedModel
 
 BASE = "base"
 """What the unedited model's capability stands under."""
+
+LOCK = "run.lock"
 
 VERSIONS = ("roselora", "torch", "transformers", "peft")
 
@@ -71,6 +76,8 @@ def prepare(bench: EditBench, loaded: LoadedModel) -> tuple[Plan, RunHead]:
         raise ConfigError("Capability reads its questions from --data-dir: name the folder.")
     data = read_cases(bench.dataset, bench.data_dir)
     unique = deduplicate(data.cases)
+    if not unique.cases:
+        raise ConfigError(f"{data.file} holds no cases of {bench.dataset}.")
     if bench.n is not None and not 1 <= bench.n <= len(unique.cases):
         raise ConfigError(f"n must be within 1 and {len(unique.cases)}, the cases of {bench.dataset}, not {bench.n}.")
     cases = choose(unique.cases, bench.n, bench.seed)
@@ -97,7 +104,7 @@ def prepare(bench: EditBench, loaded: LoadedModel) -> tuple[Plan, RunHead]:
         methods={name: as_plain(method.config) for name, method in bench.methods.items()},
         requests_per_call={name: _per_call(method, bench.mode) for name, method in bench.methods.items()},
     )
-    return plan, _joined(head, bench.folder)
+    return plan, _joined(head, bench.folder, bool(bench.capability))
 
 
 def run(
@@ -109,14 +116,13 @@ def run(
         StoppedError: the time is over; what was done is kept.
         FileFormatError: the folder's records are damaged.
     """
-    bench.folder.mkdir(parents=True, exist_ok=True)
-    with writer_lock(bench.folder / "run.lock"):
+    _make(bench.folder)
+    with writer_lock(bench.folder / LOCK):
         diary = _Diary(bench, loaded, head, on_progress)
-        diary.note(BASE)
-        known = read_records(bench.folder)
         judge = Judge(loaded.model, loaded.tokenizer, fluency=bench.fluency)
+        known = read_records(bench.folder)
         with appending(bench.folder) as write:
-            EditingRun(
+            made = EditingRun(
                 loaded.model,
                 loaded.tokenizer,
                 plan,
@@ -126,8 +132,41 @@ def run(
                 on_progress,
                 Clock(bench.seconds),
                 diary.note,
-            ).run()
+            )
+            made.read_texts()  # what cannot be read is refused before the head says that it was used
+            diary.note(BASE)
+            made.run()
         return diary.head, read_records(bench.folder)
+
+
+def waiting(plan: Plan) -> dict[str, int]:
+    """How many edits of each method have no record in the plan's folder yet."""
+    known = {(record.method, record.case) for record in read_records(plan.folder)}
+    return {name: sum((name, case.key) not in known for case in plan.cases) for name in plan.methods}
+
+
+def report_so_far(folder: Path) -> tuple[RunHead, list[EditRecord]] | None:
+    """The head and the records of a run that was stopped, or None if it has no records yet."""
+    records = read_records(folder) if (folder / HEAD).exists() else []
+    return (read_head(folder), records) if records else None
+
+
+def check_output(folder: Path) -> None:
+    """Refuse, before anything is loaded, a folder that cannot be made or written.
+
+    Raises:
+        ConfigError: so it is.
+    """
+    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise ConfigError(f"{folder} cannot be written: {there} is no folder that you may write to; name another.")
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be made ({error.strerror}); name another folder.") from None
 
 
 class _Diary:
@@ -145,7 +184,7 @@ class _Diary:
         if entries is not None:
             self.head = replace(self.head, entries={**self.head.entries, name: entries})
         if bench.capability and name not in self.head.capability:
-            self._on_progress(Progress(0, 1, f"capability, {name}"))
+            self._on_progress(Progress(0, 0, f"capability, {name}", None))
             figures = capability(
                 self._loaded.model, self._loaded.tokenizer, bench.data_dir, n=bench.capability, seed=bench.seed
             )
@@ -154,22 +193,31 @@ class _Diary:
         write_head(bench.folder, self.head)
 
 
-def _joined(head: RunHead, folder: Path) -> RunHead:
+def _joined(head: RunHead, folder: Path, capability_asked: bool) -> RunHead:
     """The head of a folder that may hold an earlier part of the same run.
 
     Methods may be added, and to single edits more cases; everything else must be as it was.
     """
     if not (folder / HEAD).exists():
+        if (folder / RECORDS).exists():
+            raise ConfigError(f"{folder} holds records without the {HEAD} that says of what; name a new folder.")
         return head
     before = read_head(folder)
+    recorded = {record.method for record in read_records(folder)}
+    begun = recorded | {name for name in head.methods if checkpoint_file(folder, name).exists()}
     for field in ("model_sha256", "dataset", "data_sha256", "mode", "seed", "fluency"):
         if getattr(before, field) != getattr(head, field):
             raise ConfigError(f"{folder} holds a run with another {field.removesuffix('_sha256')}; name a new folder.")
     if head.mode != "single" and before.n != head.n:
         raise ConfigError(f"{folder} holds a {head.mode} run of {before.n} edits; name a new folder for {head.n}.")
     for name, config in head.methods.items():
-        if before.methods.get(name, config) != config:
+        if name in begun and before.methods.get(name) != config:
             raise ConfigError(f"{folder} holds edits by {name} with other settings; name a new folder.")
+    if capability_asked and (late := [name for name in head.methods if name in recorded - before.capability.keys()]):
+        raise ConfigError(
+            f"The edits of {late[0]} in {folder} are scored and gone, so its capability cannot be measured any more; "
+            "name a new folder, or leave --capability out."
+        )
     return replace(
         head,
         parts=(*(part for part in before.parts if part.command != head.parts[0].command), *head.parts),

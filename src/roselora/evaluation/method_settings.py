@@ -31,6 +31,8 @@ def configured(
     Raises:
         ConfigError: a name, field or value that no method has.
     """
+    if covariance_text is not None and not covariance_text.is_file():
+        raise ConfigError(f"There is no text file {covariance_text} for the covariances.")
     given: dict[str, dict[str, Any]] = {name: {} for name in names}
     for name in names:
         if name not in METHODS:
@@ -89,9 +91,15 @@ def _read(file: Path) -> list[tuple[str, str, Any]]:
     try:
         document = yaml.safe_load(file.read_text(encoding="utf-8"))
         table = document.get("settings", document)
-        return [(name, field, value) for name, fields in table.items() for field, value in fields.items()]
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError) as error:
+        entries = [(name, field, value) for name, fields in table.items() for field, value in fields.items()]
+    except OSError as error:
+        raise ConfigError(f"The settings {file} cannot be read ({error.strerror}).") from None
+    except (UnicodeDecodeError, yaml.YAMLError, AttributeError) as error:
         raise ConfigError(f"{file} is not a file of settings, METHOD: {{FIELD: VALUE}}, in YAML or JSON.") from error
+    unknown = [name for name, _, _ in entries if name not in METHODS]
+    if unknown:
+        raise ConfigError(f"{file} has settings of {unknown[0]!r}; there are {', '.join(METHODS)}.")
+    return entries
 
 
 def _parse(override: str) -> tuple[str, str, Any]:
