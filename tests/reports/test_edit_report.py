@@ -300,6 +300,8 @@ def test_twelve_methods_look_different() -> None:
         (number, 0.0, "0"),
         (number, 1.3, "1.30"),
         (number, 0.0169, "0.0169"),
+        (number, -0.0000918, "-0.0000918"),
+        (number, 3e-9, "3.00e-09"),
         (number, 100.0, "100"),
         (number, 999.6, "1,000"),
         (number, 12345.6, "12,346"),

@@ -19,8 +19,11 @@ from roselora.reports.numbers import MIB, Show, count, mebibytes, seconds
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^")
 
-BIN_WIDTH = 0.6
-"""The share of a bin's place over which its methods are spread."""
+ASIDE = 0.08
+"""How far a method stands beside the one before it, where two bins are 1 apart."""
+
+BIN_WIDTH = 0.7
+"""The share of a bin's place over which its methods may be spread."""
 
 LOG_FROM = 20
 """Costs are drawn on a logarithmic scale where the largest is so many times the smallest."""
@@ -108,10 +111,11 @@ def plot_retention(run: RunSummary) -> bytes | None:
         return None
     looks = styles([row.method for row in run.methods])
     bins = sorted({(each.youngest, each.oldest) for found in run.retention.values() for each in found})
+    step = min(ASIDE, BIN_WIDTH / len(run.retention))
     figure, axes = _figure(max(8.0, 3 + 0.9 * len(bins)), 4.8)
     for place, (method, found) in enumerate(run.retention.items()):
         # Set side by side, for intervals drawn over each other cannot be read.
-        aside = (place - (len(run.retention) - 1) / 2) * BIN_WIDTH / len(run.retention)
+        aside = (place - (len(run.retention) - 1) / 2) * step
         ends = [_ends(each.reliability) for each in found]
         axes.errorbar(
             [bins.index((each.youngest, each.oldest)) + aside for each in found],
@@ -189,7 +193,8 @@ def _dots(axes: Axes, looks: Sequence[Style], costs: Sequence[Spread | None], co
         )
     for place in {*range(len(costs))} - {place for place, _ in found}:
         axes.annotate("not counted", (0, place), xytext=(7, 0), textcoords="offset points", va="center", fontsize=9)
-    axes.set_xlabel(cost.label if linear_to is None else f"{cost.label}\n(logarithmic from {linear_to:g} on)")
+    turn = "" if linear_to is None else f"\n(logarithmic from {linear_to:,.15g} on)"
+    axes.set_xlabel(f"{cost.label}{turn}")
     axes.grid(alpha=0.25)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

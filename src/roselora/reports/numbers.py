@@ -25,13 +25,18 @@ def code(value: Any) -> str:
 
 
 def number(value: float | None) -> str:
-    """Three significant digits, zeros at the end too; from 1000 on whole. 0, "inf" and "NaN" by their names."""
+    """Three significant digits, zeros at the end too; from 1000 on whole, and below a millionth with an exponent.
+
+    0, "inf" and "NaN" stand by their names.
+    """
     if value is None:
         return NOTHING
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else f"{value}"
     if value == 0:
         return "0"
+    if 1e-6 <= abs(value) < 1e-4:  # where "g" would go over to exponents
+        return f"{value:.{2 - math.floor(math.log10(abs(value)))}f}"
     return f"{value:,.0f}" if abs(value) >= WHOLE_FROM else f"{value:#.3g}".removesuffix(".")
 
 
