@@ -108,7 +108,8 @@ def _score_notes(run: RunSummary) -> list[str]:
         f"case scores 0 or 1, else the percentile bootstrap's over cases (seed {run.bootstrap_seed}). A failed edit "
         "counts as 0 in reliability, generalization and portability, and is left out of the rest; what a case does "
         f"not ask is never counted. Locality compares {LOCALITY_TOKENS} tokens with the base model's. Less KL is "
-        "better; of the rest, more. Intervals speak of the choice of cases, not of other seeds or orders of edits."
+        "better; of the rest, more. Intervals speak of the choice of cases, not of other seeds or orders of edits. "
+        "Every word is explained in `docs/editing-benchmark.md`."
     ]
     if run.head.fluency:
         notes[0] += (
