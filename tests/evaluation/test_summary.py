@@ -18,10 +18,11 @@ def record(
     portability: Mapping[str, float] | None = None,
     locality: Mapping[str, float] | None = None,
     kl: float | None = 0.5,
+    fluency: float | None = None,
     seconds: float = 1.0,
 ) -> EditRecord:
     tokens = TokenAccuracy(0.5, None, {"Reasoning": 0.25, "Aliasing": 0.75}, {})
-    scores = Scores("x", reliability, generalization, portability or {}, locality or {}, kl, None, tokens)
+    scores = Scores("x", reliability, generalization, portability or {}, locality or {}, kl, fluency, tokens)
     return EditRecord(f"made/{case}", method, case, scores, Cost(seconds, 100 * case, 7, 3))
 
 
@@ -45,11 +46,19 @@ def test_sub_types_are_averaged_within_a_case_and_then_cases() -> None:
     assert (summary.portability_by["Aliasing"].value, summary.portability_by["Aliasing"].n) == (0.6, 1)
 
 
-def test_rates_of_zeros_and_ones_get_wilsons_interval_and_other_means_the_bootstraps() -> None:
-    assert estimate([1.0, 0.0, None, 1.0, 1.0]) == Estimate(0.75, *wilson_interval(3, 4), 4, "wilson")
-    assert estimate([1.0, 1.0]) == Estimate(1.0, *wilson_interval(2, 2), 2, "wilson")
-    assert estimate([1.0, 0.5]) == Estimate(0.75, *bootstrap_interval([1.0, 0.5]), 2, "bootstrap")
-    assert estimate([None]) is None
+def test_shares_of_zeros_and_ones_get_wilsons_interval_and_other_means_the_bootstraps() -> None:
+    assert estimate([1.0, 0.0, None, 1.0, 1.0], share=True) == Estimate(0.75, *wilson_interval(3, 4), 4, "wilson")
+    assert estimate([1.0, 1.0], share=True) == Estimate(1.0, *wilson_interval(2, 2), 2, "wilson")
+    assert estimate([1.0, 0.5], share=True) == Estimate(0.75, *bootstrap_interval([1.0, 0.5]), 2, "bootstrap")
+    assert estimate([None], share=True) is None
+
+
+def test_divergences_and_fluencies_are_no_rates_even_where_all_happen_to_be_zero_or_one() -> None:
+    (still,) = summarize([record(case, kl=0.0) for case in range(4)])
+    assert still.kl == Estimate(0.0, 0.0, 0.0, 4, "bootstrap")
+    (moved,) = summarize([record(case, kl=float(case % 2), fluency=1.0) for case in range(4)])
+    assert moved.kl == Estimate(0.5, *bootstrap_interval([0.0, 1.0, 0.0, 1.0]), 4, "bootstrap")
+    assert moved.fluency == Estimate(1.0, 1.0, 1.0, 4, "bootstrap")
 
 
 def test_what_a_case_does_not_ask_is_never_counted_as_zero() -> None:

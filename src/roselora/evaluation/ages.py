@@ -37,7 +37,7 @@ def retention_by_age(records: Sequence[EditRecord], n: int) -> dict[str, list[Ag
         ages = [(n - 1 - record.position, record) for record in records if record.method == method]
         found[method] = []
         for low, high in pairwise(edges):
-            rate = estimate(reliability(record) for age, record in ages if low <= age < high)
+            rate = estimate((reliability(record) for age, record in ages if low <= age < high), share=True)
             if rate is not None:
                 found[method].append(AgeBin(low, high - 1, rate))
     return found

@@ -41,11 +41,14 @@ class Spread:
     n: int
 
 
-def estimate(values: Iterable[float | None], *, seed: int = BOOTSTRAP_SEED) -> Estimate | None:
+def estimate(values: Iterable[float | None], *, share: bool, seed: int = BOOTSTRAP_SEED) -> Estimate | None:
     """The mean of the values that are there, or None if none is.
 
-    Wilson's interval where every value is 0 or 1, else the percentile bootstrap's over the values. (Where all are 1,
-    a bootstrap would give an interval of no width.)
+    Args:
+        share: whether they are shares of questions. Shares get Wilson's interval where every one is 0 or 1 (where all
+            are 1, a bootstrap would give an interval of no width). All else gets the percentile bootstrap's over the
+            values, whatever they happen to be: a mean of nats is no rate.
+        seed: of the bootstrap.
     """
     numbers = [value for value in values if value is not None]
     if not numbers:
@@ -53,7 +56,7 @@ def estimate(values: Iterable[float | None], *, seed: int = BOOTSTRAP_SEED) -> E
     mean = sum(numbers) / len(numbers)
     if unbounded := sum(not math.isfinite(value) for value in numbers):
         return Estimate(mean, None, None, len(numbers), "bootstrap", unbounded)
-    if set(numbers) <= {0.0, 1.0}:
+    if share and set(numbers) <= {0.0, 1.0}:
         return Estimate(mean, *wilson_interval(round(sum(numbers)), len(numbers)), len(numbers), "wilson")
     return Estimate(mean, *bootstrap_interval(numbers, seed=seed), len(numbers), "bootstrap")
 

@@ -1,11 +1,11 @@
 """All that a run of the editing benchmark shows, computed from its head and its records alone."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from roselora.evaluation.ages import AgeBin, retention_by_age
 from roselora.evaluation.comparison import Comparison, compare
-from roselora.evaluation.estimates import BOOTSTRAP_SEED
+from roselora.evaluation.estimates import BOOTSTRAP_SEED, Spread
 from roselora.evaluation.records import EditRecord, RunHead
 from roselora.evaluation.summary import MethodSummary, summarize
 
@@ -20,7 +20,8 @@ class RunSummary:
         head: what was run.
         bootstrap_seed: of every bootstrap interval.
         ours: the method that is compared with each other one.
-        methods: one row each, in the head's order.
+        methods: one row each, in the head's order. Entries that a sequence or batch changed are the head's, counted
+            once after all its edits.
         comparisons: empty if ours has no records.
         retention: reliability by age, for each method that takes some requests after others; empty unless the run was
             sequential.
@@ -48,7 +49,14 @@ def summarize_run(
         head=head,
         bootstrap_seed=seed,
         ours=ours,
-        methods=summarize(records, head.methods, seed=seed),
+        methods=[_with_entries(row, head) for row in summarize(records, head.methods, seed=seed)],
         comparisons=compare(records, ours, seed=seed),
         retention=retention_by_age(aged, head.n) if head.mode == "sequential" else {},
     )
+
+
+def _with_entries(row: MethodSummary, head: RunHead) -> MethodSummary:
+    entries = head.entries.get(row.method)
+    if entries is None or not row.costs:  # of a method whose every edit failed, 0 entries would look like thrift
+        return row
+    return replace(row, costs={**row.costs, "entries": Spread(entries, entries, entries, 1)})

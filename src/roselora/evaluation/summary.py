@@ -116,14 +116,14 @@ def _summary(method: str, records: Sequence[EditRecord], questions: Questions, s
         failed=failures.total(),
         failure=failure,
         failure_count=failure_count,
-        reliability=estimate(map(reliability, records), seed=seed),
-        generalization=estimate(map(questions.generalization, records), seed=seed),
-        portability=estimate(map(questions.mean_portability, records), seed=seed),
+        reliability=estimate(map(reliability, records), share=True, seed=seed),
+        generalization=estimate(map(questions.generalization, records), share=True, seed=seed),
+        portability=estimate(map(questions.mean_portability, records), share=True, seed=seed),
         portability_by=_by_type(portability, seed),
-        locality=estimate(map(mean_share, elsewhere), seed=seed),
+        locality=estimate(map(mean_share, elsewhere), share=True, seed=seed),
         locality_by=_by_type(locality, seed),
-        kl=estimate((score.kl for score in scores), seed=seed),
-        fluency=estimate((score.fluency for score in scores), seed=seed),
+        kl=estimate((score.kl for score in scores), share=False, seed=seed),
+        fluency=estimate((score.fluency for score in scores), share=False, seed=seed),
         token_accuracy=_token_accuracy([score.token_accuracy for score in scores], seed),
         costs=_costs([record.cost for record in records if record.cost is not None]),
     )
@@ -131,7 +131,7 @@ def _summary(method: str, records: Sequence[EditRecord], questions: Questions, s
 
 def _by_type(cases: Sequence[Mapping[str, float]], seed: int) -> dict[str, Estimate]:
     names = dict.fromkeys(name for shares in cases for name in shares)
-    return _present({name: estimate((shares.get(name) for shares in cases), seed=seed) for name in names})
+    return _present({name: estimate((shares.get(name) for shares in cases), share=True, seed=seed) for name in names})
 
 
 def _token_accuracy(scores: Sequence[TokenAccuracy], seed: int) -> dict[str, Estimate]:
@@ -141,7 +141,7 @@ def _token_accuracy(scores: Sequence[TokenAccuracy], seed: int) -> dict[str, Est
         "portability": [mean_share(score.portability) for score in scores],
         "locality": [mean_share(score.locality) for score in scores],
     }
-    return _present({name: estimate(column, seed=seed) for name, column in columns.items()})
+    return _present({name: estimate(column, share=True, seed=seed) for name, column in columns.items()})
 
 
 def _costs(costs: Sequence[Cost]) -> dict[str, Spread]:

@@ -2,25 +2,37 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
+from roselora.evaluation.capability import PERPLEXITY
+from roselora.evaluation.cases import SAME_ANSWER
 from roselora.evaluation.estimates import Estimate
+from roselora.evaluation.fluency import FLUENCY_TOKENS
 from roselora.evaluation.record_files import to_json
 from roselora.evaluation.records import LOCALITY_TOKENS
 from roselora.evaluation.run_summary import RunSummary
 from roselora.evaluation.summary import MethodSummary
 from roselora.reports.edit_verdicts import verdicts
 from roselora.reports.numbers import (
-    MIB,
     capability,
     code,
+    count,
     estimated,
+    mebibytes,
     number,
+    rate,
+    seconds,
     spreaded,
     table,
     text,
 )
 
 KEYS_SHOWN = 20
+
+SAME_ANSWER_NOTE = (
+    "Same Answer: questions that the file wants unmoved though the edited fact's own old answer is theirs; they are no "
+    "part of locality's mean above, nor of KL."
+)
 
 MODES = {
     "single": "single: each edit by itself, on a fresh model",
@@ -42,7 +54,7 @@ def markdown(run: RunSummary, plots: Mapping[str, str]) -> str:
         *verdicts(run),
         *(f"![{shown}]({name})" for name, shown in plots.items()),
         _by_type("Portability by sub-type", run.methods, lambda row: row.portability_by),
-        _by_type("Locality by sub-type", run.methods, lambda row: row.locality_by),
+        _by_type("Locality by sub-type", run.methods, lambda row: row.locality_by, {SAME_ANSWER: SAME_ANSWER_NOTE}),
         _retention(run),
         _costs(run),
         _failures(run),
@@ -86,30 +98,54 @@ def _scores(run: RunSummary) -> str:
         ]
         for row in run.methods
     ]
-    notes = (
-        "What the edited model says by itself: mean [95% interval] (n). Intervals are Wilson's where every case scores "
-        f"0 or 1, else the percentile bootstrap's over cases (seed {run.bootstrap_seed}). A failed edit counts as 0 in "
-        "reliability, generalization and portability, and is left out of the rest; what a case does not ask is never "
-        f"counted. Locality compares {LOCALITY_TOKENS} tokens with the base model's. Less KL is better; of the rest, "
-        "more. Intervals speak of the choice of cases, not of other seeds or orders of edits."
-    )
+    return "\n\n".join([f"## Scores\n\n{table(columns, rows)}", *_score_notes(run)])
+
+
+def _score_notes(run: RunSummary) -> list[str]:
+    """What a reader of the scores must know."""
+    notes = [
+        "What the edited model says by itself: mean [95% interval] (n). Intervals are Wilson's for shares where every "
+        f"case scores 0 or 1, else the percentile bootstrap's over cases (seed {run.bootstrap_seed}). A failed edit "
+        "counts as 0 in reliability, generalization and portability, and is left out of the rest; what a case does "
+        f"not ask is never counted. Locality compares {LOCALITY_TOKENS} tokens with the base model's. Less KL is "
+        "better; of the rest, more. Intervals speak of the choice of cases, not of other seeds or orders of edits. "
+        "Every word is explained in `docs/editing-benchmark.md`."
+    ]
+    if run.head.fluency:
+        notes[0] += (
+            f" Fluency is the entropy of the pairs and triples of words in {FLUENCY_TOKENS} tokens, in hundredths of "
+            "a bit."
+        )
     if run.head.mode == "sequential":
         calls = (f"{text(name)} {size or 'all'}" for name, size in run.head.requests_per_call.items())
-        notes += f"\n\nRequests that each call took: {', '.join(calls)}."
-    if any(row.edits != run.head.n for row in run.methods):
-        notes += (
-            "\n\n**Not every method has been run on every case**: rows rest on different cases. The comparison below "
-            "takes the cases that both methods have."
+        notes.append(f"Requests that each call took: {', '.join(calls)}.")
+    without = [text(name) for name, given in run.head.methods.items() if "text" in given and given["text"] is None]
+    if without:
+        notes.append(
+            f"Without a text for its covariance (`--covariance-text`) each of these took the identity: "
+            f"{', '.join(without)}."
         )
-    return f"## Scores\n\n{table(columns, rows)}\n\n{notes}"
+    if any(row.edits != run.head.n for row in run.methods):
+        notes.append(
+            "**Not every method has been run on every case**: rows rest on different cases. The comparison below takes "
+            "the cases that both methods have."
+        )
+    return notes
 
 
-def _by_type(title: str, rows: Sequence[MethodSummary], pick: Callable[[MethodSummary], Mapping[str, Estimate]]) -> str:
+def _by_type(
+    title: str,
+    rows: Sequence[MethodSummary],
+    pick: Callable[[MethodSummary], Mapping[str, Estimate]],
+    notes: Mapping[str, str] = MappingProxyType({}),
+) -> str:
+    """A table with a column for each sub-type, and the notes on those that are there."""
     names = list(dict.fromkeys(name for row in rows for name in pick(row)))
     if not names:
         return ""
     cells = ([text(row.method), *(estimated(pick(row).get(name)) for name in names)] for row in rows)
-    return f"## {title}\n\n{table(['method', *(text(name).replace('_', ' ') for name in names)], cells)}"
+    shown = table(["method", *(text(name).replace("_", " ") for name in names)], cells)
+    return "\n\n".join([f"## {title}", shown, *(note for name, note in notes.items() if name in names)])
 
 
 def _retention(run: RunSummary) -> str:
@@ -134,14 +170,18 @@ def _costs(run: RunSummary) -> str:
     rows = [
         [
             text(row.method),
-            spreaded(row.costs.get("seconds")),
-            spreaded(row.costs.get("peak_bytes"), MIB),
-            str(run.head.entries[row.method]) if row.method in run.head.entries else spreaded(row.costs.get("entries")),
-            spreaded(row.costs.get("steps")),
+            spreaded(row.costs.get("seconds"), seconds),
+            spreaded(row.costs.get("peak_bytes"), mebibytes),
+            _entries(run, row),
+            spreaded(row.costs.get("steps"), count),
         ]
         for row in run.methods
     ]
-    notes = "Median (least to most; n), of edits that did not fail."
+    notes = (
+        "Median (least to most; n), of edits that did not fail. Seconds are wall time on the machine as it was, with "
+        "whatever else it had to do"
+        + ("." if len(run.head.parts) < 2 else f", and come from {len(run.head.parts)} sittings (the commands above).")
+    )
     if run.head.entries:
         notes += (
             " Entries changed are those that differ from the base's after all edits; seconds and steps are a call's, "
@@ -150,6 +190,12 @@ def _costs(run: RunSummary) -> str:
     return f"## Cost per edit\n\n{notes}\n\n" + table(
         ["method", "seconds", "peak memory beyond the model, MiB", "entries changed", "steps"], rows
     )
+
+
+def _entries(run: RunSummary, row: MethodSummary) -> str:
+    found = row.costs.get("entries")
+    # What a sequence changes is counted once, so it has no range.
+    return count(found.median) if found and row.method in run.head.entries else spreaded(found, count)
 
 
 def _failures(run: RunSummary) -> str:
@@ -184,11 +230,15 @@ def _capability(run: RunSummary) -> str:
     rows = (
         [
             "before (base)" if method == "base" else f"after {text(method)}",
-            *(capability(found[method].get(name)) for name in names),
+            *(capability(found[method].get(name), number if name == PERPLEXITY else rate) for name in names),
         ]
         for method in order
     )
-    return "## Capability, before and after all edits\n\n" + table(["model", *map(text, names)], rows)
+    return (
+        "## Capability, before and after all edits\n\n"
+        "Figure [95% interval] (n): the bootstrap's over texts for perplexity, of which less is better; Wilson's for "
+        "the shares of right answers.\n\n" + table(["model", *map(text, names)], rows)
+    )
 
 
 def _settings(run: RunSummary) -> str:

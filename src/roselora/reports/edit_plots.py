@@ -1,5 +1,6 @@
 """The pictures of an editing benchmark, as PNG: what it gains and what it moves, how it lasts, what it costs."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -8,19 +9,49 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 
 from roselora.evaluation.estimates import Estimate, Spread
 from roselora.evaluation.run_summary import RunSummary
 from roselora.reports.labels import Point, label_points
-from roselora.reports.numbers import MIB, number
+from roselora.reports.numbers import MIB, Show, count, mebibytes, seconds
 
 # Okabe and Ito's colours, which the colour-blind can tell apart, without the yellow, which is too pale on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^")
 
+ASIDE = 0.08
+"""How far a method stands beside the one before it, where two bins are 1 apart."""
+
+BIN_WIDTH = 0.7
+"""The share of a bin's place over which its methods may be spread."""
+
 LOG_FROM = 20
-"""Bars are drawn on a logarithmic scale where the largest is so many times the smallest."""
+"""Costs are drawn on a logarithmic scale where the largest is so many times the smallest."""
+
+
+@dataclass(frozen=True)
+class CostAxis:
+    """How a cost is drawn.
+
+    Attributes:
+        name: its field.
+        label: the axis's, with its unit; ``unit``: what a value is divided by to be in it.
+        linear_to: what is below this need not be told apart, so that next to nothing does not stretch the scale.
+        show: a value in figures.
+    """
+
+    name: str
+    label: str
+    unit: float
+    linear_to: float
+    show: Show
+
+
+COSTS = (
+    CostAxis("seconds", "seconds per edit", 1.0, 0.01, seconds),
+    CostAxis("peak_bytes", "peak memory beyond the model, MiB", MIB, 1.0, mebibytes),
+    CostAxis("entries", "entries changed", 1.0, 100.0, count),
+)
 
 
 @dataclass(frozen=True)
@@ -72,90 +103,110 @@ def plot_scores(run: RunSummary) -> bytes | None:
 
 
 def plot_retention(run: RunSummary) -> bytes | None:
-    """Reliability by age, one line a method, or None for a run without ages."""
+    """Reliability by age, one line a method, or None for a run without ages.
+
+    Each bin is one place on the axis, for what is in it has no one age; the methods of a bin stand side by side.
+    """
     if not any(run.retention.values()):
         return None
     looks = styles([row.method for row in run.methods])
-    figure, axes = _figure(8, 4.8)
-    width = max(each.oldest - each.youngest + 1 for found in run.retention.values() for each in found)
+    bins = sorted({(each.youngest, each.oldest) for found in run.retention.values() for each in found})
+    step = min(ASIDE, BIN_WIDTH / len(run.retention))
+    figure, axes = _figure(max(8.0, 3 + 0.9 * len(bins)), 4.8)
     for place, (method, found) in enumerate(run.retention.items()):
         # Set side by side, for intervals drawn over each other cannot be read.
-        aside = (place - (len(run.retention) - 1) / 2) * 0.5 * width / len(run.retention)
+        aside = (place - (len(run.retention) - 1) / 2) * step
+        ends = [_ends(each.reliability) for each in found]
         axes.errorbar(
-            [(each.youngest + each.oldest) / 2 + aside for each in found],
+            [bins.index((each.youngest, each.oldest)) + aside for each in found],
             [each.reliability.value for each in found],
             yerr=[
-                [each.reliability.value - _ends(each.reliability)[0] for each in found],
-                [_ends(each.reliability)[1] - each.reliability.value for each in found],
+                [each.reliability.value - low for each, (low, _) in zip(found, ends, strict=True)],
+                [high - each.reliability.value for each, (_, high) in zip(found, ends, strict=True)],
             ],
             color=looks[method].colour,
             marker=looks[method].marker,
             markeredgecolor="white",
             markersize=7,
+            linewidth=0.8,
+            alpha=0.9,
             elinewidth=1,
             capsize=2,
             label=method,
         )
-    axes.set(xlabel="edits that came after", ylabel="reliability at the end", ylim=(-0.04, 1.04), xlim=(0, run.head.n))
+    axes.set_xticks(range(len(bins)), [f"{low} to {high}" if low < high else f"{low}" for low, high in bins])
+    axes.tick_params(axis="x", length=0, labelsize=9)
+    axes.grid(visible=False, axis="x")
+    for between in range(1, len(bins)):
+        axes.axvline(between - 0.5, color="#dddddd", linewidth=0.8, zorder=0)
+    axes.set(xlabel="edits that came after", ylabel="reliability at the end", ylim=(-0.04, 1.04))
+    axes.set(xlim=(-0.5, len(bins) - 0.5))
     axes.set_title(f"Retention by age of edit: {_what(run)}")
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
-    _foot(figure, "Lines up and down: 95% intervals (Wilson). Points of one bin are set side by side.")
+    _foot(figure, "Lines up and down: 95% intervals (Wilson). Methods of one range of ages stand side by side.")
     return _png(figure)
 
 
 def plot_costs(run: RunSummary) -> bytes | None:
-    """Seconds and peak memory of an edit as bars from the median, with the range, or None if no edit has a cost."""
+    """Time, memory and changed entries as medians with their ranges, or None if no edit has a cost."""
     rows = [row for row in run.methods if row.costs]
     if not rows:
         return None
     looks = styles([row.method for row in run.methods])
-    figure = Figure(figsize=(10, 1.6 + 0.38 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(13, 1.6 + 0.38 * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2, sharey=True)
-    names = [row.method for row in rows]
-    colours = [looks[name].colour for name in names]
-    _bars(left, names, colours, [row.costs["seconds"] for row in rows], 1.0, "seconds per edit")
-    _bars(right, names, colours, [row.costs["peak_bytes"] for row in rows], MIB, "peak memory beyond the model, MiB")
-    left.invert_yaxis()  # shared: the first method on top in both
+    panels = figure.subplots(1, len(COSTS), sharey=True)
+    for axes, cost in zip(panels, COSTS, strict=True):
+        _dots(axes, [looks[row.method] for row in rows], [row.costs.get(cost.name) for row in rows], cost)
+    panels[0].set_yticks(range(len(rows)), [row.method for row in rows])
+    panels[0].set_ylim(len(rows) - 0.4, -0.6)  # shared: the first method on top in all
     figure.suptitle(f"Cost per edit: {_what(run)}")
-    _foot(figure, "Bars: median; lines: from the least to the most.")
+    counted = " Entries: counted once, after all edits." if run.head.entries else ""
+    _foot(figure, f"Dots: medians; lines: from the least to the most.{counted}")
     return _png(figure)
 
 
-def _bars(
-    axes: Axes, names: Sequence[str], colours: Sequence[str], costs: Sequence[Spread], unit: float, label: str
-) -> None:
-    middles = [cost.median / unit for cost in costs]
-    most = max(cost.most / unit for cost in costs)
-    positive = [middle for middle in middles if middle > 0]
-    logarithmic = bool(positive) and max(positive) > LOG_FROM * min(positive)
-    if logarithmic:
-        # Room for the least of the ranges too, but a cost of next to nothing must not stretch the scale.
-        floor = min(positive) / 2
-        axes.set_xscale("log")
-        axes.set_xlim(floor, most * (most / floor) ** 0.18)
-    elif most > 0:
-        floor = 0.0
-        axes.set_xlim(0, most * 1.25)
+def _dots(axes: Axes, looks: Sequence[Style], costs: Sequence[Spread | None], cost: CostAxis) -> None:
+    """One row a method: a dot at the median, a line over the range, and the median in figures beside it."""
+    found = [(place, each) for place, each in enumerate(costs) if each is not None]
+    most = max((each.most / cost.unit for _, each in found), default=0.0)
+    linear_to = linear_up_to([each.median / cost.unit for _, each in found], cost.linear_to)
+    if linear_to is not None:
+        # Linear from 0 to there and logarithmic beyond, so that a 0 has its place and no line runs out of the picture.
+        axes.set_xscale("symlog", linthresh=linear_to, linscale=0.5, subs=range(2, 10))
+        axes.set_xlim(-0.3 * linear_to, most * (most / linear_to) ** 0.3 * 2)
     else:
-        floor = 0.0
-    axes.barh(names, [max(middle, floor) for middle in middles], color=colours, height=0.62)
-    outline = [withStroke(linewidth=2.6, foreground="white")]
-    for place, (cost, middle) in enumerate(zip(costs, middles, strict=True)):
-        ends = [max(end / unit, floor) for end in (cost.least, cost.most)]
-        axes.plot(ends, [place, place], color="#222222", linewidth=1.2, path_effects=outline)
+        axes.set_xlim(-0.03 * (most or 1), 1.3 * (most or 1))
+    for place, each in found:
+        low, middle, high = (part / cost.unit for part in (each.least, each.median, each.most))
+        axes.plot(
+            [low, high], [place, place], color=looks[place].colour, linewidth=2, alpha=0.45, solid_capstyle="butt"
+        )
+        axes.plot([middle], [place], looks[place].marker, color=looks[place].colour, markersize=8, clip_on=False)
         axes.annotate(
-            number(middle),
-            (ends[1], place),
-            xytext=(5, 0),
+            cost.show(each.median),
+            (high, place),
+            xytext=(7, 0),
             textcoords="offset points",
             va="center",
             fontsize=9,
         )
-    axes.set_xlabel(f"{label}, logarithmic" if logarithmic else label)
-    axes.grid(axis="x", alpha=0.25)
+    for place in {*range(len(costs))} - {place for place, _ in found}:
+        axes.annotate("not counted", (0, place), xytext=(7, 0), textcoords="offset points", va="center", fontsize=9)
+    turn = "" if linear_to is None else f"\n(logarithmic from {linear_to:,.15g} on)"
+    axes.set_xlabel(f"{cost.label}{turn}")
+    axes.grid(alpha=0.25)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def linear_up_to(medians: Sequence[float], least: float) -> float | None:
+    """Where a cost's axis turns logarithmic, a power of ten no smaller than ``least``; None where it need not."""
+    positive = [middle for middle in medians if middle > 0]
+    if not positive or max(positive) <= LOG_FROM * min(positive):
+        return None
+    turn = max(least, float(10 ** math.floor(math.log10(min(positive)))))
+    return turn if turn < max(positive) else None
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:

@@ -37,7 +37,7 @@ def write_report(
     drawn = {
         "scores.png": ("Reliability against locality of each method", plot_scores(run)),
         "retention.png": ("Reliability by age of edit", plot_retention(run)),
-        "costs.png": ("Time and memory per edit", plot_costs(run)),
+        "costs.png": ("Time, memory and changed entries", plot_costs(run)),
     }
     pictures = {name: (shown, picture) for name, (shown, picture) in drawn.items() if picture is not None}
     files = {name: picture for name, (_, picture) in pictures.items()}

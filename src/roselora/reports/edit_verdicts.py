@@ -1,6 +1,6 @@
 """Where our method loses and where it wins, in sentences made from the paired comparisons and the costs."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from roselora.evaluation.comparison import LEAST_CASES, Comparison
 from roselora.evaluation.run_summary import RunSummary
@@ -8,7 +8,15 @@ from roselora.reports.numbers import NOTHING, bounds, number, rate, text
 
 NAMES = {"kl": "KL"}
 
-COSTS = {"seconds": "time per edit", "peak_bytes": "peak memory", "entries": "entries changed"}
+COSTS = {
+    "seconds": ("time per edit", "more", "less"),
+    "peak_bytes": ("peak memory", "more", "less"),
+    "entries": ("entries changed", "more", "fewer"),
+}
+"""What each cost is called, and the words for more and less of it."""
+
+LEAST_RATIO = {"seconds": 1.25, "peak_bytes": 1.25}
+"""Measured costs depend on what else the machine does: a difference below this is not spoken of."""
 
 
 def verdicts(run: RunSummary) -> list[str]:
@@ -21,36 +29,47 @@ def verdicts(run: RunSummary) -> list[str]:
         [item for item in run.comparisons if item.verdict == verdict]
         for verdict in ("loses", "wins", "no difference seen", "cannot be said")
     )
-    intro = (
-        f"{ours} less each other method, case by case, with the paired bootstrap's 95% interval (seed "
-        f"{run.bootstrap_seed}). It loses or wins where the interval leaves out 0. With {len(run.comparisons)} "
-        "comparisons some intervals would leave out 0 by chance; nothing is corrected for their number."
-    )
+    judged = len(run.comparisons) - len(unknown)
+    none = f"In none of the {judged} comparisons that can be judged." if judged else "No comparison can be judged."
     return [
-        f"## Where {ours} loses\n\n{intro}\n\n"
-        + (_lines(loses, _difference) or f"In none of these comparisons does the interval leave out 0 against {ours}.")
-        + _costs_against(run, "more", lambda mine, theirs: mine > theirs),
-        f"## Where {ours} wins\n\n"
-        + (_lines(wins, _difference) or f"In none of these comparisons does the interval leave out 0 for {ours}.")
-        + _costs_against(run, "less", lambda mine, theirs: mine < theirs),
-        "## Where no difference is seen\n\n" + (_lines(same, _difference) or "In none of these comparisons."),
-        "## What cannot be said\n\n" + _lines(unknown, _unknown) if unknown else "",
+        f"## Where {ours} loses\n\n{_intro(run)}\n\n{_lines(loses, _difference) or none}"
+        + _costs_against(run, dearer=True),
+        f"## Where {ours} wins\n\n{_lines(wins, _difference) or none}" + _costs_against(run, dearer=False),
+        f"## Where no difference is seen\n\n{_lines(same, _difference) or none}",
+        f"## What cannot be said\n\n{_unknown(unknown, run.comparisons)}" if unknown else "",
     ]
 
 
-def _costs_against(run: RunSummary, word: str, holds: Callable[[float, float], bool]) -> str:
+def _intro(run: RunSummary) -> str:
+    return (
+        f"{text(run.ours)} less each other method, case by case, with the paired bootstrap's 95% interval (seed "
+        f"{run.bootstrap_seed}). It loses or wins where the interval leaves out 0 and, where cases differ by whole "
+        "points only, the exact sign test is below 5% too. With "
+        f"{len(run.comparisons)} comparisons some would come out so by chance; nothing is corrected for their number."
+    )
+
+
+def _costs_against(run: RunSummary, *, dearer: bool) -> str:
     """One line for each cost of which ours takes more, or less, than some other method."""
     rows = {row.method: row.costs for row in run.methods}
     lines = []
-    for cost, name in COSTS.items():
+    for cost, (name, more, less) in COSTS.items():
         if (mine := rows[run.ours].get(cost)) is None:
             continue
+        ratio = LEAST_RATIO.get(cost, 1.0)
+        medians = {method: costs[cost].median for method, costs in rows.items() if cost in costs}
         others = [
-            text(method) for method, costs in rows.items() if cost in costs and holds(mine.median, costs[cost].median)
+            text(method)
+            for method, theirs in medians.items()
+            if (_exceeds(mine.median, theirs, ratio) if dearer else _exceeds(theirs, mine.median, ratio))
         ]
         if others:
-            lines.append(f"\n- {word} **{name}** (by the medians below) than {', '.join(others)}")
+            lines.append(f"\n- {more if dearer else less} **{name}** (by the medians below) than {', '.join(others)}")
     return "\n" + "".join(lines) if lines else ""
+
+
+def _exceeds(more: float, less: float, ratio: float) -> bool:
+    return more > less and more >= ratio * less
 
 
 def _was_run(run: RunSummary, method: str) -> bool:
@@ -70,16 +89,51 @@ def _difference(item: Comparison) -> str:
         NOTHING if value is None else show(value) for value in (item.our_mean, item.other_mean, item.difference)
     )
     return (
-        f"**{NAMES.get(item.metric, item.metric)}** against {text(item.other)}: {ours} against {theirs}, difference "
+        f"**{_name(item)}** against {text(item.other)}: {ours} against {theirs}, difference "
         f"{difference} {bounds(item.low, item.high, show)}, n {item.n}"
     )
 
 
-def _unknown(item: Comparison) -> str:
-    name = f"**{NAMES.get(item.metric, item.metric)}** against {text(item.other)}"
-    if item.n == 0:
-        return f"{name}: no case in which both have it"
-    if item.non_finite:
-        means = f"means {number(item.our_mean)} and {number(item.other_mean)}"
-        return f"{name}: {item.non_finite} of {item.n} differences are not finite ({means})"
-    return f"{_difference(item)}: fewer than {LEAST_CASES} cases are too few for the bootstrap"
+def _unknown(items: Sequence[Comparison], compared: Sequence[Comparison]) -> str:
+    """Why nothing can be said, each reason once, with what it holds for; in one sentence if it holds for all."""
+    not_finite = [item for item in items if item.non_finite]
+    no_case = [item for item in items if item.n == 0]
+    too_few = [item for item in items if item.n and not item.non_finite]
+    few = f"fewer than {LEAST_CASES} cases (here {_cases(too_few)}) are too few for the bootstrap"
+    if len(too_few) == len(compared):
+        return f"Anything: {few}."
+    others = list(dict.fromkeys(item.other for item in compared))
+    parts = (
+        _grouped(no_case, others, "no case in which both have it"),
+        _lines(not_finite, _non_finite),
+        _grouped(too_few, others, few),
+    )
+    return "\n".join(part for part in parts if part)
+
+
+def _grouped(items: Sequence[Comparison], others: Sequence[str], reason: str) -> str:
+    """One line for the metrics that share their methods; all the ``others`` are not named one by one."""
+    by_metric: dict[str, list[str]] = {}
+    for item in items:
+        by_metric.setdefault(_name(item), []).append(item.other)
+    by_methods: dict[str, list[str]] = {}
+    for name, found in by_metric.items():
+        against = "every other method" if found == others and len(others) > 1 else ", ".join(map(text, found))
+        by_methods.setdefault(against, []).append(f"**{name}**")
+    return "\n".join(f"- {', '.join(names)} against {against}: {reason}" for against, names in by_methods.items())
+
+
+def _cases(items: Sequence[Comparison]) -> str:
+    counts = sorted({item.n for item in items})
+    return " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1]))) if counts else ""
+
+
+def _non_finite(item: Comparison) -> str:
+    return (
+        f"**{_name(item)}** against {text(item.other)}: {item.non_finite} of {item.n} differences are not finite "
+        f"(means {number(item.our_mean)} and {number(item.other_mean)})"
+    )
+
+
+def _name(item: Comparison) -> str:
+    return NAMES.get(item.metric, item.metric)

@@ -1,13 +1,17 @@
 """Numbers, intervals and tables as Markdown shows them."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from roselora.evaluation.estimates import Estimate, Spread
 
 NOTHING = "-"
 MIB = 2**20
+WHOLE_FROM = 999.5
+"""Three digits of what is above would be rounded to four."""
+
+Show = Callable[[float], str]
 
 
 def text(value: Any) -> str:
@@ -20,26 +24,49 @@ def code(value: Any) -> str:
     return "`" + " ".join(str(value).split()).replace("|", "\\|") + "`"
 
 
-def number(value: float | None, digits: int = 3) -> str:
-    """So many significant digits, but whole numbers whole; "inf" and "NaN" by their names."""
+def number(value: float | None) -> str:
+    """Three significant digits, zeros at the end too; from 1000 on whole, and below a millionth with an exponent.
+
+    0, "inf" and "NaN" stand by their names.
+    """
     if value is None:
         return NOTHING
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else f"{value}"
-    return f"{value:,.0f}" if abs(value) >= 10**digits or value == int(value) else f"{value:.{digits}g}"
+    if value == 0:
+        return "0"
+    if 1e-6 <= abs(value) < 1e-4:  # where "g" would go over to exponents
+        return f"{value:.{2 - math.floor(math.log10(abs(value)))}f}"
+    return f"{value:,.0f}" if abs(value) >= WHOLE_FROM else f"{value:#.3g}".removesuffix(".")
+
+
+def seconds(value: float) -> str:
+    """Three significant digits, but no more than two decimals: "0.00" is next to no time."""
+    return f"{value:.2f}" if 0 < value < 1 else number(value)
+
+
+def mebibytes(value: float) -> str:
+    """Bytes in MiB, as :func:`seconds` below 10 and whole from there on."""
+    shown = value / MIB
+    return f"{shown:,.0f}" if shown >= 10 else seconds(shown)
+
+
+def count(value: float) -> str:
+    """Whole where it is whole, as it may not be for a median or a share of a call."""
+    return f"{value:,.0f}" if value == int(value) else number(value)
 
 
 def rate(value: float) -> str:
     """A share of one, or a difference of two shares."""
-    return f"{value:.3f}"
+    return f"{value:z.3f}"
 
 
-def bounds(low: float | None, high: float | None, show: Any = rate) -> str:
+def bounds(low: float | None, high: float | None, show: Show = rate) -> str:
     """An interval, or that there is none."""
     return "[no interval]" if low is None or high is None else f"[{show(low)}, {show(high)}]"
 
 
-def estimated(value: Estimate | None, show: Any = rate) -> str:
+def estimated(value: Estimate | None, show: Show = rate) -> str:
     """Mean, interval and n; how many values were not finite, where some were not."""
     if value is None:
         return NOTHING
@@ -48,23 +75,22 @@ def estimated(value: Estimate | None, show: Any = rate) -> str:
     return f"{mean} {bounds(value.low, value.high, show)} ({value.n}{odd})"
 
 
-def spreaded(value: Spread | None, unit: float = 1.0) -> str:
-    """Median, range and n, in so many units."""
+def spreaded(value: Spread | None, show: Show) -> str:
+    """Median, range and n."""
     if value is None:
         return NOTHING
-    median, least, most = (number(part / unit) for part in (value.median, value.least, value.most))
-    return f"{median} ({least} to {most}; {value.n})"
+    return f"{show(value.median)} ({show(value.least)} to {show(value.most)}; {value.n})"
 
 
-def capability(value: Any) -> str:
+def capability(value: Any, show: Show = rate) -> str:
     """A capability as it was measured: a number, or an object with ``value`` and maybe ``low``, ``high`` and ``n``."""
     if isinstance(value, Mapping) and "value" in value:
-        shown = capability(value["value"])
+        shown = capability(value["value"], show)
         if "low" in value and "high" in value:
-            shown += f" [{capability(value['low'])}, {capability(value['high'])}]"
+            shown += f" [{capability(value['low'], show)}, {capability(value['high'], show)}]"
         return f"{shown} ({value['n']})" if "n" in value else shown
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return number(value, 4)
+        return show(value) if math.isfinite(value) else number(value)
     return NOTHING if value is None else text(value)
 
 
