@@ -10,7 +10,6 @@ of the subject stand in for rephrasings, which the train files lack) and localit
 """
 
 import argparse
-import dataclasses
 import json
 import os
 import sys
@@ -25,7 +24,7 @@ from roselora.baselines.methods import METHODS, Method
 from roselora.evaluation.cases import EditCase, deduplicate
 from roselora.evaluation.datasets import read_cases
 from roselora.evaluation.editing_run import EditingRun, Plan, choose
-from roselora.evaluation.method_settings import configured, with_settings
+from roselora.evaluation.method_settings import as_plain, configured, with_settings
 from roselora.evaluation.pace import Clock
 from roselora.evaluation.record_files import appending, read_records
 from roselora.evaluation.records import EditRecord
@@ -144,16 +143,10 @@ def main() -> None:
             "cases": [case.key for case in chosen],
             "torch": torch.__version__,
             "candidates": table,
-            "defaults": {name: _plain(METHODS[name].config) for name in names},
+            "defaults": {name: as_plain(METHODS[name].config) for name in names},
             "settings": best,
         }
         arguments.output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-
-
-def _plain(config: Any) -> dict[str, Any]:
-    return {
-        name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(config).items()
-    }
 
 
 if __name__ == "__main__":

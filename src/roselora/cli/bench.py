@@ -97,7 +97,10 @@ def edit(
         loaded = load(model, device=device)
         plan, head = bench_.prepare(bench, loaded)
     if dry_run:
-        _show_plan(bench_.waiting(plan), head, output, json)
+        from roselora.evaluation.editing_run import waiting
+        from roselora.evaluation.record_files import read_records
+
+        _show_plan(waiting(plan, read_records(output)), head, output, json)
         return
     from roselora.reports.edit_report import write_report
 

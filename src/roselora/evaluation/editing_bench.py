@@ -139,12 +139,6 @@ def run(
         return diary.head, read_records(bench.folder)
 
 
-def waiting(plan: Plan) -> dict[str, int]:
-    """How many edits of each method have no record in the plan's folder yet."""
-    known = {(record.method, record.case) for record in read_records(plan.folder)}
-    return {name: sum((name, case.key) not in known for case in plan.cases) for name in plan.methods}
-
-
 def report_so_far(folder: Path) -> tuple[RunHead, list[EditRecord]] | None:
     """The head and the records of a run that was stopped, or None if it has no records yet."""
     records = read_records(folder) if (folder / HEAD).exists() else []

@@ -51,6 +51,17 @@ def choose(cases: Sequence[EditCase], n: int | None, seed: int) -> tuple[EditCas
     return tuple(shuffled if n is None else shuffled[:n])
 
 
+def keys_of(records: Sequence[EditRecord]) -> set[tuple[str, str]]:
+    """The method and case of each record."""
+    return {(record.method, record.case) for record in records}
+
+
+def waiting(plan: Plan, known: Sequence[EditRecord]) -> dict[str, int]:
+    """How many edits of each method have no record yet."""
+    made = keys_of(known)
+    return {name: sum((name, case.key) not in made for case in plan.cases) for name in plan.methods}
+
+
 class EditingRun:
     """One run of a plan on a model.
 
@@ -79,10 +90,10 @@ class EditingRun:
     ) -> None:
         self._after_all = after_all
         self._model, self._tokenizer, self._plan, self._judge = model, tokenizer, plan, judge
-        self._known = {(record.method, record.case) for record in known}
+        self._known = keys_of(known)
         self._write, self._on_progress, self._clock = write, on_progress, clock
-        waiting = {name: sum((name, case.key) not in self._known for case in plan.cases) for name in plan.methods}
-        self._pace = Pace(waiting, len(plan.cases) * len(plan.methods) - sum(waiting.values()), on_progress)
+        left = waiting(plan, known)
+        self._pace = Pace(left, len(plan.cases) * len(plan.methods) - sum(left.values()), on_progress)
         self._original = fingerprint(model)
 
     def run(self) -> None:
