@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from roselora.baselines.locate import LocateConfig, contexts
-from roselora.baselines.taps import Row, read_rows
+from roselora.baselines.states import Row, read_rows
 from roselora.baselines.value import _added, _Tails, optimize_value
 from roselora.editing.request import EditRequest
 from roselora.errors import EditError

@@ -17,11 +17,12 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from roselora.baselines.taps import Tap, frozen, run_until
+from roselora.baselines.states import frozen
 from roselora.errors import ConfigError, ModelError
 from roselora.files import sha256_file, write_atomically
 from roselora.models.demo import models_folder
 from roselora.models.fingerprint import fingerprint
+from roselora.models.taps import Tap, run_until
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from transformers.pytorch_utils import Conv1D
 
 from roselora.baselines.applied import Applied
 from roselora.baselines.covariance import Progress, cache_folder, covariance
+from roselora.baselines.states import Row
 from roselora.baselines.subject import subject_end
-from roselora.baselines.taps import Row
 from roselora.editing.neutral import NEUTRAL_TEXTS
 from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError, NonFiniteError, UnsupportedError

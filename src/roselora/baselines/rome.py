@@ -20,7 +20,7 @@ from roselora.baselines.locate import (
     ridged,
     weights,
 )
-from roselora.baselines.taps import read_rows
+from roselora.baselines.states import read_rows
 from roselora.baselines.value import Value, optimize_value
 from roselora.editing.request import EditRequest
 from roselora.models.structure import block_at, mlp_output

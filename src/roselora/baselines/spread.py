@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.baselines.locate import LocateConfig, add_to, contexts, memory, require_some
-from roselora.baselines.taps import Row, read_rows
+from roselora.baselines.states import Row, read_rows
 from roselora.baselines.value import optimize_value
 from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError

@@ -7,19 +7,16 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from roselora.models.structure import blocks
+from roselora.models.taps import run_until
 
 logger = logging.getLogger(__name__)
 
 TOLERANCE = 1e-3
 """How far, relatively, a probability's logarithm may be off before a model is taken for one that cannot skip."""
-
-
-class _ReachedError(Exception):
-    """The first block that is needed was reached, so the ones above need not run."""
 
 
 class LowerBlocks:
@@ -38,26 +35,14 @@ class LowerBlocks:
         self._model = model
         names = blocks(model)
         self._below = [model.get_submodule(name) for name in names[:first]]
-        self._block = model.get_submodule(names[first])
+        self._last = names[first - 1]
         self._states = [self._read(row) for row in rows]
 
-    @torch.no_grad()
     def _read(self, row: list[int]) -> Tensor:
-        """What comes into the block at each token, (length, width)."""
+        """What the last block below gives out at each token, (length, width)."""
         found: list[Tensor] = []
-
-        def keep(_: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
-            found.append(arguments[0] if arguments else named["hidden_states"])
-            raise _ReachedError
-
-        handle = self._block.register_forward_pre_hook(keep, with_kwargs=True)
-        forward: Any = self._model
-        try:
-            forward(input_ids=torch.tensor([row], device=self._model.device), use_cache=False)
-        except _ReachedError:
-            pass
-        finally:
-            handle.remove()
+        inputs = {"input_ids": torch.tensor([row], device=self._model.device)}
+        run_until(self._model, inputs, {self._last: lambda _, made: found.append(made)})
         return found[0][0]
 
     @contextmanager
