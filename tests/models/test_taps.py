@@ -22,7 +22,7 @@ class CallsByKeyword(torch.nn.Module):
         super().__init__()
         self.inner = torch.nn.Linear(5, 2)
 
-    def forward(self, states, use_cache):
+    def forward(self, states):
         return self.inner(input=states)
 
 

@@ -17,6 +17,7 @@ from roselora.editing.batch import IGNORED, TokenBatch, answer_batch
 from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError
 from roselora.models.calling import evaluating
+from roselora.models.taps import run_until
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def grace(
         NonFiniteError: the loss diverged; the model is as it was.
     """
     answer_rows(tokenizer, requests)  # so that a request that cannot be meant is refused before any is trained
-    module = edited_module(model, config)[1]
+    name, module = edited_module(model, config)
     device = module.get_parameter("weight").device
     d_in, d_out = _widths(module)
     book = Codebook.from_memory(history[-1].memory, d_in, d_out) if history else Codebook.empty(d_in, d_out)
@@ -73,7 +74,7 @@ def grace(
                 for prompt in request.prompts:
                     row = answer_batch(tokenizer, [prompt], request.target).to(device)
                     first_value = torch.rand(d_out, generator=random).to(device)
-                    steps += _edit(model, module, lookup, row, first_value, config)
+                    steps += _edit(model, name, lookup, row, first_value, config)
     except BaseException:
         undo()
         raise
@@ -81,12 +82,12 @@ def grace(
 
 
 def _edit(
-    model: PreTrainedModel, module: nn.Module, lookup: Lookup, row: TokenBatch, first_value: Tensor, config: GraceConfig
+    model: PreTrainedModel, name: str, lookup: Lookup, row: TokenBatch, first_value: Tensor, config: GraceConfig
 ) -> int:
     """Admit one prompt's key, and train the value of the entry that serves it; returns the steps taken."""
     answers = row.labels[0] != IGNORED
     last = int(answers.nonzero()[0])  # the prompt's last token is the first position that has a label
-    key = _input_at(model, module, row, last)
+    key = _input_at(model, name, row, last)
     lookup.codebook, index = lookup.codebook.admit(key, first_value, row.labels[0, answers], config.radius)
     value = nn.Parameter(lookup.codebook.values[index].clone())
     lookup.trained = (index, value)
@@ -98,16 +99,15 @@ def _edit(
     return steps
 
 
-@torch.no_grad()
-def _input_at(model: PreTrainedModel, module: nn.Module, row: TokenBatch, position: int) -> Tensor:
+def _input_at(model: PreTrainedModel, name: str, row: TokenBatch, position: int) -> Tensor:
     """The layer's input (d_in,) at the last position of a prompt, which ends there."""
-    inputs: list[Tensor] = []
-    handle = module.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
-    try:
-        model(input_ids=row.input_ids[:, : position + 1], attention_mask=row.attention_mask[:, : position + 1])
-    finally:
-        handle.remove()
-    return inputs[0][0, -1].clone()
+    found: list[Tensor] = []
+    prompt = {
+        "input_ids": row.input_ids[:, : position + 1],
+        "attention_mask": row.attention_mask[:, : position + 1],
+    }
+    run_until(model, prompt, {name: lambda given, _: found.append(given)})
+    return found[0][0, -1].clone()
 
 
 def _install(module: nn.Module, book: Codebook) -> tuple[Lookup, Callable[[], None]]:

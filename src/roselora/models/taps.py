@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+
+from roselora.models.calling import known_arguments
 
 Tap = Callable[[Tensor, Tensor], None]
 """Called with a module's first input and its first output."""
@@ -16,7 +17,7 @@ class _EnoughError(Exception):
 
 
 @torch.no_grad()
-def run_until(model: PreTrainedModel, inputs: Mapping[str, Any], taps: Mapping[str, Tap]) -> None:
+def run_until(model: nn.Module, inputs: Mapping[str, Any], taps: Mapping[str, Tap]) -> None:
     """A forward pass that shows each tap its module's input and output, and ends once all of them have run."""
     waiting = set(taps)
 
@@ -32,7 +33,7 @@ def run_until(model: PreTrainedModel, inputs: Mapping[str, Any], taps: Mapping[s
     handles = [model.get_submodule(name).register_forward_hook(hook(name), with_kwargs=True) for name in taps]
     forward: Any = model
     try:
-        forward(**inputs, use_cache=False)
+        forward(**inputs, **known_arguments(model, use_cache=False))
     except _EnoughError:
         pass
     finally:
