@@ -15,8 +15,11 @@ from roselora.cli.stores import DryRunOption, JsonOption
 from roselora.errors import ConfigError, StoppedError
 
 if TYPE_CHECKING:
+    from roselora.evaluation.editing_bench import EditBench
+    from roselora.evaluation.editing_run import Plan
     from roselora.evaluation.pace import Progress as At
     from roselora.evaluation.records import EditRecord, RunHead
+    from roselora.models.loading import LoadedModel
 
 app = typer.Typer(
     name="bench", help="Compare methods on the paper's benchmarks.", no_args_is_help=True, rich_markup_mode="rich"
@@ -102,23 +105,31 @@ def edit(
 
         _show_plan(waiting(plan, read_records(output)), head, output, json)
         return
-    from roselora.reports.edit_report import write_report
-
-    try:
-        with _progress() as on_progress:
-            head, records = bench_.run(bench, loaded, plan, head, on_progress)
-    except (StoppedError, KeyboardInterrupt) as stop:
-        reason = str(stop) or "interrupted; the same command goes on with it."
-        if (so_far := bench_.report_so_far(output)) is not None:
-            write_report(so_far[0], so_far[1], output)
-        raise StoppedError(f"{reason} What was done is in {output}.") from None
-    paths = write_report(head, records, output)
+    head, records, paths = _run(bench, loaded, plan, head)
     if json:
         print_json({"files": [str(path) for path in paths]})
         return
     _show_scores(head, records)
     for path in paths:
         out.print(f"wrote {path}", highlight=False, soft_wrap=True)
+
+
+def _run(
+    bench: "EditBench", loaded: "LoadedModel", plan: "Plan", head: "RunHead"
+) -> "tuple[RunHead, list[EditRecord], list[Path]]":
+    """Run it and write the report; where it is stopped, of what was done until then."""
+    from roselora.evaluation import editing_bench
+    from roselora.reports.edit_report import write_report
+
+    try:
+        with _progress() as on_progress:
+            head, records = editing_bench.run(bench, loaded, plan, head, on_progress)
+    except (StoppedError, KeyboardInterrupt) as stop:
+        reason = str(stop) or "interrupted; the same command goes on with it."
+        if (so_far := editing_bench.report_so_far(bench.folder)) is not None:
+            write_report(so_far[0], so_far[1], bench.folder)
+        raise StoppedError(f"{reason} What was done is in {bench.folder}.") from None
+    return head, records, write_report(head, records, bench.folder)
 
 
 def _modules() -> tuple[Any, Any]:
