@@ -40,6 +40,10 @@ def data(tmp_path: Path) -> Path:
     return folder.parent
 
 
+TAKES_INTERRUPTS = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+"""Tests that a shell runs in the background inherit its ignoring of SIGINT, and so would what they start."""
+
+
 def edit(run: Run, world: Path, *more: str) -> subprocess.CompletedProcess[str]:
     return run("bench", "edit", "--model", str(world), "--data-dir", "data", "--output", "out", *more)
 
@@ -85,7 +89,7 @@ def test_a_sequence_that_was_killed_goes_on_with_the_same_command(
         "--set", "lora.stop_loss=0",
     )  # fmt: skip
     started = subprocess.Popen(
-        [sys.executable, "-c", "from roselora.cli.main import main; main()", *command],
+        [sys.executable, "-c", f"{TAKES_INTERRUPTS}from roselora.cli.main import main; main()", *command],
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         text=True,
