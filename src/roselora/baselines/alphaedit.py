@@ -8,11 +8,12 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.baselines.applied import Applied, changing
-from roselora.baselines.covariance import Progress, cache_file, keep, load_kept
+from roselora.baselines.covariance import MATRIX, Progress
 from roselora.baselines.locate import check_positive, covariances, weights
 from roselora.baselines.spread import SpreadConfig, edited_modules, spread_edits
 from roselora.editing.request import EditRequest
 from roselora.files import sha256_tensor
+from roselora.models.kept import cache_file, keep, load_kept
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,11 @@ def _kept_projection(C: Tensor, config: AlphaEditConfig) -> Tensor:
     if config.cache is None:
         return null_projection(C, config.threshold).float()
     place = cache_file(config.cache, "projection", {"of": sha256_tensor(C), "threshold": config.threshold})
-    P = load_kept(place)
-    if P is None:
-        P = null_projection(C, config.threshold).float()
-        keep(place, P)
-    return P
+    kept = load_kept(place, MATRIX)
+    if kept is None:
+        kept = {MATRIX: null_projection(C, config.threshold).float()}
+        keep(place, kept)
+    return kept[MATRIX]
 
 
 def null_projection(C: Tensor, threshold: float) -> Tensor:

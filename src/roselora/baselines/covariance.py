@@ -5,23 +5,19 @@ text is measured by C = E[k kᵀ], uncentred (Meng et al. 2022, arXiv 2202.05262
 pass over a text that the user gives.
 """
 
-import hashlib
-import json
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from roselora.baselines.states import frozen
-from roselora.errors import ConfigError, ModelError
-from roselora.files import sha256_file, write_atomically
-from roselora.models.demo import models_folder
+from roselora.errors import ConfigError
+from roselora.files import sha256_file
+from roselora.models.calling import frozen
 from roselora.models.fingerprint import fingerprint
+from roselora.models.kept import cache_file, keep, load_kept
 from roselora.models.taps import Tap, run_until
 
 log = logging.getLogger(__name__)
@@ -35,13 +31,11 @@ WINDOWS = 8
 ENOUGH = 10
 """Tokens per dimension of the key below which the estimate is poor, and a warning is logged."""
 
+MATRIX = "matrix"
+"""The one tensor of a kept file."""
+
 Progress = Callable[[int, int], None]
 """Called with how many tokens are read, and of how many."""
-
-
-def cache_folder() -> Path:
-    """Where second moments are kept: ``$ROSELORA_HOME/covariance``, by default ``~/.cache/roselora/covariance``."""
-    return models_folder().parent / "covariance"
 
 
 def covariance(
@@ -70,42 +64,15 @@ def covariance(
     if cache is not None:
         about = {"model": fingerprint(model), "text": _hash(text), "tokens": tokens, "window": WINDOW}
         places = {name: cache_file(cache, "covariance", about | {"module": name}) for name in modules}
-    found = {name: kept for name, place in places.items() if (kept := load_kept(place)) is not None}
+    found = {name: kept[MATRIX] for name, place in places.items() if (kept := load_kept(place, MATRIX)) is not None}
     missing = [name for name in modules if name not in found]
     if missing:
         log.info("reading %s for the covariance of %s", text, ", ".join(missing))
         made = _measure(model, missing, _read(tokenizer, text, tokens), on_progress)
         for name in places.keys() & made.keys():
-            keep(places[name], made[name])
+            keep(places[name], {MATRIX: made[name]})
         found |= made
     return {name: found[name] for name in modules}
-
-
-def cache_file(cache: Path, kind: str, about: dict[str, object]) -> Path:
-    """The file in which a tensor is kept that depends on nothing but ``about``."""
-    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
-    return cache / f"{kind}-{digest[:32]}.safetensors"
-
-
-def load_kept(place: Path) -> Tensor | None:
-    """The tensor kept in a file, or None if there is none or it is damaged, for then it is made anew."""
-    try:
-        return load_file(place).get("matrix")
-    except (OSError, SafetensorError):
-        return None
-
-
-def keep(place: Path, matrix: Tensor) -> None:
-    """Write a tensor for :func:`load_kept`, wholly or not at all.
-
-    Raises:
-        ModelError: the disk refused.
-    """
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(place, save({"matrix": matrix.contiguous().cpu()}))
-    except OSError as error:
-        raise ModelError(f"{place} could not be written ({error.strerror or error}): name another cache.") from error
 
 
 def _hash(text: Path) -> str:

@@ -16,12 +16,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
 from roselora.baselines.applied import Applied
-from roselora.baselines.covariance import Progress, cache_folder, covariance
+from roselora.baselines.covariance import Progress, covariance
 from roselora.baselines.states import Row
 from roselora.baselines.subject import subject_end
 from roselora.editing.neutral import NEUTRAL_TEXTS
 from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError, NonFiniteError, UnsupportedError
+from roselora.models.kept import cache_folder
 
 RIDGE = 1e-6
 """A share of C's mean diagonal that is added to it, for a neuron that never fires makes it singular."""
@@ -52,7 +53,7 @@ class LocateConfig:
 
     text: Path | None = None
     tokens: int = 100_000
-    cache: Path | None = field(default_factory=cache_folder)
+    cache: Path | None = field(default_factory=lambda: cache_folder("covariance"))
     prefixes: int = 3
     steps: int = 25
     learning_rate: float = 0.5

@@ -1,15 +1,13 @@
 """Where in some texts a model is read, and what its modules take in and give out there."""
 
 import inspect
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
-from roselora.models.calling import evaluating
 from roselora.models.taps import Tap, run_until
 
 BATCH_SIZE = 32
@@ -62,17 +60,3 @@ def read_rows(
 
         run_until(model, batch, {name: tap(name) for name in parts})
     return {name: torch.cat(tensors) for name, tensors in parts.items()}
-
-
-@contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
-    """Eval mode and no gradients for the weights inside; afterwards every one has the mode that it had."""
-    wanting = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for parameter in wanting:
-        parameter.requires_grad_(False)
-    try:
-        with evaluating(model):
-            yield
-    finally:
-        for parameter in wanting:
-            parameter.requires_grad_(True)

@@ -13,11 +13,12 @@ from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.baselines.locate import LocateConfig
-from roselora.baselines.states import Row, frozen, left_padded, read_rows
+from roselora.baselines.states import Row, left_padded, read_rows
 from roselora.baselines.subject import subject_end
 from roselora.editing.batch import split_at_answer
 from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError, EditError
+from roselora.models.calling import frozen
 from roselora.models.taps import first
 
 

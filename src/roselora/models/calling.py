@@ -1,4 +1,4 @@
-"""How a model is called: in eval mode, with the arguments that its own forward pass knows."""
+"""How a model is called: in eval mode, frozen, with the arguments that its own forward pass knows."""
 
 import contextlib
 import inspect
@@ -30,3 +30,17 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+@contextlib.contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Eval mode and no gradients for the weights inside; afterwards every one has the mode that it had."""
+    wanting = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in wanting:
+        parameter.requires_grad_(False)
+    try:
+        with evaluating(model):
+            yield
+    finally:
+        for parameter in wanting:
+            parameter.requires_grad_(True)

@@ -78,10 +78,14 @@ def demo_model_is_ready() -> bool:
     return _is_complete(models_folder() / NAME)
 
 
+def home() -> Path:
+    """Where everything is kept that can be fetched or computed again: `$ROSELORA_HOME`, or `~/.cache/roselora`."""
+    return Path(os.environ.get("ROSELORA_HOME") or "~/.cache/roselora").expanduser()
+
+
 def models_folder() -> Path:
-    """Where fetched models are kept: `$ROSELORA_HOME/models`, by default `~/.cache/roselora/models`."""
-    home = os.environ.get("ROSELORA_HOME") or "~/.cache/roselora"
-    return Path(home).expanduser() / "models"
+    """Where fetched models are kept."""
+    return home() / "models"
 
 
 def _is_complete(folder: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Greedy answers, greedy tokens and next-token distributions of many prompts at once.
+"""Greedy answers, greedy tokens and next-token distributions of many prompts at once; and sampled tokens.
 
 Prompts are raw text to be continued, tokenized as the tokenizer does by itself. Batches are padded on the left,
 masked, and given the positions that each prompt has alone, so that batching changes no answer. Where a broken model's
@@ -217,6 +217,22 @@ def _generate(
                 new = row[:end]
                 rows[index] = _Row(new[: new.index(eos)], True) if eos in new else _Row(new, False)
     return [rows[index] for index in range(len(prompts))]
+
+
+@torch.no_grad()
+def sampled_tokens(model: PreTrainedModel, starts: Tensor, *, new_tokens: int, seed: int) -> Tensor:
+    """Each start (n, length) and what the model goes on to say, drawn from its own distribution: (n, length + new).
+
+    Nothing ends before ``new_tokens``; the end-of-sequence token may be drawn like any other.
+    """
+    config = GenerationConfig(  # type: ignore[no-untyped-call]
+        max_new_tokens=new_tokens, do_sample=True, temperature=1.0, top_k=0, top_p=1.0, use_cache=True, pad_token_id=0
+    )
+    generate: Any = model.generate
+    with evaluating(model), _own_generation_config_aside(model), torch.random.fork_rng():
+        torch.manual_seed(seed)
+        made: Tensor = generate(starts, attention_mask=torch.ones_like(starts), generation_config=config)
+    return made
 
 
 def _greedy(max_new_tokens: int, eos: int | None, pad: int) -> GenerationConfig:
