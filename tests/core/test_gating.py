@@ -1,0 +1,87 @@
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from roselora.core.gating import Gate, Ordinary, fit_gate
+
+LIMITS = {"quantile": 1.0, "lowest": -9.0, "highest": 9.0}
+
+
+def some(seed: int, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def ordinary(text: Tensor, ridge: float = 0.3) -> Ordinary:
+    return Ordinary.from_moments(text.T @ text / len(text), text.mean(0), ridge)
+
+
+def naive(text: Tensor, own: Tensor, groups: list[Tensor], rest: Tensor, share: float = 1.0) -> Tensor:
+    """The direction by stacking all equations of the weighted least squares, unscaled; groups weigh ``share``."""
+    penalty = (0.3 * (text.T @ text / len(text)).diagonal().mean()).sqrt()
+    rows, targets = [penalty * torch.eye(text.shape[1], dtype=text.dtype)], [torch.zeros(text.shape[1])]
+    parts = [(text, -1.0, 1.0), (own, 1.0, 1.0), (rest, 0.0, 0.3), *((group, 0.0, share) for group in groups)]
+    for inputs, target, weight in parts:
+        root = (weight / len(inputs)) ** 0.5
+        rows.append(root * inputs)
+        targets.append(torch.full((len(inputs),), root * target))
+    return torch.linalg.lstsq(torch.cat(rows), torch.cat(targets).double()[:, None]).solution[:, 0]
+
+
+def test_the_direction_is_the_weighted_least_squares_fit() -> None:
+    text, own, groups = some(0, 90, 7) + 1, some(1, 3, 7), [some(2, 5, 7), some(3, 4, 7)]
+    rest = some(4, 6, 7)
+    gate = fit_gate(ordinary(text), own, groups, rest, **LIMITS)
+    expected = naive(text, own, groups, rest)
+    torch.testing.assert_close(gate.direction, expected / (own @ expected).mean())
+    assert gate.score(own).mean() == pytest.approx(1)
+
+
+def test_the_threshold_is_what_a_contrast_would_score_had_it_not_been_fitted() -> None:
+    text, own, group, rest = some(0, 90, 7) + 1, some(1, 3, 7), some(2, 5, 7), some(4, 6, 7)
+
+    def gate(quantile: float, lowest: float, highest: float, groups: list[Tensor]) -> Gate:
+        return fit_gate(ordinary(text), own, groups, rest, quantile=quantile, lowest=lowest, highest=highest)
+
+    scale = (own @ naive(text, own, [group], rest)).mean()
+    scores = []
+    for index in range(len(group)):
+        others = torch.cat([group[:index], group[index + 1 :]])
+        # Each of the others weighs what it weighed before.
+        left_out = naive(text, own, [others], rest, share=len(others) / len(group))
+        scores.append(float(group[index] @ left_out / scale))
+    assert gate(1.0, -9, 9, [group]).threshold == pytest.approx(max(scores))
+    assert gate(0.5, -9, 9, [group]).threshold == pytest.approx(sorted(scores)[2])
+    assert gate(1.0, 5, 9, [group]).threshold == 5
+    assert gate(1.0, -9, -8, [group]).threshold == -8
+    assert gate(1.0, 0.2, 0.7, []).threshold == 0.2
+
+
+def test_one_reads_about_one_everywhere() -> None:
+    text = some(0, 200, 6) * 0.1 + torch.arange(1.0, 7.0)
+    one = ordinary(text, ridge=1e-3).one
+    assert float((some(9, 50, 6) * 0.1 + torch.arange(1.0, 7.0)).matmul(one).sub(1).abs().max()) < 0.1
+
+
+def axis_gate(threshold: float) -> tuple[Gate, Tensor]:
+    """A gate whose score is an input's first entry, and inputs of given scores; their second entry is the bias."""
+    gate = Gate(torch.tensor([1.0, 0, 0]), torch.tensor([0.0, 1, 0]), threshold)
+    scores = torch.tensor([-1.0, 0.0, 0.3, 0.7, 1.0])
+    return gate, torch.stack([scores, torch.ones(5), torch.ones(5)], 1)
+
+
+def test_a_gated_linear_unit_is_silent_below_the_threshold_and_one_at_a_score_of_one() -> None:
+    gate, inputs = axis_gate(0.4)
+    row, up = gate.gated_rows()
+    active = (functional.silu(inputs @ row.T) * (inputs @ up.T))[:, 0]
+    assert active[:3].abs().max() < 0.03
+    by_hand = (0.7 - 0.4) * (1.6 - 0.7) / (0.6 * 0.6)
+    torch.testing.assert_close(active[3:], torch.tensor([by_hand, 1.0]), atol=1e-3, rtol=0)
+
+
+def test_two_plain_neurons_make_a_ramp_that_ends() -> None:
+    gate, inputs = axis_gate(0.4)
+    rows, gain = gate.plain_rows()
+    for act in (functional.relu, functional.gelu):
+        active = gain * (act(inputs @ rows.T) @ torch.tensor([1.0, -1.0]))
+        torch.testing.assert_close(active, torch.tensor([0.0, 0.0, 0.0, 1.0, 1.0]), atol=1e-3, rtol=0)
