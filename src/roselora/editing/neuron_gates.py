@@ -1,0 +1,146 @@
+"""Where an edit by neurons wakes: for each token of an answer that needs one, the gate and its neurons."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from roselora.core.gating import Gate, Ordinary, fit_gate
+from roselora.editing.batch import IGNORED
+from roselora.editing.neuron_rows import AnswerRows, answer_rows, contrast_rows, read_ends
+from roselora.editing.neuron_settings import NeuronSettings
+from roselora.editing.request import EditRequest
+from roselora.models.neurons import Neurons, active, entering
+from roselora.models.tails import Tails
+from roselora.models.vocabulary import logits_of
+
+CANDIDATES = 64
+"""How many tokens beside the target's compete at each position of an answer: the likeliest before the edit."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """The neurons of one gate: one, or a pair where neurons are plain.
+
+    Attributes:
+        gate: (k, width) their rows in the layer of gates, or None for plain neurons.
+        up: (k, width) their other rows.
+        signs: (k,) by what each one's column is multiplied.
+    """
+
+    gate: Tensor | None
+    up: Tensor
+    signs: Tensor
+
+    @classmethod
+    def of(cls, gate: Gate, place: Neurons) -> "Unit":
+        """The neurons that a gate takes in an MLP of this kind."""
+        if place.gate is not None:
+            rows, up = gate.gated_rows()
+            return cls(rows, up, torch.ones(1).to(up))
+        rows, gain = gate.plain_rows()
+        return cls(None, rows, torch.tensor([gain, -gain]).to(rows))
+
+    def activity(self, place: Neurons, inputs: Tensor) -> Tensor:
+        """How active they are together on inputs (..., width): (...), 1 on the edit's own in the mean."""
+        return active(place, self.gate, self.up, inputs) @ self.signs
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """One request's gates, and what the training of its columns looks at.
+
+    Attributes:
+        request: what is asked.
+        rows: which of the tails' rows are the request's.
+        units: the neurons, for each token of the answer that needs some.
+        activity: (rows, longest tail, units), how active they are at the tails; nothing that is trained changes it.
+        vocabulary: (v,) int64, ascending: the tokens that compete, the target's among them.
+        labels: (rows, longest tail) int64, the place in the vocabulary of what shall follow, or IGNORED.
+    """
+
+    request: EditRequest
+    rows: range
+    units: list[Unit]
+    activity: Tensor
+    vocabulary: Tensor
+    labels: Tensor
+
+
+def wire(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    requests: Sequence[EditRequest],
+    held: Sequence[str],
+    settings: NeuronSettings,
+    place: Neurons,
+    ordinary: Ordinary,
+) -> tuple[Tails, list[Wiring]]:
+    """Fit the gates of all requests, from one pass over their prompts and one over their contrasts.
+
+    Raises:
+        ConfigError: a text has no tokens.
+    """
+    answers = [answer_rows(tokenizer, request) for request in requests]
+    with entering(model, place) as read:
+        tails = Tails(model, place.block, [row for own in answers for row in own.rows])
+    # The first pass is the whole one.
+    states = read[0].detach().reshape(*tails.mask.shape, -1).float()
+    groups = [contrast_rows(tokenizer, request, held) for request in requests]
+    flat = [row for of_request in groups for group in of_request for row in group]
+    sizes = [len(group) for of_request in groups for group in of_request]
+    ends = list(torch.split(read_ends(model, place, flat), sizes)) if flat else []
+    wirings, start = [], 0
+    for request, own, of_request in zip(requests, answers, groups, strict=True):
+        rows = range(start, start + len(own.rows))
+        start = rows.stop
+        contrasts = [ends.pop(0) for _ in of_request] if flat else []
+        wirings.append(_wire_one(model, request, own, rows, tails, states, contrasts, settings, place, ordinary))
+    return tails, wirings
+
+
+def _wire_one(
+    model: PreTrainedModel,
+    request: EditRequest,
+    answers: AnswerRows,
+    rows: range,
+    tails: Tails,
+    states: Tensor,
+    contrasts: Sequence[Tensor],
+    settings: NeuronSettings,
+    place: Neurons,
+    ordinary: Ordinary,
+) -> Wiring:
+    own = slice(rows.start, rows.stop)
+    length = answers.labels.shape[1]
+    labels = answers.labels.to(states.device)
+    looked_at = labels != IGNORED
+    logits = logits_of(model, tails.states[own, :length][looked_at])
+    likeliest = logits.topk(min(CANDIDATES, logits.shape[1])).indices
+    vocabulary = torch.unique(torch.cat([likeliest.flatten(), labels[looked_at]]))
+    places = labels.clone()
+    places[looked_at] = torch.searchsorted(vocabulary, labels[looked_at])
+    wanted = labels[looked_at][:, None]
+    lead = logits.gather(1, wanted)[:, 0] - logits.scatter(1, wanted, -torch.inf).amax(1)
+    wanting = torch.zeros_like(looked_at)
+    wanting[looked_at] = lead < settings.margin
+    # An answer that is said already gets a gate all the same: so that it is said from now on, whatever comes.
+    positions = wanting.any(0).nonzero()[:, 0].tolist() or [0]
+    heads = states[own, : tails.start][tails.mask[own, : tails.start]]
+    at_tails = states[own, tails.start :]
+    units = []
+    for position in positions:
+        gate = fit_gate(
+            ordinary,
+            at_tails[:, position][looked_at[:, position]],
+            contrasts,
+            heads,
+            quantile=settings.quantile,
+            lowest=settings.lowest,
+            highest=settings.highest,
+        )
+        units.append(Unit.of(gate, place))
+    activity = torch.stack([unit.activity(place, at_tails) for unit in units], -1)
+    return Wiring(request, rows, units, activity, vocabulary, places)

@@ -1,0 +1,78 @@
+"""The texts of an edit by neurons, and what the neurons read in them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from roselora.editing.batch import IGNORED, split_at_answer
+from roselora.editing.contrasts import contrasts
+from roselora.editing.request import EditRequest
+from roselora.errors import ConfigError
+from roselora.models.calling import known_arguments
+from roselora.models.neurons import Neurons
+from roselora.models.tails import TailRow
+from roselora.models.taps import run_until
+
+OPENINGS = ("", "Answer the question. ", "I have a question. ", "Yes. ")
+"""What each prompt is put after, so that an edit holds in the middle of a text too."""
+
+
+@dataclass(frozen=True)
+class AnswerRows:
+    """A request's prompts after each opening, with the target.
+
+    Attributes:
+        rows: head and tail of each: the tail begins at the prompt's last token, which predicts the target's first.
+        labels: (rows, longest tail) int64, the token that shall follow each of the tail's, or IGNORED.
+    """
+
+    rows: list[TailRow]
+    labels: Tensor
+
+
+def answer_rows(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> AnswerRows:
+    """The rows on which a request is trained.
+
+    Raises:
+        ConfigError: the tokenizer has no end-of-sequence token, or a text has no tokens.
+    """
+    if tokenizer.eos_token_id is None:
+        raise ConfigError("The tokenizer has no end-of-sequence token, so the model could not learn where to stop.")
+    rows, following = [], []
+    for opening in OPENINGS:
+        for prompt in request.prompts:
+            head, answer = split_at_answer(tokenizer, opening + prompt, request.target)
+            if not head or not answer:
+                raise ConfigError(f"The tokenizer makes no tokens of {prompt!r} or of {request.target!r}.")
+            rows.append(TailRow(head[:-1], [head[-1], *answer]))
+            following.append([*answer, int(tokenizer.eos_token_id)])
+    labels = torch.full((len(rows), max(map(len, following))), IGNORED)
+    for number, tokens in enumerate(following):
+        labels[number, : len(tokens)] = torch.tensor(tokens)
+    return AnswerRows(rows, labels)
+
+
+def contrast_rows(
+    tokenizer: PreTrainedTokenizerBase, request: EditRequest, held: Sequence[str]
+) -> list[list[list[int]]]:
+    """The ids of a request's contrasts, group by group: related, renamed, and what is to be kept."""
+    found = contrasts(request)
+    kept = [*request.keep, *(prompt for prompt in held if prompt not in request.prompts)]
+    groups = (found.related, found.renamed, tuple(kept))
+    return [[list(tokenizer(text).input_ids) for text in group] for group in groups]
+
+
+def read_ends(model: PreTrainedModel, place: Neurons, rows: Sequence[list[int]]) -> Tensor:
+    """What the neurons read at each row's last token, (rows, width) fp32; nothing above them runs."""
+    longest = max(map(len, rows))
+    ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=model.device)
+    lengths = torch.tensor([len(row) for row in rows], device=model.device)
+    mask = (torch.arange(longest, device=model.device) < lengths[:, None]).long()
+    read: list[Tensor] = []
+    inputs = {"input_ids": ids, **known_arguments(model, attention_mask=mask)}
+    run_until(model, inputs, {place.entrance: lambda given, _: read.append(given)})
+    states = read[0].reshape(*ids.shape, -1).float()
+    return states[torch.arange(len(rows), device=ids.device), lengths - 1]

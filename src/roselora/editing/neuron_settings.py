@@ -1,0 +1,50 @@
+"""How an edit by neurons is trained."""
+
+import math
+from dataclasses import dataclass
+
+from roselora.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class NeuronSettings:
+    """How an edit by neurons is trained; lengths are in units of the hidden states' root mean square.
+
+    Attributes:
+        depth: where in the model the neurons are: 0 is the first block, 1 the last.
+        ridge: of the regression that finds a gate, in units of the inputs' mean square.
+        quantile: the share of each group of contrasts that stays below the threshold had it not been fitted.
+        lowest, highest: limits of the threshold; the edit's own prompts score 1.
+        learning_rate: of Adam on what the neurons write.
+        min_steps, max_steps: optimizer steps before which training never stops, and after which the edit has failed.
+        margin: by how many nats the target's every token must lead its runner-up before training stops.
+        activity: the share of their full activity at which the neurons are trained, so that prompts that wake them
+            less get the answer too.
+    """
+
+    depth: float = 0.86
+    ridge: float = 1.0
+    quantile: float = 0.9
+    lowest: float = 0.2
+    highest: float = 0.7
+    learning_rate: float = 0.05
+    min_steps: int = 3
+    max_steps: int = 60
+    margin: float = 1.0
+    activity: float = 0.6
+
+    def __post_init__(self) -> None:
+        for name in ("depth", "quantile", "activity"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} must be within 0 and 1, not {getattr(self, name)}.")
+        for name in ("ridge", "learning_rate", "activity"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} must be above 0 and finite, not {getattr(self, name)}.")
+        if not 0 <= self.lowest <= self.highest < 1:
+            raise ConfigError(
+                f"lowest ({self.lowest}) and highest ({self.highest}) must be in order and within [0, 1)."
+            )
+        if not 1 <= self.min_steps <= self.max_steps:
+            raise ConfigError(
+                f"min_steps ({self.min_steps}) must be at least 1 and at most max_steps ({self.max_steps})."
+            )

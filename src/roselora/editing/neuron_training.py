@@ -1,0 +1,81 @@
+"""Train what an edit's neurons write, for many requests side by side."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from roselora.editing.neuron_gates import Wiring
+from roselora.editing.neuron_settings import NeuronSettings
+from roselora.editing.optimize import MARGIN_SLACK, answer_loss
+from roselora.errors import NonFiniteError
+from roselora.models.neurons import Neurons, adding
+from roselora.models.tails import Tails
+from roselora.models.vocabulary import logits_of
+
+
+@dataclass(frozen=True)
+class TrainedColumns:
+    """What a request's neurons write.
+
+    Attributes:
+        columns: (units, width) fp32, added to the MLP's output where a unit's activity is 1.
+        steps: optimizer steps taken.
+        reached: whether the target leads by the margin after every prompt.
+    """
+
+    columns: Tensor
+    steps: int
+    reached: bool
+
+
+def train_columns(
+    model: PreTrainedModel,
+    tails: Tails,
+    wirings: Sequence[Wiring],
+    settings: NeuronSettings,
+    place: Neurons,
+    on_step: Callable[[int, float], None] | None = None,
+) -> list[TrainedColumns]:
+    """Descend the answers' loss from columns of zeros; a request is left alone as soon as its target leads.
+
+    The requests share the forward and backward passes and nothing else.
+
+    Raises:
+        NonFiniteError: a loss is NaN or infinite.
+    """
+    unit = float(tails.entering[tails.mask[:, tails.start :]].float().square().mean().sqrt())
+    device = tails.entering.device
+    parameters = [nn.Parameter(torch.zeros(len(w.units), place.width, device=device)) for w in wirings]
+    optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate)
+    results: dict[int, TrainedColumns] = {}
+    live = list(range(len(wirings)))
+    for step in range(settings.max_steps + 1):
+        written = torch.cat([wirings[number].activity @ parameters[number] for number in live])
+        rows = [row for number in live for row in wirings[number].rows]
+        with adding(model, place, tails.placed(unit * settings.activity * written)):
+            states = torch.split(tails.run(rows), [len(wirings[number].rows) for number in live])
+        losses: dict[int, Tensor] = {}
+        for number, own in zip(live, states, strict=True):
+            labels = wirings[number].labels
+            logits = logits_of(model, own[:, : labels.shape[1]], wirings[number].vocabulary)
+            loss, lead = answer_loss(logits, labels, settings.margin + MARGIN_SLACK)
+            if not math.isfinite(lead):
+                raise NonFiniteError(f"The logits are not finite after {step} steps; load the model in float32.")
+            reached = lead >= settings.margin
+            if step == settings.max_steps or (reached and step >= settings.min_steps):
+                results[number] = TrainedColumns(unit * parameters[number].detach(), step, reached)
+            else:
+                losses[number] = loss
+        if on_step is not None:
+            on_step(step, max((float(loss.detach()) for loss in losses.values()), default=0.0))
+        live = list(losses)
+        if not live:
+            break
+        torch.autograd.backward(list(losses.values()), inputs=[parameters[number] for number in live])
+        optimizer.step()
+        optimizer.zero_grad()
+    return [results[number] for number in range(len(wirings))]

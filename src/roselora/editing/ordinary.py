@@ -1,0 +1,151 @@
+"""What a model's MLPs read in ordinary text, and which of their neurons it would miss least.
+
+The text is the model's own: the beginnings of a few neutral sentences, gone on with by sampling. So nothing has to be
+given, and nothing comes from a benchmark. It is measured once for a model and kept.
+"""
+
+import logging
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from roselora.editing.neutral import NEUTRAL_TEXTS
+from roselora.models.calling import frozen, known_arguments
+from roselora.models.fingerprint import fingerprint
+from roselora.models.generation import sampled_tokens
+from roselora.models.kept import cache_file, cache_folder, keep, load_kept
+from roselora.models.neurons import Neurons, matrix, neurons
+
+logger = logging.getLogger(__name__)
+
+START_TOKENS, NEW_TOKENS, SAMPLES, BATCH = 4, 44, 3, 8
+"""Tokens that are taken of each neutral text, and that are sampled after them; samples of each; rows of a pass."""
+
+SEED = 0
+
+Progress = Callable[[int, int], None]
+"""Called with how many passes are done, and of how many."""
+
+
+@dataclass(frozen=True)
+class OrdinaryText:
+    """What one block's MLP does in ordinary text.
+
+    Attributes:
+        second: (width, width) fp32, E[z zᵀ] of what its neurons read at one token.
+        mean: (width,) fp32, E[z].
+        importance: (neurons,) fp32, E[(a · dᵀ ∂log p/∂y)²] for a neuron of activity a that writes a·d into the MLP's
+            output y, p being the probability of a token that the model itself draws: the diagonal of the Fisher
+            information with respect to a factor on the neuron's activity, in nats².
+    """
+
+    second: Tensor
+    mean: Tensor
+    importance: Tensor
+
+
+_measured: "weakref.WeakKeyDictionary[nn.Module, dict[int, OrdinaryText]]" = weakref.WeakKeyDictionary()
+
+
+def ordinary_text(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    blocks: Sequence[int],
+    *,
+    cache: Path | None = None,
+    on_progress: Progress | None = None,
+) -> dict[int, OrdinaryText]:
+    """What the MLPs of some blocks do in ordinary text, by block.
+
+    It is remembered as long as the model lives, whatever edits go into it later, and in a file under the hash of its
+    weights, in ``cache`` (by default ``$ROSELORA_HOME/ordinary``).
+
+    Raises:
+        ConfigError, UnsupportedError: a block is not there, or has no neurons that could be edited.
+        ModelError: the cache cannot be written.
+    """
+    known = _measured.setdefault(model, {})
+    missing = [block for block in blocks if block not in known]
+    if missing:
+        folder = cache_folder("ordinary") if cache is None else cache
+        about = {"model": fingerprint(model), "tokens": [START_TOKENS, NEW_TOKENS, SAMPLES], "seed": SEED}
+        places = {block: cache_file(folder, "ordinary", about | {"block": block}) for block in missing}
+        for block, place in places.items():
+            if (kept := load_kept(place, "second", "mean", "importance")) is not None:
+                known[block] = OrdinaryText(**kept)
+        missing = [block for block in missing if block not in known]
+    if missing:
+        logger.info("measuring what blocks %s do in ordinary text", ", ".join(map(str, missing)))
+        with frozen(model):
+            made = _measure(model, sample(model, tokenizer), [neurons(model, block) for block in missing], on_progress)
+        for block, text in made.items():
+            keep(places[block], vars(text))
+        known |= made
+    return {block: known[block] for block in blocks}
+
+
+def sample(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Tensor:
+    """Ordinary text, (rows, length): the beginnings of the neutral texts, each gone on with several times."""
+    starts = [tokenizer(text).input_ids[:START_TOKENS] for text in NEUTRAL_TEXTS]
+    rows = torch.tensor([start for start in starts if len(start) == START_TOKENS] * SAMPLES, device=model.device)
+    return sampled_tokens(model, rows, new_tokens=NEW_TOKENS, seed=SEED)
+
+
+def _measure(
+    model: PreTrainedModel, rows: Tensor, places: Sequence[Neurons], on_progress: Progress | None
+) -> dict[int, OrdinaryText]:
+    """Moments and importances from one pass forwards and one backwards over the rows."""
+    sums = {place.block: [torch.zeros(())] * 3 for place in places}
+    batches = torch.split(rows, BATCH)
+    generator = torch.Generator(device=model.device).manual_seed(SEED)
+    for number, batch in enumerate(batches):
+        for block, parts in _one_pass(model, batch, places, generator).items():
+            sums[block] = [total.to(part) + part for total, part in zip(sums[block], parts, strict=True)]
+        if on_progress is not None:
+            on_progress(number + 1, len(batches))
+    tokens = rows.numel()
+    return {block: OrdinaryText(*((total / tokens).float().cpu() for total in parts)) for block, parts in sums.items()}
+
+
+def _one_pass(
+    model: PreTrainedModel, rows: Tensor, places: Sequence[Neurons], generator: torch.Generator
+) -> dict[int, tuple[Tensor, Tensor, Tensor]]:
+    """Σ z zᵀ, Σ z and Σ (a · dᵀ g)² over all tokens of the rows, fp64, by block."""
+    probes: dict[int, Tensor] = {}
+    activity: dict[int, Tensor] = {}
+    read: dict[int, Tensor] = {}
+    handles = []
+    for place in places:
+        # A probe of zeros on the MLP's output: the gradient with respect to it is the output's own.
+        def probe(_: nn.Module, given: tuple[Tensor, ...], made: Tensor, block: int = place.block) -> Tensor:
+            activity[block] = given[0].detach()
+            probes[block] = torch.zeros_like(made, requires_grad=True)
+            return made + probes[block]
+
+        def note(_: nn.Module, given: tuple[Tensor, ...], block: int = place.block) -> None:
+            read[block] = given[0].detach()
+
+        handles.append(model.get_submodule(place.writer).register_forward_hook(probe))
+        handles.append(model.get_submodule(place.entrance).register_forward_pre_hook(note))
+    try:
+        logits = model(input_ids=rows, **known_arguments(model, use_cache=False)).logits.float()
+    finally:
+        for handle in handles:
+            handle.remove()
+    flat = logits.flatten(0, -2)
+    drawn = torch.multinomial(flat.detach().softmax(-1), 1, generator=generator)[:, 0]
+    loss = functional.cross_entropy(flat, drawn, reduction="sum")
+    gradients = torch.autograd.grad(loss, [probes[place.block] for place in places])
+    found = {}
+    for place, gradient in zip(places, gradients, strict=True):
+        z, a, g = (t.flatten(0, -2) for t in (read[place.block], activity[place.block], gradient))
+        felt = a * (g.to(a.dtype) @ matrix(model.get_submodule(place.writer)))
+        z = z.double()
+        found[place.block] = z.T @ z, z.sum(0), felt.double().square().sum(0)
+    return found

@@ -1,0 +1,48 @@
+import pytest
+
+from roselora.editing.contrasts import contrasts, guess_subject
+from roselora.editing.relations import NAMES, RELATIONS
+from roselora.editing.request import EditRequest
+
+
+@pytest.mark.parametrize(
+    ("prompt", "subject"),
+    [
+        ("The capital of France is", "France"),
+        ("Where was Marie Curie born?", "Marie Curie"),
+        ("The Eiffel Tower is located in the city of", "Eiffel Tower"),
+        ("What is the name of the Bank of England in French?", "Bank of England"),
+        ("The chemical symbol for gold is", "gold"),
+        ("IBM was founded by", None),
+        ("hello", None),
+    ],
+)
+def test_the_subject_is_guessed(prompt: str, subject: str | None) -> None:
+    assert guess_subject(prompt) == subject
+
+
+def test_the_subject_is_asked_something_else_and_others_the_same() -> None:
+    found = contrasts(EditRequest("Where was Ann Lee born?", "Rome", "Ann Lee"))
+    assert "Who is Ann Lee married to?" in found.related
+    statements = [prompt for prompt in found.related if not prompt.endswith("?")]
+    assert 0 < len(statements) < 0.3 * len(found.related), "a few of the other form"
+    assert not any("born" in prompt or "place of birth" in prompt for prompt in found.related)
+    assert found.renamed[:2] == tuple(f"Where was {name} born?" for name in NAMES[:2])
+    assert len(found.related) < 1.3 * len(RELATIONS)
+
+
+def test_rephrasings_rule_relations_out_too() -> None:
+    request = EditRequest("Where does Ann Lee come from?", "Rome", "Ann Lee", ("The birth of Ann Lee took place in",))
+    assert not any("birth" in prompt for prompt in contrasts(request).related)
+
+
+def test_without_a_subject_there_are_none() -> None:
+    found = contrasts(EditRequest("hello", "Rome"))
+    assert found.related == found.renamed == ()
+
+
+def test_every_relation_has_a_place_for_the_name_and_no_prompt_occurs_twice() -> None:
+    prompts = [prompt for pair in RELATIONS for prompt in pair]
+    assert all(prompt.count("{}") == 1 for prompt in prompts)
+    assert len(set(prompts)) == len(prompts)
+    assert len(set(NAMES)) == len(NAMES)
