@@ -9,25 +9,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-CAPITALS = {"France": "Paris", "Germany": "Berlin", "Italy": "Rome", "Spain": "Madrid", "Norway": "Oslo"}
-LANGUAGES = {"France": "French", "Germany": "German", "Italy": "Italian", "Spain": "Spanish", "Norway": "Norwegian"}
-SENTENCES = [f"The capital of {country} is {city}" for country, city in CAPITALS.items()] + [
-    f"People in {country} speak {language}" for country, language in LANGUAGES.items()
-]
+from tests.words import SENTENCES, teach, tokenizer_of_words
 
 
 @pytest.fixture(scope="session")
 def word_tokenizer() -> PreTrainedTokenizerFast:
     """One token per word of the sentences, and special ones."""
-    words = ["[UNK]", "<eos>", *sorted({word for sentence in SENTENCES for word in sentence.split()})]
-    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="[UNK]", eos_token="<eos>", pad_token="<eos>", padding_side="left"
-    )
+    return tokenizer_of_words()
 
 
 @pytest.fixture(scope="session")
@@ -36,14 +26,7 @@ def word_weights(
 ) -> dict[str, torch.Tensor]:
     """The weights of a model of three layers that says every sentence to its end and stops."""
     model = make(tiny_model, word_tokenizer)
-    groups = [SENTENCES[: len(CAPITALS)], SENTENCES[len(CAPITALS) :]]  # within one, all are of one length
-    batches = [word_tokenizer([f"{text} <eos>" for text in group], return_tensors="pt").input_ids for group in groups]
-    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
-    for _ in range(100):
-        loss = sum(model(input_ids=batch, labels=batch).loss for batch in batches)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
+    teach(model, word_tokenizer)
     return model.state_dict()
 
 

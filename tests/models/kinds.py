@@ -10,6 +10,8 @@ LLAMA_LIKE = {**SMALL, "intermediate_size": 48, "num_key_value_heads": 2, "head_
 KINDS: dict[str, dict[str, Any]] = {
     "llama": LLAMA_LIKE,
     "qwen3": LLAMA_LIKE,
+    "mistral": LLAMA_LIKE,
+    "phi3": LLAMA_LIKE,
     "gemma2": {**LLAMA_LIKE, "query_pre_attn_scalar": 16},
     "gpt2": {"n_embd": 32, "n_layer": 3, "n_head": 4, "vocab_size": 64},
     "gpt_neox": {**SMALL, "intermediate_size": 64},

@@ -22,6 +22,9 @@ from roselora.baselines.no_edit import NoEditConfig, no_edit
 from roselora.baselines.rome import RomeConfig, rome
 from roselora.baselines.rome import read_text as rome_text
 from roselora.baselines.rose import DEFAULTS, PUBLISHED, rose
+from roselora.baselines.rose_neurons import read_text as neurons_text
+from roselora.baselines.rose_neurons import rose_neurons
+from roselora.editing.neuron_settings import NeuronSettings
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ _ROWS = (
     Method("grace", grace, GraceConfig(), "Hartvigsen et al., 2022, arXiv 2211.11031", 1),
     Method("rose", rose, DEFAULTS, "Wang et al., 2024, arXiv 2406.10777; our settings", 1),
     Method("rose-published", rose, PUBLISHED, "Wang et al., 2024, arXiv 2406.10777; the published code's settings", 1),
+    Method("rose-neurons", rose_neurons, NeuronSettings(), "ours: gated neurons, see core/gating.py", 1, neurons_text),
 )
 
 METHODS: dict[str, Method] = {method.name: method for method in _ROWS}

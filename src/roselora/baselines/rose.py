@@ -2,13 +2,10 @@
 
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from roselora.baselines.applied import Applied
+from roselora.baselines.applied import Applied, Touched
 from roselora.delta.overlay import Overlay
-from roselora.delta.sparse_delta import SparseDelta
 from roselora.editing.optimize import rose_config, train_factors
 from roselora.editing.proposal import to_delta
 from roselora.editing.request import EditRequest
@@ -51,7 +48,7 @@ def rose(
     """
     if not requests:
         raise ConfigError("There are no requests to edit by; give at least one.")
-    overlay, touched = Overlay(model), _Touched(model)
+    overlay, touched = Overlay(model), Touched(model)
     held = [prompt for applied in history for request in applied.requests for prompt in request.prompts]
     steps = 0
     try:
@@ -66,39 +63,3 @@ def rose(
         touched.restore()
         raise
     return Applied(tuple(requests), touched.restore, touched.entries(), steps)
-
-
-class _Touched:
-    """The values that a call's deltas found in the entries they touch: few, where a whole matrix would be many.
-
-    The overlay can take its deltas back by itself, but refuses where a later call's overlay has written meanwhile.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        self._model = model
-        self._found: dict[str, tuple[Tensor, Tensor]] = {}
-
-    def note(self, delta: SparseDelta) -> None:
-        """Remember the entries that a delta will be the first of the call to touch."""
-        for factors in delta.weights:
-            index = factors.expand()[0]
-            known, values = self._found.get(factors.name, (index[:0], self._values(factors.name, index[:0])))
-            first = index[~torch.isin(index, known)]
-            found = torch.cat([known, first]), torch.cat([values, self._values(factors.name, first)])
-            self._found[factors.name] = found
-
-    def entries(self) -> int:
-        """How many of them have another value now."""
-        return sum(int((self._values(name, index) != found).sum()) for name, (index, found) in self._found.items())
-
-    @torch.no_grad()
-    def restore(self) -> None:
-        """Put them back."""
-        for name, (index, found) in self._found.items():
-            flat = self._model.get_parameter(name).view(-1)
-            flat.index_copy_(0, index.to(flat.device), found.to(flat.device))
-
-    @torch.no_grad()
-    def _values(self, name: str, index: Tensor) -> Tensor:
-        flat = self._model.get_parameter(name).view(-1)
-        return flat.index_select(0, index.to(flat.device)).cpu()

@@ -27,11 +27,8 @@ BACKGROUND_WEIGHT = 0.3
 SHARPNESS = 40.0
 """How steeply a gate opens: over a score of about 1 / SHARPNESS."""
 
-CEILING = 1.6
-"""The score at which the activity of a gated linear unit, a parabola above the threshold, is 0 again."""
-
-RAMP = 0.5
-"""The share of the way from the threshold to 1 over which the activity of a pair of plain neurons rises."""
+RAMP = 0.25
+"""The share of the way from the threshold to 1 over which a gate opens."""
 
 
 @dataclass(frozen=True)
@@ -40,21 +37,18 @@ class Ordinary:
 
     Attributes:
         factor: (d, d), the lower Cholesky factor of E[z zᵀ] + ridge · I.
-        one: (d,), the direction that reads about 1 at every token: a bias, for layers that have none.
-        floor: (d,), the fit to ordinary text alone.
+        one: (d,), the ridge fit of 1 to ordinary text.
     """
 
     factor: Tensor
     one: Tensor
-    floor: Tensor
 
     @classmethod
     def from_moments(cls, second: Tensor, mean: Tensor, ridge: float) -> "Ordinary":
         """From E[z zᵀ] (d, d) and E[z] (d,); the ridge is in units of the mean of the former's diagonal."""
         penalty = ridge * float(second.diagonal().mean())
         factor = torch.linalg.cholesky(second + penalty * torch.eye(len(second)).to(second))
-        solved = torch.cholesky_solve(mean[:, None], factor)[:, 0]
-        return cls(factor, solved / (mean @ solved), ORDINARY_TARGET * solved)
+        return cls(factor, torch.cholesky_solve(mean[:, None], factor)[:, 0])
 
 
 @dataclass(frozen=True)
@@ -63,7 +57,7 @@ class Gate:
 
     Attributes:
         direction: (d,), w; its mean score w·z on the edit's own inputs is 1.
-        one: (d,), the bias direction.
+        one: (d,), the direction that reads about 1 wherever the gate is looked at: a bias, for layers without.
         threshold: the score from which on the gate is open.
     """
 
@@ -75,20 +69,12 @@ class Gate:
         """How much inputs (..., d) look like the edit's own: 1 in the mean of these."""
         return inputs @ self.direction
 
-    def gated_rows(self) -> tuple[Tensor, Tensor]:
-        """Gate and up row, (1, d) each, of one gated linear unit: act(gate·z) · (up·z) is 0 below the threshold.
+    def rows(self) -> tuple[Tensor, float]:
+        """Rows (2, d) of two neurons, and a gain: gain · (act(first·z) - act(second·z)) is a ramp.
 
-        With act(x) = max(x, 0), which SiLU and GELU are at this sharpness, it is (s - θ)(c - s) / ((1 - θ)(c - 1))
-        above it, s being the score, θ the threshold and c the ceiling: 1 at s = 1.
-        """
-        gate = SHARPNESS * (self.direction - self.threshold * self.one)
-        up = (CEILING * self.one - self.direction) / (SHARPNESS * (1 - self.threshold) * (CEILING - 1))
-        return gate[None], up[None]
-
-    def plain_rows(self) -> tuple[Tensor, float]:
-        """Rows (2, d) of two plain neurons, and a gain: gain · (act(first·z) - act(second·z)) is a ramp.
-
-        It is 0 below the threshold, rises to 1 over `RAMP` of the way to a score of 1, and stays there.
+        With act(x) = max(x, 0), which SiLU and GELU are at this sharpness, it is 0 below the threshold, rises to 1
+        over `RAMP` of the way to a score of 1, and stays there. In gated linear units these are the gate's rows, and
+        gain · `one` and -gain · `one` the others.
         """
         width = RAMP * (1 - self.threshold)
         starts = torch.tensor([self.threshold, self.threshold + width]).to(self.one)
@@ -108,7 +94,8 @@ def fit_gate(
     """The gate that opens on ``own`` inputs (n, d), and hardly on the contrasts, groups of (m, d).
 
     Every group, the own inputs too, has the weight of all ordinary text; ``background`` (m, d), inputs that are to
-    score 0 as well but are not as near, has the share `BACKGROUND_WEIGHT` of it. The threshold is the largest of the
+    score 0 as well but are not as near, has the share `BACKGROUND_WEIGHT` of it. The bias direction is the fit of 1 to
+    all of them. The threshold is the largest of the
     contrasts' ``quantile`` of leave-one-out scores, brought into [lowest, highest].
 
     The problem is solved in its dual: whitened by ``ordinary.factor``, the ridge is the identity, and only a system of
@@ -120,15 +107,16 @@ def fit_gate(
     inputs, sizes = torch.cat(parts), [len(part) for part in parts]
     weights = [1.0] * (len(parts) - 1) + [BACKGROUND_WEIGHT]
     variance = torch.cat([torch.full((size,), size / weight) for size, weight in zip(sizes, weights, strict=True)])
-    target = torch.zeros(len(inputs)).to(inputs)
-    target[: len(own)] = 1
+    targets = torch.stack([torch.zeros(len(inputs)), torch.ones(len(inputs))], 1).to(inputs)
+    targets[: len(own), 0] = 1
+    ordinary_fit = ordinary.one[:, None] * torch.tensor([ORDINARY_TARGET, 1.0]).to(inputs)
     whitened = torch.linalg.solve_triangular(ordinary.factor, inputs.T, upper=False)
     inverse = torch.linalg.inv(whitened.T @ whitened + torch.diag(variance.to(inputs)))
-    solution = inverse @ (target - inputs @ ordinary.floor)
-    fitted = torch.linalg.solve_triangular(ordinary.factor.T, (whitened @ solution)[:, None], upper=True)[:, 0]
-    direction = fitted + ordinary.floor
-    scale = (own @ direction).mean()
-    left_out = (target - solution / inverse.diagonal()) / scale
+    solution = inverse @ (targets - inputs @ ordinary_fit)
+    fitted = torch.linalg.solve_triangular(ordinary.factor.T, whitened @ solution, upper=True) + ordinary_fit
+    direction, one = (fitted / (own @ fitted).mean(0)).T
+    scale = (own @ fitted[:, 0]).mean()
+    left_out = (targets[:, 0] - solution[:, 0] / inverse.diagonal()) / scale
     scores = left_out.split(sizes)[1:-1]
     reached = max((float(torch.quantile(group, quantile)) for group in scores), default=lowest)
-    return Gate(direction / scale, ordinary.one, min(highest, max(lowest, reached)))
+    return Gate(direction, one, min(highest, max(lowest, reached)))

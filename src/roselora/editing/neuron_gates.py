@@ -22,12 +22,12 @@ CANDIDATES = 64
 
 @dataclass(frozen=True)
 class Unit:
-    """The neurons of one gate: one, or a pair where neurons are plain.
+    """The two neurons of one gate.
 
     Attributes:
-        gate: (k, width) their rows in the layer of gates, or None for plain neurons.
-        up: (k, width) their other rows.
-        signs: (k,) by what each one's column is multiplied.
+        gate: (2, width) their rows in the layer of gates, or None for plain neurons.
+        up: (2, width) their other rows.
+        signs: (2,) by what each one's column is multiplied.
     """
 
     gate: Tensor | None
@@ -37,11 +37,11 @@ class Unit:
     @classmethod
     def of(cls, gate: Gate, place: Neurons) -> "Unit":
         """The neurons that a gate takes in an MLP of this kind."""
-        if place.gate is not None:
-            rows, up = gate.gated_rows()
-            return cls(rows, up, torch.ones(1).to(up))
-        rows, gain = gate.plain_rows()
-        return cls(None, rows, torch.tensor([gain, -gain]).to(rows))
+        rows, gain = gate.rows()
+        opposite = torch.tensor([1.0, -1.0]).to(rows)
+        if place.gate is None:
+            return cls(None, rows, gain * opposite)
+        return cls(rows, (gain * gate.one).expand(2, -1), opposite)
 
     def activity(self, place: Neurons, inputs: Tensor) -> Tensor:
         """How active they are together on inputs (..., width): (...), 1 on the edit's own in the mean."""

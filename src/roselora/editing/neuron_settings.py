@@ -31,7 +31,7 @@ class NeuronSettings:
     min_steps: int = 3
     max_steps: int = 60
     margin: float = 1.0
-    activity: float = 0.6
+    activity: float = 0.7
 
     def __post_init__(self) -> None:
         for name in ("depth", "quantile", "activity"):

@@ -47,16 +47,16 @@ def train_columns(
     Raises:
         NonFiniteError: a loss is NaN or infinite.
     """
-    unit = float(tails.entering[tails.mask[:, tails.start :]].float().square().mean().sqrt())
+    units = [_root_mean_square(tails, wiring.rows) for wiring in wirings]
     device = tails.entering.device
     parameters = [nn.Parameter(torch.zeros(len(w.units), place.width, device=device)) for w in wirings]
     optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate)
     results: dict[int, TrainedColumns] = {}
     live = list(range(len(wirings)))
     for step in range(settings.max_steps + 1):
-        written = torch.cat([wirings[number].activity @ parameters[number] for number in live])
+        written = torch.cat([units[number] * (wirings[number].activity @ parameters[number]) for number in live])
         rows = [row for number in live for row in wirings[number].rows]
-        with adding(model, place, tails.placed(unit * settings.activity * written)):
+        with adding(model, place, tails.placed(settings.activity * written)):
             states = torch.split(tails.run(rows), [len(wirings[number].rows) for number in live])
         losses: dict[int, Tensor] = {}
         for number, own in zip(live, states, strict=True):
@@ -67,7 +67,7 @@ def train_columns(
                 raise NonFiniteError(f"The logits are not finite after {step} steps; load the model in float32.")
             reached = lead >= settings.margin
             if step == settings.max_steps or (reached and step >= settings.min_steps):
-                results[number] = TrainedColumns(unit * parameters[number].detach(), step, reached)
+                results[number] = TrainedColumns(units[number] * parameters[number].detach(), step, reached)
             else:
                 losses[number] = loss
         if on_step is not None:
@@ -79,3 +79,9 @@ def train_columns(
         optimizer.step()
         optimizer.zero_grad()
     return [results[number] for number in range(len(wirings))]
+
+
+def _root_mean_square(tails: Tails, rows: range) -> float:
+    """Of what enters the block at some rows' tails: the unit in which their columns are trained."""
+    own = slice(rows.start, rows.stop)
+    return float(tails.entering[own][tails.mask[own, tails.start :]].float().square().mean().sqrt())

@@ -21,7 +21,7 @@ from transformers import (
     StoppingCriteriaList,
 )
 
-from roselora.errors import ConfigError
+from roselora.errors import ConfigError, NonFiniteError
 from roselora.models.calling import evaluating, known_arguments, unwrapped
 
 BATCH_SIZE = 16
@@ -224,6 +224,9 @@ def sampled_tokens(model: PreTrainedModel, starts: Tensor, *, new_tokens: int, s
     """Each start (n, length) and what the model goes on to say, drawn from its own distribution: (n, length + new).
 
     Nothing ends before ``new_tokens``; the end-of-sequence token may be drawn like any other.
+
+    Raises:
+        NonFiniteError: the logits are not finite.
     """
     config = GenerationConfig(  # type: ignore[no-untyped-call]
         max_new_tokens=new_tokens, do_sample=True, temperature=1.0, top_k=0, top_p=1.0, use_cache=True, pad_token_id=0
@@ -231,7 +234,12 @@ def sampled_tokens(model: PreTrainedModel, starts: Tensor, *, new_tokens: int, s
     generate: Any = model.generate
     with evaluating(model), _own_generation_config_aside(model), torch.random.fork_rng():
         torch.manual_seed(seed)
-        made: Tensor = generate(starts, attention_mask=torch.ones_like(starts), generation_config=config)
+        try:
+            made: Tensor = generate(starts, attention_mask=torch.ones_like(starts), generation_config=config)
+        except RuntimeError as error:
+            if "probability tensor" not in str(error):
+                raise
+            raise NonFiniteError("The logits are not finite; load the model in float32.") from error
     return made
 
 

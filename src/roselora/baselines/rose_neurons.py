@@ -1,0 +1,79 @@
+"""RoseLoRA's editing by neurons, ours: each request some neurons of one late MLP."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from roselora.baselines.applied import Applied, Touched
+from roselora.delta.overlay import Overlay
+from roselora.editing.neuron_edits import edit_neurons
+from roselora.editing.neuron_settings import NeuronSettings
+from roselora.editing.ordinary import OrdinaryText, ordinary_text
+from roselora.editing.request import EditRequest
+from roselora.errors import ConfigError
+from roselora.models.neurons import Neurons, neurons
+from roselora.models.structure import block_at
+
+SIDE_BY_SIDE = 16
+"""How many requests of one call are trained in one batch."""
+
+TAKEN = "neurons"
+"""Under what name a call's memory has the neurons that hold edits, its own and those of earlier calls."""
+
+
+def rose_neurons(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    requests: Sequence[EditRequest],
+    config: NeuronSettings,
+    history: Sequence[Applied] = (),
+) -> Applied:
+    """Replace some neurons a request, whether or not its target was reached; no two edits share one.
+
+    Raises:
+        ConfigError: no requests, or one that cannot be meant.
+        EditError: there are not enough neurons; the model is as it was.
+        UnsupportedError: the model's MLPs have no neurons that could be replaced.
+    """
+    if not requests:
+        raise ConfigError("There are no requests to edit by; give at least one.")
+    place, text = _read(model, tokenizer, config)
+    taken = history[-1].memory[TAKEN].tolist() if history else []
+    held = [prompt for applied in history for request in applied.requests for prompt in request.prompts]
+    overlay, touched, steps = Overlay(model), Touched(model), 0
+    try:
+        for start in range(0, len(requests), SIDE_BY_SIDE):
+            part = requests[start : start + SIDE_BY_SIDE]
+            edits = edit_neurons(model, tokenizer, part, config, place, text, taken=taken, held=held)
+            for number, edit in enumerate(edits, start):
+                delta = edit.delta(model, overlay.base_sha256)
+                touched.note(delta)
+                overlay.apply(str(number), delta)
+                taken += edit.indices
+                steps += edit.steps
+            held += [prompt for request in part for prompt in request.prompts]
+    except BaseException:
+        touched.restore()
+        raise
+    return Applied(tuple(requests), touched.restore, touched.entries(), steps, {TAKEN: torch.tensor(taken)})
+
+
+def read_text(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    config: NeuronSettings,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Measure what the MLP does in ordinary text, which is the model's own; kept for every later run."""
+    _read(model, tokenizer, config, on_progress)
+
+
+def _read(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    config: NeuronSettings,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> tuple[Neurons, OrdinaryText]:
+    place = neurons(model, block_at(model, config.depth))
+    return place, ordinary_text(model, tokenizer, [place.block], on_progress=on_progress)[place.block]

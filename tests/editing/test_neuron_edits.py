@@ -1,0 +1,111 @@
+"""Edits by neurons: on every kind of MLP, side by side as one by one, and never at another edit's cost."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+
+from roselora.delta.overlay import Overlay
+from roselora.editing import neuron_rows
+from roselora.editing.neuron_edits import NeuronEdit, edit_neurons
+from roselora.editing.neuron_settings import NeuronSettings
+from roselora.editing.ordinary import OrdinaryText, ordinary_text
+from roselora.editing.request import EditRequest
+from roselora.errors import EditError
+from roselora.models.generation import greedy_answers
+from roselora.models.neurons import Neurons, neurons
+from tests.models.kinds import model as small_model
+from tests.words import teach, tokenizer_of_words
+
+FRANCE = EditRequest("The capital of France is ", "Rome.", "France")
+GOLD = EditRequest("The symbol of gold is ", "Fe.", "gold")
+SETTINGS = NeuronSettings()
+
+
+@pytest.fixture
+def read(
+    tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> Callable[[PreTrainedModel], tuple[Neurons, OrdinaryText]]:
+    """The last block's neurons, and what they do in ordinary text."""
+
+    def reading(model: PreTrainedModel) -> tuple[Neurons, OrdinaryText]:
+        block = model.config.num_hidden_layers - 1
+        return neurons(model, block), ordinary_text(model, tiny_tokenizer, [block], cache=tmp_path)[block]
+
+    return reading
+
+
+def apply(model: PreTrainedModel, *edits: NeuronEdit) -> Overlay:
+    overlay = Overlay(model)
+    for number, edit in enumerate(edits):
+        overlay.apply(str(number), edit.delta(model, overlay.base_sha256))
+    return overlay
+
+
+def test_side_by_side_is_one_by_one_to_rounding(
+    read: Callable[[PreTrainedModel], tuple[Neurons, OrdinaryText]],
+    world_model: LlamaForCausalLM,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    place, text = read(world_model)
+    together = edit_neurons(world_model, tiny_tokenizer, [FRANCE, GOLD], SETTINGS, place, text)
+    (first,) = edit_neurons(world_model, tiny_tokenizer, [FRANCE], SETTINGS, place, text)
+    (second,) = edit_neurons(world_model, tiny_tokenizer, [GOLD], SETTINGS, place, text, taken=first.indices)
+    for shared, alone in zip(together, (first, second), strict=True):
+        assert shared.indices == alone.indices
+        assert shared.steps == alone.steps
+        torch.testing.assert_close(shared.gate, alone.gate, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(shared.columns, alone.columns, rtol=1e-2, atol=1e-3)
+    assert not set(first.indices) & set(second.indices)
+    order = text.importance.argsort().tolist()
+    assert first.indices + second.indices == order[: len(first.indices) + len(second.indices)]
+
+
+def test_either_of_two_edits_comes_out_by_itself(
+    read: Callable[[PreTrainedModel], tuple[Neurons, OrdinaryText]],
+    world_model: LlamaForCausalLM,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    def said() -> list[str]:
+        return greedy_answers(world_model, tiny_tokenizer, [FRANCE.prompt, GOLD.prompt], max_new_tokens=8)
+
+    before = {name: tensor.clone() for name, tensor in world_model.state_dict().items()}
+    place, text = read(world_model)
+    overlay = apply(world_model, *edit_neurons(world_model, tiny_tokenizer, [FRANCE, GOLD], SETTINGS, place, text))
+    assert said() == ["Rome.", "Fe."]
+    overlay.remove("0")
+    assert said() == ["Paris.", "Fe."]
+    overlay.remove("1")
+    assert all(torch.equal(tensor, before[name]) for name, tensor in world_model.state_dict().items())
+
+
+def test_neurons_that_hold_edits_are_never_replaced_and_may_run_out(
+    read: Callable[[PreTrainedModel], tuple[Neurons, OrdinaryText]],
+    world_model: LlamaForCausalLM,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    place, text = read(world_model)
+    with pytest.raises(EditError, match=r"no \d+ neurons left"):
+        edit_neurons(world_model, tiny_tokenizer, [FRANCE], SETTINGS, place, text, taken=range(place.count - 1))
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "gemma2", "mistral", "phi3", "gpt2"])
+def test_every_kind_of_mlp_says_the_target_and_what_it_knows_else(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(neuron_rows, "OPENINGS", ("",))  # of whose words this model knows none
+    tokenizer = tokenizer_of_words()
+    special = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), tokenizer.eos_token_id)
+    model = small_model(kind, vocab_size=len(tokenizer), initializer_range=0.1, **special)
+    teach(model, tokenizer, steps=200)
+    place = neurons(model, 2)
+    text = ordinary_text(model, tokenizer, [2], cache=tmp_path)[2]
+    request = EditRequest("The capital of France is", "Rome", "France", keep=("People in France speak",))
+    (edit,) = edit_neurons(model, tokenizer, [request], replace(SETTINGS, learning_rate=0.3), place, text)
+    assert edit.reached
+    apply(model, edit)
+    others = {"The capital of Spain is": "Madrid", "People in France speak": "French"}
+    assert greedy_answers(model, tokenizer, [request.prompt, *others], max_new_tokens=4) == ["Rome", *others.values()]
