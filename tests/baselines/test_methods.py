@@ -14,7 +14,6 @@ from tests.baselines.editing import FRANCE, GOLD, Before, ask, edit
 
 # A name read byte by byte has no key at its last token, so ROME and its kin are tried in test_closed_edits on words.
 OF_BYTES = [name for name in METHODS if name not in ("rome", "memit", "alphaedit")]
-UNSEEDED = ["rose-neurons"]  # it draws nothing but its ordinary text, whose seed is a constant
 every_method = pytest.mark.parametrize("name", OF_BYTES)
 every_editing_method = pytest.mark.parametrize("name", [name for name in OF_BYTES if name != "no-edit"])
 
@@ -116,11 +115,10 @@ def test_no_requests_are_refused(
 def test_the_same_seed_gives_the_same_edit(
     name: str, world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    seeded = {} if name in UNSEEDED else {"seed": 5}
     runs = []
     for noise in (1, 2):
         torch.manual_seed(noise)
-        applied = edit(name, world_model, tiny_tokenizer, FRANCE, GOLD, **seeded)
+        applied = edit(name, world_model, tiny_tokenizer, FRANCE, GOLD, seed=5)
         runs.append((Before(world_model), applied.memory))
         applied.undo()
     assert all(torch.equal(value, runs[1][0].tensors[key]) for key, value in runs[0][0].tensors.items())
@@ -136,8 +134,8 @@ def test_a_row_has_the_one_signature_and_a_frozen_config_with_a_seed(name: str) 
     ]
     assert is_dataclass(method.config)
     assert type(method.config).__dataclass_params__.frozen
-    assert ("seed" in {field.name for field in fields(method.config)}) == (name not in UNSEEDED)
-    assert name in UNSEEDED or replace(method.config, seed=3).seed == 3
+    assert "seed" in {field.name for field in fields(method.config)}
+    assert replace(method.config, seed=3).seed == 3
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Edits by neurons: on every kind of MLP, side by side as one by one, and never at another edit's cost."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,17 +24,18 @@ GOLD = EditRequest("The symbol of gold is ", "Fe.", "gold")
 SETTINGS = NeuronSettings()
 
 
-@pytest.fixture
-def read(
-    tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
-) -> Callable[[PreTrainedModel], tuple[Neurons, OrdinaryText]]:
+Place = tuple[Neurons, OrdinaryText]
+
+
+def last_block(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, cache: Path) -> Place:
     """The last block's neurons, and what they do in ordinary text."""
+    block = model.config.num_hidden_layers - 1
+    return neurons(model, block), ordinary_text(model, tokenizer, [block], cache=cache)[block]
 
-    def reading(model: PreTrainedModel) -> tuple[Neurons, OrdinaryText]:
-        block = model.config.num_hidden_layers - 1
-        return neurons(model, block), ordinary_text(model, tiny_tokenizer, [block], cache=tmp_path)[block]
 
-    return reading
+@pytest.fixture
+def place_and_text(world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> Place:
+    return last_block(world_model, tiny_tokenizer, tmp_path)
 
 
 def apply(model: PreTrainedModel, *edits: NeuronEdit) -> Overlay:
@@ -46,11 +46,9 @@ def apply(model: PreTrainedModel, *edits: NeuronEdit) -> Overlay:
 
 
 def test_side_by_side_is_one_by_one_to_rounding(
-    read: Callable[[PreTrainedModel], tuple[Neurons, OrdinaryText]],
-    world_model: LlamaForCausalLM,
-    tiny_tokenizer: PreTrainedTokenizerFast,
+    place_and_text: Place, world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    place, text = read(world_model)
+    place, text = place_and_text
     together = edit_neurons(world_model, tiny_tokenizer, [FRANCE, GOLD], SETTINGS, place, text)
     (first,) = edit_neurons(world_model, tiny_tokenizer, [FRANCE], SETTINGS, place, text)
     (second,) = edit_neurons(world_model, tiny_tokenizer, [GOLD], SETTINGS, place, text, taken=first.indices)
@@ -65,15 +63,13 @@ def test_side_by_side_is_one_by_one_to_rounding(
 
 
 def test_either_of_two_edits_comes_out_by_itself(
-    read: Callable[[PreTrainedModel], tuple[Neurons, OrdinaryText]],
-    world_model: LlamaForCausalLM,
-    tiny_tokenizer: PreTrainedTokenizerFast,
+    place_and_text: Place, world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     def said() -> list[str]:
         return greedy_answers(world_model, tiny_tokenizer, [FRANCE.prompt, GOLD.prompt], max_new_tokens=8)
 
     before = {name: tensor.clone() for name, tensor in world_model.state_dict().items()}
-    place, text = read(world_model)
+    place, text = place_and_text
     overlay = apply(world_model, *edit_neurons(world_model, tiny_tokenizer, [FRANCE, GOLD], SETTINGS, place, text))
     assert said() == ["Rome.", "Fe."]
     overlay.remove("0")
@@ -83,11 +79,9 @@ def test_either_of_two_edits_comes_out_by_itself(
 
 
 def test_neurons_that_hold_edits_are_never_replaced_and_may_run_out(
-    read: Callable[[PreTrainedModel], tuple[Neurons, OrdinaryText]],
-    world_model: LlamaForCausalLM,
-    tiny_tokenizer: PreTrainedTokenizerFast,
+    place_and_text: Place, world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    place, text = read(world_model)
+    place, text = place_and_text
     with pytest.raises(EditError, match=r"no \d+ neurons left"):
         edit_neurons(world_model, tiny_tokenizer, [FRANCE], SETTINGS, place, text, taken=range(place.count - 1))
 
@@ -101,8 +95,7 @@ def test_every_kind_of_mlp_says_the_target_and_what_it_knows_else(
     special = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), tokenizer.eos_token_id)
     model = small_model(kind, vocab_size=len(tokenizer), initializer_range=0.1, **special)
     teach(model, tokenizer, steps=200)
-    place = neurons(model, 2)
-    text = ordinary_text(model, tokenizer, [2], cache=tmp_path)[2]
+    place, text = last_block(model, tokenizer, tmp_path)
     request = EditRequest("The capital of France is", "Rome", "France", keep=("People in France speak",))
     (edit,) = edit_neurons(model, tokenizer, [request], replace(SETTINGS, learning_rate=0.3), place, text)
     assert edit.reached

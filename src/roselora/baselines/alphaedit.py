@@ -8,11 +8,12 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.baselines.applied import Applied, changing
-from roselora.baselines.covariance import MATRIX, Progress
+from roselora.baselines.covariance import MATRIX
 from roselora.baselines.locate import check_positive, covariances, weights
 from roselora.baselines.spread import SpreadConfig, edited_modules, spread_edits
 from roselora.editing.request import EditRequest
 from roselora.files import sha256_tensor
+from roselora.models.calling import Progress
 from roselora.models.kept import cache_file, keep, load_kept
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from roselora.delta.overlay import Overlay
 from roselora.delta.sparse_delta import SparseDelta
 from roselora.editing.request import EditRequest
 
@@ -30,6 +31,11 @@ class Applied:
     entries: int
     steps: int = 0
     memory: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def asked_before(history: Sequence[Applied]) -> list[str]:
+    """The prompts of all requests of earlier calls, oldest first."""
+    return [prompt for applied in history for request in applied.requests for prompt in request.prompts]
 
 
 class EditFunction(Protocol):
@@ -70,17 +76,30 @@ class Snapshot:
         return sum(int((weight.detach() != before).sum()) for weight, before in pairs)
 
 
-class Touched:
-    """The values that a call's deltas found in the entries they touch: few, where a whole matrix would be many.
+class Deltas:
+    """What one call adds to a model's weights, and the values that it found there: few, where a matrix has many.
 
     The overlay can take its deltas back by itself, but refuses where a later call's overlay has written meanwhile.
+
+    Attributes:
+        overlay: what is applied; its bases are the weights as the call found them.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
         self._found: dict[str, tuple[Tensor, Tensor]] = {}
+        self.overlay = Overlay(model)
 
-    def note(self, delta: SparseDelta) -> None:
+    def apply(self, delta: SparseDelta) -> None:
+        """Add one more delta.
+
+        Raises:
+            NonFiniteError: a sum is not finite; the weights are as they were.
+        """
+        self._note(delta)
+        self.overlay.apply(str(len(self.overlay.active)), delta)
+
+    def _note(self, delta: SparseDelta) -> None:
         """Remember the entries that a delta will be the first of the call to touch."""
         for factors in delta.weights:
             index = factors.expand()[0]
@@ -90,12 +109,12 @@ class Touched:
             self._found[factors.name] = found
 
     def entries(self) -> int:
-        """How many of them have another value now."""
+        """How many entries have another value now."""
         return sum(int((self._values(name, index) != found).sum()) for name, (index, found) in self._found.items())
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Put them back."""
+        """Put every byte back."""
         for name, (index, found) in self._found.items():
             flat = self._model.get_parameter(name).view(-1)
             flat.index_copy_(0, index.to(flat.device), found.to(flat.device))
@@ -104,6 +123,17 @@ class Touched:
     def _values(self, name: str, index: Tensor) -> Tensor:
         flat = self._model.get_parameter(name).view(-1)
         return flat.index_select(0, index.to(flat.device)).cpu()
+
+
+@contextmanager
+def applying(model: nn.Module) -> Iterator[Deltas]:
+    """Let deltas be applied inside; if the block raises, the model is as it was."""
+    deltas = Deltas(model)
+    try:
+        yield deltas
+    except BaseException:
+        deltas.restore()
+        raise
 
 
 @contextmanager

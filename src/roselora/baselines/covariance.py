@@ -6,7 +6,7 @@ pass over a text that the user gives.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.errors import ConfigError
 from roselora.files import sha256_file
-from roselora.models.calling import frozen
+from roselora.models.calling import Progress, frozen
 from roselora.models.fingerprint import fingerprint
 from roselora.models.kept import cache_file, keep, load_kept
 from roselora.models.taps import Tap, run_until
@@ -33,9 +33,6 @@ ENOUGH = 10
 
 MATRIX = "matrix"
 """The one tensor of a kept file."""
-
-Progress = Callable[[int, int], None]
-"""Called with how many tokens are read, and of how many."""
 
 
 def covariance(

@@ -16,12 +16,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
 from roselora.baselines.applied import Applied
-from roselora.baselines.covariance import Progress, covariance
+from roselora.baselines.covariance import covariance
 from roselora.baselines.states import Row
 from roselora.baselines.subject import subject_end
 from roselora.editing.neutral import NEUTRAL_TEXTS
 from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError, NonFiniteError, UnsupportedError
+from roselora.models.calling import Progress
 from roselora.models.kept import cache_folder
 
 RIDGE = 1e-6

@@ -8,10 +8,10 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.baselines.applied import Applied, changing
-from roselora.baselines.covariance import Progress
 from roselora.baselines.locate import check_positive, covariances, of_base, ridged, weights
 from roselora.baselines.spread import SpreadConfig, edited_modules, spread_edits
 from roselora.editing.request import EditRequest
+from roselora.models.calling import Progress
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from roselora.baselines.adalora import AdaLoraEditConfig, adalora
 from roselora.baselines.alphaedit import AlphaEditConfig, alphaedit
 from roselora.baselines.alphaedit import read_text as alphaedit_text
 from roselora.baselines.applied import EditFunction
-from roselora.baselines.covariance import Progress
 from roselora.baselines.ft_l import FtLConfig, ft_l
 from roselora.baselines.ft_m import FtMConfig, ft_m
 from roselora.baselines.grace import GraceConfig, grace
@@ -25,6 +24,7 @@ from roselora.baselines.rose import DEFAULTS, PUBLISHED, rose
 from roselora.baselines.rose_neurons import read_text as neurons_text
 from roselora.baselines.rose_neurons import rose_neurons
 from roselora.editing.neuron_settings import NeuronSettings
+from roselora.models.calling import Progress
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ _ROWS = (
     Method("grace", grace, GraceConfig(), "Hartvigsen et al., 2022, arXiv 2211.11031", 1),
     Method("rose", rose, DEFAULTS, "Wang et al., 2024, arXiv 2406.10777; our settings", 1),
     Method("rose-published", rose, PUBLISHED, "Wang et al., 2024, arXiv 2406.10777; the published code's settings", 1),
-    Method("rose-neurons", rose_neurons, NeuronSettings(), "ours: gated neurons, see core/gating.py", 1, neurons_text),
+    Method("rose-neurons", rose_neurons, NeuronSettings(), "ours, `core/gating.py`", 1, neurons_text),
 )
 
 METHODS: dict[str, Method] = {method.name: method for method in _ROWS}

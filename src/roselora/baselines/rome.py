@@ -8,7 +8,6 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.baselines.applied import Applied, changing
-from roselora.baselines.covariance import Progress
 from roselora.baselines.locate import (
     LocateConfig,
     add_to,
@@ -23,6 +22,7 @@ from roselora.baselines.locate import (
 from roselora.baselines.states import read_rows
 from roselora.baselines.value import Value, optimize_value
 from roselora.editing.request import EditRequest
+from roselora.models.calling import Progress
 from roselora.models.structure import block_at, mlp_output
 
 

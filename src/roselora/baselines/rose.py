@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from roselora.baselines.applied import Applied, Touched
-from roselora.delta.overlay import Overlay
+from roselora.baselines.applied import Applied, applying, asked_before
 from roselora.editing.optimize import rose_config, train_factors
 from roselora.editing.proposal import to_delta
 from roselora.editing.request import EditRequest
@@ -48,18 +47,11 @@ def rose(
     """
     if not requests:
         raise ConfigError("There are no requests to edit by; give at least one.")
-    overlay, touched = Overlay(model), Touched(model)
-    held = [prompt for applied in history for request in applied.requests for prompt in request.prompts]
-    steps = 0
-    try:
-        for number, request in enumerate(requests):
+    held, steps = asked_before(history), 0
+    with applying(model) as deltas:
+        for request in requests:
             trained = train_factors(model, tokenizer, request, config, rose_config(config, model), held)
-            delta = to_delta(model, overlay, trained.pairs)
-            touched.note(delta)
-            overlay.apply(str(number), delta)
+            deltas.apply(to_delta(model, deltas.overlay, trained.pairs))
             held += request.prompts
             steps += trained.steps
-    except BaseException:
-        touched.restore()
-        raise
-    return Applied(tuple(requests), touched.restore, touched.entries(), steps)
+    return Applied(tuple(requests), deltas.restore, deltas.entries(), steps)

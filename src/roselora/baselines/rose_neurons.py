@@ -1,17 +1,17 @@
 """RoseLoRA's editing by neurons, ours: each request some neurons of one late MLP."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from roselora.baselines.applied import Applied, Touched
-from roselora.delta.overlay import Overlay
+from roselora.baselines.applied import Applied, applying, asked_before
 from roselora.editing.neuron_edits import edit_neurons
 from roselora.editing.neuron_settings import NeuronSettings
 from roselora.editing.ordinary import OrdinaryText, ordinary_text
 from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError
+from roselora.models.calling import Progress
 from roselora.models.neurons import Neurons, neurons
 from roselora.models.structure import block_at
 
@@ -40,30 +40,24 @@ def rose_neurons(
         raise ConfigError("There are no requests to edit by; give at least one.")
     place, text = _read(model, tokenizer, config)
     taken = history[-1].memory[TAKEN].tolist() if history else []
-    held = [prompt for applied in history for request in applied.requests for prompt in request.prompts]
-    overlay, touched, steps = Overlay(model), Touched(model), 0
-    try:
+    held, steps = asked_before(history), 0
+    with applying(model) as deltas:
         for start in range(0, len(requests), SIDE_BY_SIDE):
             part = requests[start : start + SIDE_BY_SIDE]
             edits = edit_neurons(model, tokenizer, part, config, place, text, taken=taken, held=held)
-            for number, edit in enumerate(edits, start):
-                delta = edit.delta(model, overlay.base_sha256)
-                touched.note(delta)
-                overlay.apply(str(number), delta)
+            for edit in edits:
+                deltas.apply(edit.delta(model, deltas.overlay.base_sha256))
                 taken += edit.indices
                 steps += edit.steps
             held += [prompt for request in part for prompt in request.prompts]
-    except BaseException:
-        touched.restore()
-        raise
-    return Applied(tuple(requests), touched.restore, touched.entries(), steps, {TAKEN: torch.tensor(taken)})
+    return Applied(tuple(requests), deltas.restore, deltas.entries(), steps, {TAKEN: torch.tensor(taken)})
 
 
 def read_text(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     config: NeuronSettings,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Progress | None = None,
 ) -> None:
     """Measure what the MLP does in ordinary text, which is the model's own; kept for every later run."""
     _read(model, tokenizer, config, on_progress)
@@ -73,7 +67,7 @@ def _read(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     config: NeuronSettings,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Progress | None = None,
 ) -> tuple[Neurons, OrdinaryText]:
     place = neurons(model, block_at(model, config.depth))
     return place, ordinary_text(model, tokenizer, [place.block], on_progress=on_progress)[place.block]

@@ -95,8 +95,8 @@ def fit_gate(
 
     Every group, the own inputs too, has the weight of all ordinary text; ``background`` (m, d), inputs that are to
     score 0 as well but are not as near, has the share `BACKGROUND_WEIGHT` of it. The bias direction is the fit of 1 to
-    all of them. The threshold is the largest of the
-    contrasts' ``quantile`` of leave-one-out scores, brought into [lowest, highest].
+    all of them. The threshold is the largest of the contrasts' ``quantile`` of leave-one-out scores, brought into
+    [lowest, highest].
 
     The problem is solved in its dual: whitened by ``ordinary.factor``, the ridge is the identity, and only a system of
     as many unknowns as there are inputs remains. The leave-one-out residual of input i is a[i] / (G⁻¹)[i, i] with G
@@ -114,9 +114,9 @@ def fit_gate(
     inverse = torch.linalg.inv(whitened.T @ whitened + torch.diag(variance.to(inputs)))
     solution = inverse @ (targets - inputs @ ordinary_fit)
     fitted = torch.linalg.solve_triangular(ordinary.factor.T, whitened @ solution, upper=True) + ordinary_fit
-    direction, one = (fitted / (own @ fitted).mean(0)).T
-    scale = (own @ fitted[:, 0]).mean()
-    left_out = (targets[:, 0] - solution[:, 0] / inverse.diagonal()) / scale
+    scale = (own @ fitted).mean(0)
+    direction, one = (fitted / scale).T
+    left_out = (targets[:, 0] - solution[:, 0] / inverse.diagonal()) / scale[0]
     scores = left_out.split(sizes)[1:-1]
     reached = max((float(torch.quantile(group, quantile)) for group in scores), default=lowest)
     return Gate(direction, one, min(highest, max(lowest, reached)))

@@ -117,7 +117,8 @@ def edit_neurons(
         ordinary = Ordinary.from_moments(text.second.to(model.device), text.mean.to(model.device), settings.ridge)
         tails, wirings = wire(model, tokenizer, requests, held, settings, place, ordinary)
         trained = train_columns(model, tails, wirings, settings, place, on_step)
-    free = [index for index in text.importance.argsort().tolist() if index not in set(taken)]
+    held_neurons = set(taken)
+    free = [index for index in text.importance.argsort().tolist() if index not in held_neurons]
     edits = []
     for wiring, columns in zip(wirings, trained, strict=True):
         needed = sum(len(unit.up) for unit in wiring.units)

@@ -20,6 +20,7 @@ class NeuronSettings:
         margin: by how many nats the target's every token must lead its runner-up before training stops.
         activity: the share of their full activity at which the neurons are trained, so that prompts that wake them
             less get the answer too.
+        seed: without effect here; every method's config has one.
     """
 
     depth: float = 0.86
@@ -32,6 +33,7 @@ class NeuronSettings:
     max_steps: int = 60
     margin: float = 1.0
     activity: float = 0.7
+    seed: int = 0
 
     def __post_init__(self) -> None:
         for name in ("depth", "quantile", "activity"):

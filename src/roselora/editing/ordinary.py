@@ -6,7 +6,7 @@ given, and nothing comes from a benchmark. It is measured once for a model and k
 
 import logging
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.editing.neutral import NEUTRAL_TEXTS
-from roselora.models.calling import frozen, known_arguments
+from roselora.models.calling import Progress, frozen, known_arguments
 from roselora.models.fingerprint import fingerprint
 from roselora.models.generation import sampled_tokens
 from roselora.models.kept import cache_file, cache_folder, keep, load_kept
@@ -28,9 +28,6 @@ START_TOKENS, NEW_TOKENS, SAMPLES, BATCH = 4, 44, 3, 8
 """Tokens that are taken of each neutral text, and that are sampled after them; samples of each; rows of a pass."""
 
 SEED = 0
-
-Progress = Callable[[int, int], None]
-"""Called with how many passes are done, and of how many."""
 
 
 @dataclass(frozen=True)

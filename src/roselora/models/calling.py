@@ -2,10 +2,13 @@
 
 import contextlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch import nn
+
+Progress = Callable[[int, int], None]
+"""Called in the course of long work with how much of it is done, and of how much."""
 
 
 def unwrapped(model: nn.Module) -> Any:

@@ -176,6 +176,15 @@ class _WatchForNaN(LogitsProcessor):
         return scores
 
 
+class _RefuseNaN(LogitsProcessor):
+    """Raises where a probability is not a number or infinite, before anything is drawn from it."""
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        if not torch.isfinite(scores.softmax(-1)).all():
+            raise NonFiniteError("The logits are not finite; load the model in float32.")
+        return scores
+
+
 class _Row(NamedTuple):
     """New ids, cut before EOS, before NaN and at the row's limit; and whether EOS stopped them."""
 
@@ -234,12 +243,12 @@ def sampled_tokens(model: PreTrainedModel, starts: Tensor, *, new_tokens: int, s
     generate: Any = model.generate
     with evaluating(model), _own_generation_config_aside(model), torch.random.fork_rng():
         torch.manual_seed(seed)
-        try:
-            made: Tensor = generate(starts, attention_mask=torch.ones_like(starts), generation_config=config)
-        except RuntimeError as error:
-            if "probability tensor" not in str(error):
-                raise
-            raise NonFiniteError("The logits are not finite; load the model in float32.") from error
+        made: Tensor = generate(
+            starts,
+            attention_mask=torch.ones_like(starts),
+            generation_config=config,
+            logits_processor=LogitsProcessorList([_RefuseNaN()]),
+        )
     return made
 
 

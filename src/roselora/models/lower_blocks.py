@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from roselora.models.structure import blocks
-from roselora.models.taps import run_until
+from roselora.models.taps import giving, run_until
 
 logger = logging.getLogger(__name__)
 
@@ -55,17 +55,8 @@ class LowerBlocks:
         states = first.new_zeros(len(picked), length, first.shape[1])
         for place, index in enumerate(picked):
             states[place, : len(self._states[index])] = self._states[index]
-        before = [block.__dict__.get("forward") for block in self._below]
-        for block in self._below:
-            block.forward = lambda *_, **__: states
-        try:
+        with giving(self._below, states):
             yield
-        finally:
-            for block, own in zip(self._below, before, strict=True):
-                if own is None:
-                    del block.forward
-                else:
-                    block.forward = own
 
 
 def lower_blocks(model: PreTrainedModel, first: int, rows: Sequence[list[int]]) -> LowerBlocks | None:

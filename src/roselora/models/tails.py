@@ -1,8 +1,7 @@
 """Rows of which only the ends are run again: what comes before them, and the blocks below, is kept from one pass."""
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ from transformers import DynamicCache, PreTrainedModel
 from roselora.models.calling import known_arguments
 from roselora.models.structure import blocks
 from roselora.models.taps import first as hidden_states
+from roselora.models.taps import giving
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ class Tails:
         for layer, (keys, values) in enumerate(self._heads):
             cache.update(keys[index], values[index], layer)
         given = known_arguments(self._body, past_key_values=cache, use_cache=True)
-        with self._entered(index):
+        with giving(self._below, self.entering[index]):
             return self._run(self._ids[index, self.start :], index, self._positions[index, self.start :], given)
 
     def placed(self, at_tails: Tensor) -> Tensor:
@@ -124,22 +124,6 @@ class Tails:
         given = known_arguments(self._body, attention_mask=self._mask[index], position_ids=positions) | given
         states: Tensor = self._body(input_ids=ids, **given)[0]
         return states
-
-    @contextmanager
-    def _entered(self, index: Tensor) -> Iterator[None]:
-        """Inside, the blocks below give back what they gave before."""
-        states = self.entering[index]
-        before = [block.__dict__.get("forward") for block in self._below]
-        for block in self._below:
-            block.forward = lambda *_, **__: states
-        try:
-            yield
-        finally:
-            for block, own in zip(self._below, before, strict=True):
-                if own is None:
-                    del block.forward
-                else:
-                    block.forward = own
 
 
 def _padded(rows: Sequence[TailRow]) -> tuple[Tensor, Tensor]:

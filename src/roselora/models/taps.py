@@ -1,6 +1,7 @@
-"""Read what goes into a model's modules and comes out of them, at no more cost than the layers up to there."""
+"""Read what goes into a model's modules and comes out of them, and put known states in the place of some."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -39,6 +40,22 @@ def run_until(model: nn.Module, inputs: Mapping[str, Any], taps: Mapping[str, Ta
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def giving(blocks: Sequence[nn.Module], states: Tensor) -> Iterator[None]:
+    """Inside, these blocks give back the states, whatever comes in, and run nothing."""
+    before = [block.__dict__.get("forward") for block in blocks]
+    for block in blocks:
+        block.forward = lambda *_, **__: states
+    try:
+        yield
+    finally:
+        for block, own in zip(blocks, before, strict=True):
+            if own is None:
+                del block.forward
+            else:
+                block.forward = own
 
 
 def first(output: Any) -> Tensor:
