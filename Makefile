@@ -9,7 +9,7 @@ demo: $(VENV)/.installed
 	$(BIN)/roselora demo
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .

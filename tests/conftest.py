@@ -1,5 +1,6 @@
 """Fixtures for every floor: a tiny real tokenizer, tiny random models, and the demo model when it is there."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,12 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from roselora.models import LoadedModel, load
 from roselora.models.demo import demo_model_is_ready
+
+# Test processes side by side share the processors: threads of one would only wait for those of the other. What the
+# tests start has as many, for the last bits of a sum depend on their number.
+THREADS = max(1, torch.get_num_threads() // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+torch.set_num_threads(THREADS)
+os.environ["OMP_NUM_THREADS"] = str(THREADS)
 
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 
