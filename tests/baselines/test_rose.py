@@ -50,8 +50,8 @@ def test_entries_that_two_deltas_share_count_once_and_dense_deltas_too_are_undon
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     deltas: list[SparseDelta] = []
-    to_delta = module.to_delta
-    monkeypatch.setattr(module, "to_delta", lambda *given: deltas.append(to_delta(*given)) or deltas[-1])
+    factors_delta = module.factors_delta
+    monkeypatch.setattr(module, "factors_delta", lambda *given: deltas.append(factors_delta(*given)) or deltas[-1])
     base = Before(world_model)
     first = edit("rose", world_model, tiny_tokenizer, FRANCE, GOLD, density=density)
     each = [sum(len(weight.expand()[0]) for weight in delta.weights) for delta in deltas]

@@ -1,5 +1,3 @@
-from collections.abc import Callable
-
 import pytest
 import torch
 from torch import Tensor
@@ -7,6 +5,7 @@ from torch.nn import functional
 
 from roselora.core.gating import Gate, Ordinary, fit_gate
 
+NONE = torch.empty(0, 7, dtype=torch.float64)
 LIMITS = {"quantile": 1.0, "lowest": -9.0, "highest": 9.0}
 
 
@@ -24,6 +23,7 @@ def naive(
     groups: list[Tensor],
     rest: Tensor,
     *,
+    reworded: Tensor | None = None,
     share: float = 1.0,
     wanted: tuple[float, float, float] = (-1.0, 1.0, 0.0),
 ) -> Tensor:
@@ -35,6 +35,9 @@ def naive(
     rows, targets = [penalty * torch.eye(text.shape[1], dtype=text.dtype)], [torch.zeros(text.shape[1])]
     parts = [(text, 1.0), (own, 1.0), (rest, 0.3), *((group, share) for group in groups)]
     targets_of_parts = [*wanted[:2], *[wanted[2]] * (len(parts) - 2)]
+    if reworded is not None:
+        parts.append((reworded, 0.3))
+        targets_of_parts.append(wanted[1])
     for (inputs, weight), target in zip(parts, targets_of_parts, strict=True):
         root = (weight / len(inputs)) ** 0.5
         rows.append(root * inputs)
@@ -44,9 +47,9 @@ def naive(
 
 def test_the_direction_is_the_weighted_least_squares_fit() -> None:
     text, own, groups = some(0, 90, 7) + 1, some(1, 3, 7), [some(2, 5, 7), some(3, 4, 7)]
-    rest = some(4, 6, 7)
-    gate = fit_gate(ordinary(text), own, groups, rest, **LIMITS)
-    expected = naive(text, own, groups, rest)
+    rest, reworded = some(4, 6, 7), some(5, 2, 7)
+    gate = fit_gate(ordinary(text), own, reworded, groups, rest, **LIMITS)
+    expected = naive(text, own, groups, rest, reworded=reworded)
     torch.testing.assert_close(gate.direction, expected / (own @ expected).mean())
     assert gate.score(own).mean() == pytest.approx(1)
 
@@ -55,7 +58,7 @@ def test_the_threshold_is_what_a_contrast_would_score_had_it_not_been_fitted() -
     text, own, group, rest = some(0, 90, 7) + 1, some(1, 3, 7), some(2, 5, 7), some(4, 6, 7)
 
     def gate(quantile: float, lowest: float, highest: float, groups: list[Tensor]) -> Gate:
-        return fit_gate(ordinary(text), own, groups, rest, quantile=quantile, lowest=lowest, highest=highest)
+        return fit_gate(ordinary(text), own, NONE, groups, rest, quantile=quantile, lowest=lowest, highest=highest)
 
     scale = (own @ naive(text, own, [group], rest)).mean()
     scores = []
@@ -79,25 +82,19 @@ def test_one_reads_about_one_everywhere() -> None:
 
 def test_the_bias_of_a_gate_is_the_least_squares_fit_of_one_to_all_that_the_gate_is_fitted_to() -> None:
     text, own, group, rest = some(0, 90, 60), some(1, 3, 60) + 2, some(2, 5, 60) - 3, some(4, 6, 60)
-    gate = fit_gate(ordinary(text), own, [group], rest, **LIMITS)
+    gate = fit_gate(ordinary(text), own, NONE.new_empty(0, 60), [group], rest, **LIMITS)
     expected = naive(text, own, [group], rest, wanted=(1.0, 1.0, 1.0))
     torch.testing.assert_close(gate.one, expected / (own @ expected).mean())
 
 
-def test_two_neurons_make_a_ramp_that_ends() -> None:
+def test_a_neuron_is_shut_below_the_threshold_and_opens_in_a_line() -> None:
     """The score is an input's first entry; the second is the bias."""
     gate = Gate(torch.tensor([1.0, 0, 0]), torch.tensor([0.0, 1, 0]), 0.4)
-    scores = torch.tensor([-1.0, 0.0, 0.3, 0.475, 0.7, 1.0, 2.0])
-    inputs = torch.stack([scores, torch.ones(7), torch.ones(7)], 1)
-    rows, gain = gate.rows()
-    by_hand = torch.tensor([0.0, 0.0, 0.0, (0.475 - 0.4) / (0.25 * 0.6), 1.0, 1.0, 1.0])
-
-    def active(act: Callable[[Tensor], Tensor]) -> Tensor:
-        return gain * (act(inputs @ rows.T) @ torch.tensor([1.0, -1.0]))
-
+    scores = torch.tensor([-1.0, 0.0, 0.3, 0.7, 1.0, 1.6])
+    inputs = torch.stack([scores, torch.ones(6), torch.ones(6)], 1)
+    row, gain = gate.row()
+    by_hand = torch.tensor([0.0, 0.0, 0.0, 0.5, 1.0, 2.0])
     for act in (functional.relu, functional.gelu):
-        torch.testing.assert_close(active(act), by_hand, atol=1e-3, rtol=0)
-    # SiLU dips below zero before it rises, so this ramp begins and ends less sharply.
-    made = active(functional.silu)
-    assert made[:3].abs().max() < 0.03
-    torch.testing.assert_close(made[[3, 5, 6]], by_hand[[3, 5, 6]], atol=1e-3, rtol=0)
+        torch.testing.assert_close(gain * act(inputs @ row), by_hand, atol=1e-3, rtol=0)
+    # SiLU dips below zero before it rises, so this one opens less sharply.
+    torch.testing.assert_close(gain * functional.silu(inputs @ row), by_hand, atol=0.005, rtol=0)

@@ -1,24 +1,6 @@
-import pytest
-
-from roselora.editing.contrasts import contrasts, guess_subject
+from roselora.editing.contrasts import contrasts
 from roselora.editing.relations import NAMES, RELATIONS
 from roselora.editing.request import EditRequest
-
-
-@pytest.mark.parametrize(
-    ("prompt", "subject"),
-    [
-        ("The capital of France is", "France"),
-        ("Where was Marie Curie born?", "Marie Curie"),
-        ("The Eiffel Tower is located in the city of", "Eiffel Tower"),
-        ("What is the name of the Bank of England in French?", "Bank of England"),
-        ("The chemical symbol for gold is", "gold"),
-        ("IBM was founded by", None),
-        ("hello", None),
-    ],
-)
-def test_the_subject_is_guessed(prompt: str, subject: str | None) -> None:
-    assert guess_subject(prompt) == subject
 
 
 def test_the_subject_is_asked_something_else_and_others_the_same() -> None:

@@ -10,16 +10,22 @@ from torch.nn import functional
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from roselora.editing import ordinary as module
-from roselora.editing.ordinary import ordinary_text, sample
+from roselora.editing.ordinary import ordinary_text, sample, sample_facts
 
 
-def by_hand(model: LlamaForCausalLM, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def by_hand(model: LlamaForCausalLM, plain: Tensor, facts: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """E[z zᵀ], E[z] and the importances of block 1, the last of them by a factor of one on every neuron's activity."""
+    generator = torch.Generator().manual_seed(module.SEED)
+    z, felt = read_and_felt(model, [plain], generator)
+    return z.T @ z / len(z), z.mean(0), (felt + read_and_felt(model, facts, generator)[1]) / 2
+
+
+def read_and_felt(model: LlamaForCausalLM, texts: list[Tensor], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """What is read at each token, and the mean of the squared gradients over the tokens."""
     mlp = model.model.layers[1].mlp
     read: list[Tensor] = []
-    generator = torch.Generator().manual_seed(module.SEED)
     squares = torch.zeros(mlp.config.intermediate_size)
-    for batch in torch.split(rows, module.BATCH):
+    for batch in (batch for rows in texts for batch in torch.split(rows, module.BATCH)):
         factor = torch.ones(*batch.shape, len(squares), requires_grad=True)
         handles = [
             mlp.register_forward_pre_hook(lambda _, given: read.append(given[0].detach().flatten(0, 1))),
@@ -33,7 +39,7 @@ def by_hand(model: LlamaForCausalLM, rows: Tensor) -> tuple[Tensor, Tensor, Tens
         (gradient,) = torch.autograd.grad(loss, factor)
         squares += gradient.square().sum((0, 1))
     z = torch.cat(read)
-    return z.T @ z / len(z), z.mean(0), squares / len(z)
+    return z, squares / len(z)
 
 
 def test_moments_and_importances_are_those_by_hand(
@@ -42,7 +48,7 @@ def test_moments_and_importances_are_those_by_hand(
     model = tiny_model()
     seen: list[tuple[int, int]] = []
     text = ordinary_text(model, tiny_tokenizer, [0, 1], cache=tmp_path, on_progress=lambda *at: seen.append(at))[1]
-    second, mean, importance = by_hand(model, sample(model, tiny_tokenizer))
+    second, mean, importance = by_hand(model, sample(model, tiny_tokenizer), sample_facts(model, tiny_tokenizer))
     torch.testing.assert_close(text.second, second, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(text.mean, mean, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(text.importance, importance, rtol=1e-3, atol=1e-6)

@@ -6,9 +6,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.baselines.applied import Applied, applying, asked_before
 from roselora.editing.optimize import rose_config, train_factors
-from roselora.editing.proposal import to_delta
 from roselora.editing.request import EditRequest
 from roselora.editing.settings import EditSettings
+from roselora.editing.trained import factors_delta
 from roselora.errors import ConfigError
 
 DEFAULTS = EditSettings()
@@ -51,7 +51,7 @@ def rose(
     with applying(model) as deltas:
         for request in requests:
             trained = train_factors(model, tokenizer, request, config, rose_config(config, model), held)
-            deltas.apply(to_delta(model, deltas.overlay, trained.pairs))
+            deltas.apply(factors_delta(model, deltas.overlay, trained.pairs))
             held += request.prompts
             steps += trained.steps
     return Applied(tuple(requests), deltas.restore, deltas.entries(), steps)

@@ -30,6 +30,21 @@ def working(what: str) -> Iterator[None]:
 
 
 @contextmanager
+def measuring(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on standard error that appears when work begins; yields what to call with done and all of it."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True) as progress:
+
+        def on_progress(done: int, of: int) -> None:
+            task = progress.task_ids[0] if progress.task_ids else progress.add_task(what, total=of)
+            progress.update(task, completed=done)
+
+        yield on_progress
+
+
+@contextmanager
 def training(what: str, first_stop: int, max_steps: int) -> Iterator[Callable[[int, float], None]]:
     """A progress bar on standard error for an edit's steps; yields what to call after each.
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from roselora.cli.console import complain, err, out, print_json, training, working
+from roselora.cli.console import complain, err, measuring, out, print_json, training, working
 from roselora.cli.stores import edit_as_json
 from roselora.cli.trial import show_answers, show_update
 from roselora.errors import EditError
@@ -82,6 +82,8 @@ def demo(
         import transformers  # noqa: F401  # so that the next message tells the truth about what takes time
     editor = Editor.open("demo")
     original = fingerprint(editor.model)
+    with measuring("reading what the model says, once for a model") as on_progress:
+        editor.prepare(on_progress)
     start = time.perf_counter()
     results = []
     for number, fact in enumerate(FACTS, 1):
@@ -104,10 +106,9 @@ def _try(editor: "Editor", fact: Fact, original: str, title: str, *, show: bool)
 
     kinds = ["prompt", *["held out"] * len(fact.held_out), *["elsewhere"] * len(fact.elsewhere)]
     prompts = [fact.prompt, *fact.held_out, *fact.elsewhere]
-    settings = editor.settings
     before = editor.answers(prompts)
     try:
-        with training(title, settings.warmup + settings.ramp, settings.max_steps) as on_step:
+        with training(title, editor.settings.first_stop, editor.settings.max_steps) as on_step:
             edit = editor.edit(fact.prompt, fact.target, on_step=on_step)
     except EditError as error:
         err.print(f"{title}: {error}", highlight=False, markup=False)

@@ -13,8 +13,8 @@ from roselora.cli.console import working
 if TYPE_CHECKING:
     from roselora.editing.editor import Editor
     from roselora.editing.records import StoredEdit
-    from roselora.editing.settings import EditSettings
     from roselora.editing.store import EditStore
+    from roselora.editing.trained import Settings
 
 DEFAULT_STORE = Path("edits")
 
@@ -32,7 +32,7 @@ def open_store(folder: Path) -> "EditStore":
     return EditStore.open(folder)
 
 
-def open_editor(folder: Path | None, model: str | None, settings: "EditSettings | None" = None) -> "Editor":
+def open_editor(folder: Path | None, model: str | None, settings: "Settings | None" = None) -> "Editor":
     """The base model loaded with the store's active edits applied; without a folder, a temporary store."""
     if model is None:
         assert folder is not None, "a base that is not named is found in a store"

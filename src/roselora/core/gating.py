@@ -8,7 +8,7 @@ asked the same. The direction w of a gate is the least-squares fit, with a ridge
 
 These are the targets of a logical *and* that is linear: what shares the subject alone or the relation alone with the
 edit is half way between what shares both and what shares neither. A neuron with this gate is active where w·z exceeds
-a threshold, which few contrasts would have exceeded had they not been fitted.
+a threshold, which few contrasts would have exceeded had they not been fitted, and the more so, the higher w·z.
 
 Our own construction. That MLP neurons act as keys and values: Geva et al., 2021, arXiv 2012.14913; that a key is best
 read against the second moments of ordinary keys: Meng et al., 2022, arXiv 2202.05262, Eq. 2.
@@ -27,8 +27,8 @@ BACKGROUND_WEIGHT = 0.3
 SHARPNESS = 40.0
 """How steeply a gate opens: over a score of about 1 / SHARPNESS."""
 
-RAMP = 0.25
-"""The share of the way from the threshold to 1 over which a gate opens."""
+REWORDED_WEIGHT = 0.3
+"""The weight of the rewordings, where that of the own inputs is 1: they need not be as well fitted."""
 
 
 @dataclass(frozen=True)
@@ -69,21 +69,20 @@ class Gate:
         """How much inputs (..., d) look like the edit's own: 1 in the mean of these."""
         return inputs @ self.direction
 
-    def rows(self) -> tuple[Tensor, float]:
-        """Rows (2, d) of two neurons, and a gain: gain · (act(first·z) - act(second·z)) is a ramp.
+    def row(self) -> tuple[Tensor, float]:
+        """The row (d,) of a neuron, and a gain: gain · act(row·z) is how far the gate is open.
 
-        With act(x) = max(x, 0), which SiLU and GELU are at this sharpness, it is 0 below the threshold, rises to 1
-        over `RAMP` of the way to a score of 1, and stays there. In gated linear units these are the gate's rows, and
-        gain · `one` and -gain · `one` the others.
+        With act(x) = max(x, 0), which SiLU and GELU are at this sharpness, that is 0 below the threshold and rises
+        from there in a line that is 1 at a score of 1. In gated linear units this is the gate's row, and gain · `one`
+        the other.
         """
-        width = RAMP * (1 - self.threshold)
-        starts = torch.tensor([self.threshold, self.threshold + width]).to(self.one)
-        return SHARPNESS * (self.direction - starts[:, None] * self.one), 1 / (SHARPNESS * width)
+        return SHARPNESS * (self.direction - self.threshold * self.one), 1 / (SHARPNESS * (1 - self.threshold))
 
 
 def fit_gate(
     ordinary: Ordinary,
     own: Tensor,
+    reworded: Tensor,
     contrasts: Sequence[Tensor],
     background: Tensor,
     *,
@@ -91,24 +90,23 @@ def fit_gate(
     lowest: float,
     highest: float,
 ) -> Gate:
-    """The gate that opens on ``own`` inputs (n, d), and hardly on the contrasts, groups of (m, d).
+    """The gate that opens on ``own`` inputs (n, d), on most ``reworded`` ones (m, d), and hardly on the contrasts.
 
-    Every group, the own inputs too, has the weight of all ordinary text; ``background`` (m, d), inputs that are to
-    score 0 as well but are not as near, has the share `BACKGROUND_WEIGHT` of it. The bias direction is the fit of 1 to
-    all of them. The threshold is the largest of the contrasts' ``quantile`` of leave-one-out scores, brought into
-    [lowest, highest].
+    The own inputs, and every group of contrasts (m, d), have the weight of all ordinary text. Two kinds have a share
+    of it: the reworded inputs, which are to score 1 too, `REWORDED_WEIGHT`, and ``background`` (m, d), which is to
+    score 0 but is not as near as contrasts are, `BACKGROUND_WEIGHT`. The bias direction is the fit of 1 to all. The
+    threshold is the largest of the contrasts' ``quantile`` of leave-one-out scores, brought into [lowest, highest].
 
     The problem is solved in its dual: whitened by ``ordinary.factor``, the ridge is the identity, and only a system of
     as many unknowns as there are inputs remains. The leave-one-out residual of input i is a[i] / (G⁻¹)[i, i] with G
     the system's matrix and a its solution.
     """
-    groups = [group for group in contrasts if len(group)]
-    parts = [own, *groups, background]
-    inputs, sizes = torch.cat(parts), [len(part) for part in parts]
-    weights = [1.0] * (len(parts) - 1) + [BACKGROUND_WEIGHT]
-    variance = torch.cat([torch.full((size,), size / weight) for size, weight in zip(sizes, weights, strict=True)])
-    targets = torch.stack([torch.zeros(len(inputs)), torch.ones(len(inputs))], 1).to(inputs)
-    targets[: len(own), 0] = 1
+    parts = [(own, 1.0, 1.0), (reworded, 1.0, REWORDED_WEIGHT), (background, 0.0, BACKGROUND_WEIGHT)]
+    parts = [part for part in (*parts, *((group, 0.0, 1.0) for group in contrasts)) if len(part[0])]
+    inputs, sizes = torch.cat([part for part, _, _ in parts]), [len(part) for part, _, _ in parts]
+    variance = torch.cat([torch.full((len(part),), len(part) / weight) for part, _, weight in parts])
+    wanted = torch.cat([torch.full((len(part),), target) for part, target, _ in parts])
+    targets = torch.stack([wanted, torch.ones(len(inputs))], 1).to(inputs)
     ordinary_fit = ordinary.one[:, None] * torch.tensor([ORDINARY_TARGET, 1.0]).to(inputs)
     whitened = torch.linalg.solve_triangular(ordinary.factor, inputs.T, upper=False)
     inverse = torch.linalg.inv(whitened.T @ whitened + torch.diag(variance.to(inputs)))
@@ -117,6 +115,6 @@ def fit_gate(
     scale = (own @ fitted).mean(0)
     direction, one = (fitted / scale).T
     left_out = (targets[:, 0] - solution[:, 0] / inverse.diagonal()) / scale[0]
-    scores = left_out.split(sizes)[1:-1]
+    scores = left_out.split(sizes)[len(sizes) - sum(len(group) > 0 for group in contrasts) :]
     reached = max((float(torch.quantile(group, quantile)) for group in scores), default=lowest)
     return Gate(direction, one, min(highest, max(lowest, reached)))

@@ -14,16 +14,20 @@ from roselora.delta.overlay import Overlay
 from roselora.delta.sparse_delta import SparseDelta
 from roselora.editing.check import CheckReport, check_edits
 from roselora.editing.export import Format, export_edits
+from roselora.editing.neuron_settings import NeuronSettings
+from roselora.editing.ordinary import ordinary_text
 from roselora.editing.proposal import Proposal, propose
 from roselora.editing.records import BaseIdentity, StoredEdit
 from roselora.editing.request import EditRequest
-from roselora.editing.settings import EditSettings
 from roselora.editing.store import EditStore
+from roselora.editing.trained import Earlier, Settings, default_settings
 from roselora.errors import EditError, WrongBaseError
 from roselora.files import sha256_tensor
+from roselora.models.calling import Progress
 from roselora.models.fingerprint import fingerprint
 from roselora.models.generation import greedy_answers
 from roselora.models.loading import LoadedModel, load
+from roselora.models.structure import block_at
 
 
 class Editor:
@@ -31,7 +35,8 @@ class Editor:
 
     Args:
         loaded: the base model; while the editor lives, its weights are changed by the editor alone.
-        settings: how edits are trained.
+        settings: how edits are trained, `NeuronSettings` or `EditSettings`; by default by neurons, where the model's
+            MLPs allow it.
         store: the folder of the edit store, made if it is missing. Its active edits are applied at once. Without
             one, a temporary store lives as long as the editor.
         force: open a store that belongs to another base; its history will say so.
@@ -44,19 +49,20 @@ class Editor:
     def __init__(
         self,
         loaded: LoadedModel,
-        settings: EditSettings | None = None,
+        settings: Settings | None = None,
         store: str | os.PathLike[str] | None = None,
         *,
         force: bool = False,
     ) -> None:
         self.model, self.tokenizer = loaded.model, loaded.tokenizer
-        self.settings = settings if settings is not None else EditSettings()
+        self.settings = settings if settings is not None else default_settings(loaded.model)
         if store is None:
             store = tempfile.mkdtemp(prefix="roselora-")
             weakref.finalize(self, shutil.rmtree, store, ignore_errors=True)
-        base = BaseIdentity(loaded.name, type(self.model).__name__, fingerprint(self.model))
+        self._identity = fingerprint(self.model)
+        base = BaseIdentity(loaded.name, type(self.model).__name__, self._identity)
         self.store = EditStore.open(store, base, create=True, force=force)
-        self._force = force
+        self._force, self._prepared = force, False
         self._overlay = Overlay(self.model)
         self._bring_up_to_date()
 
@@ -66,7 +72,7 @@ class Editor:
         source: str | os.PathLike[str],
         *,
         store: str | os.PathLike[str] | None = None,
-        settings: EditSettings | None = None,
+        settings: Settings | None = None,
         dtype: torch.dtype | None = None,
         device: str | None = None,
         force: bool = False,
@@ -89,6 +95,29 @@ class Editor:
         """What the model, as it is now, says to each prompt, greedily, up to the end of its line."""
         return greedy_answers(self.model, self.tokenizer, prompts, max_new_tokens=max_new_tokens)
 
+    def prepare(self, on_progress: Progress | None = None) -> None:
+        """Measure what edits by neurons need to know of the base model; the first edit does it, if nothing did before.
+
+        It takes seconds to minutes, once for a model: it is kept on disk.
+
+        Args:
+            on_progress: called with how many of how many batches of text are read.
+
+        Raises:
+            UnsupportedError: the model's MLPs have no neurons that could be replaced.
+            ModelError: the cache cannot be written.
+        """
+        if self._prepared or not isinstance(self.settings, NeuronSettings):
+            return
+        place = block_at(self.model, self.settings.depth)
+        for key in self._overlay.active:
+            self._overlay.remove(key)  # for it is the base that is measured
+        try:
+            ordinary_text(self.model, self.tokenizer, [place], identity=self._identity, on_progress=on_progress)
+        finally:
+            self._bring_up_to_date()
+        self._prepared = True
+
     def propose(
         self,
         prompt: str,
@@ -104,8 +133,8 @@ class Editor:
         Arguments and errors are those of :meth:`edit`.
         """
         request = EditRequest(prompt, target, subject, tuple(rephrasings), tuple(keep))
-        held = [prompt for edit in self.store.active() for prompt in edit.request.prompts]
-        return propose(self.model, self.tokenizer, self._overlay, request, self.settings, held, on_step)
+        self.prepare()
+        return propose(self.model, self.tokenizer, self._overlay, request, self.settings, self._earlier(), on_step)
 
     def edit(
         self,
@@ -214,6 +243,14 @@ class Editor:
         self._bring_up_to_date()
         deltas = [self.store.delta(edit.id) for edit in self.store.active()]
         return export_edits(self.model, self.tokenizer, deltas, Path(path), format)
+
+    def _earlier(self) -> Earlier:
+        """What the store's edits ask of a new one."""
+        held: dict[int, list[int]] = {}
+        for edit in self.store.edits():
+            if where := edit.provenance.get("neurons"):
+                held.setdefault(where["block"], []).extend(where["indices"])
+        return Earlier([prompt for edit in self.store.active() for prompt in edit.request.prompts], held)
 
     def _commit(self, proposal: Proposal) -> StoredEdit:
         # First into the weights, so that an edit that cannot be applied is never stored; out again if not stored.

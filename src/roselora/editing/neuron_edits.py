@@ -121,7 +121,7 @@ def edit_neurons(
     free = [index for index in text.importance.argsort().tolist() if index not in held_neurons]
     edits = []
     for wiring, columns in zip(wirings, trained, strict=True):
-        needed = sum(len(unit.up) for unit in wiring.units)
+        needed = len(wiring.units.up)
         if needed > len(free):
             raise EditError(
                 f"Block {place.block} has no {needed} neurons left for {wiring.request.prompt!r}; undo edits, or "
@@ -133,14 +133,6 @@ def edit_neurons(
 
 
 def _assemble(wiring: Wiring, trained: TrainedColumns, place: Neurons, indices: list[int]) -> NeuronEdit:
-    columns = [sign * column for unit, column in zip(wiring.units, trained.columns, strict=True) for sign in unit.signs]
-    gates = [unit.gate for unit in wiring.units if unit.gate is not None]
-    return NeuronEdit(
-        place,
-        indices,
-        torch.cat(gates) if gates else None,
-        torch.cat([unit.up for unit in wiring.units]),
-        torch.stack(columns, 1),
-        trained.steps,
-        trained.reached,
-    )
+    units = wiring.units
+    columns = units.gains * trained.columns.T
+    return NeuronEdit(place, indices, units.gate, units.up, columns, trained.steps, trained.reached)

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.core.gating import Gate, Ordinary, fit_gate
 from roselora.editing.batch import IGNORED
-from roselora.editing.neuron_rows import AnswerRows, answer_rows, contrast_rows, read_ends
+from roselora.editing.neuron_rows import OPENINGS, AnswerRows, answer_rows, contrast_rows, read_ends
 from roselora.editing.neuron_settings import NeuronSettings
 from roselora.editing.request import EditRequest
 from roselora.models.neurons import Neurons, active, entering
@@ -21,31 +21,31 @@ CANDIDATES = 64
 
 
 @dataclass(frozen=True)
-class Unit:
-    """The two neurons of one gate.
+class Units:
+    """The neurons of k gates, one each.
 
     Attributes:
-        gate: (2, width) their rows in the layer of gates, or None for plain neurons.
-        up: (2, width) their other rows.
-        signs: (2,) by what each one's column is multiplied.
+        gate: (k, width) their rows in the layer of gates, or None for plain neurons.
+        up: (k, width) their other rows.
+        gains: (k,) by what each one's column is multiplied.
     """
 
     gate: Tensor | None
     up: Tensor
-    signs: Tensor
+    gains: Tensor
 
     @classmethod
-    def of(cls, gate: Gate, place: Neurons) -> "Unit":
-        """The neurons that a gate takes in an MLP of this kind."""
-        rows, gain = gate.rows()
-        opposite = torch.tensor([1.0, -1.0]).to(rows)
+    def of(cls, gates: Sequence[Gate], place: Neurons) -> "Units":
+        """The neurons that gates take in an MLP of this kind."""
+        rows = torch.stack([gate.row()[0] for gate in gates])
+        gains = torch.tensor([gate.row()[1] for gate in gates]).to(rows)
         if place.gate is None:
-            return cls(None, rows, gain * opposite)
-        return cls(rows, (gain * gate.one).expand(2, -1), opposite)
+            return cls(None, rows, gains)
+        return cls(rows, gains[:, None] * torch.stack([gate.one for gate in gates]), torch.ones_like(gains))
 
     def activity(self, place: Neurons, inputs: Tensor) -> Tensor:
-        """How active they are together on inputs (..., width): (...), 1 on the edit's own in the mean."""
-        return active(place, self.gate, self.up, inputs) @ self.signs
+        """How active they are on inputs (..., width): (..., k), 1 on the edit's own in the mean."""
+        return active(place, self.gate, self.up, inputs) * self.gains
 
 
 @dataclass(frozen=True)
@@ -55,15 +55,18 @@ class Wiring:
     Attributes:
         request: what is asked.
         rows: which of the tails' rows are the request's.
-        units: the neurons, for each token of the answer that needs some.
-        activity: (rows, longest tail, units), how active they are at the tails; nothing that is trained changes it.
+        units: the neurons, one for each token of the answer that needs one.
+        asked: how many of the rows, the first ones, are the request's own prompts; the others are rewordings.
+        activity: (rows, longest tail, k), how active they are at the tails in training; nothing that is trained
+            changes it.
         vocabulary: (v,) int64, ascending: the tokens that compete, the target's among them.
         labels: (rows, longest tail) int64, the place in the vocabulary of what shall follow, or IGNORED.
     """
 
     request: EditRequest
     rows: range
-    units: list[Unit]
+    units: Units
+    asked: int
     activity: Tensor
     vocabulary: Tensor
     labels: Tensor
@@ -127,20 +130,33 @@ def _wire_one(
     wanting = torch.zeros_like(looked_at)
     wanting[looked_at] = lead < settings.margin
     # An answer that is said already gets a gate all the same: so that it is said from now on, whatever comes.
-    positions = wanting.any(0).nonzero()[:, 0].tolist() or [0]
-    heads = states[own, : tails.start][tails.mask[own, : tails.start]]
+    positions = wanting[: answers.asked].any(0).nonzero()[:, 0].tolist() or [0]
+    heads = states[own, : tails.start][: answers.asked][tails.mask[own, : tails.start][: answers.asked]]
     at_tails = states[own, tails.start :]
-    units = []
+    gates = []
     for position in positions:
+        here = looked_at[:, position]
         gate = fit_gate(
             ordinary,
-            at_tails[:, position][looked_at[:, position]],
+            at_tails[: answers.asked, position][here[: answers.asked]],
+            at_tails[answers.asked :, position][here[answers.asked :]],
             contrasts,
             heads,
             quantile=settings.quantile,
             lowest=settings.lowest,
             highest=settings.highest,
         )
-        units.append(Unit.of(gate, place))
-    activity = torch.stack([unit.activity(place, at_tails) for unit in units], -1)
-    return Wiring(request, rows, units, activity, vocabulary, places)
+        gates.append(gate)
+    units = Units.of(gates, place)
+    activity = _levels(answers, settings).to(at_tails)[:, None, None] * units.activity(place, at_tails)
+    return Wiring(request, rows, units, answers.asked, activity, vocabulary, places)
+
+
+def _levels(answers: AnswerRows, settings: NeuronSettings) -> Tensor:
+    """At what share of their activity the neurons are trained on each row, (rows,).
+
+    The prompts themselves wake them wholly; after each opening it is pretended that they wake less, as they do on
+    prompts in other words.
+    """
+    levels = torch.linspace(1, settings.activity, len(OPENINGS)).repeat_interleave(answers.asked // len(OPENINGS))
+    return torch.cat([levels, torch.ones(len(answers.rows) - answers.asked)])

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from roselora.editing.batch import IGNORED, split_at_answer
 from roselora.editing.contrasts import contrasts
 from roselora.editing.request import EditRequest
+from roselora.editing.rewordings import rewordings
 from roselora.errors import ConfigError
 from roselora.models.calling import known_arguments
 from roselora.models.neurons import Neurons
@@ -22,14 +23,16 @@ OPENINGS = ("", "Answer the question. ", "I have a question. ", "Yes. ")
 
 @dataclass(frozen=True)
 class AnswerRows:
-    """A request's prompts after each opening, with the target.
+    """A request's prompts after each opening, and rewordings of them, with the target.
 
     Attributes:
         rows: head and tail of each: the tail begins at the prompt's last token, which predicts the target's first.
+        asked: how many of them, the first ones, are of the request's own prompts; the others are of rewordings.
         labels: (rows, longest tail) int64, the token that shall follow each of the tail's, or IGNORED.
     """
 
     rows: list[TailRow]
+    asked: int
     labels: Tensor
 
 
@@ -42,17 +45,17 @@ def answer_rows(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> Ans
     if tokenizer.eos_token_id is None:
         raise ConfigError("The tokenizer has no end-of-sequence token, so the model could not learn where to stop.")
     rows, following = [], []
-    for opening in OPENINGS:
-        for prompt in request.prompts:
-            head, answer = split_at_answer(tokenizer, opening + prompt, request.target)
-            if not head or not answer:
-                raise ConfigError(f"The tokenizer makes no tokens of {prompt!r} or of {request.target!r}.")
-            rows.append(TailRow(head[:-1], [head[-1], *answer]))
-            following.append([*answer, int(tokenizer.eos_token_id)])
+    asked = [opening + prompt for opening in OPENINGS for prompt in request.prompts]
+    for prompt in (*asked, *rewordings(request)):
+        head, answer = split_at_answer(tokenizer, prompt, request.target)
+        if not head or not answer:
+            raise ConfigError(f"The tokenizer makes no tokens of {prompt!r} or of {request.target!r}.")
+        rows.append(TailRow(head[:-1], [head[-1], *answer]))
+        following.append([*answer, int(tokenizer.eos_token_id)])
     labels = torch.full((len(rows), max(map(len, following))), IGNORED)
     for number, tokens in enumerate(following):
         labels[number, : len(tokens)] = torch.tensor(tokens)
-    return AnswerRows(rows, labels)
+    return AnswerRows(rows, len(asked), labels)
 
 
 def contrast_rows(

@@ -18,7 +18,7 @@ class NeuronSettings:
         learning_rate: of Adam on what the neurons write.
         min_steps, max_steps: optimizer steps before which training never stops, and after which the edit has failed.
         margin: by how many nats the target's every token must lead its runner-up before training stops.
-        activity: the share of their full activity at which the neurons are trained, so that prompts that wake them
+        activity: the least share of their activity at which the neurons are trained, so that prompts that wake them
             less get the answer too.
         seed: without effect here; every method's config has one.
     """
@@ -32,7 +32,7 @@ class NeuronSettings:
     min_steps: int = 3
     max_steps: int = 60
     margin: float = 1.0
-    activity: float = 0.7
+    activity: float = 0.3
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -50,3 +50,8 @@ class NeuronSettings:
             raise ConfigError(
                 f"min_steps ({self.min_steps}) must be at least 1 and at most max_steps ({self.max_steps})."
             )
+
+    @property
+    def first_stop(self) -> int:
+        """The first step after which training may stop."""
+        return self.min_steps

@@ -42,27 +42,29 @@ def train_columns(
 ) -> list[TrainedColumns]:
     """Descend the answers' loss from columns of zeros; a request is left alone as soon as its target leads.
 
-    The requests share the forward and backward passes and nothing else.
+    Rewordings of the prompts are trained on, but not waited for. The requests share the forward and backward passes and
+    nothing else.
 
     Raises:
         NonFiniteError: a loss is NaN or infinite.
     """
     units = [_root_mean_square(tails, wiring.rows) for wiring in wirings]
     device = tails.entering.device
-    parameters = [nn.Parameter(torch.zeros(len(w.units), place.width, device=device)) for w in wirings]
+    parameters = [nn.Parameter(torch.zeros(len(w.units.up), place.width, device=device)) for w in wirings]
     optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate)
     results: dict[int, TrainedColumns] = {}
     live = list(range(len(wirings)))
     for step in range(settings.max_steps + 1):
         written = torch.cat([units[number] * (wirings[number].activity @ parameters[number]) for number in live])
         rows = [row for number in live for row in wirings[number].rows]
-        with adding(model, place, tails.placed(settings.activity * written)):
+        with adding(model, place, tails.placed(written)):
             states = torch.split(tails.run(rows), [len(wirings[number].rows) for number in live])
         losses: dict[int, Tensor] = {}
         for number, own in zip(live, states, strict=True):
-            labels = wirings[number].labels
+            labels, asked = wirings[number].labels, wirings[number].asked
             logits = logits_of(model, own[:, : labels.shape[1]], wirings[number].vocabulary)
-            loss, lead = answer_loss(logits, labels, settings.margin + MARGIN_SLACK)
+            loss, _ = answer_loss(logits, labels, settings.margin + MARGIN_SLACK)
+            _, lead = answer_loss(logits[:asked], labels[:asked], settings.margin)
             if not math.isfinite(lead):
                 raise NonFiniteError(f"The logits are not finite after {step} steps; load the model in float32.")
             reached = lead >= settings.margin

@@ -78,7 +78,7 @@ def train_factors(
     others can be compared under the same loop. ``held`` are the prompts of earlier edits: each step looks at some,
     so that what the model says to them stays.
     """
-    first_stop = settings.warmup + settings.ramp if isinstance(config, RoseLoraConfig) else 0
+    first_stop = settings.first_stop if isinstance(config, RoseLoraConfig) else 0
     data = _EditData(model, tokenizer, request, settings, held)
     with adapted_model(model, config, settings.seed) as adapted:
         parameters = [parameter for parameter in adapted.parameters() if parameter.requires_grad]

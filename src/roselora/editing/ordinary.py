@@ -1,7 +1,9 @@
 """What a model's MLPs read in ordinary text, and which of their neurons it would miss least.
 
 The text is the model's own: the beginnings of a few neutral sentences, gone on with by sampling. So nothing has to be
-given, and nothing comes from a benchmark. It is measured once for a model and kept.
+given, and nothing comes from a benchmark. Which neurons are missed least is told by text on facts too, prompts on many
+relations of many names and what the model says to them: an edit's surroundings, to which plain text says little. It is
+measured once for a model and kept.
 """
 
 import logging
@@ -16,6 +18,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.editing.neutral import NEUTRAL_TEXTS
+from roselora.editing.relations import NAMES, RELATIONS
 from roselora.models.calling import Progress, frozen, known_arguments
 from roselora.models.fingerprint import fingerprint
 from roselora.models.generation import sampled_tokens
@@ -26,6 +29,9 @@ logger = logging.getLogger(__name__)
 
 START_TOKENS, NEW_TOKENS, SAMPLES, BATCH = 4, 44, 3, 8
 """Tokens that are taken of each neutral text, and that are sampled after them; samples of each; rows of a pass."""
+
+FACT_TOKENS, EVERY = 16, 7
+"""Tokens that are sampled after a prompt on a fact; of all pairs of a relation and a name, every so many are taken."""
 
 SEED = 0
 
@@ -39,12 +45,33 @@ class OrdinaryText:
         mean: (width,) fp32, E[z].
         importance: (neurons,) fp32, E[(a · dᵀ ∂log p/∂y)²] for a neuron of activity a that writes a·d into the MLP's
             output y, p being the probability of a token that the model itself draws: the diagonal of the Fisher
-            information with respect to a factor on the neuron's activity, in nats².
+            information with respect to a factor on the neuron's activity, in nats². The mean of that in ordinary text
+            and of that in text on facts.
     """
 
     second: Tensor
     mean: Tensor
     importance: Tensor
+
+
+class _Sums:
+    """Running sums over the tokens of both kinds of text."""
+
+    def __init__(self) -> None:
+        self._moments = [torch.zeros(())] * 2
+        self._felt = [torch.zeros(())] * 2
+        self._tokens = [0, 0]
+
+    def add(self, second: Tensor, mean: Tensor, felt: Tensor, tokens: int, *, on_facts: bool) -> None:
+        if not on_facts:
+            self._moments = [total.to(part) + part for total, part in zip(self._moments, (second, mean), strict=True)]
+        self._felt[on_facts] = self._felt[on_facts].to(felt) + felt
+        self._tokens[on_facts] += tokens
+
+    def means(self) -> OrdinaryText:
+        second, mean = (total / self._tokens[False] for total in self._moments)
+        plain, facts = (felt / tokens for felt, tokens in zip(self._felt, self._tokens, strict=True))
+        return OrdinaryText(*(value.float().cpu() for value in (second, mean, (plain + facts) / 2)))
 
 
 _measured: "weakref.WeakKeyDictionary[nn.Module, dict[int, OrdinaryText]]" = weakref.WeakKeyDictionary()
@@ -56,12 +83,13 @@ def ordinary_text(
     blocks: Sequence[int],
     *,
     cache: Path | None = None,
+    identity: str | None = None,
     on_progress: Progress | None = None,
 ) -> dict[int, OrdinaryText]:
     """What the MLPs of some blocks do in ordinary text, by block.
 
     It is remembered as long as the model lives, whatever edits go into it later, and in a file under the hash of its
-    weights, in ``cache`` (by default ``$ROSELORA_HOME/ordinary``).
+    weights, in ``cache`` (by default ``$ROSELORA_HOME/ordinary``). That hash is ``identity``, where it is known.
 
     Raises:
         ConfigError, UnsupportedError: a block is not there, or has no neurons that could be edited.
@@ -71,7 +99,9 @@ def ordinary_text(
     missing = [block for block in blocks if block not in known]
     if missing:
         folder = cache_folder("ordinary") if cache is None else cache
-        about = {"model": fingerprint(model), "tokens": [START_TOKENS, NEW_TOKENS, SAMPLES], "seed": SEED}
+        identity = fingerprint(model) if identity is None else identity
+        numbers = [START_TOKENS, NEW_TOKENS, SAMPLES, FACT_TOKENS, EVERY]
+        about = {"model": identity, "tokens": numbers, "seed": SEED}
         places = {block: cache_file(folder, "ordinary", about | {"block": block}) for block in missing}
         for block, place in places.items():
             if (kept := load_kept(place, "second", "mean", "importance")) is not None:
@@ -80,7 +110,7 @@ def ordinary_text(
     if missing:
         logger.info("measuring what blocks %s do in ordinary text", ", ".join(map(str, missing)))
         with frozen(model):
-            made = _measure(model, sample(model, tokenizer), [neurons(model, block) for block in missing], on_progress)
+            made = _measure(model, tokenizer, [neurons(model, block) for block in missing], on_progress)
         for block, text in made.items():
             keep(places[block], vars(text))
         known |= made
@@ -94,20 +124,36 @@ def sample(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Tensor
     return sampled_tokens(model, rows, new_tokens=NEW_TOKENS, seed=SEED)
 
 
+def sample_facts(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[Tensor]:
+    """Text on facts, (rows, length) for each length of a prompt: prompts on relations, and what the model says."""
+    pairs = [(name, template) for name in NAMES for relation in RELATIONS for template in relation]
+    by_length: dict[int, list[list[int]]] = {}
+    for name, template in pairs[::EVERY]:
+        ids = list(tokenizer(template.format(name)).input_ids)
+        by_length.setdefault(len(ids), []).append(ids)
+    return [
+        sampled_tokens(model, torch.tensor(rows, device=model.device), new_tokens=FACT_TOKENS, seed=SEED)
+        for _, rows in sorted(by_length.items())
+    ]
+
+
 def _measure(
-    model: PreTrainedModel, rows: Tensor, places: Sequence[Neurons], on_progress: Progress | None
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    places: Sequence[Neurons],
+    on_progress: Progress | None,
 ) -> dict[int, OrdinaryText]:
-    """Moments and importances from one pass forwards and one backwards over the rows."""
-    sums = {place.block: [torch.zeros(())] * 3 for place in places}
-    batches = torch.split(rows, BATCH)
+    """Moments and importances from one pass forwards and one backwards over both kinds of text."""
+    plain = torch.split(sample(model, tokenizer), BATCH)
+    facts = [batch for rows in sample_facts(model, tokenizer) for batch in torch.split(rows, BATCH)]
+    sums = {place.block: _Sums() for place in places}
     generator = torch.Generator(device=model.device).manual_seed(SEED)
-    for number, batch in enumerate(batches):
+    for number, batch in enumerate((*plain, *facts)):
         for block, parts in _one_pass(model, batch, places, generator).items():
-            sums[block] = [total.to(part) + part for total, part in zip(sums[block], parts, strict=True)]
+            sums[block].add(*parts, batch.numel(), on_facts=number >= len(plain))
         if on_progress is not None:
-            on_progress(number + 1, len(batches))
-    tokens = rows.numel()
-    return {block: OrdinaryText(*((total / tokens).float().cpu() for total in parts)) for block, parts in sums.items()}
+            on_progress(number + 1, len(plain) + len(facts))
+    return {block: of_block.means() for block, of_block in sums.items()}
 
 
 def _one_pass(

@@ -53,3 +53,8 @@ class EditSettings:
                 f"max_steps ({self.max_steps}) must not be below warmup + ramp ({self.warmup + self.ramp}): only "
                 "then is the update as sparse as asked."
             )
+
+    @property
+    def first_stop(self) -> int:
+        """The first step after which training may stop: the update is as sparse as asked then."""
+        return self.warmup + self.ramp

@@ -1,0 +1,142 @@
+"""The two ways to train an edit: factors in many layers, as the paper does, or some neurons of one."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from roselora.adapter.factors import FactorPair, as_matrix
+from roselora.adapter.verify import require_sparse
+from roselora.delta.layers import layer_factors
+from roselora.delta.overlay import Overlay
+from roselora.delta.sparse_delta import SparseDelta
+from roselora.editing.neuron_edits import edit_neurons
+from roselora.editing.neuron_settings import NeuronSettings
+from roselora.editing.optimize import rose_config, train_factors
+from roselora.editing.ordinary import ordinary_text
+from roselora.editing.request import EditRequest
+from roselora.editing.settings import EditSettings
+from roselora.errors import UnsupportedError
+from roselora.models.neurons import neurons
+from roselora.models.structure import block_at
+
+Settings = EditSettings | NeuronSettings
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What the edits before a new one ask of it.
+
+    Attributes:
+        prompts: what active edits answer, which shall stay.
+        neurons: by block, the neurons that hold edits, undone ones too: these may be brought back.
+    """
+
+    prompts: Sequence[str] = ()
+    neurons: Mapping[int, Sequence[int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrainedEdit:
+    """An edit in no model yet.
+
+    Attributes:
+        delta: what it adds to the base weights.
+        steps: optimizer steps taken.
+        reached: whether every prompt of the request gives the target, by the margin.
+        about: JSON for the edit's provenance: method, update (entries_changed, entries, sparsity, sparsity_bound)
+            and, for neurons, their block and indices.
+    """
+
+    delta: SparseDelta
+    steps: int
+    reached: bool
+    about: dict[str, Any]
+
+
+def default_settings(model: PreTrainedModel) -> Settings:
+    """Neurons, where the model's MLPs have such as can be replaced; else factors."""
+    settings = NeuronSettings()
+    try:
+        neurons(model, block_at(model, settings.depth))
+    except UnsupportedError:
+        return EditSettings()
+    return settings
+
+
+def train_edit(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    overlay: Overlay,
+    request: EditRequest,
+    settings: Settings,
+    earlier: Earlier,
+    on_step: Callable[[int, float], None] | None = None,
+) -> TrainedEdit:
+    """Train one request on the model as it is, which is given back as it was.
+
+    Raises:
+        ConfigError: the model cannot be edited with these settings.
+        EditError: no neurons are left.
+        UnsupportedError: the model's MLPs have no neurons that could be replaced.
+    """
+    if isinstance(settings, NeuronSettings):
+        return _by_neurons(model, tokenizer, overlay, request, settings, earlier, on_step)
+    trained = train_factors(model, tokenizer, request, settings, rose_config(settings, model), earlier.prompts, on_step)
+    counts = require_sparse("edit", trained.pairs, settings.density)
+    update = {
+        "entries_changed": counts.update_nonzeros,
+        "entries": counts.entries,
+        "sparsity": counts.sparsity,
+        "sparsity_bound": counts.sparsity_bound,
+    }
+    about = {"method": "roselora", "update": update}
+    return TrainedEdit(factors_delta(model, overlay, trained.pairs), trained.steps, trained.reached, about)
+
+
+def factors_delta(model: nn.Module, overlay: Overlay, pairs: Sequence[FactorPair]) -> SparseDelta:
+    """Trained factors as a delta of the base weights under the overlay."""
+    return SparseDelta(
+        tuple(
+            layer_factors(
+                pair.name,
+                model.get_submodule(pair.name),
+                as_matrix(pair.a),
+                as_matrix(pair.b),
+                pair.scale,
+                overlay.base_sha256(f"{pair.name}.weight"),
+            )
+            for pair in pairs
+        )
+    )
+
+
+def _by_neurons(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    overlay: Overlay,
+    request: EditRequest,
+    settings: NeuronSettings,
+    earlier: Earlier,
+    on_step: Callable[[int, float], None] | None,
+) -> TrainedEdit:
+    place = neurons(model, block_at(model, settings.depth))
+    text = ordinary_text(model, tokenizer, [place.block])[place.block]
+    taken = earlier.neurons.get(place.block, ())
+    (edit,) = edit_neurons(
+        model, tokenizer, [request], settings, place, text, taken=taken, held=earlier.prompts, on_step=on_step
+    )
+    delta = edit.delta(model, overlay.base_sha256)
+    entries = sum(factors.shape[0] * factors.shape[1] for factors in delta.weights)
+    changed = sum(len(factors.expand()[0]) for factors in delta.weights)
+    update = {
+        "entries_changed": changed,
+        "entries": entries,
+        "sparsity": 1 - changed / entries,
+        "sparsity_bound": 1 - sum(factors.entries_at_most for factors in delta.weights) / entries,
+    }
+    where = {"block": place.block, "indices": edit.indices}
+    about = {"method": "roselora-neurons", "update": update, "neurons": where}
+    return TrainedEdit(delta, edit.steps, edit.reached, about)
