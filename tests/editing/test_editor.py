@@ -11,6 +11,7 @@ from roselora.editing.editor import Editor
 from roselora.editing.proposal import propose
 from roselora.editing.request import EditRequest
 from roselora.editing.settings import EditSettings
+from roselora.editing.trained import Earlier
 from roselora.errors import ConfigError, EditError, ModelError, StoreError, WrongBaseError
 from roselora.models import LoadedModel
 from roselora.models.generation import greedy_answers
@@ -306,7 +307,7 @@ def test_what_the_model_says_to_the_prompts_of_earlier_edits_is_held(
     def says_after(looked_after: list[str]) -> list[str]:
         overlay = Overlay(world_model)
         request = EditRequest(PROMPT, TARGET)
-        proposal = propose(world_model, tiny_tokenizer, overlay, request, settings, looked_after)
+        proposal = propose(world_model, tiny_tokenizer, overlay, request, settings, Earlier(looked_after))
         overlay.apply("edit", proposal.delta)
         answers = greedy_answers(world_model, tiny_tokenizer, held, max_new_tokens=16)
         overlay.remove("edit")
