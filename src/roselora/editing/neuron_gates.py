@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.core.gating import Gate, Ordinary, fit_gate
 from roselora.editing.batch import IGNORED
-from roselora.editing.neuron_rows import OPENINGS, AnswerRows, answer_rows, contrast_rows, read_ends
+from roselora.editing.neuron_rows import AnswerRows, answer_rows, contrast_rows, read_ends
 from roselora.editing.neuron_settings import NeuronSettings
 from roselora.editing.request import EditRequest
 from roselora.models.neurons import Neurons, active, entering
@@ -148,15 +148,17 @@ def _wire_one(
         )
         gates.append(gate)
     units = Units.of(gates, place)
-    activity = _levels(answers, settings).to(at_tails)[:, None, None] * units.activity(place, at_tails)
+    activity = _levels(answers, len(request.prompts), settings).to(at_tails)[:, None, None] * units.activity(
+        place, at_tails
+    )
     return Wiring(request, rows, units, answers.asked, activity, vocabulary, places)
 
 
-def _levels(answers: AnswerRows, settings: NeuronSettings) -> Tensor:
+def _levels(answers: AnswerRows, prompts: int, settings: NeuronSettings) -> Tensor:
     """At what share of their activity the neurons are trained on each row, (rows,).
 
     The prompts themselves wake them wholly; after each opening it is pretended that they wake less, as they do on
     prompts in other words.
     """
-    levels = torch.linspace(1, settings.activity, len(OPENINGS)).repeat_interleave(answers.asked // len(OPENINGS))
+    levels = torch.linspace(1, settings.activity, answers.asked // prompts).repeat_interleave(prompts)
     return torch.cat([levels, torch.ones(len(answers.rows) - answers.asked)])

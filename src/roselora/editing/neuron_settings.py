@@ -32,7 +32,7 @@ class NeuronSettings:
     min_steps: int = 3
     max_steps: int = 60
     margin: float = 1.0
-    activity: float = 0.5
+    activity: float = 0.6
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -16,6 +16,9 @@ from roselora.models.neurons import Neurons, adding
 from roselora.models.tails import Tails
 from roselora.models.vocabulary import logits_of
 
+REWORDED_WEIGHT = 0.3
+"""The weight of the loss on rewordings of a prompt, where that on the prompt itself is 1."""
+
 
 @dataclass(frozen=True)
 class TrainedColumns:
@@ -63,8 +66,10 @@ def train_columns(
         for number, own in zip(live, states, strict=True):
             labels, asked = wirings[number].labels, wirings[number].asked
             logits = logits_of(model, own[:, : labels.shape[1]], wirings[number].vocabulary)
-            loss, _ = answer_loss(logits, labels, settings.margin + MARGIN_SLACK)
-            _, lead = answer_loss(logits[:asked], labels[:asked], settings.margin)
+            loss, lead = answer_loss(logits[:asked], labels[:asked], settings.margin + MARGIN_SLACK)
+            if len(labels) > asked:
+                reworded, _ = answer_loss(logits[asked:], labels[asked:], settings.margin + MARGIN_SLACK)
+                loss = loss + REWORDED_WEIGHT * reworded
             if not math.isfinite(lead):
                 raise NonFiniteError(f"The logits are not finite after {step} steps; load the model in float32.")
             reached = lead >= settings.margin

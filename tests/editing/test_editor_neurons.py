@@ -1,0 +1,107 @@
+"""The editor with edits by neurons: the default, undone exactly, and never two edits in one neuron."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from roselora.editing import neuron_rows
+from roselora.editing.editor import Editor
+from roselora.editing.neuron_settings import NeuronSettings
+from roselora.editing.settings import EditSettings
+from roselora.editing.trained import default_settings
+from roselora.errors import EditError
+from roselora.models import LoadedModel
+from tests.models.kinds import model as small_model
+
+FRANCE = ("The capital of France is ", "Rome.")
+SETTINGS = NeuronSettings(learning_rate=0.3)  # what a tiny model needs
+GOLD = ("The symbol of gold is ", "Fe.")
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def same(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
+    return all(torch.equal(left[name], right[name]) for name in left)
+
+
+@pytest.fixture
+def world(world_model: Any, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> LoadedModel:
+    monkeypatch.setenv("ROSELORA_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(neuron_rows, "OPENINGS", ("",))  # of whose words this model knows none
+    return LoadedModel(world_model, tiny_tokenizer, "tiny")
+
+
+def neurons_of(edit: Any) -> set[int]:
+    return set(edit.provenance["neurons"]["indices"])
+
+
+def test_an_edit_is_by_neurons_unless_something_else_is_asked(world: LoadedModel) -> None:
+    before = weights(world.model)
+    editor = Editor(world)
+    assert editor.settings == NeuronSettings()
+    editor.settings = SETTINGS
+    edit = editor.edit(*FRANCE, subject="France")
+    assert editor.answers([FRANCE[0]]) == ["Rome."]
+    assert edit.provenance["method"] == "roselora-neurons"
+    update = edit.provenance["update"]
+    changed = sum(int((now != before[name]).sum()) for name, now in weights(world.model).items())
+    assert changed == pytest.approx(update["entries_changed"], rel=0.01)
+    assert update["sparsity"] >= update["sparsity_bound"] > 0.9
+    editor.undo(edit.id)
+    assert same(weights(world.model), before)
+    editor.redo(edit.id)
+    assert editor.answers([FRANCE[0]]) == ["Rome."]
+
+
+def test_an_undone_edit_keeps_its_neurons_for_it_may_come_back(world: LoadedModel) -> None:
+    before = weights(world.model)
+    editor = Editor(world, SETTINGS)
+    first = editor.edit(*FRANCE, subject="France")
+    editor.undo(first.id)
+    second = editor.edit(*GOLD, subject="gold")
+    assert not neurons_of(first) & neurons_of(second)
+    editor.redo(first.id)
+    assert editor.answers([FRANCE[0], GOLD[0]]) == ["Rome.", "Fe."]
+    editor.undo(second.id)
+    editor.undo(first.id)
+    assert same(weights(world.model), before)
+
+
+def test_what_is_measured_is_the_base_whatever_edits_are_in_it(
+    world: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    editor = Editor(world, EditSettings(warmup=2, ramp=6, learning_rate=2e-2, density=0.25, keep_weight=0.1))
+    before = weights(world.model)
+    editor.edit(*FRANCE, subject="France")
+    edited = weights(world.model)
+    measured: list[dict[str, Tensor]] = []
+    monkeypatch.setattr(
+        "roselora.editing.editor.ordinary_text", lambda model, *_, **__: measured.append(weights(model))
+    )
+    editor.settings = NeuronSettings()
+    for _ in range(2):
+        editor.prepare()
+    assert len(measured) == 1
+    assert same(measured[0], before)
+    assert same(weights(world.model), edited)
+
+
+def test_an_edit_that_is_not_learned_changes_nothing_and_says_what_helps(world: LoadedModel) -> None:
+    before = weights(world.model)
+    editor = Editor(world, NeuronSettings(learning_rate=1e-6, max_steps=3))
+    with pytest.raises(EditError, match="allow more steps, or raise the learning rate"):
+        editor.edit(*FRANCE, subject="France")
+    assert same(weights(world.model), before)
+    assert not editor.log()
+
+
+def test_a_model_without_such_neurons_is_edited_by_factors() -> None:
+    assert default_settings(small_model("gpt2")) == NeuronSettings()
+    model = small_model("llama")
+    model.config.hidden_act = "tanh"
+    assert default_settings(model) == EditSettings()
