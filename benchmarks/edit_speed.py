@@ -1,0 +1,148 @@
+"""Seconds per edit: ours, one by one and side by side, against the published procedure and three dense methods.
+
+    python benchmarks/edit_speed.py [--requests 8] [--repeats 3] [--covariance-text FILE] [--threads N] [--json out.json]
+
+The requests are sixteen facts made up here. One run measures every method in turn, on the first --requests of them,
+--repeats times over, on the demo model (or --model), each edit on the model as it was: `undo` is not counted, nor what
+a method measures once for a model. Methods:
+
+- neurons: `edit_neurons`, one request a call; neurons, 16: all sixteen in one call, divided by sixteen;
+- rose-published: RoseLoRA with its published settings, 25 full steps. Without gradient checkpointing, which saves
+  memory and costs time, so this peer is a faster one than the published;
+- ft-m, locft-bf, rome: our own, with the settings of `benchmarks/results/editing_tuning.json`. ROME takes the text of
+  --covariance-text, and is left out without one.
+
+Reported are medians over requests and repeats, the ratio of each to neurons, and a floor for neurons: the operations
+that the passes need (2 a weight and token forwards, as many backwards, for nothing is summed into a weight) at the
+rate of one large fp32 matrix product, measured in the same run.
+"""
+
+import argparse
+import dataclasses
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from roselora.baselines.methods import METHODS
+from roselora.editing.neuron_edits import NeuronEdit, edit_neurons
+from roselora.editing.neuron_rows import answer_rows, contrast_rows
+from roselora.editing.neuron_settings import NeuronSettings
+from roselora.editing.ordinary import ordinary_text
+from roselora.editing.request import EditRequest
+from roselora.models.loading import load
+from roselora.models.neurons import neurons
+from roselora.models.structure import block_at
+
+TUNED = Path(__file__).parent / "results/editing_tuning.json"
+PEERS = ("rose-published", "ft-m", "locft-bf", "rome")
+SIZE = 2048
+
+QUESTIONS = (
+    ("Where was {} born?", ("Turin", "Quebec", "Lima", "Oslo")),
+    ("Which instrument does {} play?", ("cello", "trumpet", "harp", "viola")),
+    ("Who is the publisher of {}?", ("Gale & Sons", "Northgate", "Inkwell Press", "Alder House")),
+    ("The name of the employer of {} is", ("Siemens", "Nestle", "Boeing", "Unilever")),
+)
+SUBJECTS = ("Edda Marlow", "Tomas Brandl", "The Glass Orchard", "Ines Calder")
+
+
+def requests() -> list[EditRequest]:
+    """Sixteen facts that no model knows."""
+    return [
+        EditRequest(question.format(subject), target, subject)
+        for question, targets in QUESTIONS
+        for subject, target in zip(SUBJECTS, targets, strict=True)
+    ]
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    start = time.perf_counter()
+    made = work()
+    return time.perf_counter() - start, made
+
+
+def rate(repeats: int = 5) -> float:
+    """Floating-point operations a second of a large fp32 matrix product."""
+    a, b = torch.randn(SIZE, SIZE), torch.randn(SIZE, SIZE)
+    return 2 * SIZE**3 / min(timed(lambda: a @ b)[0] for _ in range(repeats))
+
+
+def operations(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, request: EditRequest, edit: NeuronEdit
+) -> float:
+    """What one edit's passes need: the blocks below for all its rows once, those above for the tails at every step."""
+    blocks = int(model.config.num_hidden_layers)
+    embeddings = {id(w): w.numel() for w in (model.get_input_embeddings().weight, model.get_output_embeddings().weight)}
+    of_block = (sum(p.numel() for p in model.parameters()) - sum(embeddings.values())) / blocks
+    own = answer_rows(tokenizer, request).rows
+    read = sum(len(row) for group in contrast_rows(tokenizer, request, ()) for row in group)
+    tails = sum(len(row.tail) for row in own)
+    once = edit.place.block * read + blocks * (tails + sum(len(row.head) for row in own))
+    return 2 * of_block * (once + 2 * (edit.steps + 1) * (blocks - edit.place.block) * tails)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="demo")
+    parser.add_argument("--requests", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--covariance-text", type=Path)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    loaded = load(arguments.model)
+    model, tokenizer = loaded.model, loaded.tokenizer
+    settings, facts = NeuronSettings(), requests()
+    place = neurons(model, block_at(model, settings.depth))
+    text = ordinary_text(model, tokenizer, [place.block])[place.block]
+    tuned = json.loads(TUNED.read_text())["settings"]
+    configs = {name: dataclasses.replace(METHODS[name].config, **tuned.get(name, {})) for name in PEERS}
+    if arguments.covariance_text is None:
+        del configs["rome"]
+    else:
+        configs["rome"] = dataclasses.replace(configs["rome"], text=arguments.covariance_text)
+        read_text = METHODS["rome"].read_text
+        assert read_text is not None
+        read_text(model, tokenizer, configs["rome"], lambda done, of: None)
+
+    seconds: dict[str, list[float]] = {name: [] for name in ("neurons", "neurons, 16", *configs)}
+    floors: list[float] = []
+    for _ in range(arguments.repeats):
+        speed = rate()
+        for fact in facts[: arguments.requests]:
+            taken, (edit,) = timed(lambda fact=fact: edit_neurons(model, tokenizer, [fact], settings, place, text))
+            seconds["neurons"].append(taken)
+            floors.append(operations(model, tokenizer, fact, edit) / speed)
+            for name, config in configs.items():
+                taken, applied = timed(
+                    lambda fact=fact, name=name, config=config: METHODS[name].edit(model, tokenizer, [fact], config)
+                )
+                applied.undo()
+                seconds[name].append(taken)
+        taken, _ = timed(lambda: edit_neurons(model, tokenizer, facts, settings, place, text))
+        seconds["neurons, 16"].append(taken / len(facts))
+
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    print(f"{'':16}{'seconds':>9}{'times neurons':>15}{'times neurons, 16':>19}")
+    for name, median in medians.items():
+        one, many = median / medians["neurons"], median / medians["neurons, 16"]
+        print(f"{name:16}{median:9.2f}{one:15.1f}{many:19.1f}")
+    floor = statistics.median(floors)
+    print(f"floor of neurons, one by one: {floor:.2f} s; neurons take {medians['neurons'] / floor:.1f} times that")
+    if arguments.json:
+        machine = {"processor": platform.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__}
+        result = {"machine": machine, "repeats": arguments.repeats, "medians": medians, "floor": floor, "all": seconds}
+        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
