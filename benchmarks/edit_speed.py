@@ -1,6 +1,6 @@
 """Seconds per edit: ours, one by one and side by side, against the published procedure and three dense methods.
 
-    python benchmarks/edit_speed.py [--requests 8] [--repeats 3] [--covariance-text FILE] [--threads N] [--json out.json]
+    python benchmarks/edit_speed.py [--requests 8] [--repeats 3] [--threads N] [--covariance-text FILE] [--json FILE]
 
 The requests are sixteen facts made up here. One run measures every method in turn, on the first --requests of them,
 --repeats times over, on the demo model (or --model), each edit on the model as it was: `undo` is not counted, nor what
