@@ -11,6 +11,7 @@ from roselora.editing.batch import IGNORED, split_at_answer
 from roselora.editing.contrasts import contrasts
 from roselora.editing.request import EditRequest
 from roselora.editing.rewordings import rewordings
+from roselora.editing.subjects import telling_words
 from roselora.errors import ConfigError
 from roselora.models.calling import known_arguments
 from roselora.models.neurons import Neurons
@@ -19,6 +20,10 @@ from roselora.models.taps import run_until
 
 OPENINGS = ("", "Answer the question. ", "I have a question. ", "Yes. ")
 """What each prompt is put after, so that an edit holds in the middle of a text too."""
+
+
+HELD_PROMPTS = 32
+"""At how many prompts of earlier edits an edit must stay silent: the nearest, so that its cost does not grow."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +68,19 @@ def contrast_rows(
 ) -> list[list[list[int]]]:
     """The ids of a request's contrasts, group by group: related, renamed, and what is to be kept."""
     found = contrasts(request)
-    kept = [*request.keep, *(prompt for prompt in held if prompt not in request.prompts)]
-    groups = (found.related, found.renamed, tuple(kept))
+    groups = (found.related, found.renamed, (*request.keep, *nearest(request, held)))
     return [[list(tokenizer(text).input_ids) for text in group] for group in groups]
+
+
+def nearest(request: EditRequest, held: Sequence[str]) -> list[str]:
+    """The held prompts that share most words with the request's, of equally near ones the newest; its own are left out.
+
+    Args:
+        held: oldest first.
+    """
+    words = set().union(*map(telling_words, request.prompts))
+    others = [prompt for prompt in reversed(held) if prompt not in request.prompts]
+    return sorted(others, key=lambda prompt: -len(words & telling_words(prompt)))[:HELD_PROMPTS]
 
 
 def read_ends(model: PreTrainedModel, place: Neurons, rows: Sequence[list[int]]) -> Tensor:
