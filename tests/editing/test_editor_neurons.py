@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from roselora.editing import neuron_rows
 from roselora.editing.editor import Editor
 from roselora.editing.neuron_settings import NeuronSettings
+from roselora.editing.records import StoredEdit
+from roselora.editing.request import EditRequest
 from roselora.editing.settings import EditSettings
-from roselora.editing.trained import default_settings
-from roselora.errors import EditError
+from roselora.editing.trained import Settings, default_settings
+from roselora.errors import ConfigError, EditError
 from roselora.models import LoadedModel
 from tests.models.kinds import model as small_model
 
@@ -105,3 +107,37 @@ def test_a_model_without_such_neurons_is_edited_by_factors() -> None:
     model = small_model("llama")
     model.config.hidden_act = "tanh"
     assert default_settings(model) == EditSettings()
+
+
+@pytest.mark.parametrize(
+    "settings", [SETTINGS, EditSettings(warmup=2, ramp=6, learning_rate=2e-2, density=0.25, keep_weight=0.1)]
+)
+def test_each_of_many_edits_comes_out_by_itself(world: LoadedModel, settings: Settings) -> None:
+    before = weights(world.model)
+    editor = Editor(world, settings)
+    seen: list[StoredEdit] = []
+    requests = [EditRequest(*FRANCE, "France"), EditRequest(*GOLD, "gold")]
+    made = editor.edit_many(requests, seen.append)
+    assert tuple(seen) == made == editor.edits
+    assert editor.answers([FRANCE[0], GOLD[0]]) == ["Rome.", "Fe."]
+    editor.undo(made[0].id)
+    assert editor.answers([FRANCE[0], GOLD[0]]) == ["Paris.", "Fe."]
+    editor.undo(made[1].id)
+    assert same(weights(world.model), before)
+
+
+def test_an_edit_that_does_not_hold_as_trained_side_by_side_is_trained_by_itself(
+    world: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("roselora.editing.editor.propose_side_by_side", lambda *given: iter([None] * len(given[3])))
+    editor = Editor(world, SETTINGS)
+    made = editor.edit_many([EditRequest(*FRANCE, "France"), EditRequest(*GOLD, "gold")])
+    assert not neurons_of(made[0]) & neurons_of(made[1])
+    assert editor.answers([FRANCE[0], GOLD[0]]) == ["Rome.", "Fe."]
+
+
+def test_many_edits_with_one_prompt_twice_are_refused(world: LoadedModel) -> None:
+    editor = Editor(world, SETTINGS)
+    with pytest.raises(ConfigError, match="give each prompt once"):
+        editor.edit_many([EditRequest(*FRANCE), EditRequest(FRANCE[0], "Lyon.")])
+    assert not editor.log()

@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -16,18 +16,21 @@ from roselora.editing.check import CheckReport, check_edits
 from roselora.editing.export import Format, export_edits
 from roselora.editing.neuron_settings import NeuronSettings
 from roselora.editing.ordinary import ordinary_text
-from roselora.editing.proposal import Proposal, propose
+from roselora.editing.proposal import Proposal, propose, propose_side_by_side
 from roselora.editing.records import BaseIdentity, StoredEdit
 from roselora.editing.request import EditRequest
 from roselora.editing.store import EditStore
 from roselora.editing.trained import Earlier, Settings, default_settings
-from roselora.errors import EditError, WrongBaseError
+from roselora.errors import ConfigError, EditError, WrongBaseError
 from roselora.files import sha256_tensor
 from roselora.models.calling import Progress
 from roselora.models.fingerprint import fingerprint
 from roselora.models.generation import greedy_answers
 from roselora.models.loading import LoadedModel, load
 from roselora.models.structure import block_at
+
+SIDE_BY_SIDE = 16
+"""How many requests of one call are trained in one batch."""
 
 
 class Editor:
@@ -167,6 +170,47 @@ class Editor:
                 prompt, target, subject=subject, rephrasings=rephrasings, keep=keep, on_step=on_step
             )
             return self._commit(proposal)
+
+    def edit_many(
+        self, requests: Sequence[EditRequest], on_edit: Callable[[StoredEdit], None] | None = None
+    ) -> tuple[StoredEdit, ...]:
+        """Make several edits, in their order, each of which can be undone by itself.
+
+        By neurons they are trained side by side, `SIDE_BY_SIDE` in a batch, each to the same result as by itself. Where
+        one fails, those before it stay.
+
+        Args:
+            on_edit: called after each edit.
+
+        Raises:
+            ConfigError: two requests share a prompt, or one cannot be meant.
+            EditError, LockedError: as :meth:`edit`.
+        """
+        prompts = [prompt for request in requests for prompt in request.prompts]
+        if repeated := next((prompt for prompt in prompts if prompts.count(prompt) > 1), None):
+            raise ConfigError(f"Two requests ask {repeated!r}; give each prompt once.")
+        made: list[StoredEdit] = []
+        with self.store.writing():
+            self._bring_up_to_date()
+            self.prepare()
+            for start in range(0, len(requests), SIDE_BY_SIDE):
+                part = requests[start : start + SIDE_BY_SIDE]
+                for request, proposal in zip(part, self._proposals(part), strict=True):
+                    if proposal is None:
+                        proposal = propose(
+                            self.model, self.tokenizer, self._overlay, request, self.settings, self._earlier()
+                        )
+                    made.append(self._commit(proposal))
+                    if on_edit is not None:
+                        on_edit(made[-1])
+        return tuple(made)
+
+    def _proposals(self, requests: Sequence[EditRequest]) -> Iterator[Proposal | None]:
+        """What was trained side by side, or None where each request has to be trained by itself."""
+        if not isinstance(self.settings, NeuronSettings):
+            return iter([None] * len(requests))
+        given = (self.model, self.tokenizer, self._overlay, requests, self.settings, self._earlier())
+        return propose_side_by_side(*given)
 
     def log(self) -> tuple[StoredEdit, ...]:
         """Every edit ever made, in commit order, undone ones included."""

@@ -1,7 +1,7 @@
 """A trained edit before it is committed: its delta, judged on the applied weights, and where it came from."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
@@ -16,7 +16,7 @@ from roselora.editing.batch import split_at_answer
 from roselora.editing.neuron_settings import NeuronSettings
 from roselora.editing.request import EditRequest
 from roselora.editing.settings import EditSettings
-from roselora.editing.trained import Earlier, Settings, TrainedEdit, train_edit
+from roselora.editing.trained import Earlier, Settings, TrainedEdit, train_edit, train_side_by_side
 from roselora.errors import ConfigError, EditError
 
 MARGIN_FACTORS = (1, 2, 4)
@@ -76,17 +76,60 @@ def propose(
                 f"The model did not learn to answer {request.target!r} to {request.prompt!r} within {trained.steps} "
                 f"steps, so nothing was changed; allow more steps, or raise {_RAISED[type(settings)]}."
             )
-        with _applied(overlay, trained.delta):
-            after = ask(model, tokenizer, request, request.keep)
-        if holds(request, after):
-            provenance = _provenance(request, attempt, trained, before, after, time.perf_counter() - start)
-            facts = {"prompt": request.prompt, "target": request.target}
-            described = SparseDelta(trained.delta.weights, {**facts, **{k: provenance[k] for k in _IN_FILE}})
-            return Proposal(request, described, provenance)
+        seconds = time.perf_counter() - start
+        if proposal := _judged(model, tokenizer, overlay, request, attempt, trained, before, seconds):
+            return proposal
     raise EditError(
         f"The answer {request.target!r} did not survive rounding to {model.dtype}, so nothing was changed; load the "
         "model in float32, or raise the margin."
     )
+
+
+def propose_side_by_side(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    overlay: Overlay,
+    requests: Sequence[EditRequest],
+    settings: NeuronSettings,
+    earlier: Earlier,
+) -> Iterator[Proposal | None]:
+    """Train some requests by neurons in one batch, then judge one after another, each on the model as it is by then.
+
+    None stands for an edit that does not hold as it was trained; `propose` tries more.
+
+    Raises:
+        EditError: there are not enough neurons.
+        ConfigError: a prompt does not fit the model's context.
+    """
+    start = time.perf_counter()
+    for request in requests:
+        _require_feasible(model, tokenizer, request, settings)
+    made = train_side_by_side(model, tokenizer, overlay, requests, settings, earlier)
+    seconds = (time.perf_counter() - start) / len(requests)
+    for request, trained in zip(requests, made, strict=True):
+        before = ask(model, tokenizer, request, request.keep)
+        yield _judged(model, tokenizer, overlay, request, settings, trained, before, seconds)
+
+
+def _judged(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    overlay: Overlay,
+    request: EditRequest,
+    settings: Settings,
+    trained: TrainedEdit,
+    before: list[str],
+    seconds: float,
+) -> Proposal | None:
+    """What a trained edit is on the applied weights, or None if the target is not said there."""
+    with _applied(overlay, trained.delta):
+        after = ask(model, tokenizer, request, request.keep)
+    if not holds(request, after):
+        return None
+    provenance = _provenance(request, settings, trained, before, after, seconds)
+    facts = {"prompt": request.prompt, "target": request.target}
+    described = SparseDelta(trained.delta.weights, {**facts, **{k: provenance[k] for k in _IN_FILE}})
+    return Proposal(request, described, provenance)
 
 
 def _require_feasible(

@@ -12,7 +12,7 @@ from roselora.adapter.verify import require_sparse
 from roselora.delta.layers import layer_factors
 from roselora.delta.overlay import Overlay
 from roselora.delta.sparse_delta import SparseDelta
-from roselora.editing.neuron_edits import edit_neurons
+from roselora.editing.neuron_edits import NeuronEdit, edit_neurons
 from roselora.editing.neuron_settings import NeuronSettings
 from roselora.editing.optimize import rose_config, train_factors
 from roselora.editing.ordinary import ordinary_text
@@ -83,7 +83,7 @@ def train_edit(
         UnsupportedError: the model's MLPs have no neurons that could be replaced.
     """
     if isinstance(settings, NeuronSettings):
-        return _by_neurons(model, tokenizer, overlay, request, settings, earlier, on_step)
+        return train_side_by_side(model, tokenizer, overlay, [request], settings, earlier, on_step)[0]
     trained = train_factors(model, tokenizer, request, settings, rose_config(settings, model), earlier.prompts, on_step)
     counts = require_sparse("edit", trained.pairs, settings.density)
     update = {
@@ -113,21 +113,29 @@ def factors_delta(model: nn.Module, overlay: Overlay, pairs: Sequence[FactorPair
     )
 
 
-def _by_neurons(
+def train_side_by_side(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     overlay: Overlay,
-    request: EditRequest,
+    requests: Sequence[EditRequest],
     settings: NeuronSettings,
     earlier: Earlier,
-    on_step: Callable[[int, float], None] | None,
-) -> TrainedEdit:
+    on_step: Callable[[int, float], None] | None = None,
+) -> list[TrainedEdit]:
+    """Train some requests by neurons in one batch: each an edit of its own, as it would be by itself.
+
+    Raises: as `train_edit` does.
+    """
     place = neurons(model, block_at(model, settings.depth))
     text = ordinary_text(model, tokenizer, [place.block])[place.block]
     taken = earlier.neurons.get(place.block, ())
-    (edit,) = edit_neurons(
-        model, tokenizer, [request], settings, place, text, taken=taken, held=earlier.prompts, on_step=on_step
+    edits = edit_neurons(
+        model, tokenizer, requests, settings, place, text, taken=taken, held=earlier.prompts, on_step=on_step
     )
+    return [_described(model, overlay, edit) for edit in edits]
+
+
+def _described(model: PreTrainedModel, overlay: Overlay, edit: NeuronEdit) -> TrainedEdit:
     delta = edit.delta(model, overlay.base_sha256)
     entries = sum(factors.shape[0] * factors.shape[1] for factors in delta.weights)
     changed = sum(len(factors.expand()[0]) for factors in delta.weights)
@@ -137,6 +145,6 @@ def _by_neurons(
         "sparsity": 1 - changed / entries,
         "sparsity_bound": 1 - sum(factors.entries_at_most for factors in delta.weights) / entries,
     }
-    where = {"block": place.block, "indices": edit.indices}
+    where = {"block": edit.place.block, "indices": edit.indices}
     about = {"method": "roselora-neurons", "update": update, "neurons": where}
     return TrainedEdit(delta, edit.steps, edit.reached, about)
