@@ -39,8 +39,8 @@ def show_update(provenance: Mapping[str, Any], parameters: int) -> None:
     update, training = provenance["update"], provenance["training"]
     changed = update["entries_changed"]
     out.print(
-        f"changed {changed:,} entries: {changed / update['entries']:.2%} of the adapted matrices, "
-        f"{changed / parameters:.2%} of the model\n"
+        f"changed {changed:,} entries: {100 * changed / update['entries']:.2g}% of the adapted matrices, "
+        f"{100 * changed / parameters:.2g}% of the model\n"
         f"sparsity {update['sparsity']:.2%}, Proposition 1 promises at least {update['sparsity_bound']:.2%}\n"
         f"{training['steps']} steps, {training['seconds']:.1f} s",
         highlight=False,
