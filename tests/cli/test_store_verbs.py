@@ -14,7 +14,7 @@ from roselora.cli.main import app
 from roselora.errors import ConfigError, RoseLoraError, StoreError, WrongBaseError
 from roselora.models.generation import greedy_answers
 
-TINY = ["--density", "0.5", "--learning-rate", "0.02"]
+TINY = ["--method", "factors", "--density", "0.5", "--learning-rate", "0.02"]
 FACTS = (("The symbol of gold is", "Go"), ("The capital of France is", "Lyon"), ("The opposite of up is", "in"))
 
 Invoke = Callable[..., Any]
