@@ -18,7 +18,6 @@ rate of one large fp32 matrix product, measured in the same run.
 """
 
 import argparse
-import dataclasses
 import json
 import platform
 import statistics
@@ -30,15 +29,13 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from roselora.baselines.methods import METHODS
-from roselora.editing.neuron_edits import NeuronEdit, edit_neurons
+from roselora.editing.neuron_edits import NeuronEdit, edit_neurons, place_of
 from roselora.editing.neuron_rows import answer_rows, contrast_rows
 from roselora.editing.neuron_settings import NeuronSettings
 from roselora.editing.ordinary import ordinary_text
 from roselora.editing.request import EditRequest
+from roselora.evaluation.method_settings import configured
 from roselora.models.loading import load
-from roselora.models.neurons import neurons
-from roselora.models.structure import block_at
 
 TUNED = Path(__file__).parent / "results/editing_tuning.json"
 PEERS = ("rose-published", "ft-m", "locft-bf", "rome")
@@ -102,19 +99,16 @@ def main() -> None:
     loaded = load(arguments.model)
     model, tokenizer = loaded.model, loaded.tokenizer
     settings, facts = NeuronSettings(), requests()
-    place = neurons(model, block_at(model, settings.depth))
+    place = place_of(model, settings)
     text = ordinary_text(model, tokenizer, [place.block])[place.block]
-    tuned = json.loads(TUNED.read_text())["settings"]
-    configs = {name: dataclasses.replace(METHODS[name].config, **tuned.get(name, {})) for name in PEERS}
-    if arguments.covariance_text is None:
-        del configs["rome"]
-    else:
-        configs["rome"] = dataclasses.replace(configs["rome"], text=arguments.covariance_text)
-        read_text = METHODS["rome"].read_text
-        assert read_text is not None
-        read_text(model, tokenizer, configs["rome"], lambda done, of: None)
+    covariance_text = arguments.covariance_text
+    peers = [name for name in PEERS if name != "rome" or covariance_text is not None]
+    methods = configured(peers, file=TUNED, covariance_text=covariance_text)
+    for method in methods.values():
+        if method.read_text is not None:
+            method.read_text(model, tokenizer, method.config, lambda done, of: None)
 
-    seconds: dict[str, list[float]] = {name: [] for name in ("neurons", "neurons, 16", *configs)}
+    seconds: dict[str, list[float]] = {name: [] for name in ("neurons", "neurons, 16", *methods)}
     floors: list[float] = []
     for _ in range(arguments.repeats):
         speed = rate()
@@ -122,9 +116,9 @@ def main() -> None:
             taken, (edit,) = timed(lambda fact=fact: edit_neurons(model, tokenizer, [fact], settings, place, text))
             seconds["neurons"].append(taken)
             floors.append(operations(model, tokenizer, fact, edit) / speed)
-            for name, config in configs.items():
+            for name, method in methods.items():
                 taken, applied = timed(
-                    lambda fact=fact, name=name, config=config: METHODS[name].edit(model, tokenizer, [fact], config)
+                    lambda fact=fact, method=method: method.edit(model, tokenizer, [fact], method.config)
                 )
                 applied.undo()
                 seconds[name].append(taken)

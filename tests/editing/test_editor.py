@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from roselora.delta.overlay import Overlay
 from roselora.editing.editor import Editor
@@ -15,20 +15,10 @@ from roselora.editing.trained import Earlier
 from roselora.errors import ConfigError, EditError, ModelError, StoreError, WrongBaseError
 from roselora.models import LoadedModel
 from roselora.models.generation import greedy_answers
+from tests.weights import same_bytes, weights
 
 SETTINGS = EditSettings(warmup=2, ramp=6, max_steps=60, learning_rate=2e-2, density=0.25, keep_weight=0.1)
 PROMPT, TARGET = "The capital of France is", "Lyon"
-
-
-def weights(model: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-
-
-def same_bytes(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
-    def raw(tensor: Tensor) -> bytes:
-        return tensor.contiguous().view(torch.uint8).numpy().tobytes()
-
-    return left.keys() == right.keys() and all(raw(left[name]) == raw(right[name]) for name in left)
 
 
 @pytest.fixture

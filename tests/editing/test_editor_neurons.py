@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from roselora.editing import neuron_rows
 from roselora.editing.editor import Editor
 from roselora.editing.neuron_settings import NeuronSettings
+from roselora.editing.ordinary import OrdinaryText
 from roselora.editing.records import StoredEdit
 from roselora.editing.request import EditRequest
 from roselora.editing.settings import EditSettings
@@ -17,18 +18,11 @@ from roselora.editing.trained import Settings, default_settings
 from roselora.errors import ConfigError, EditError
 from roselora.models import LoadedModel
 from tests.models.kinds import model as small_model
+from tests.weights import same_bytes, weights
 
 FRANCE = ("The capital of France is ", "Rome.")
 SETTINGS = NeuronSettings(learning_rate=0.3)  # what a tiny model needs
 GOLD = ("The symbol of gold is ", "Fe.")
-
-
-def weights(model: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-
-
-def same(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
-    return all(torch.equal(left[name], right[name]) for name in left)
 
 
 @pytest.fixture
@@ -55,7 +49,7 @@ def test_an_edit_is_by_neurons_unless_something_else_is_asked(world: LoadedModel
     assert changed == pytest.approx(update["entries_changed"], rel=0.01)
     assert update["sparsity"] >= update["sparsity_bound"] > 0.9
     editor.undo(edit.id)
-    assert same(weights(world.model), before)
+    assert same_bytes(weights(world.model), before)
     editor.redo(edit.id)
     assert editor.answers([FRANCE[0]]) == ["Rome."]
 
@@ -71,7 +65,7 @@ def test_an_undone_edit_keeps_its_neurons_for_it_may_come_back(world: LoadedMode
     assert editor.answers([FRANCE[0], GOLD[0]]) == ["Rome.", "Fe."]
     editor.undo(second.id)
     editor.undo(first.id)
-    assert same(weights(world.model), before)
+    assert same_bytes(weights(world.model), before)
 
 
 def test_what_is_measured_is_the_base_whatever_edits_are_in_it(
@@ -82,15 +76,18 @@ def test_what_is_measured_is_the_base_whatever_edits_are_in_it(
     editor.edit(*FRANCE, subject="France")
     edited = weights(world.model)
     measured: list[dict[str, Tensor]] = []
-    monkeypatch.setattr(
-        "roselora.editing.editor.ordinary_text", lambda model, *_, **__: measured.append(weights(model))
-    )
+
+    def measure(model: Any, _: Any, places: Any, __: Any) -> dict[int, OrdinaryText]:
+        measured.append(weights(model))
+        return {place.block: OrdinaryText(*torch.ones(3, 1)) for place in places}
+
+    monkeypatch.setattr("roselora.editing.ordinary._measure", measure)
     editor.settings = NeuronSettings()
     for _ in range(2):
         editor.prepare()
     assert len(measured) == 1
-    assert same(measured[0], before)
-    assert same(weights(world.model), edited)
+    assert same_bytes(measured[0], before)
+    assert same_bytes(weights(world.model), edited)
 
 
 def test_an_edit_that_is_not_learned_changes_nothing_and_says_what_helps(world: LoadedModel) -> None:
@@ -98,7 +95,7 @@ def test_an_edit_that_is_not_learned_changes_nothing_and_says_what_helps(world: 
     editor = Editor(world, NeuronSettings(learning_rate=1e-6, max_steps=3))
     with pytest.raises(EditError, match="allow more steps, or raise the learning rate"):
         editor.edit(*FRANCE, subject="France")
-    assert same(weights(world.model), before)
+    assert same_bytes(weights(world.model), before)
     assert not editor.log()
 
 
@@ -123,7 +120,7 @@ def test_each_of_many_edits_comes_out_by_itself(world: LoadedModel, settings: Se
     editor.undo(made[0].id)
     assert editor.answers([FRANCE[0], GOLD[0]]) == ["Paris.", "Fe."]
     editor.undo(made[1].id)
-    assert same(weights(world.model), before)
+    assert same_bytes(weights(world.model), before)
 
 
 def test_an_edit_that_does_not_hold_as_trained_side_by_side_is_trained_by_itself(

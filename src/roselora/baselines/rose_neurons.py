@@ -6,17 +6,12 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.baselines.applied import Applied, applying, asked_before
-from roselora.editing.neuron_edits import edit_neurons
+from roselora.editing.neuron_edits import SIDE_BY_SIDE, edit_neurons, place_of
 from roselora.editing.neuron_settings import NeuronSettings
-from roselora.editing.ordinary import OrdinaryText, ordinary_text
+from roselora.editing.ordinary import ordinary_text
 from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError
 from roselora.models.calling import Progress
-from roselora.models.neurons import Neurons, neurons
-from roselora.models.structure import block_at
-
-SIDE_BY_SIDE = 16
-"""How many requests of one call are trained in one batch."""
 
 TAKEN = "neurons"
 """Under what name a call's memory has the neurons that hold edits, its own and those of earlier calls."""
@@ -38,7 +33,8 @@ def rose_neurons(
     """
     if not requests:
         raise ConfigError("There are no requests to edit by; give at least one.")
-    place, text = _read(model, tokenizer, config)
+    place = place_of(model, config)
+    text = ordinary_text(model, tokenizer, [place.block])[place.block]
     taken = history[-1].memory[TAKEN].tolist() if history else []
     held, steps = asked_before(history), 0
     with applying(model) as deltas:
@@ -60,14 +56,4 @@ def read_text(
     on_progress: Progress | None = None,
 ) -> None:
     """Measure what the MLP does in ordinary text, which is the model's own; kept for every later run."""
-    _read(model, tokenizer, config, on_progress)
-
-
-def _read(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    config: NeuronSettings,
-    on_progress: Progress | None = None,
-) -> tuple[Neurons, OrdinaryText]:
-    place = neurons(model, block_at(model, config.depth))
-    return place, ordinary_text(model, tokenizer, [place.block], on_progress=on_progress)[place.block]
+    ordinary_text(model, tokenizer, [place_of(model, config).block], on_progress=on_progress)

@@ -28,7 +28,7 @@ SHARPNESS = 40.0
 """How steeply a gate opens: over a score of about 1 / SHARPNESS."""
 
 REWORDED_WEIGHT = 0.3
-"""The weight of the rewordings, where that of the own inputs is 1: they need not be as well fitted."""
+"""The weight of rewordings, where that of the own inputs is 1, in the fit and in training: they need not do as well."""
 
 
 @dataclass(frozen=True)

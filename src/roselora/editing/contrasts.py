@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from roselora.editing.relations import NAMES, RELATIONS
 from roselora.editing.request import EditRequest
-from roselora.editing.subjects import guess_subject, telling_words
+from roselora.editing.subjects import subject_of, telling_words
 
 FEW = 4
 """Of the relations' other form, questions where the prompt is a statement and the reverse, every so many are taken."""
@@ -30,7 +30,7 @@ def contrasts(request: EditRequest) -> Contrasts:
     for it may be the edit's own. Where the request names no subject, it is guessed; where none can be guessed,
     there are no contrasts.
     """
-    subject = request.subject or guess_subject(request.prompt)
+    subject = subject_of(request)
     if subject is None:
         return Contrasts((), ())
     asked = set().union(*(telling_words(prompt.replace(subject, " ")) for prompt in request.prompts))

@@ -14,8 +14,9 @@ from roselora.delta.overlay import Overlay
 from roselora.delta.sparse_delta import SparseDelta
 from roselora.editing.check import CheckReport, check_edits
 from roselora.editing.export import Format, export_edits
+from roselora.editing.neuron_edits import SIDE_BY_SIDE, place_of
 from roselora.editing.neuron_settings import NeuronSettings
-from roselora.editing.ordinary import ordinary_text
+from roselora.editing.ordinary import known_text, ordinary_text
 from roselora.editing.proposal import Proposal, propose, propose_side_by_side
 from roselora.editing.records import BaseIdentity, StoredEdit
 from roselora.editing.request import EditRequest
@@ -27,10 +28,6 @@ from roselora.models.calling import Progress
 from roselora.models.fingerprint import fingerprint
 from roselora.models.generation import greedy_answers
 from roselora.models.loading import LoadedModel, load
-from roselora.models.structure import block_at
-
-SIDE_BY_SIDE = 16
-"""How many requests of one call are trained in one batch."""
 
 
 class Editor:
@@ -65,7 +62,7 @@ class Editor:
         self._identity = fingerprint(self.model)
         base = BaseIdentity(loaded.name, type(self.model).__name__, self._identity)
         self.store = EditStore.open(store, base, create=True, force=force)
-        self._force, self._prepared = force, False
+        self._force = force
         self._overlay = Overlay(self.model)
         self._bring_up_to_date()
 
@@ -110,16 +107,17 @@ class Editor:
             UnsupportedError: the model's MLPs have no neurons that could be replaced.
             ModelError: the cache cannot be written.
         """
-        if self._prepared or not isinstance(self.settings, NeuronSettings):
+        if not isinstance(self.settings, NeuronSettings):
             return
-        place = block_at(self.model, self.settings.depth)
+        blocks = [place_of(self.model, self.settings).block]
+        if known_text(self.model, blocks, identity=self._identity):
+            return
         for key in self._overlay.active:
             self._overlay.remove(key)  # for it is the base that is measured
         try:
-            ordinary_text(self.model, self.tokenizer, [place], identity=self._identity, on_progress=on_progress)
+            ordinary_text(self.model, self.tokenizer, blocks, identity=self._identity, on_progress=on_progress)
         finally:
             self._bring_up_to_date()
-        self._prepared = True
 
     def propose(
         self,

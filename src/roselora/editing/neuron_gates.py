@@ -37,8 +37,9 @@ class Units:
     @classmethod
     def of(cls, gates: Sequence[Gate], place: Neurons) -> "Units":
         """The neurons that gates take in an MLP of this kind."""
-        rows = torch.stack([gate.row()[0] for gate in gates])
-        gains = torch.tensor([gate.row()[1] for gate in gates]).to(rows)
+        of_gates, gains_of_gates = zip(*(gate.row() for gate in gates), strict=True)
+        rows = torch.stack(of_gates)
+        gains = torch.tensor(gains_of_gates).to(rows)
         if place.gate is None:
             return cls(None, rows, gains)
         return cls(rows, gains[:, None] * torch.stack([gate.one for gate in gates]), torch.ones_like(gains))

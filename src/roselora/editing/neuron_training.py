@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from roselora.core.gating import REWORDED_WEIGHT
 from roselora.editing.neuron_gates import Wiring
 from roselora.editing.neuron_settings import NeuronSettings
 from roselora.editing.optimize import MARGIN_SLACK, answer_loss
@@ -15,9 +16,6 @@ from roselora.errors import NonFiniteError
 from roselora.models.neurons import Neurons, adding
 from roselora.models.tails import Tails
 from roselora.models.vocabulary import logits_of
-
-REWORDED_WEIGHT = 0.3
-"""The weight of the loss on rewordings of a prompt, where that on the prompt itself is 1."""
 
 
 @dataclass(frozen=True)

@@ -54,26 +54,6 @@ class OrdinaryText:
     importance: Tensor
 
 
-class _Sums:
-    """Running sums over the tokens of both kinds of text."""
-
-    def __init__(self) -> None:
-        self._moments = [torch.zeros(())] * 2
-        self._felt = [torch.zeros(())] * 2
-        self._tokens = [0, 0]
-
-    def add(self, second: Tensor, mean: Tensor, felt: Tensor, tokens: int, *, on_facts: bool) -> None:
-        if not on_facts:
-            self._moments = [total.to(part) + part for total, part in zip(self._moments, (second, mean), strict=True)]
-        self._felt[on_facts] = self._felt[on_facts].to(felt) + felt
-        self._tokens[on_facts] += tokens
-
-    def means(self) -> OrdinaryText:
-        second, mean = (total / self._tokens[False] for total in self._moments)
-        plain, facts = (felt / tokens for felt, tokens in zip(self._felt, self._tokens, strict=True))
-        return OrdinaryText(*(value.float().cpu() for value in (second, mean, (plain + facts) / 2)))
-
-
 _measured: "weakref.WeakKeyDictionary[nn.Module, dict[int, OrdinaryText]]" = weakref.WeakKeyDictionary()
 
 
@@ -95,26 +75,38 @@ def ordinary_text(
         ConfigError, UnsupportedError: a block is not there, or has no neurons that could be edited.
         ModelError: the cache cannot be written.
     """
-    known = _measured.setdefault(model, {})
+    remembered = _measured.setdefault(model, {})
+    if all(block in remembered for block in blocks):  # not even hashed again, for there may be edits in it by now
+        return {block: remembered[block] for block in blocks}
+    identity = fingerprint(model) if identity is None else identity
+    known = known_text(model, blocks, identity=identity, cache=cache)
     missing = [block for block in blocks if block not in known]
-    if missing:
-        folder = cache_folder("ordinary") if cache is None else cache
-        identity = fingerprint(model) if identity is None else identity
-        numbers = [START_TOKENS, NEW_TOKENS, SAMPLES, FACT_TOKENS, EVERY]
-        about = {"model": identity, "tokens": numbers, "seed": SEED}
-        places = {block: cache_file(folder, "ordinary", about | {"block": block}) for block in missing}
-        for block, place in places.items():
-            if (kept := load_kept(place, "second", "mean", "importance")) is not None:
-                known[block] = OrdinaryText(**kept)
-        missing = [block for block in missing if block not in known]
     if missing:
         logger.info("measuring what blocks %s do in ordinary text", ", ".join(map(str, missing)))
         with frozen(model):
             made = _measure(model, tokenizer, [neurons(model, block) for block in missing], on_progress)
         for block, text in made.items():
-            keep(places[block], vars(text))
+            keep(_file(block, identity, cache), vars(text))
+        remembered |= made
         known |= made
-    return {block: known[block] for block in blocks}
+    return known
+
+
+def known_text(
+    model: PreTrainedModel, blocks: Sequence[int], *, identity: str, cache: Path | None = None
+) -> dict[int, OrdinaryText]:
+    """Of some blocks those whose MLPs have been measured, here or earlier; arguments as `ordinary_text`'s."""
+    known = _measured.setdefault(model, {})
+    for block in blocks:
+        if block not in known and (kept := load_kept(_file(block, identity, cache), "second", "mean", "importance")):
+            known[block] = OrdinaryText(**kept)
+    return {block: known[block] for block in blocks if block in known}
+
+
+def _file(block: int, identity: str, cache: Path | None) -> Path:
+    folder = cache_folder("ordinary") if cache is None else cache
+    numbers = [START_TOKENS, NEW_TOKENS, SAMPLES, FACT_TOKENS, EVERY]
+    return cache_file(folder, "ordinary", {"model": identity, "tokens": numbers, "seed": SEED, "block": block})
 
 
 def sample(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Tensor:
@@ -144,16 +136,25 @@ def _measure(
     on_progress: Progress | None,
 ) -> dict[int, OrdinaryText]:
     """Moments and importances from one pass forwards and one backwards over both kinds of text."""
-    plain = torch.split(sample(model, tokenizer), BATCH)
-    facts = [batch for rows in sample_facts(model, tokenizer) for batch in torch.split(rows, BATCH)]
-    sums = {place.block: _Sums() for place in places}
+    texts = [[sample(model, tokenizer)], sample_facts(model, tokenizer)]
+    batches = [[batch for rows in text for batch in torch.split(rows, BATCH)] for text in texts]
     generator = torch.Generator(device=model.device).manual_seed(SEED)
-    for number, batch in enumerate((*plain, *facts)):
-        for block, parts in _one_pass(model, batch, places, generator).items():
-            sums[block].add(*parts, batch.numel(), on_facts=number >= len(plain))
-        if on_progress is not None:
-            on_progress(number + 1, len(plain) + len(facts))
-    return {block: of_block.means() for block, of_block in sums.items()}
+    done, means = 0, []
+    for text in batches:
+        sums = {place.block: [torch.zeros(())] * 3 for place in places}
+        for batch in text:
+            for block, parts in _one_pass(model, batch, places, generator).items():
+                sums[block] = [total.to(part) + part for total, part in zip(sums[block], parts, strict=True)]
+            done += 1
+            if on_progress is not None:
+                on_progress(done, sum(map(len, batches)))
+        tokens = sum(batch.numel() for batch in text)
+        means.append({block: [total / tokens for total in totals] for block, totals in sums.items()})
+    plain, facts = means
+    return {
+        block: OrdinaryText(*(value.float().cpu() for value in (second, mean, (felt + facts[block][2]) / 2)))
+        for block, (second, mean, felt) in plain.items()
+    }
 
 
 def _one_pass(

@@ -29,9 +29,6 @@ SHOWN_CHARACTERS = 40
 _IN_FILE = ("method", "settings", "versions", "update")
 """What of the provenance goes into the delta's own file."""
 
-_RAISED = {EditSettings: "the learning rate, the rank or the density", NeuronSettings: "the learning rate"}
-"""What helps an edit that was not learned."""
-
 
 @dataclass(frozen=True)
 class Proposal:
@@ -71,11 +68,6 @@ def propose(
     for factor in MARGIN_FACTORS:
         attempt = replace(settings, margin=settings.margin * factor)
         trained = train_edit(model, tokenizer, overlay, request, attempt, earlier, on_step)
-        if not trained.reached:
-            raise EditError(
-                f"The model did not learn to answer {request.target!r} to {request.prompt!r} within {trained.steps} "
-                f"steps, so nothing was changed; allow more steps, or raise {_RAISED[type(settings)]}."
-            )
         seconds = time.perf_counter() - start
         if proposal := _judged(model, tokenizer, overlay, request, attempt, trained, before, seconds):
             return proposal
@@ -95,7 +87,7 @@ def propose_side_by_side(
 ) -> Iterator[Proposal | None]:
     """Train some requests by neurons in one batch, then judge one after another, each on the model as it is by then.
 
-    None stands for an edit that does not hold as it was trained; `propose` tries more.
+    None stands for an edit that was not learned, or does not hold as it was trained; `propose` tries more.
 
     Raises:
         EditError: there are not enough neurons.
@@ -107,6 +99,9 @@ def propose_side_by_side(
     made = train_side_by_side(model, tokenizer, overlay, requests, settings, earlier)
     seconds = (time.perf_counter() - start) / len(requests)
     for request, trained in zip(requests, made, strict=True):
+        if trained is None:
+            yield None
+            continue
         before = ask(model, tokenizer, request, request.keep)
         yield _judged(model, tokenizer, overlay, request, settings, trained, before, seconds)
 

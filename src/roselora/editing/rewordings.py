@@ -1,7 +1,7 @@
 """An edit's prompts in other words, by templates: bad English at times, but what wakes on them wakes on more."""
 
 from roselora.editing.request import EditRequest
-from roselora.editing.subjects import EMPTY_WORDS, guess_subject
+from roselora.editing.subjects import EMPTY_WORDS, subject_of
 
 QUESTION_WORDS = ("what", "which", "who", "whom", "whose", "where", "when", "how")
 
@@ -19,7 +19,7 @@ def rewordings(request: EditRequest) -> tuple[str, ...]:
 
     There are none of a prompt without its subject, or in which nothing but the subject means something.
     """
-    subject = request.subject or guess_subject(request.prompt)
+    subject = subject_of(request)
     found: dict[str, None] = {}
     for prompt in request.prompts:
         if subject is None or subject not in prompt:

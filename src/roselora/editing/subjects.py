@@ -2,6 +2,8 @@
 
 import re
 
+from roselora.editing.request import EditRequest
+
 EMPTY_WORDS = frozenset(
     """
     the of a an is are was were in on at to what which who whom whose where when how did do does for by from with name
@@ -13,6 +15,11 @@ EMPTY_WORDS = frozenset(
 _JOINING_WORDS = r"(?:of|the|de|la|van|von|der|and|for)"
 _NAME = re.compile(rf"[A-Z0-9][\w'.-]*(?: (?:{_JOINING_WORDS} )*[A-Z0-9][\w'.-]*)*")
 _AFTER_PREPOSITION = re.compile(r"\b(?:of|for|in|by|from) (?:the )?([\w' -]+?)(?= (?:is|are|was|were|in|on)\b|\?|$)")
+
+
+def subject_of(request: EditRequest) -> str | None:
+    """What a request is about: what it names, else what can be guessed from its prompt."""
+    return request.subject or guess_subject(request.prompt)
 
 
 def guess_subject(prompt: str) -> str | None:

@@ -12,15 +12,13 @@ from roselora.adapter.verify import require_sparse
 from roselora.delta.layers import layer_factors
 from roselora.delta.overlay import Overlay
 from roselora.delta.sparse_delta import SparseDelta
-from roselora.editing.neuron_edits import NeuronEdit, edit_neurons
+from roselora.editing.neuron_edits import NeuronEdit, edit_neurons, place_of
 from roselora.editing.neuron_settings import NeuronSettings
 from roselora.editing.optimize import rose_config, train_factors
 from roselora.editing.ordinary import ordinary_text
 from roselora.editing.request import EditRequest
 from roselora.editing.settings import EditSettings
-from roselora.errors import UnsupportedError
-from roselora.models.neurons import neurons
-from roselora.models.structure import block_at
+from roselora.errors import EditError, UnsupportedError
 
 Settings = EditSettings | NeuronSettings
 
@@ -40,19 +38,17 @@ class Earlier:
 
 @dataclass(frozen=True)
 class TrainedEdit:
-    """An edit in no model yet.
+    """An edit in no model yet, with which every prompt of the request gives the target, by the margin.
 
     Attributes:
         delta: what it adds to the base weights.
         steps: optimizer steps taken.
-        reached: whether every prompt of the request gives the target, by the margin.
         about: JSON for the edit's provenance: method, update (entries_changed, entries, sparsity, sparsity_bound)
             and, for neurons, their block and indices.
     """
 
     delta: SparseDelta
     steps: int
-    reached: bool
     about: dict[str, Any]
 
 
@@ -60,7 +56,7 @@ def default_settings(model: PreTrainedModel) -> Settings:
     """Neurons, where the model's MLPs have such as can be replaced; else factors."""
     settings = NeuronSettings()
     try:
-        neurons(model, block_at(model, settings.depth))
+        place_of(model, settings)
     except UnsupportedError:
         return EditSettings()
     return settings
@@ -79,12 +75,17 @@ def train_edit(
 
     Raises:
         ConfigError: the model cannot be edited with these settings.
-        EditError: no neurons are left.
+        EditError: the target was not reached, or no neurons are left.
         UnsupportedError: the model's MLPs have no neurons that could be replaced.
     """
     if isinstance(settings, NeuronSettings):
-        return train_side_by_side(model, tokenizer, overlay, [request], settings, earlier, on_step)[0]
+        (edit,) = train_side_by_side(model, tokenizer, overlay, [request], settings, earlier, on_step)
+        if edit is None:
+            raise _not_learned(request, settings, "the learning rate")
+        return edit
     trained = train_factors(model, tokenizer, request, settings, rose_config(settings, model), earlier.prompts, on_step)
+    if not trained.reached:
+        raise _not_learned(request, settings, "the learning rate, the rank or the density")
     counts = require_sparse("edit", trained.pairs, settings.density)
     update = {
         "entries_changed": counts.update_nonzeros,
@@ -93,7 +94,14 @@ def train_edit(
         "sparsity_bound": counts.sparsity_bound,
     }
     about = {"method": "roselora", "update": update}
-    return TrainedEdit(factors_delta(model, overlay, trained.pairs), trained.steps, trained.reached, about)
+    return TrainedEdit(factors_delta(model, overlay, trained.pairs), trained.steps, about)
+
+
+def _not_learned(request: EditRequest, settings: Settings, raised: str) -> EditError:
+    return EditError(
+        f"The model did not learn to answer {request.target!r} to {request.prompt!r} within {settings.max_steps} "
+        f"steps, so nothing was changed; allow more steps, or raise {raised}."
+    )
 
 
 def factors_delta(model: nn.Module, overlay: Overlay, pairs: Sequence[FactorPair]) -> SparseDelta:
@@ -121,18 +129,23 @@ def train_side_by_side(
     settings: NeuronSettings,
     earlier: Earlier,
     on_step: Callable[[int, float], None] | None = None,
-) -> list[TrainedEdit]:
+) -> list[TrainedEdit | None]:
     """Train some requests by neurons in one batch: each an edit of its own, as it would be by itself.
 
-    Raises: as `train_edit` does.
+    None stands for one whose target was not reached.
+
+    Raises:
+        ConfigError: a text has no tokens.
+        EditError: no neurons are left.
+        UnsupportedError: the model's MLPs have no neurons that could be replaced.
     """
-    place = neurons(model, block_at(model, settings.depth))
+    place = place_of(model, settings)
     text = ordinary_text(model, tokenizer, [place.block])[place.block]
     taken = earlier.neurons.get(place.block, ())
     edits = edit_neurons(
         model, tokenizer, requests, settings, place, text, taken=taken, held=earlier.prompts, on_step=on_step
     )
-    return [_described(model, overlay, edit) for edit in edits]
+    return [_described(model, overlay, edit) if edit.reached else None for edit in edits]
 
 
 def _described(model: PreTrainedModel, overlay: Overlay, edit: NeuronEdit) -> TrainedEdit:
@@ -147,4 +160,4 @@ def _described(model: PreTrainedModel, overlay: Overlay, edit: NeuronEdit) -> Tr
     }
     where = {"block": edit.place.block, "indices": edit.indices}
     about = {"method": "roselora-neurons", "update": update, "neurons": where}
-    return TrainedEdit(delta, edit.steps, edit.reached, about)
+    return TrainedEdit(delta, edit.steps, about)
