@@ -29,7 +29,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from roselora.editing.neuron_edits import NeuronEdit, edit_neurons, place_of
+from roselora.editing.neuron_edits import NeuronEdit, edit_neurons
+from roselora.editing.neuron_places import places_of
 from roselora.editing.neuron_rows import answer_rows, contrast_rows
 from roselora.editing.neuron_settings import NeuronSettings
 from roselora.editing.ordinary import ordinary_text
@@ -99,7 +100,7 @@ def main() -> None:
     loaded = load(arguments.model)
     model, tokenizer = loaded.model, loaded.tokenizer
     settings, facts = NeuronSettings(), requests()
-    place = place_of(model, settings)
+    place, *_ = places_of(model, settings)
     text = ordinary_text(model, tokenizer, [place.block])[place.block]
     covariance_text = arguments.covariance_text
     peers = [name for name in PEERS if name != "rome" or covariance_text is not None]

@@ -107,7 +107,7 @@ def test_a_model_without_such_neurons_is_edited_by_factors() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [SETTINGS, EditSettings(warmup=2, ramp=6, learning_rate=2e-2, density=0.25, keep_weight=0.1)]
+    "settings", [SETTINGS, EditSettings(warmup=2, ramp=6, learning_rate=2e-2, density=0.25, keep_weight=1.0)]
 )
 def test_each_of_many_edits_comes_out_by_itself(world: LoadedModel, settings: Settings) -> None:
     before = weights(world.model)

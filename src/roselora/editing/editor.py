@@ -14,7 +14,8 @@ from roselora.delta.overlay import Overlay
 from roselora.delta.sparse_delta import SparseDelta
 from roselora.editing.check import CheckReport, check_edits
 from roselora.editing.export import Format, export_edits
-from roselora.editing.neuron_edits import SIDE_BY_SIDE, place_of
+from roselora.editing.neuron_edits import SIDE_BY_SIDE
+from roselora.editing.neuron_places import places_of
 from roselora.editing.neuron_settings import NeuronSettings
 from roselora.editing.ordinary import known_text, ordinary_text
 from roselora.editing.proposal import Proposal, propose, propose_side_by_side
@@ -109,8 +110,8 @@ class Editor:
         """
         if not isinstance(self.settings, NeuronSettings):
             return
-        blocks = [place_of(self.model, self.settings).block]
-        if known_text(self.model, blocks, identity=self._identity):
+        blocks = [place.block for place in places_of(self.model, self.settings)]
+        if len(known_text(self.model, blocks, identity=self._identity)) == len(blocks):
             return
         for key in self._overlay.active:
             self._overlay.remove(key)  # for it is the base that is measured

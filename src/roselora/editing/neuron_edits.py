@@ -24,8 +24,7 @@ from roselora.editing.ordinary import OrdinaryText
 from roselora.editing.request import EditRequest
 from roselora.errors import EditError
 from roselora.models.calling import frozen
-from roselora.models.neurons import Neurons, Reader, matrix, neurons
-from roselora.models.structure import block_at
+from roselora.models.neurons import Neurons, Reader, matrix
 
 SIDE_BY_SIDE = 16
 """How many requests are worth training in one batch."""
@@ -87,15 +86,6 @@ class NeuronEdit:
         b = self.columns.to(weight.device) - weight[:, at].float()
         a = functional.one_hot(at, weight.shape[1]).to(b)
         return layer_factors(layer, module, a, b, 1.0, base_sha256(f"{layer}.weight"))
-
-
-def place_of(model: PreTrainedModel, settings: NeuronSettings) -> Neurons:
-    """The MLP whose neurons edits replace.
-
-    Raises:
-        UnsupportedError: it has none that could be replaced.
-    """
-    return neurons(model, block_at(model, settings.depth))
 
 
 def edit_neurons(

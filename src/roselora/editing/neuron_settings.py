@@ -12,6 +12,7 @@ class NeuronSettings:
 
     Attributes:
         depth: where in the model the neurons are: 0 is the first block, 1 the last.
+        lowest_depth, highest_depth: between which the blocks are that are filled when edits are many.
         ridge: of the regression that finds a gate, in units of the inputs' mean square.
         quantile: the share of each group of contrasts that stays below the threshold had it not been fitted.
         lowest, highest: limits of the threshold; the edit's own prompts score 1.
@@ -24,6 +25,8 @@ class NeuronSettings:
     """
 
     depth: float = 0.86
+    lowest_depth: float = 0.65
+    highest_depth: float = 0.93
     ridge: float = 1.0
     quantile: float = 0.9
     lowest: float = 0.2
@@ -36,12 +39,17 @@ class NeuronSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("depth", "quantile", "activity"):
+        for name in ("depth", "lowest_depth", "highest_depth", "quantile", "activity"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must be within 0 and 1, not {getattr(self, name)}.")
         for name in ("ridge", "learning_rate", "activity"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ConfigError(f"{name} must be above 0 and finite, not {getattr(self, name)}.")
+        if not self.lowest_depth <= self.depth <= self.highest_depth:
+            raise ConfigError(
+                f"depth ({self.depth}) must be between lowest_depth ({self.lowest_depth}) and highest_depth "
+                f"({self.highest_depth})."
+            )
         if not 0 <= self.lowest <= self.highest < 1:
             raise ConfigError(
                 f"lowest ({self.lowest}) and highest ({self.highest}) must be in order and within [0, 1)."

@@ -12,7 +12,8 @@ from roselora.adapter.verify import require_sparse
 from roselora.delta.layers import layer_factors
 from roselora.delta.overlay import Overlay
 from roselora.delta.sparse_delta import SparseDelta
-from roselora.editing.neuron_edits import NeuronEdit, edit_neurons, place_of
+from roselora.editing.neuron_edits import NeuronEdit, edit_neurons
+from roselora.editing.neuron_places import places_of, with_room
 from roselora.editing.neuron_settings import NeuronSettings
 from roselora.editing.optimize import rose_config, train_factors
 from roselora.editing.ordinary import ordinary_text
@@ -56,7 +57,7 @@ def default_settings(model: PreTrainedModel) -> Settings:
     """Neurons, where the model's MLPs have such as can be replaced; else factors."""
     settings = NeuronSettings()
     try:
-        place_of(model, settings)
+        places_of(model, settings)
     except UnsupportedError:
         return EditSettings()
     return settings
@@ -139,8 +140,9 @@ def train_side_by_side(
         EditError: no neurons are left.
         UnsupportedError: the model's MLPs have no neurons that could be replaced.
     """
-    place = place_of(model, settings)
-    text = ordinary_text(model, tokenizer, [place.block])[place.block]
+    places = places_of(model, settings)
+    place = with_room(places, earlier.neurons)
+    text = ordinary_text(model, tokenizer, [place.block for place in places])[place.block]
     taken = earlier.neurons.get(place.block, ())
     edits = edit_neurons(
         model, tokenizer, requests, settings, place, text, taken=taken, held=earlier.prompts, on_step=on_step

@@ -1,0 +1,49 @@
+"""Whose neurons an edit replaces: those of the preferred MLP, and of its neighbours when it holds many edits already."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+from transformers import PreTrainedModel
+
+from roselora.editing.neuron_settings import NeuronSettings
+from roselora.errors import UnsupportedError
+from roselora.models.neurons import Neurons, neurons
+from roselora.models.structure import block_at
+
+LEVEL = 0.1
+"""Up to what share of its neurons an MLP is filled before the next one is; then all are filled to twice that, ..."""
+
+
+def places_of(model: PreTrainedModel, settings: NeuronSettings) -> list[Neurons]:
+    """The MLPs whose neurons edits replace, in the order in which they are filled.
+
+    First the preferred one, then those above it, of which the gates of edits below notice nothing, then those below.
+
+    Raises:
+        UnsupportedError: the preferred one has no neurons that could be replaced; others without are passed over.
+    """
+    preferred = block_at(model, settings.depth)
+    lowest, highest = block_at(model, settings.lowest_depth), block_at(model, settings.highest_depth)
+    found = [neurons(model, preferred)]
+    for block in (*range(preferred + 1, highest + 1), *range(preferred - 1, lowest - 1, -1)):
+        try:
+            found.append(neurons(model, block))
+        except UnsupportedError:
+            continue
+    return found
+
+
+def with_room(places: Sequence[Neurons], taken: Mapping[int, Collection[int]]) -> Neurons:
+    """The first of the MLPs that is not filled to the level at which another has room; if all are, the emptiest.
+
+    The neurons that are missed least go first, and the last ones of an MLP are missed far more than the first ones of
+    its neighbour.
+
+    Args:
+        taken: by block, the neurons that hold edits.
+    """
+    filled = [len(taken.get(place.block, ())) / place.count for place in places]
+    for level in range(1, round(1 / LEVEL)):
+        for place, share in zip(places, filled, strict=True):
+            if share < level * LEVEL:
+                return place
+    return max(places, key=lambda place: place.count - len(taken.get(place.block, ())))

@@ -1,0 +1,45 @@
+"""Whose neurons edits replace, first and when there are many."""
+
+from collections.abc import Callable
+
+import pytest
+from transformers import PreTrainedModel
+
+from roselora.editing.neuron_places import places_of, with_room
+from roselora.editing.neuron_settings import NeuronSettings
+from roselora.errors import ConfigError
+from roselora.models.neurons import Neurons
+
+DEEP = NeuronSettings(depth=0.5, lowest_depth=0.25, highest_depth=0.75)
+
+
+@pytest.fixture
+def places(tiny_model: Callable[..., PreTrainedModel]) -> list[Neurons]:
+    return places_of(tiny_model(num_hidden_layers=5), DEEP)
+
+
+def test_the_preferred_block_comes_first_then_those_above_it_then_those_below(places: list[Neurons]) -> None:
+    assert [place.block for place in places] == [2, 3, 1]
+
+
+def test_a_block_is_filled_to_a_tenth_before_the_next_and_all_before_any_is_filled_further(
+    places: list[Neurons],
+) -> None:
+    count = places[0].count
+    tenth, two_tenths = range(-(-count // 10)), range(-(-count // 5))
+    assert with_room(places, {}).block == 2
+    assert with_room(places, {2: range(count // 10 - 1)}).block == 2
+    assert with_room(places, {2: tenth}).block == 3
+    assert with_room(places, {2: tenth, 3: tenth}).block == 1
+    assert with_room(places, {2: tenth, 3: tenth, 1: tenth}).block == 2
+    assert with_room(places, {2: two_tenths, 3: tenth, 1: tenth}).block == 3
+
+
+def test_where_all_are_nearly_full_the_emptiest_is_chosen(places: list[Neurons]) -> None:
+    count = places[0].count
+    assert with_room(places, {2: range(count), 3: range(count - 1), 1: range(count - 2)}).block == 1
+
+
+def test_a_preferred_depth_outside_the_range_of_depths_is_refused() -> None:
+    with pytest.raises(ConfigError, match="between lowest_depth"):
+        NeuronSettings(depth=0.5, lowest_depth=0.6)
