@@ -88,16 +88,24 @@ class Deltas:
     def __init__(self, model: nn.Module) -> None:
         self._model = model
         self._found: dict[str, tuple[Tensor, Tensor]] = {}
+        self._applied = 0
         self.overlay = Overlay(model)
 
-    def apply(self, delta: SparseDelta) -> None:
-        """Add one more delta.
+    def apply(self, delta: SparseDelta) -> str:
+        """Add one more delta, and return the key by which it can be removed.
 
         Raises:
             NonFiniteError: a sum is not finite; the weights are as they were.
         """
         self._note(delta)
-        self.overlay.apply(str(len(self.overlay.active)), delta)
+        self._applied += 1
+        key = str(self._applied)
+        self.overlay.apply(key, delta)
+        return key
+
+    def remove(self, key: str) -> None:
+        """Take one delta out again."""
+        self.overlay.remove(key)
 
     def _note(self, delta: SparseDelta) -> None:
         """Remember the entries that a delta will be the first of the call to touch."""

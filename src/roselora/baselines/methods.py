@@ -23,7 +23,6 @@ from roselora.baselines.rome import read_text as rome_text
 from roselora.baselines.rose import DEFAULTS, PUBLISHED, rose
 from roselora.baselines.rose_neurons import read_text as neurons_text
 from roselora.baselines.rose_neurons import rose_neurons
-from roselora.editing.neuron_edits import SIDE_BY_SIDE
 from roselora.editing.neuron_settings import NeuronSettings
 from roselora.models.calling import Progress
 
@@ -69,7 +68,7 @@ _ROWS = (
     Method("grace", grace, GraceConfig(), "Hartvigsen et al., 2022, arXiv 2211.11031", 1),
     Method("rose", rose, DEFAULTS, "Wang et al., 2024, arXiv 2406.10777; our settings", 1),
     Method("rose-published", rose, PUBLISHED, "Wang et al., 2024, arXiv 2406.10777; the published code's settings", 1),
-    Method("rose-neurons", rose_neurons, NeuronSettings(), "ours, `core/gating.py`", SIDE_BY_SIDE, neurons_text),
+    Method("rose-neurons", rose_neurons, NeuronSettings(), "ours, `core/gating.py`", None, neurons_text),
 )
 
 METHODS: dict[str, Method] = {method.name: method for method in _ROWS}

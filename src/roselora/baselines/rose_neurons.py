@@ -1,22 +1,28 @@
 """RoseLoRA's editing by neurons, ours: each request some neurons of one late MLP."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from roselora.baselines.applied import Applied, applying, asked_before
+from roselora.baselines.applied import Applied, Deltas, applying, asked_before
+from roselora.editing.asking import unheld
 from roselora.editing.neuron_edits import SIDE_BY_SIDE, edit_neurons
 from roselora.editing.neuron_places import places_of, with_room
 from roselora.editing.neuron_settings import NeuronSettings
-from roselora.editing.ordinary import ordinary_text
+from roselora.editing.ordinary import OrdinaryText, ordinary_text
 from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError
 from roselora.models.calling import Progress
+from roselora.models.neurons import Neurons
 
 TAKEN = "neurons"
 """Under what name a call's memory has the neurons that hold edits, its own and those of earlier calls: (n, 2) int64, \
 block and index."""
+
+LOOKS = 3
+"""How often, at most, a call looks back at all of its requests and trains those anew that others have undone."""
 
 
 def rose_neurons(
@@ -28,6 +34,9 @@ def rose_neurons(
 ) -> Applied:
     """Replace some neurons a request, whether or not its target was reached; no two edits share one.
 
+    Where there are several requests, each stays silent at the others' prompts, and those that no longer hold after the
+    last are trained anew, with all others in the model.
+
     Raises:
         ConfigError: no requests, or one that cannot be meant.
         EditError: there are not enough neurons; the model is as it was.
@@ -37,22 +46,87 @@ def rose_neurons(
         raise ConfigError("There are no requests to edit by; give at least one.")
     places = places_of(model, config)
     texts = ordinary_text(model, tokenizer, [place.block for place in places])
-    taken: dict[int, list[int]] = {}
-    for block, index in history[-1].memory[TAKEN].tolist() if history else ():
-        taken.setdefault(block, []).append(index)
-    held, steps = asked_before(history), 0
     with applying(model) as deltas:
-        for start in range(0, len(requests), SIDE_BY_SIDE):
-            part, place = requests[start : start + SIDE_BY_SIDE], with_room(places, taken)
-            own = taken.setdefault(place.block, [])
-            edits = edit_neurons(model, tokenizer, part, config, place, texts[place.block], taken=own, held=held)
-            for edit in edits:
-                deltas.apply(edit.delta(model, deltas.overlay.base_sha256))
-                own += edit.indices
-                steps += edit.steps
-            held += [prompt for request in part for prompt in request.prompts]
-    memory = torch.tensor([(block, index) for block, indices in taken.items() for index in indices])
-    return Applied(tuple(requests), deltas.restore, deltas.entries(), steps, {TAKEN: memory})
+        call = _Call(model, tokenizer, requests, config, history, places, texts, deltas)
+        call.edit()
+    return Applied(tuple(requests), deltas.restore, deltas.entries(), call.steps, {TAKEN: call.memory()})
+
+
+@dataclass(frozen=True)
+class _Made:
+    """Where a request's edit is now."""
+
+    key: str
+    place: Neurons
+    indices: list[int]
+
+
+class _Call:
+    """The edits of one call, in the model as they are made."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        requests: Sequence[EditRequest],
+        config: NeuronSettings,
+        history: Sequence[Applied],
+        places: Sequence[Neurons],
+        texts: dict[int, OrdinaryText],
+        deltas: Deltas,
+    ) -> None:
+        self.steps = 0
+        self._model, self._tokenizer, self._requests, self._config = model, tokenizer, requests, config
+        self._places, self._texts, self._deltas = places, texts, deltas
+        self._made: dict[int, _Made] = {}
+        self._held = [*asked_before(history), *(prompt for request in requests for prompt in request.prompts)]
+        self._taken: dict[int, set[int]] = {place.block: set() for place in places}
+        for block, index in history[-1].memory[TAKEN].tolist() if history else ():
+            self._taken.setdefault(block, set()).add(index)
+
+    def edit(self) -> None:
+        """Make every edit, and those again that others undo."""
+        for part in _batches(range(len(self._requests))):
+            self._train(part, with_room(self._places, self._taken))
+        for _ in range(LOOKS if len(self._requests) > 1 else 0):
+            broken = unheld(self._model, self._tokenizer, self._requests)
+            for place in self._places:
+                for part in _batches([number for number in broken if self._made[number].place is place]):
+                    self._take_out(part)
+                    self._train(part, place)
+            if not broken:
+                break
+
+    def memory(self) -> torch.Tensor:
+        """The neurons that hold edits."""
+        return torch.tensor([(block, index) for block, indices in self._taken.items() for index in sorted(indices)])
+
+    def _train(self, part: Sequence[int], place: Neurons) -> None:
+        edits = edit_neurons(
+            self._model,
+            self._tokenizer,
+            [self._requests[number] for number in part],
+            self._config,
+            place,
+            self._texts[place.block],
+            taken=self._taken[place.block],
+            held=self._held,
+        )
+        for number, edit in zip(part, edits, strict=True):
+            key = self._deltas.apply(edit.delta(self._model, self._deltas.overlay.base_sha256))
+            self._made[number] = _Made(key, place, edit.indices)
+            self._taken[place.block].update(edit.indices)
+            self.steps += edit.steps
+
+    def _take_out(self, part: Sequence[int]) -> None:
+        for number in part:
+            made = self._made.pop(number)
+            self._deltas.remove(made.key)
+            self._taken[made.place.block].difference_update(made.indices)
+
+
+def _batches(numbers: Sequence[int]) -> list[Sequence[int]]:
+    return [numbers[start : start + SIDE_BY_SIDE] for start in range(0, len(numbers), SIDE_BY_SIDE)]
 
 
 def read_text(

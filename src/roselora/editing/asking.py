@@ -6,7 +6,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.editing.batch import split_at_answer
 from roselora.editing.request import EditRequest
-from roselora.models.generation import greedy_answers
+from roselora.models.generation import greedy_answers, limited_answers
 
 SHOWN_TOKENS = 16
 """How much of an answer that is no target is asked for and remembered."""
@@ -23,3 +23,16 @@ def ask(
 def holds(request: EditRequest, answers: Sequence[str]) -> bool:
     """Whether the answers to the request's prompts, the first ones, are all the target."""
     return all(answer == request.target for answer in answers[: len(request.prompts)])
+
+
+def unheld(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, requests: Sequence[EditRequest]) -> list[int]:
+    """The indices of the requests that the model does not answer with their targets; all share their batches."""
+    limits = [
+        max(SHOWN_TOKENS, len(split_at_answer(tokenizer, prompt, request.target)[1]) + 1)
+        for request in requests
+        for prompt in request.prompts
+    ]
+    prompts = [prompt for request in requests for prompt in request.prompts]
+    said = iter(limited_answers(model, tokenizer, prompts, limits))
+    answers = [[next(said).text for _ in request.prompts] for request in requests]
+    return [number for number, request in enumerate(requests) if not holds(request, answers[number])]

@@ -1,4 +1,4 @@
-"""Whose neurons an edit replaces: those of the preferred MLP, and of its neighbours when it holds many edits already."""
+"""Whose neurons an edit replaces: those of one MLP, and of its neighbours when that one holds many edits already."""
 
 from collections.abc import Collection, Mapping, Sequence
 
