@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
 from roselora.cli.main import app
-from roselora.errors import ConfigError, RoseLoraError, StoreError, WrongBaseError
+from roselora.delta.sparse_delta import SparseDelta
+from roselora.editing import proposal
+from roselora.editing.editor import Editor
+from roselora.editing.proposal import Proposal
+from roselora.editing.request import EditRequest
+from roselora.errors import ConfigError, EditError, RoseLoraError, StoreError, WrongBaseError
 from roselora.models.generation import greedy_answers
 
 TINY = ["--method", "factors", "--density", "0.5", "--learning-rate", "0.02"]
@@ -79,23 +85,110 @@ def test_undo_and_redo_of_any_edit_and_what_the_exported_model_says(
     assert first[1] != "Lyon"
     invoke("redo", ids[1])
     assert [edit["active"] for edit in invoke("log")] == [True, True, True]
-    invoke("undo", ids[2])
-    invoke("undo", ids[0])
+    invoke("undo", ids[2])  # the weights are those of when the second edit was made, and judged
     assert exported("two")[1] == "Lyon"
-
-
-def test_check_says_which_edits_hold_and_exits_with_1_if_one_does_not(invoke: Invoke, ids: list[str]) -> None:
     invoke("undo", ids[0])
-    invoke("undo", ids[2])
+    assert [edit["active"] for edit in invoke("log")] == [False, True, False]
+
+
+def test_check_says_which_edits_hold_and_exits_with_1_if_one_does_not(
+    invoke: Invoke, world_folder: Path, tmp_path: Path
+) -> None:
+    lyon = invoke("edit", "world", "--prompt", FACTS[1][0], "--target", "Lyon", *TINY)["id"]
     report = invoke("check")
     assert report["clean"]
-    assert [edit["edit_id"] for edit in report["edits"]] == [ids[1]]
-    newer = invoke("edit", "world", "--prompt", FACTS[1][0], "--target", "Nice", *TINY)["id"]
+    assert [edit["edit_id"] for edit in report["edits"]] == [lyon]
+    newer = take_back(tmp_path, lyon)
     report = invoke("check", code=1)
     assert not report["clean"]
     assert report["edits"][0]["broken_by"] == newer
-    assert report["collisions"][0]["same_prompt"]
+    assert report["collisions"][0]["entries"] > 0
     assert "broken" in invoke("check", text=True, code=1)
+
+
+def test_an_edit_of_the_same_prompt_takes_the_place_of_the_older_and_says_so(invoke: Invoke) -> None:
+    lyon = invoke("edit", "world", "--prompt", FACTS[1][0], "--target", "Lyon", *TINY)["id"]
+    said = invoke("edit", "world", "--prompt", FACTS[1][0], "--target", "Nice", *TINY, text=True)
+    assert f"it takes the place of edit {lyon}, 'Lyon'" in said
+    newer = invoke("log")[1]
+    assert newer["supersedes"] == [lyon]
+    assert f"takes the place of {lyon}" in invoke("show", newer["id"], text=True)
+    report = invoke("check")
+    assert report["clean"]
+    assert [(edit["holds"], edit["superseded_by"]) for edit in report["edits"]] == [(False, newer["id"]), (True, None)]
+    assert "superseded" in invoke("check", text=True)
+    invoke("undo", newer["id"])
+    assert [edit["holds"] for edit in invoke("check")["edits"]] == [True]
+
+
+def take_back(folder: Path, edit_id: str) -> str:
+    """Store another fact, one that holds already, with the opposite of an edit's update."""
+    editor = Editor.open(folder / "world", store=folder / "edits")
+    opposite = tuple(replace(factors, scale=-factors.scale) for factors in editor.delta(edit_id).weights)
+    with editor.store.writing():
+        return editor.store.add(EditRequest("Snow is white and coal is", "black."), SparseDelta(opposite), {}).id
+
+
+def test_repair_trains_anew_what_another_edit_has_broken(invoke: Invoke, world_folder: Path, tmp_path: Path) -> None:
+    lyon = invoke("edit", "world", "--prompt", FACTS[1][0], "--target", "Lyon", *TINY)["id"]
+    assert invoke("repair")["repaired"] == []
+    assert "nothing to repair" in invoke("repair", text=True)
+    take_back(tmp_path, lyon)
+    (made,) = invoke("repair")["repaired"]
+    assert (made["repairs"], made["prompt"], made["target"]) == (lyon, FACTS[1][0], "Lyon")
+    assert [edit["active"] for edit in invoke("log")] == [False, True, True]
+    assert f"made anew in the place of {lyon}" in invoke("show", made["id"], text=True)
+    assert invoke("check")["edits"][1]["holds"]
+
+
+def write_facts(folder: Path, *facts: tuple[str, str]) -> str:
+    lines = [json.dumps({"prompt": prompt, "target": target}) for prompt, target in facts]
+    (folder / "facts.jsonl").write_text("\n".join(lines) + "\n")
+    return "facts.jsonl"
+
+
+def test_many_facts_of_a_file_are_edits_of_their_own_and_made_once(invoke: Invoke, tmp_path: Path) -> None:
+    file = write_facts(tmp_path, *FACTS[:2])
+    planned = invoke("edit", "world", "--from", file, *TINY, "--dry-run")
+    assert planned["edits"] == []
+    assert planned["dry_run"]
+    assert "2 facts would be edited" in invoke("edit", "world", "--from", file, *TINY, "--dry-run", text=True)
+    done = invoke("edit", "world", "--from", file, *TINY)
+    assert [edit["target"] for edit in done["edits"]] == ["Go", "Lyon"]
+    assert (done["skipped"], done["failed"]) == (0, [])
+    active = [edit for edit in invoke("log") if edit["active"]]
+    assert sorted(edit["target"] for edit in active) == ["Go", "Lyon"]
+    again = invoke("edit", "world", "--from", write_facts(tmp_path, *FACTS), *TINY)
+    assert ([edit["target"] for edit in again["edits"]], again["skipped"]) == (["in"], 2)
+    assert "3 of 3 facts are in the store already" in invoke("edit", "world", "--from", file, *TINY, text=True)
+
+
+def test_a_fact_that_fails_is_told_of_and_the_others_are_made(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def propose(*given: Any) -> Proposal:
+        if given[3].target == "Go":
+            raise EditError("The model did not learn it.")
+        return proposal.propose(*given)
+
+    monkeypatch.setattr("roselora.editing.editor.propose", propose)
+    file = write_facts(tmp_path, *FACTS[:2])
+    done = invoke("edit", "world", "--from", file, *TINY, code=1)
+    assert [edit["target"] for edit in done["edits"]] == ["Lyon"]
+    assert done["failed"] == [{"prompt": FACTS[0][0], "target": "Go", "reason": "The model did not learn it."}]
+    said = invoke("edit", "world", "--from", file, *TINY, text=True, code=1)
+    assert "failed: The symbol of gold is -> Go: The model did not learn it." in said
+
+
+def test_a_file_of_facts_that_cannot_be_meant_changes_nothing(invoke: Invoke, tmp_path: Path) -> None:
+    file = write_facts(tmp_path, FACTS[0], ("a" * 600, "b"))
+    with pytest.raises(ConfigError, match="the model reads 512"):
+        invoke("edit", "world", "--from", file, *TINY)
+    assert not invoke("log")
+    with pytest.raises(ConfigError, match="leave out --prompt"):
+        invoke("edit", "world", "--from", file, "--prompt", "a", *TINY)
+    with pytest.raises(ConfigError, match="needs a --target"):
+        invoke("edit", "world", "--prompt", "a", *TINY)
 
 
 def test_diff_tells_what_changed_between_edits_stores_and_models(invoke: Invoke, ids: list[str]) -> None:

@@ -1,5 +1,7 @@
 """The editor with edits by neurons: the default, undone exactly, and never two edits in one neuron."""
 
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,8 @@ from roselora.editing.ordinary import OrdinaryText
 from roselora.editing.records import StoredEdit
 from roselora.editing.request import EditRequest
 from roselora.editing.settings import EditSettings
-from roselora.editing.trained import Settings, default_settings
-from roselora.errors import ConfigError, EditError
+from roselora.editing.trained import Earlier, Settings, default_settings
+from roselora.errors import EditError
 from roselora.models import LoadedModel
 from tests.models.kinds import model as small_model
 from tests.weights import same_bytes, weights
@@ -133,8 +135,74 @@ def test_an_edit_that_does_not_hold_as_trained_side_by_side_is_trained_by_itself
     assert editor.answers([FRANCE[0], GOLD[0]]) == ["Rome.", "Fe."]
 
 
-def test_many_edits_with_one_prompt_twice_are_refused(world: LoadedModel) -> None:
+def test_of_many_edits_that_contradict_each_other_the_last_wins_and_says_so(world: LoadedModel) -> None:
+    before = weights(world.model)
     editor = Editor(world, SETTINGS)
-    with pytest.raises(ConfigError, match="give each prompt once"):
-        editor.edit_many([EditRequest(*FRANCE), EditRequest(FRANCE[0], "Lyon.")])
-    assert not editor.log()
+    older, _, newer = editor.edit_many(
+        [EditRequest(*FRANCE, "France"), EditRequest(*GOLD, "gold"), EditRequest(FRANCE[0], "Madrid.", "France")]
+    )
+    assert newer.provenance["supersedes"] == [older.id]
+    assert "supersedes" not in older.provenance
+    assert editor.answers([FRANCE[0], GOLD[0]]) == ["Madrid.", "Fe."]
+    report = editor.check()
+    assert [state.superseded_by for state in report.edits] == [newer.id, None, None]
+    assert [state.holds for state in report.edits] == [False, True, True]
+    assert report.clean
+    editor.undo(newer.id)
+    assert editor.answers([FRANCE[0], GOLD[0]]) == ["Rome.", "Fe."]
+    for edit in editor.edits:
+        editor.undo(edit.id)
+    assert same_bytes(weights(world.model), before)
+
+
+def test_one_that_cannot_be_learned_is_told_of_and_the_others_are_made(world: LoadedModel) -> None:
+    editor = Editor(world, replace(SETTINGS, max_steps=40))
+    impossible = EditRequest(GOLD[0], "Fe." * 40, "gold")
+    failed: list[EditRequest] = []
+    made = editor.edit_many([impossible, EditRequest(*FRANCE, "France")], on_failure=lambda r, _: failed.append(r))
+    assert failed == [impossible]
+    assert [edit.request.prompt for edit in made] == [FRANCE[0]]
+    with pytest.raises(EditError):
+        editor.edit_many([impossible])
+
+
+def test_repair_makes_a_broken_edit_anew_and_leaves_the_rest(world: LoadedModel) -> None:
+    before = weights(world.model)
+    editor = Editor(world, SETTINGS)
+    broken, whole = editor.edit_many([EditRequest(*FRANCE, "France"), EditRequest(*GOLD, "gold")])
+    assert editor.repair() == ()
+    spoil(editor)
+    assert editor.answers([FRANCE[0]]) == ["Paris."]
+    assert [state.holds for state in editor.check().edits] == [False, True, True]
+    (made,) = editor.repair()
+    assert made.provenance["repairs"] == broken.id
+    assert made.request == broken.request
+    assert [edit.id for edit in editor.edits][::2] == [whole.id, made.id]
+    assert editor.answers([FRANCE[0], GOLD[0]]) == ["Rome.", "Fe."]
+    for edit in editor.edits:
+        editor.undo(edit.id)
+    assert same_bytes(weights(world.model), before)
+
+
+def spoil(editor: Editor) -> None:
+    """Commit another fact, which holds, with a delta that brings back what the model said of France."""
+    back = editor.propose(FRANCE[0], "Paris.", subject="France")
+    with editor.store.writing():
+        editor._commit(replace(back, request=EditRequest("The capital of Germany is ", "Berlin.")))
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_edits_of_one_batch_stay_silent_at_each_others_prompts(
+    world: LoadedModel, monkeypatch: pytest.MonkeyPatch, shared: bool
+) -> None:
+    seen: list[Sequence[str]] = []
+
+    def noted(*given: object) -> Iterator[None]:
+        earlier = given[5]
+        assert isinstance(earlier, Earlier)
+        seen.append(earlier.prompts)
+        return iter([None] * len(given[3]))  # type: ignore[arg-type]
+
+    monkeypatch.setattr("roselora.editing.editor.propose_side_by_side", noted)
+    Editor(world, SETTINGS).edit_many([EditRequest(*FRANCE, "France"), EditRequest(*GOLD, "gold")][: 1 + shared])
+    assert list(seen[0]) == [FRANCE[0], GOLD[0]][: 1 + shared]

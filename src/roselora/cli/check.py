@@ -20,7 +20,7 @@ SHOWN_COLLISIONS = 5
 def check(store: StoreOption = DEFAULT_STORE, model: ModelOption = None, json: JsonOption = False) -> None:
     """Load the base, apply all active edits, and ask: which hold, which were broken, what collides, what moved.
 
-    Exits with 1 if an active edit does not hold.
+    Exits with 1 if an active edit does not hold, unless a later one asks the same with another target.
     """
     editor = open_editor(store, model)
     with working("asking the model"):
@@ -39,6 +39,8 @@ def _print(report: "CheckReport") -> None:
     for state in report.edits:
         verdict = "[green]holds[/green]" if state.holds else "[bold red]broken[/bold red]"
         by = f" by {state.broken_by}" if state.broken_by else ""
+        if state.superseded_by and not state.holds:
+            verdict, by = "[dim]superseded[/dim]", f" by {state.superseded_by}"
         said = "\n".join(dict.fromkeys(state.answers))
         table.add_row(state.edit_id, escape(state.prompt), escape(said), f"{verdict}{by}")
     out.print(table if report.edits else "No active edits.")

@@ -1,13 +1,16 @@
 """``roselora edit``: correct one fact in a model and show what it did."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from roselora.cli.console import measuring, out, print_json, training
+from roselora.cli.edit_many import edit_many
 from roselora.cli.stores import DEFAULT_STORE, DryRunOption, JsonOption, StoreOption, edit_as_json, open_editor
 from roselora.cli.trial import show_answers, show_update
+from roselora.editing.fact_files import read_requests
 from roselora.editing.neuron_settings import NeuronSettings
 from roselora.editing.request import EditRequest
 from roselora.editing.settings import EditSettings
@@ -19,8 +22,16 @@ if TYPE_CHECKING:
 
 def edit(
     model: Annotated[str, typer.Argument(help="demo, a folder, a .gguf file or a hub id.")],
-    prompt: Annotated[str, typer.Option(help="Text whose continuation is to change.")],
-    target: Annotated[str, typer.Option(help="What the model shall say instead, and then stop.")],
+    prompt: Annotated[str | None, typer.Option(help="Text whose continuation is to change.")] = None,
+    target: Annotated[str | None, typer.Option(help="What the model shall say instead, and then stop.")] = None,
+    from_: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="Many facts instead: a .jsonl file of objects with the fields prompt and target, and if you like "
+            "subject, rephrasings and keep (lists); or a .json file with a list of them.",
+        ),
+    ] = None,
     subject: Annotated[str | None, typer.Option(help="What the fact is about; `check` compares subjects.")] = None,
     rephrase: Annotated[list[str] | None, typer.Option(help="Another prompt that must give the target too.")] = None,
     keep: Annotated[list[str] | None, typer.Option(help="A prompt whose answer must not move.")] = None,
@@ -42,7 +53,8 @@ def edit(
 ) -> None:
     """Correct one fact by a sparse update, show the answers before and after, and keep the edit in the store.
 
-    The model's own files are never written; `roselora export` writes an edited model.
+    The model's own files are never written; `roselora export` writes an edited model. With --from every fact of a file
+    becomes an edit of its own; those that are in the store already are skipped, so an interrupted run can be repeated.
 
     Example: roselora edit demo --prompt "The capital of France is" --target Lyon
     """
@@ -51,20 +63,26 @@ def edit(
     if factors and method != "factors":
         raise ConfigError("A rank or a density is one of factors; add --method factors.")
     settings = _settings(method, factors | both)
-    request = EditRequest(prompt, target, subject, tuple(rephrase or ()), tuple(keep or ()))  # refused before loading
+    about_one = _given(prompt=prompt, target=target, subject=subject, rephrase=rephrase, keep=keep)
+    requests = _requests(from_, about_one)  # refused before loading
 
     fresh = dry_run and not store.exists()
     editor = open_editor(None if fresh else store, model, settings)
     editor.settings = replace(editor.settings, **both)  # of the method that the model allows, where none was named
     with measuring(f"reading what {model} says, once for a model") as on_progress:
         editor.prepare(on_progress)
+    if from_ is not None:
+        edit_many(editor, requests, store, dry_run=dry_run, json=json)
+        return
+    (request,) = requests
     details: dict[str, Any] = {"subject": subject, "rephrasings": request.rephrasings, "keep": request.keep}
+    older = {edit.id: edit.request.target for edit in editor.edits}
     with training("editing", editor.settings.first_stop, editor.settings.max_steps) as on_step:
         if dry_run:
-            proposal = editor.propose(prompt, target, **details, on_step=on_step)
+            proposal = editor.propose(request.prompt, request.target, **details, on_step=on_step)
             result = {"id": None, "dry_run": True, **proposal.provenance}
         else:
-            result = edit_as_json(editor.edit(prompt, target, **details, on_step=on_step))
+            result = edit_as_json(editor.edit(request.prompt, request.target, **details, on_step=on_step))
     if json:
         print_json(result)
         return
@@ -74,6 +92,21 @@ def edit(
         out.print("dry run: nothing was kept", highlight=False)
     else:
         out.print(f"edit {result['id']} is in the store {store}", highlight=False, soft_wrap=True)
+        for id in result.get("supersedes", ()):
+            taken = f"it takes the place of edit {id}, {older[id]!r}, which holds again if you undo {result['id']}"
+            out.print(taken, markup=False, highlight=False, soft_wrap=True)
+
+
+def _requests(facts: Path | None, about_one: dict[str, Any]) -> list[EditRequest]:
+    """The facts of a file, or the one that the options name."""
+    if facts is not None:
+        if about_one:
+            raise ConfigError(f"--from takes every fact from its file; leave out --{next(iter(about_one))}.")
+        return read_requests(facts)
+    if missing := [name for name in ("prompt", "target") if name not in about_one]:
+        raise ConfigError(f"An edit needs a --{missing[0]}, or many facts --from a file.")
+    rephrasings, keep = tuple(about_one.get("rephrase", ())), tuple(about_one.get("keep", ()))
+    return [EditRequest(about_one["prompt"], about_one["target"], about_one.get("subject"), rephrasings, keep)]
 
 
 def _given(**options: Any) -> dict[str, Any]:

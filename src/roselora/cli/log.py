@@ -50,6 +50,9 @@ def show(edit_id: EditArgument, store: StoreOption = DEFAULT_STORE, json: JsonOp
             f"{update['sparsity_bound']:.2%}), {training['steps']} steps, {training['seconds']} s",
             highlight=False,
         )
+    for key, words in (("supersedes", "takes the place of"), ("repairs", "made anew in the place of")):
+        if earlier := edit.provenance.get(key):
+            out.print(f"{words} {earlier if isinstance(earlier, str) else ', '.join(earlier)}", highlight=False)
     if edit.request.subject is not None:
         out.print(f"subject {escape(edit.request.subject)}", highlight=False)
     for title in ("settings", "versions"):

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from roselora.cli import bench, check, demo, diff, doctor, edit, export, log, train, undo, verify
+from roselora.cli import bench, check, demo, diff, doctor, edit, edit_many, export, log, train, undo, verify
 from roselora.cli.console import complain
 from roselora.errors import ConfigError, RoseLoraError, StoppedError
 
@@ -36,6 +36,7 @@ for verb in (
     undo.undo,
     undo.redo,
     check.check,
+    edit_many.repair,
     export.export,
     verify.verify,
     doctor.doctor,

@@ -12,6 +12,7 @@ from roselora.delta.overlay import Overlay
 from roselora.delta.sparse_delta import SparseDelta
 from roselora.editing.asking import SHOWN_TOKENS, ask, holds
 from roselora.editing.records import StoredEdit
+from roselora.editing.superseding import superseded
 from roselora.models.generation import greedy_answers
 
 Active = Sequence[tuple[StoredEdit, SparseDelta]]
@@ -26,6 +27,7 @@ class EditState:
         holds: every prompt of it still gives the target.
         answers: what the model says now to each of its prompts.
         broken_by: if it does not hold, the first later edit from which on it does not.
+        superseded_by: the later edit that asks the same with another target, and so has taken this one's place.
     """
 
     edit_id: str
@@ -34,6 +36,7 @@ class EditState:
     holds: bool
     answers: tuple[str, ...]
     broken_by: str | None
+    superseded_by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,22 +84,29 @@ class CheckReport:
 
     @property
     def clean(self) -> bool:
-        """Whether every active edit holds."""
-        return all(edit.holds for edit in self.edits)
+        """Whether every active edit holds whose place no later one has taken."""
+        return all(edit.holds or edit.superseded_by for edit in self.edits)
 
 
 def check_edits(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, overlay: Overlay, active: Active
 ) -> CheckReport:
     """Ask the model about every active edit; its weights are afterwards as they were."""
+    overruled = superseded([edit for edit, _ in active])
     states = [
-        _state(model, tokenizer, overlay, edit, active[number:]) for number, (edit, _) in enumerate(active, start=1)
+        _state(model, tokenizer, overlay, edit, active[number:], overruled.get(edit.id))
+        for number, (edit, _) in enumerate(active, start=1)
     ]
     return CheckReport(tuple(states), tuple(_collisions(active)), tuple(_kept(model, tokenizer, active)))
 
 
 def _state(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, overlay: Overlay, edit: StoredEdit, later: Active
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    overlay: Overlay,
+    edit: StoredEdit,
+    later: Active,
+    superseded_by: str | None,
 ) -> EditState:
     request = edit.request
     answers = tuple(ask(model, tokenizer, request))
@@ -105,8 +115,8 @@ def _state(
     def holds_now() -> bool:
         return holds(request, ask(model, tokenizer, request))
 
-    breaker = None if still else _find_breaker(overlay, later, holds_now)
-    return EditState(edit.id, request.prompt, request.target, still, answers, breaker)
+    breaker = None if still or superseded_by else _find_breaker(overlay, later, holds_now)
+    return EditState(edit.id, request.prompt, request.target, still, answers, breaker, superseded_by)
 
 
 def _find_breaker(overlay: Overlay, later: Active, holds_now: Callable[[], bool]) -> str | None:

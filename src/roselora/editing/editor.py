@@ -12,18 +12,20 @@ import torch
 
 from roselora.delta.overlay import Overlay
 from roselora.delta.sparse_delta import SparseDelta
+from roselora.editing.asking import unheld
 from roselora.editing.check import CheckReport, check_edits
 from roselora.editing.export import Format, export_edits
 from roselora.editing.neuron_edits import SIDE_BY_SIDE
 from roselora.editing.neuron_places import places_of
 from roselora.editing.neuron_settings import NeuronSettings
 from roselora.editing.ordinary import known_text, ordinary_text
-from roselora.editing.proposal import Proposal, propose, propose_side_by_side
+from roselora.editing.proposal import Proposal, propose, propose_side_by_side, require_feasible
 from roselora.editing.records import BaseIdentity, StoredEdit
 from roselora.editing.request import EditRequest
 from roselora.editing.store import EditStore
-from roselora.editing.trained import Earlier, Settings, default_settings
-from roselora.errors import ConfigError, EditError, WrongBaseError
+from roselora.editing.superseding import superseded, supersedes
+from roselora.editing.trained import Earlier, Settings, default_settings, settings_of
+from roselora.errors import EditError, WrongBaseError
 from roselora.files import sha256_tensor
 from roselora.models.calling import Progress
 from roselora.models.fingerprint import fingerprint
@@ -171,45 +173,110 @@ class Editor:
             return self._commit(proposal)
 
     def edit_many(
-        self, requests: Sequence[EditRequest], on_edit: Callable[[StoredEdit], None] | None = None
+        self,
+        requests: Sequence[EditRequest],
+        on_edit: Callable[[StoredEdit], None] | None = None,
+        on_failure: Callable[[EditRequest, EditError], None] | None = None,
     ) -> tuple[StoredEdit, ...]:
         """Make several edits, in their order, each of which can be undone by itself.
 
-        By neurons they are trained side by side, `SIDE_BY_SIDE` in a batch, each to the same result as by itself. Where
-        one fails, those before it stay.
+        By neurons they are trained side by side, `SIDE_BY_SIDE` in a batch; each stays silent at the others' prompts.
+        Of two that contradict each other the later one wins. What those that came later may have broken,
+        :meth:`repair` mends.
 
         Args:
             on_edit: called after each edit.
+            on_failure: called for each request whose target was not reached, and the others are made; without it,
+                the first failure ends it, and what was made before stays.
 
         Raises:
-            ConfigError: two requests share a prompt, or one cannot be meant.
+            ConfigError: a request cannot be meant; no edit was made.
             EditError, LockedError: as :meth:`edit`.
         """
-        prompts = [prompt for request in requests for prompt in request.prompts]
-        if repeated := next((prompt for prompt in prompts if prompts.count(prompt) > 1), None):
-            raise ConfigError(f"Two requests ask {repeated!r}; give each prompt once.")
         made: list[StoredEdit] = []
         with self.store.writing():
             self._bring_up_to_date()
+            for request in requests:  # so that what cannot be meant is refused before anything is changed
+                require_feasible(self.model, self.tokenizer, request, self.settings)
             self.prepare()
             for start in range(0, len(requests), SIDE_BY_SIDE):
                 part = requests[start : start + SIDE_BY_SIDE]
-                for request, proposal in zip(part, self._proposals(part), strict=True):
-                    if proposal is None:
-                        proposal = propose(
-                            self.model, self.tokenizer, self._overlay, request, self.settings, self._earlier()
-                        )
-                    made.append(self._commit(proposal))
+                for request, proposal in zip(part, self._proposals(part, requests), strict=True):
+                    try:
+                        made.append(self._commit(proposal or self._proposal(request, requests)))
+                    except EditError as error:
+                        if on_failure is None:
+                            raise
+                        on_failure(request, error)
+                        continue
                     if on_edit is not None:
                         on_edit(made[-1])
         return tuple(made)
 
-    def _proposals(self, requests: Sequence[EditRequest]) -> Iterator[Proposal | None]:
-        """What was trained side by side, or None where each request has to be trained by itself."""
+    def repair(self, on_edit: Callable[[StoredEdit], None] | None = None) -> tuple[StoredEdit, ...]:
+        """Train anew, on the model as it is, the active edits that no longer hold because of later ones.
+
+        Each is made again, trained as it was, as a new edit whose provenance names the old one under ``repairs``, and
+        the old one is undone. What a contradicting edit superseded is left as it is; so is what cannot be trained.
+
+        Args:
+            on_edit: called after each new edit.
+
+        Raises:
+            LockedError: as :meth:`edit`.
+        """
+        made: list[StoredEdit] = []
+        with self.store.writing():
+            self._bring_up_to_date()
+            overruled = superseded(self.store.active())
+            standing = [edit for edit in self.store.active() if edit.id not in overruled]
+            for number in unheld(self.model, self.tokenizer, [edit.request for edit in standing]):
+                if edit := self._made_anew(standing[number]):
+                    made.append(edit)
+                    if on_edit is not None:
+                        on_edit(edit)
+        return tuple(made)
+
+    def _made_anew(self, old: StoredEdit) -> StoredEdit | None:
+        """The same request as a new edit in the old one's place, or None if it could not be trained."""
+        own, self.settings = self.settings, settings_of(old.provenance) or self.settings
+        try:
+            self.prepare()
+            self._overlay.remove(old.id)
+            proposal = self._proposal(old.request)
+            proposal.provenance["repairs"] = old.id
+            self.store.undo(old.id)
+            try:
+                return self._commit(proposal)
+            except BaseException:
+                self.store.redo(old.id)
+                raise
+        except EditError:
+            return None
+        finally:
+            self.settings = own
+            self._bring_up_to_date()
+
+    def _proposal(self, request: EditRequest, beside: Sequence[EditRequest] = ()) -> Proposal:
+        return propose(self.model, self.tokenizer, self._overlay, request, self.settings, self._earlier(beside))
+
+    def _proposals(self, requests: Sequence[EditRequest], beside: Sequence[EditRequest]) -> Iterator[Proposal | None]:
+        """What was trained side by side, or None where a request has to be trained by itself.
+
+        The later of two that share a prompt has to: only then is the earlier one in the weights.
+        """
+        by_itself = [
+            any(not set(request.prompts).isdisjoint(other.prompts) for other in requests[:number])
+            for number, request in enumerate(requests)
+        ]
         if not isinstance(self.settings, NeuronSettings):
-            return iter([None] * len(requests))
-        given = (self.model, self.tokenizer, self._overlay, requests, self.settings, self._earlier())
-        return propose_side_by_side(*given)
+            by_itself = [True] * len(requests)
+        together = [request for request, alone in zip(requests, by_itself, strict=True) if not alone]
+        made: Iterator[Proposal | None] = iter(())
+        if together and isinstance(self.settings, NeuronSettings):
+            earlier = self._earlier(beside)
+            made = propose_side_by_side(self.model, self.tokenizer, self._overlay, together, self.settings, earlier)
+        return (None if alone else next(made) for alone in by_itself)
 
     def log(self) -> tuple[StoredEdit, ...]:
         """Every edit ever made, in commit order, undone ones included."""
@@ -287,13 +354,14 @@ class Editor:
         deltas = [self.store.delta(edit.id) for edit in self.store.active()]
         return export_edits(self.model, self.tokenizer, deltas, Path(path), format)
 
-    def _earlier(self) -> Earlier:
-        """What the store's edits ask of a new one."""
+    def _earlier(self, beside: Sequence[EditRequest] = ()) -> Earlier:
+        """What the store's edits, and the requests beside it, ask of a new one."""
         held: dict[int, list[int]] = {}
         for edit in self.store.edits():
             if where := edit.provenance.get("neurons"):
                 held.setdefault(where["block"], []).extend(where["indices"])
-        return Earlier([prompt for edit in self.store.active() for prompt in edit.request.prompts], held)
+        asked = [*(edit.request for edit in self.store.active()), *beside]
+        return Earlier(list(dict.fromkeys(prompt for request in asked for prompt in request.prompts)), held)
 
     def _commit(self, proposal: Proposal) -> StoredEdit:
         # First into the weights, so that an edit that cannot be applied is never stored; out again if not stored.
@@ -301,6 +369,8 @@ class Editor:
         try:
             state = {"after": [e.id for e in self.store.active()], "weights": self._weight_hashes(proposal.delta)}
             provenance = {**proposal.provenance, "state": state}
+            if older := supersedes(proposal.request, self.store.active()):
+                provenance["supersedes"] = older
             edit = self.store.add(proposal.request, proposal.delta, provenance)
         finally:
             self._overlay.remove("proposed")

@@ -63,7 +63,7 @@ def propose(
         ConfigError: the model cannot be adapted with these settings, or a prompt does not fit its context.
     """
     start = time.perf_counter()
-    _require_feasible(model, tokenizer, request, settings)
+    require_feasible(model, tokenizer, request, settings)
     before = ask(model, tokenizer, request, request.keep)
     for factor in MARGIN_FACTORS:
         attempt = replace(settings, margin=settings.margin * factor)
@@ -95,7 +95,7 @@ def propose_side_by_side(
     """
     start = time.perf_counter()
     for request in requests:
-        _require_feasible(model, tokenizer, request, settings)
+        require_feasible(model, tokenizer, request, settings)
     made = train_side_by_side(model, tokenizer, overlay, requests, settings, earlier)
     seconds = (time.perf_counter() - start) / len(requests)
     for request, trained in zip(requests, made, strict=True):
@@ -127,7 +127,7 @@ def _judged(
     return Proposal(request, described, provenance)
 
 
-def _require_feasible(
+def require_feasible(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, request: EditRequest, settings: Settings
 ) -> None:
     """Refuse at once what could only fail after long work: a rank or a prompt larger than the model.

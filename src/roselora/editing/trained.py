@@ -1,7 +1,7 @@
 """The two ways to train an edit: factors in many layers, as the paper does, or some neurons of one."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from torch import nn
@@ -61,6 +61,16 @@ def default_settings(model: PreTrainedModel) -> Settings:
     except UnsupportedError:
         return EditSettings()
     return settings
+
+
+def settings_of(provenance: Mapping[str, Any]) -> Settings | None:
+    """How a stored edit was trained, or None if it does not say so in the words of this version."""
+    kind = NeuronSettings if "neurons" in provenance else EditSettings
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value  # JSON has no tuples
+        for name, value in provenance.get("settings", {}).items()
+    }
+    return kind(**given) if given.keys() == {entry.name for entry in fields(kind)} else None
 
 
 def train_edit(

@@ -1,0 +1,95 @@
+"""``roselora edit --from`` and ``roselora repair``: many facts at once, and what later edits have broken."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from roselora.cli.console import err, measuring, out, print_json
+from roselora.cli.stores import DEFAULT_STORE, JsonOption, ModelOption, StoreOption, edit_as_json, open_editor
+from roselora.editing.request import EditRequest
+from roselora.errors import EditError
+
+if TYPE_CHECKING:
+    from roselora.editing.editor import Editor
+    from roselora.editing.records import StoredEdit
+
+
+def edit_many(
+    editor: "Editor", requests: Sequence[EditRequest], store: Path, *, dry_run: bool = False, json: bool = False
+) -> None:
+    """Make every edit that is not in the store, mend what the later ones broke, and say what became of all.
+
+    Exits with 1 if a fact could not be edited; the others are in the store.
+    """
+    known = {(edit.request.prompt, edit.request.target) for edit in editor.edits}
+    new = [request for request in requests if (request.prompt, request.target) not in known]
+    failed: list[tuple[EditRequest, EditError]] = []
+    made: Sequence[StoredEdit] = ()
+    repaired: Sequence[StoredEdit] = ()
+    if new and not dry_run:
+        with measuring("editing") as on_progress:
+            on_progress(0, len(new))
+            done = iter(range(1, len(new) + 1))
+
+            def on_failure(request: EditRequest, error: EditError) -> None:
+                failed.append((request, error))
+                on_progress(next(done), len(new))
+
+            made = editor.edit_many(new, lambda _: on_progress(next(done), len(new)), on_failure)
+        with err.status("asking whether all hold"):
+            repaired = editor.repair()
+    if json:
+        result: dict[str, Any] = {
+            "dry_run": dry_run,
+            "edits": [edit_as_json(edit) for edit in made],
+            "skipped": len(requests) - len(new),
+            "failed": [{"prompt": r.prompt, "target": r.target, "reason": str(error)} for r, error in failed],
+            "repaired": [edit_as_json(edit) for edit in repaired],
+        }
+        print_json(result)
+    else:
+        _say(requests, new, made, failed, repaired, store, dry_run)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _say(
+    requests: Sequence[EditRequest],
+    new: Sequence[EditRequest],
+    made: "Sequence[StoredEdit]",
+    failed: Sequence[tuple[EditRequest, EditError]],
+    repaired: "Sequence[StoredEdit]",
+    store: Path,
+    dry_run: bool,
+) -> None:
+    if skipped := len(requests) - len(new):
+        out.print(f"{skipped} of {len(requests)} facts are in the store already", highlight=False)
+    if dry_run:
+        out.print(f"dry run: {len(new)} facts would be edited, and nothing was kept", highlight=False)
+        return
+    for request, error in failed:
+        out.print(f"failed: {request.prompt} -> {request.target}: {error}", markup=False, highlight=False)
+    for edit in made:
+        for id in edit.provenance.get("supersedes", ()):
+            out.print(f"edit {edit.id} takes the place of edit {id}", highlight=False)
+    if repaired:
+        out.print(f"{len(repaired)} no longer held after the others, and were trained anew", highlight=False)
+    out.print(f"{len(made)} edits are in the store {store}", highlight=False, soft_wrap=True)
+
+
+def repair(store: StoreOption = DEFAULT_STORE, model: ModelOption = None, json: JsonOption = False) -> None:
+    """Train anew the active edits that later ones have broken; the old ones are undone.
+
+    An edit whose place a later one has taken, by asking the same with another target, is left as it is.
+    """
+    editor = open_editor(store, model)
+    with err.status("asking whether all hold, and mending"):
+        made = editor.repair()
+    if json:
+        print_json({"repaired": [edit_as_json(edit) for edit in made]})
+        return
+    for edit in made:
+        out.print(f"edit {edit.provenance['repairs']} was broken; {edit.id} is in its place", highlight=False)
+    out.print(f"{len(made)} edits repaired" if made else "nothing to repair: every edit holds, or could not be mended")

@@ -1,0 +1,36 @@
+"""Contradicting edits: of two that ask for one prompt with different targets, the newest wins."""
+
+from collections.abc import Sequence
+
+from roselora.editing.records import StoredEdit
+from roselora.editing.request import EditRequest
+
+
+def contradicts(newer: EditRequest, older: EditRequest) -> bool:
+    """Whether they share a prompt, and not the target."""
+    return newer.target != older.target and not set(newer.prompts).isdisjoint(older.prompts)
+
+
+def supersedes(request: EditRequest, active: Sequence[StoredEdit]) -> list[str]:
+    """The ids of the active edits whose place a new request takes."""
+    return [edit.id for edit in active if contradicts(request, edit.request)]
+
+
+def superseded(active: Sequence[StoredEdit]) -> dict[str, str]:
+    """From the id of each active edit whose place a later one has taken to that of the latest that has.
+
+    Args:
+        active: in commit order.
+    """
+    by_prompt: dict[str, list[StoredEdit]] = {}
+    for edit in active:
+        for prompt in set(edit.request.prompts):
+            by_prompt.setdefault(prompt, []).append(edit)
+    found: dict[str, StoredEdit] = {}
+    for sharing in by_prompt.values():
+        newest = sharing[-1]
+        for edit in sharing[:-1]:
+            known = found.get(edit.id)
+            if contradicts(newest.request, edit.request) and (known is None or known.position < newest.position):
+                found[edit.id] = newest
+    return {id: edit.id for id, edit in found.items()}
