@@ -1,4 +1,4 @@
-from roselora.editing.contrasts import contrasts
+from roselora.editing.contrasts import RELATED, contrasts
 from roselora.editing.relations import NAMES, RELATIONS
 from roselora.editing.request import EditRequest
 
@@ -10,7 +10,7 @@ def test_the_subject_is_asked_something_else_and_others_the_same() -> None:
     assert 0 < len(statements) < 0.3 * len(found.related), "a few of the other form"
     assert not any("born" in prompt or "place of birth" in prompt for prompt in found.related)
     assert found.renamed[:2] == tuple(f"Where was {name} born?" for name in NAMES[:2])
-    assert len(found.related) < 1.3 * len(RELATIONS)
+    assert len(found.related) < 1.3 * len(RELATED)
 
 
 def test_rephrasings_rule_relations_out_too() -> None:

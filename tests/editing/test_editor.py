@@ -8,7 +8,7 @@ from torch import nn
 
 from roselora.delta.overlay import Overlay
 from roselora.editing.editor import Editor
-from roselora.editing.proposal import propose
+from roselora.editing.proposal import Proposal, propose
 from roselora.editing.request import EditRequest
 from roselora.editing.settings import EditSettings
 from roselora.editing.trained import Earlier
@@ -228,18 +228,34 @@ def test_check_tells_what_holds_what_was_broken_and_by_which_edit(filled: tuple[
     editor, _ = filled
     editor.undo()
     before = weights(editor.model)
-    breaker = editor.edit(PROMPT, "Nice", subject="France")
+    broken = editor.log()[1]
+    delta = editor.delta(broken.id)
+    reverse = replace(delta, weights=tuple(replace(factors, scale=-factors.scale) for factors in delta.weights))
+    with editor.store.writing():
+        breaker = editor._commit(Proposal(EditRequest("Snow is", "white", "Snow"), reverse, {}))
     report = editor.check()
-    broken = {state.edit_id: state for state in report.edits}[editor.log()[1].id]
+    state = {state.edit_id: state for state in report.edits}[broken.id]
     assert not report.clean
-    assert (broken.holds, broken.answers, broken.broken_by) == (False, ("Nice",), breaker.id)
-    clash = next(c for c in report.collisions if (c.first, c.second) == (broken.edit_id, breaker.id))
-    assert clash.same_prompt
-    assert not clash.same_subject
-    assert clash.entries > 0
+    assert (state.holds, state.broken_by, state.superseded_by) == (False, breaker.id, None)
+    assert TARGET not in state.answers
+    clash = next(c for c in report.collisions if (c.first, c.second) == (broken.id, breaker.id))
+    assert (clash.same_prompt, clash.same_subject) == (False, False)
+    assert clash.first_norm == clash.second_norm > 0 < clash.entries
     assert len(report.kept) == 2
     editor.undo(breaker.id)
     assert same_bytes(weights(editor.model), before)
+
+
+def test_check_does_not_call_broken_what_a_newer_edit_of_the_same_prompt_replaced(editor: Editor) -> None:
+    older = editor.edit(PROMPT, TARGET)
+    newer = editor.edit(PROMPT, "Nice", subject="France")
+    report = editor.check()
+    replaced = next(state for state in report.edits if state.edit_id == older.id)
+    assert (replaced.holds, replaced.answers) == (False, ("Nice",))
+    assert (replaced.broken_by, replaced.superseded_by) == (None, newer.id)
+    assert report.clean
+    clash = next(c for c in report.collisions if (c.first, c.second) == (older.id, newer.id))
+    assert (clash.same_prompt, clash.same_subject) == (True, False)
 
 
 def test_a_proposal_changes_neither_model_nor_store(filled: tuple[Editor, nn.Module]) -> None:

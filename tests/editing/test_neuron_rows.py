@@ -3,9 +3,12 @@
 from typing import Any
 
 import pytest
+import torch
 
 from roselora.editing import neuron_rows
-from roselora.editing.neuron_rows import answer_rows, contrast_rows, nearest
+from roselora.editing.neuron_places import places_of
+from roselora.editing.neuron_rows import answer_rows, contrast_rows, nearest, read_ends
+from roselora.editing.neuron_settings import NeuronSettings
 from roselora.editing.request import EditRequest
 
 REQUEST = EditRequest("Where was Ann Lee born?", "Rome", "Ann Lee")
@@ -31,3 +34,15 @@ def test_the_prompts_come_first_after_every_opening_and_then_the_rewordings(tiny
     assert all(text.endswith(said[0]) for text in said[: rows.asked])
     assert said[rows.asked] == "Where is the born of Ann Lee? Rome"
     assert rows.labels[0, -1] == tiny_tokenizer.eos_token_id
+
+
+def test_rows_of_many_lengths_some_twice_are_read_as_each_by_itself(
+    tiny_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(neuron_rows, "READ_TOGETHER", 3)
+    model = tiny_model()
+    place = places_of(model, NeuronSettings())[0]
+    rows = [[5, 9, 7], [8], [4, 4], [5, 9, 7], [8, 3, 6, 2], [9, 9], [8]]
+    together = read_ends(model, place, rows)
+    for row, read in zip(rows, together, strict=True):
+        assert torch.allclose(read, read_ends(model, place, [row])[0], atol=1e-5)

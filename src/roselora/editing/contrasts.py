@@ -6,6 +6,12 @@ from roselora.editing.relations import NAMES, RELATIONS
 from roselora.editing.request import EditRequest
 from roselora.editing.subjects import subject_of, telling_words
 
+RELATED = RELATIONS[::2]
+"""Half of the relations, of every kind some: with all of them an edit takes nearly twice as long, and gains little."""
+
+OTHERS = NAMES[:8]
+"""Likewise of the names."""
+
 FEW = 4
 """Of the relations' other form, questions where the prompt is a statement and the reverse, every so many are taken."""
 
@@ -34,10 +40,10 @@ def contrasts(request: EditRequest) -> Contrasts:
     if subject is None:
         return Contrasts((), ())
     asked = set().union(*(telling_words(prompt.replace(subject, " ")) for prompt in request.prompts))
-    others = [pair for pair in RELATIONS if not asked & (telling_words(pair[0]) | telling_words(pair[1]))]
+    others = [pair for pair in RELATED if not asked & (telling_words(pair[0]) | telling_words(pair[1]))]
     form = 1 if request.prompt.rstrip().endswith("?") else 0
     templates = [pair[form] for pair in others] + [pair[1 - form] for pair in others[::FEW]]
-    names = [name for name in NAMES if not telling_words(name) & telling_words(subject)]
+    names = [name for name in OTHERS if not telling_words(name) & telling_words(subject)]
     return Contrasts(
         tuple(template.format(subject) for template in templates),
         tuple(request.prompt.replace(subject, name) for name in names if subject in request.prompt),
