@@ -28,7 +28,7 @@ class NeuronSettings:
     lowest_depth: float = 0.65
     highest_depth: float = 0.93
     ridge: float = 1.0
-    quantile: float = 0.9
+    quantile: float = 0.95
     lowest: float = 0.2
     highest: float = 0.7
     learning_rate: float = 0.05
