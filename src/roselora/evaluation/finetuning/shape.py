@@ -1,0 +1,88 @@
+"""The shape that every fine-tuning benchmark has: records, prompts, answers, a score."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Question:
+    """One thing that a model is asked.
+
+    Attributes:
+        key: which record of which file, such as ``boolq_test.json:17``.
+        prompt: exactly what the model reads.
+        gold: what its answer is scored against, as the benchmark writes it.
+    """
+
+    key: str
+    prompt: str
+    gold: str
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How answers are generated; everything else is greedy search's default."""
+
+    max_new_tokens: int
+    num_beams: int = 1
+    no_repeat_ngram_size: int = 0
+    repetition_penalty: float = 1.0
+
+
+@dataclass(frozen=True)
+class Read:
+    """What was read of one or several files.
+
+    Attributes:
+        records: `Question` of a test set, or of training data ``prompt`` and ``completion`` (GLUE: ``text``, maybe
+            ``text_pair``, and ``label``).
+        sources: by file name the SHA-256 of the file.
+        left_out: how many records were not used, by why.
+    """
+
+    records: Sequence[Any]
+    sources: Mapping[str, str]
+    left_out: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One test set under one protocol.
+
+    Attributes:
+        name: such as ``boolq``.
+        protocol: ``llm-adapters`` or ``loreft``: whose prompts, decoding and extraction.
+        read: the questions of a data folder (None: of the hub), as a `Read` of `Question`.
+        decoding: of the answers.
+        extract: what of a generated text is taken for the answer; "" where there is none.
+        right: whether an extracted answer counts for a gold one.
+    """
+
+    name: str
+    protocol: str
+    read: Callable[[Path | None], Read]
+    decoding: Decoding
+    extract: Callable[[str], str]
+    right: Callable[[str, str], bool]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A model's answer to a question.
+
+    Attributes:
+        task, key: the question's.
+        said: the generated text, or a classifier's class.
+        answer: what was taken from it.
+        score: 1 or 0 for a right or wrong answer; of a regression the predicted value.
+        gold: as the question's.
+    """
+
+    task: str
+    key: str
+    said: str
+    answer: str
+    score: float
+    gold: str
