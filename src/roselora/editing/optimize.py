@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from roselora.adapter.config import RoseLoraConfig
 from roselora.adapter.factors import FactorPair, factor_pairs
 from roselora.editing.batch import IGNORED, TokenBatch, answer_batch, concatenate, continuation_batch, text_batch
+from roselora.editing.factor_scores import Score, backward_scored, locality_aware
 from roselora.editing.neutral import NEUTRAL_TEXTS
 from roselora.editing.request import EditRequest
 from roselora.editing.settings import EditSettings
@@ -70,16 +71,22 @@ def train_factors(
     config: LoraConfig,
     held: Sequence[str] = (),
     on_step: Callable[[int, float], None] | None = None,
+    score: Score | None = None,
 ) -> TrainedFactors:
     """Train the adapter of ``config`` on one request; the model is given back as it was.
 
     Training stops as soon as the greedy answer to every prompt of the request is the target, by the margin, and
     a RoseLoRA adapter is at its density; or after ``settings.max_steps``. It may be any LoRA adapter, so that
     others can be compared under the same loop. ``held`` are the prompts of earlier edits: each step looks at some,
-    so that what the model says to them stays.
+    so that what the model says to them stays. ``score`` tells which entries of a RoseLoRA adapter are kept, by default
+    as ``settings.retention`` says.
     """
     first_stop = settings.first_stop if isinstance(config, RoseLoraConfig) else 0
-    data = _EditData(model, tokenizer, request, settings, held)
+    if score is None and settings.retention:
+        score = locality_aware(settings.retention)
+    if not isinstance(config, RoseLoraConfig):
+        score = None
+    data = _EditData(model, tokenizer, request, settings, held, look_elsewhere=score is not None)
     with adapted_model(model, config, settings.seed) as adapted:
         parameters = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
         optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate)
@@ -91,7 +98,10 @@ def train_factors(
             reached = margin >= settings.margin
             if step == settings.max_steps or (reached and step >= first_stop):
                 return TrainedFactors(tuple(factor_pairs(adapted.get_base_model(), "default")), step, reached)
-            torch.autograd.backward(edit_loss + settings.keep_weight * keep_loss)
+            if score is None:
+                torch.autograd.backward(edit_loss + settings.keep_weight * keep_loss)
+            else:
+                backward_scored(adapted, edit_loss, keep_loss, settings.keep_weight, score)
             optimizer.step()
             optimizer.zero_grad()
             step += 1
@@ -107,6 +117,7 @@ class _EditData:
         request: EditRequest,
         settings: EditSettings,
         held: Sequence[str],
+        look_elsewhere: bool,
     ) -> None:
         self.device = next(model.parameters()).device
         self.random = random.Random(settings.seed)
@@ -114,7 +125,7 @@ class _EditData:
         others = [prompt for prompt in held if prompt not in request.prompts]  # of the same prompt the newer edit wins
         others = self.random.sample(others, min(HELD_PROMPTS, len(others)))
         rows: list[TokenBatch] = []
-        if settings.keep_weight:
+        if settings.keep_weight or look_elsewhere:
             prompts = [*request.keep, *others]
             said = greedy_tokens(model, tokenizer, prompts, max_new_tokens=KEPT_TOKENS)
             rows = [continuation_batch(tokenizer(text).input_ids, ids) for text, ids in zip(prompts, said, strict=True)]

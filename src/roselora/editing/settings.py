@@ -18,7 +18,8 @@ class EditSettings:
         max_steps: optimizer steps after which the edit has failed.
         learning_rate: of Adam.
         margin: by how many nats the target's every token must lead its runner-up before training stops.
-        keep_weight: weight of the KL divergence from the base on texts that must not move; 0 leaves it out.
+        keep_weight: weight in the loss of the KL divergence from the base on texts that must not move.
+        retention: how much of that divergence's sensitivity is subtracted from the edit's when entries are chosen.
         keep_texts: how many neutral texts, and as many earlier edits, each step looks at beside all keep-prompts.
         dropout: LoRA dropout.
         clamp: bound on every entry of A and B (the paper's norm constraint), or None.
@@ -35,6 +36,7 @@ class EditSettings:
     learning_rate: float = 4e-3
     margin: float = 1.0
     keep_weight: float = 5.0
+    retention: float = 0.0
     keep_texts: int = 4
     dropout: float = 0.0
     clamp: float | None = None
@@ -46,6 +48,9 @@ class EditSettings:
             raise ConfigError(f"density must be in (0, 1], not {self.density}.")
         if not 0 < self.learning_rate < math.inf:
             raise ConfigError(f"learning_rate must be above 0 and finite, not {self.learning_rate}.")
+        for name in ("keep_weight", "retention"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} must be at least 0 and finite, not {getattr(self, name)}.")
         if self.rank < 1:
             raise ConfigError(f"rank must be at least 1, not {self.rank}.")
         if self.max_steps < self.warmup + self.ramp:

@@ -1,0 +1,217 @@
+"""Which entries an edit by factors should keep: rules of importance, and settings around them, on development records.
+
+    python benchmarks/importance_study.py --data-dir DATA [--n 24] [--variants NAMES] --work DIR [--json FILE]
+
+Every variant differs from the first by what its name says, and edits the same records, each on the unedited model: of
+MEND's ZsRE those whose prompt is in no file that results are measured on, and of KnowEdit's WikiData_recent train file.
+What must not move: the record's own question, and statements on the same subject, questions on it, and the prompt with
+other names, which are no part of what an edit by factors trains on. Run again, it goes on.
+"""
+
+import argparse
+import json
+import os
+import random
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from roselora.baselines.methods import METHODS, Method
+from roselora.baselines.rose import DEFAULTS, rose
+from roselora.core.importance import sensitivity
+from roselora.editing.contrasts import contrasts
+from roselora.editing.factor_scores import Score
+from roselora.editing.settings import EditSettings
+from roselora.evaluation.cases import EditCase, Probe, deduplicate
+from roselora.evaluation.datasets import read_cases
+from roselora.evaluation.editing_run import EditingRun, Plan
+from roselora.evaluation.intervals import bootstrap_interval, wilson_interval
+from roselora.evaluation.pace import Clock
+from roselora.evaluation.record_files import appending, read_records
+from roselora.evaluation.records import EditRecord
+from roselora.evaluation.scoring import Judge
+from roselora.models.loading import load
+
+MEASURED_ON = ("zsre", "wikidata_counterfact", "wikidata_recent", "zsre_stream", "counterfact_stream")
+HELD = (("statements", 3), ("questions", 2), ("names", 2))
+
+
+def magnitude(weight: Tensor, edit_gradient: Tensor, keep_gradient: Tensor) -> Tensor:
+    return weight.abs()
+
+
+def gradient_only(weight: Tensor, edit_gradient: Tensor, keep_gradient: Tensor) -> Tensor:
+    return edit_gradient.abs()
+
+
+def edit_only(weight: Tensor, edit_gradient: Tensor, keep_gradient: Tensor) -> Tensor:
+    return sensitivity(weight, edit_gradient)
+
+
+def fisher_ratio(weight: Tensor, edit_gradient: Tensor, keep_gradient: Tensor) -> Tensor:
+    """The edit's sensitivity over one plus the harm, in units of its mean: |w g| / (1 + F / mean F), F the square."""
+    harm = (weight * keep_gradient).square()
+    return sensitivity(weight, edit_gradient) / (1 + harm / harm.mean().clamp_min(1e-30))
+
+
+def fixed_at_random(weight: Tensor, edit_gradient: Tensor, keep_gradient: Tensor) -> Tensor:
+    return torch.rand(weight.shape, generator=torch.Generator().manual_seed(weight.numel()))
+
+
+FIRST = replace(DEFAULTS, retention=0.0, keep_weight=5.0)
+"""Eq. 3 of the whole loss, in which the KL divergence is."""
+
+VARIANTS: dict[str, tuple[EditSettings, Score | None]] = {
+    "KL in the loss": (FIRST, None),
+    "no KL": (replace(FIRST, keep_weight=0.0), None),
+    "retention 1": (replace(FIRST, keep_weight=0.0, retention=1.0), None),
+    "retention 3": (replace(FIRST, keep_weight=0.0, retention=3.0), None),
+    "retention 10": (replace(FIRST, keep_weight=0.0, retention=10.0), None),
+    "KL, retention 1": (replace(FIRST, retention=1.0), None),
+    "KL, retention 3": (replace(FIRST, retention=3.0), None),
+    "KL, retention 10": (replace(FIRST, retention=10.0), None),
+    "KL, the edit's sensitivity alone": (FIRST, edit_only),
+    "KL, magnitude": (FIRST, magnitude),
+    "KL, gradient alone": (FIRST, gradient_only),
+    "KL, Fisher ratio": (FIRST, fisher_ratio),
+    "KL, random": (FIRST, fixed_at_random),
+}
+"""Rules first; `--around NAME` adds settings around one of them."""
+
+UPPER = tuple(f"{block}.{name}" for block in range(20, 30) for name in ("self_attn.v_proj", "mlp.down_proj"))
+"""Of the demo model's thirty blocks the last ten."""
+
+AROUND: dict[str, dict[str, Any]] = {
+    "density .02": {"density": 0.02},
+    "density .1": {"density": 0.1},
+    "density .2": {"density": 0.2},
+    "rank 4": {"rank": 4, "alpha": 8},
+    "rank 16": {"rank": 16, "alpha": 32},
+    "alpha 4": {"alpha": 4},
+    "alpha 64": {"alpha": 64},
+    "clamp .003": {"clamp": 3e-3},
+    "clamp .03": {"clamp": 3e-2},
+    "q, v": {"target_modules": ("q_proj", "v_proj")},
+    "down alone": {"target_modules": ("down_proj",)},
+    "upper third": {"target_modules": UPPER},
+    "KL weight 20": {"keep_weight": 20.0},
+    "learning rate .002": {"learning_rate": 2e-3},
+}
+
+
+def cases(data_dir: Path, n: int, seed: int = 0) -> list[EditCase]:
+    """Two thirds of them from MEND's ZsRE, a third from WikiData_recent's train file."""
+    measured = {case.prompt for name in MEASURED_ON for case in read_cases(name, data_dir).cases}
+    chosen: list[EditCase] = []
+    for name, count in (("zsre_mend", n - n // 3), ("wikidata_recent_train", n // 3)):
+        known = [c for c in deduplicate(read_cases(name, data_dir).cases).cases if c.prompt not in measured]
+        askable = [case for case in known if contrasts(case.request).related]
+        chosen += random.Random(seed).sample(askable, count)
+    return [replace(case, portability={}, locality=held(case, seed)) for case in chosen]
+
+
+def held(case: EditCase, seed: int) -> dict[str, tuple[Probe, ...]]:
+    """What an edit must not move, by kind."""
+    found = contrasts(case.request)
+    pools = {
+        "statements": [prompt for prompt in found.related if not prompt.endswith("?")],
+        "questions": [prompt for prompt in found.related if prompt.endswith("?")],
+        "names": list(found.renamed),
+    }
+    drawn = random.Random(f"{seed} {case.key}")
+    own = {kind: drawn.sample(pools[kind], min(count, len(pools[kind]))) for kind, count in HELD}
+    return {
+        **{kind: probes for kind, probes in case.locality.items() if kind == "Unrelated"},
+        **{kind: tuple(Probe(prompt, ("",)) for prompt in prompts) for kind, prompts in own.items() if prompts},
+    }
+
+
+def methods(names: Sequence[str], around: str | None) -> dict[str, Method]:
+    """Each variant as a method of the editing benchmark."""
+    made = {name: VARIANTS[name] for name in names}
+    if around is not None:
+        settings, score = VARIANTS[around]
+        made |= {f"{around}, {name}": (replace(settings, **changes), score) for name, changes in AROUND.items()}
+    return {
+        name: replace(METHODS["rose"], name=name, config=settings, edit=partial(rose, score=score))
+        for name, (settings, score) in made.items()
+    }
+
+
+COLUMNS: dict[str, Callable[[EditRecord], float | None]] = {
+    "prompt": lambda record: record.scores.reliability if record.scores else 0.0,
+    "rephrasing": lambda record: record.scores.generalization if record.scores else None,
+    "unrelated": lambda record: record.scores.locality.get("Unrelated") if record.scores else None,
+    "statements": lambda record: record.scores.locality.get("statements") if record.scores else None,
+    "questions": lambda record: record.scores.locality.get("questions") if record.scores else None,
+    "other names": lambda record: record.scores.locality.get("names") if record.scores else None,
+    "KL, nats": lambda record: record.scores.kl if record.scores else None,
+    "entries": lambda record: float(record.cost.entries) if record.cost and record.cost.entries is not None else None,
+    "steps": lambda record: record.cost.steps if record.cost else None,
+}
+
+
+def row(records: Sequence[EditRecord]) -> dict[str, dict[str, float]]:
+    """Of each column the mean, its 95% interval and n."""
+    found = {}
+    for column, value in COLUMNS.items():
+        values = [v for v in map(value, records) if v is not None]
+        if not values:
+            continue
+        if set(values) <= {0.0, 1.0}:
+            low, high = wilson_interval(round(sum(values)), len(values))
+        else:
+            low, high = bootstrap_interval(values)
+        found[column] = {"mean": mean(values), "low": low, "high": high, "n": len(values)}
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", type=Path, default=os.environ.get("ROSELORA_DATA_DIR"))
+    parser.add_argument("--model", default="demo")
+    parser.add_argument("--n", type=int, default=24)
+    parser.add_argument("--variants", default="; ".join(VARIANTS), help="names with semicolons between")
+    parser.add_argument("--around", choices=list(VARIANTS), help="a variant to change one setting of at a time")
+    parser.add_argument("--work", type=Path, required=True, help="folder for the records of single edits")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    if arguments.data_dir is None:
+        parser.error("give --data-dir, or set ROSELORA_DATA_DIR")
+    chosen = cases(Path(arguments.data_dir), arguments.n)
+    variants = methods([name.strip() for name in arguments.variants.split(";") if name.strip()], arguments.around)
+    loaded = load(arguments.model)
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    plan = Plan(tuple(chosen), variants, "single", arguments.work)
+    judge = Judge(loaded.model, loaded.tokenizer, fluency=False)
+    known = read_records(arguments.work)
+    with appending(arguments.work) as append:
+
+        def write(record: EditRecord) -> None:
+            append(record)
+            print(f"{record.method} {record.case}: {record.error or 'done'}", file=sys.stderr, flush=True)
+
+        EditingRun(loaded.model, loaded.tokenizer, plan, judge, known, write, lambda at: None, Clock(None)).run()
+
+    keys = {case.key for case in chosen}
+    records = [record for record in read_records(arguments.work) if record.case in keys]
+    table = {name: row([record for record in records if record.method == name]) for name in variants}
+    print(f"| variant | n | {' | '.join(COLUMNS)} |")
+    print("|---" * (len(COLUMNS) + 2) + "|")
+    for name, columns in table.items():
+        cells = [f"{columns[c]['mean']:.3g} [{columns[c]['low']:.2g}, {columns[c]['high']:.2g}]" for c in columns]
+        print(f"| {name} | {columns['prompt']['n']} | {' | '.join(cells)} |")
+    if arguments.json:
+        document = {"model": arguments.model, "cases": [case.key for case in chosen], "variants": table}
+        arguments.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
