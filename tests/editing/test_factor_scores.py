@@ -43,7 +43,7 @@ def test_the_gradients_are_those_of_the_sum_and_the_scores_those_of_each(adapted
 
     backward_scored(adapted, *losses(adapted), 3.0, score)
     for name, gradient in plain.items():
-        torch.testing.assert_close(adapted.get_parameter(name).grad, gradient, rtol=1e-4, atol=1e-7)
+        torch.testing.assert_close(adapted.get_parameter(name).grad, gradient, rtol=1e-3, atol=1e-5)
     ((_, adapter),) = adapters_within(adapted)
     assert adapter.scores is not None
     for (weight, of_edit, of_keep), found in zip(seen, adapter.scores.values(), strict=True):
