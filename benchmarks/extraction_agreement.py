@@ -8,7 +8,8 @@ each takes for the answer is held against several right answers: they agree on a
 and count it right for the same ones. The made texts are the right words and numbers among the quirks that the rules
 are known for. The recorded ones are what the demo model says to questions drawn from each set (the answers alone, in
 ``benchmarks/results/extraction_answers.jsonl``): ``--generate`` adds to that file, a batch of each set in turn, until
-each set has ``--questions`` of them or the minutes are over; run again, it goes on.
+each set has ``--questions`` of them or the minutes are over; run again, it goes on. Answers that repeat the question
+are not kept, for its text is others'.
 
 What is written out a second time was read in commonsense_evaluate.py and evaluate.py (AGI-Edgerunners/LLM-Adapters,
 commit 8166572) and compute_metrics.py (stanfordnlp/pyreft, commit dafd099).
@@ -38,6 +39,8 @@ ASKED_BY = "loreft"
 
 BATCH = 8
 SEED = 0
+REPEATED = 30
+"""An answer with so many characters of the question in a row repeats it."""
 
 PATTERNS = {
     "boolq": r"true|false",
@@ -146,26 +149,33 @@ def recorded() -> dict[str, dict[str, str]]:
 def generate(data_dir: Path, per_set: int, max_new_tokens: int, minutes: float) -> None:
     end = time.monotonic() + 60 * minutes
     loaded = load("demo")
-    done = recorded()
-    left = {}
+    kept = {name: len(said) for name, said in recorded().items()}
+    waiting = {}
     for name, task in all_tasks(ASKED_BY).items():
         read = task.read(data_dir).records
-        drawn = random.Random(SEED).sample(read, min(per_set, len(read)))
-        left[name] = [question for question in drawn if question.key not in done.get(name, {})]
+        drawn = random.Random(SEED).sample(read, len(read))
+        done = recorded().get(name, {})
+        past = max((number for number, question in enumerate(drawn, start=1) if question.key in done), default=0)
+        waiting[name] = drawn[past:]
     with ANSWERS.open("a", encoding="utf-8") as file:
-        while any(left.values()):
-            for name, waiting in left.items():
+        while names := [name for name in waiting if kept.get(name, 0) < per_set and waiting[name]]:
+            for name in names:
                 if time.monotonic() > end:
                     return
-                batch, left[name] = waiting[:BATCH], waiting[BATCH:]
-                said = greedy_tokens(
-                    loaded.model, loaded.tokenizer, [q.prompt for q in batch], max_new_tokens=max_new_tokens
-                )
-                for question, ids in zip(batch, said, strict=True):
-                    text = loaded.tokenizer.decode(ids, skip_special_tokens=True)
+                batch, waiting[name] = waiting[name][:BATCH], waiting[name][BATCH:]
+                prompts = [question.prompt for question in batch]
+                said = greedy_tokens(loaded.model, loaded.tokenizer, prompts, max_new_tokens=max_new_tokens)
+                texts = [loaded.tokenizer.decode(ids, skip_special_tokens=True) for ids in said]
+                own = [pair for pair in zip(batch, texts, strict=True) if not repeats(pair[1], pair[0].prompt)]
+                for question, text in own[: per_set - kept.get(name, 0)]:
                     line = json.dumps({"dataset": name, "key": question.key, "said": text}, ensure_ascii=False)
                     file.write(line + "\n")
+                    kept[name] = kept.get(name, 0) + 1
                 file.flush()
+
+
+def repeats(said: str, prompt: str) -> bool:
+    return any(said[start : start + REPEATED] in prompt for start in range(len(said) - REPEATED + 1))
 
 
 def compare() -> dict[str, Any]:
