@@ -9,7 +9,7 @@ import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from roselora.errors import ConfigError
-from roselora.evaluation import datasets
+from roselora.evaluation import hub_files
 from roselora.evaluation.cases import EditCase, Probe
 from roselora.evaluation.datasets import DATASETS, read_cases
 
@@ -211,7 +211,7 @@ def test_without_a_data_folder_the_file_comes_from_the_hub(write: Write, monkeyp
         asked.append((repo, file, options["repo_type"]))
         return str(folder / "knowledge_editing" / "zsre_test.json")
 
-    monkeypatch.setattr(datasets, "hf_hub_download", download)
+    monkeypatch.setattr(hub_files, "hf_hub_download", download)
     assert len(read_cases("zsre", None).cases) == 1
     assert asked == [("zjunlp/KnowEdit", "benchmark/ZsRE/ZsRE-test-all.json", "dataset")]
 
@@ -230,7 +230,7 @@ def test_a_failure_of_the_network_is_a_sentence_too(monkeypatch: pytest.MonkeyPa
     def fail(*_: Any, **__: Any) -> str:
         raise LocalEntryNotFoundError("nothing cached.\nmore")
 
-    monkeypatch.setattr(datasets, "hf_hub_download", fail)
+    monkeypatch.setattr(hub_files, "hf_hub_download", fail)
     with pytest.raises(ConfigError, match=r"\(nothing cached\)"):
         read_cases("wikibio", None)
 

@@ -4,16 +4,13 @@ The texts have the structure of lm-eval's standard tasks (question, choices, ans
 header that names the subject.
 """
 
-import csv
-import io
-import json
 import random
 import re
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from roselora.errors import ConfigError
+from roselora.evaluation.data_files import csv_rows, json_lines, json_list, read_data_file
 from roselora.evaluation.harness import Document
 
 LETTERS = ("A", "B", "C", "D")
@@ -37,7 +34,7 @@ def arc_challenge(data_dir: Path, n: int | None, seed: int) -> list[Document]:
         ConfigError: the file is not there, or a record is not of that form.
     """
     path = data_dir / "commonsense" / "ARC-Challenge_test.json"
-    return _drawn(_documents(path, _json_list, _arc), n, seed)
+    return _drawn(read_data_file(path, json_list, _arc), n, seed)
 
 
 def mmlu(data_dir: Path, n: int | None, seed: int) -> list[Document]:
@@ -47,7 +44,7 @@ def mmlu(data_dir: Path, n: int | None, seed: int) -> list[Document]:
         ConfigError: there are no files, or a row is not a question, four choices and a letter.
     """
     folder = data_dir / "forgetting" / "mmlu" / "test"
-    subjects = [_documents(path, _csv_rows, _mmlu) for path in sorted(folder.glob("*.csv"))]
+    subjects = [read_data_file(path, csv_rows, _mmlu) for path in sorted(folder.glob("*.csv"))]
     if not subjects:
         raise ConfigError(f"There is no CSV file in {folder}; point --data-dir at the folder with the benchmark data.")
     generator = random.Random(seed)
@@ -66,7 +63,7 @@ def triviaqa(data_dir: Path, n: int | None, seed: int) -> list[Document]:
         ConfigError: the file is not there, or a line is not a question with answers.
     """
     path = data_dir / "forgetting" / "triviaqa_1k.jsonl"
-    return _drawn(_documents(path, _json_lines, _triviaqa), n, seed)
+    return _drawn(read_data_file(path, json_lines, _triviaqa), n, seed)
 
 
 def held_out_texts(data_dir: Path, n: int | None) -> list[str]:
@@ -76,7 +73,7 @@ def held_out_texts(data_dir: Path, n: int | None) -> list[str]:
         ConfigError: the file is not there or of another format.
     """
     path = data_dir / "instruct" / "alpaca_eval_text_davinci_003.json"
-    texts: list[str] = _documents(path, _json_list, lambda record: str(record["output"]))
+    texts: list[str] = read_data_file(path, json_list, lambda record: str(record["output"]))
     return [text for text in texts if len(text) > 200][:n]
 
 
@@ -121,40 +118,6 @@ def _triviaqa(record: Any) -> Document:
     if not answers:
         raise ValueError("it has no answer")
     return {"text": f"Question: {question.strip()}\nAnswer:", "answers": answers}
-
-
-def _json_list(text: str) -> list[Any]:
-    records = json.loads(text)
-    if not isinstance(records, list):
-        raise ValueError("no list of records")
-    return records
-
-
-def _json_lines(text: str) -> list[Any]:
-    return [json.loads(line) for line in text.split("\n") if line.strip()]
-
-
-def _csv_rows(text: str) -> list[Any]:
-    return list(csv.reader(io.StringIO(text, newline="")))
-
-
-def _documents(path: Path, parse: Callable[[str], Iterable[Any]], convert: Callable[[Any], Any]) -> list[Any]:
-    """A file's records, each converted."""
-    try:
-        records = parse(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise ConfigError(f"There is no {path}; point --data-dir at the folder with the benchmark data.") from None
-    except (ValueError, csv.Error) as error:
-        raise ConfigError(f"{path} cannot be read ({error}): see that it is the benchmark's own file.") from None
-    documents = []
-    for number, record in enumerate(records):
-        try:
-            documents.append(convert(record))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ConfigError(
-                f"Record {number} of {path} is of another format ({error!r}): see that it is the benchmark's own file."
-            ) from None
-    return documents
 
 
 def _drawn(documents: list[Document], n: int | None, seed: int) -> list[Document]:

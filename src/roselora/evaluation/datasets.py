@@ -3,12 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import hf_hub_download
-
 from roselora.errors import ConfigError
 from roselora.evaluation import counterfact, knowedit, wikibio, zsre
+from roselora.evaluation.hub_files import HubFile, fetch
 from roselora.evaluation.reading import CaseFile, ToCase, read_file
-from roselora.models.loading import quiet_libraries
 
 FOLDER = "knowledge_editing"
 """Where the files lie below a data folder."""
@@ -76,12 +74,4 @@ def _from_hub(name: str, dataset: Dataset) -> Path:
         raise ConfigError(
             f"No hub repository is known for {name}: point --data-dir at a folder that holds {FOLDER}/{dataset.file}."
         )
-    try:
-        with quiet_libraries():
-            return Path(hf_hub_download(KNOWEDIT, dataset.hub_file, repo_type="dataset", revision=REVISION))
-    except Exception as error:  # the hub's client lets the network's errors through, and those have no common type
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(". ")
-        raise ConfigError(
-            f"{name} could not be fetched from the hub's {KNOWEDIT} ({reason}): see that the network is there, or "
-            f"point --data-dir at a folder that holds {FOLDER}/{dataset.file}."
-        ) from None
+    return fetch(HubFile(KNOWEDIT, dataset.hub_file, REVISION), name, f"{FOLDER}/{dataset.file}")

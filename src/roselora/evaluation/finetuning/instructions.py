@@ -1,0 +1,142 @@
+"""Instructions with answers, from a data folder or the hub, as a test's questions or as training's rows."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from roselora.errors import ConfigError
+from roselora.evaluation.data_files import convert_records, json_lines, json_list, read_data_file
+from roselora.evaluation.finetuning.shape import Question, Read
+from roselora.evaluation.hub_files import HubFile, fetch
+from roselora.files import sha256_file
+
+ASKED_IN_A_TEST = "its question stands in a test set too"
+"""Why a training record is left out."""
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """What is asked, and the answer: a test's as it is scored, training's as it is to be said."""
+
+    text: str
+    answer: str
+
+
+Convert = Callable[[Any], Instruction]
+"""Turns a record into an instruction; a record of another format is a KeyError, TypeError or ValueError."""
+
+
+@dataclass(frozen=True)
+class HubSource:
+    """A Parquet file of the hub, and its reader: the hub has the sets as they were first published."""
+
+    file: HubFile
+    convert: Convert
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file of instructions.
+
+    Attributes:
+        file: its path below a data folder; JSON lines if it ends so, else a JSON list.
+        convert: its reader.
+        hub: where the hub has the same questions; None if it is not known to.
+    """
+
+    file: str
+    convert: Convert
+    hub: HubSource | None = None
+
+
+@dataclass(frozen=True)
+class _SourceFile:
+    name: str
+    sha256: str
+    instructions: Sequence[Instruction]
+
+
+def questions(source: Source, ask: Callable[[str], str], data_dir: Path | None) -> Read:
+    """A test set's questions, put as a protocol asks them; the key is the file's name and the record's number from 0.
+
+    Raises:
+        ConfigError: the file is not to be had, or is of another format.
+    """
+    file = _read(source, data_dir)
+    asked = [
+        Question(f"{file.name}:{number}", ask(instruction.text), instruction.answer)
+        for number, instruction in enumerate(file.instructions)
+    ]
+    return Read(asked, {file.name: file.sha256}, {})
+
+
+def rows(
+    sources: Sequence[Source], tests: Sequence[Source], teach: Callable[[str], str], data_dir: Path | None
+) -> Read:
+    """Training's ``prompt`` and ``completion`` of several files, without the questions that ``tests`` ask too.
+
+    Questions count as the same when their letters and digits are, whatever their case, blanks and punctuation.
+
+    Raises:
+        ConfigError: a file is not to be had, or is of another format.
+    """
+    files = [_read(source, data_dir) for source in sources]
+    asked = {_bare(item.text) for test in tests for item in _read(test, data_dir).instructions}
+    every = [instruction for file in files for instruction in file.instructions]
+    kept = [
+        {"prompt": teach(instruction.text), "completion": instruction.answer}
+        for instruction in every
+        if _bare(instruction.text) not in asked
+    ]
+    return Read(kept, {file.name: file.sha256 for file in files}, {ASKED_IN_A_TEST: len(every) - len(kept)})
+
+
+def text(record: Mapping[str, Any], field: str) -> str:
+    """A field that must be a text with something in it, as it stands.
+
+    Raises:
+        KeyError: there is no such field.
+        ValueError: it is something else.
+    """
+    value = record[field]
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"its {field} is {value!r}, not a text")
+    return value
+
+
+def _read(source: Source, data_dir: Path | None) -> _SourceFile:
+    if data_dir is not None:
+        path = data_dir / source.file
+        parse = json_lines if path.suffix == ".jsonl" else json_list
+        name, instructions = path.name, read_data_file(path, parse, source.convert)
+    elif source.hub is not None:
+        path = fetch(source.hub.file, source.file, source.file)
+        name = f"{source.hub.file.repository}/{source.hub.file.path}"
+        instructions = convert_records(_parquet(path), source.hub.convert, str(path))
+    else:
+        raise ConfigError(
+            f"No hub repository is known for {source.file}: point --data-dir at a folder that holds that file."
+        )
+    if not instructions:
+        raise ConfigError(f"{path} holds no records: see that it is the benchmark's own file.")
+    return _SourceFile(name, sha256_file(path), instructions)
+
+
+def _parquet(path: Path) -> list[Any]:
+    try:
+        from pyarrow import ArrowInvalid, parquet
+    except ImportError:
+        raise ConfigError(
+            "The hub's files are read by datasets, which is not installed: pip install 'roselora[bench]'."
+        ) from None
+    try:
+        records: list[Any] = parquet.read_table(path).to_pylist()
+    except ArrowInvalid as error:
+        raise ConfigError(f"{path} cannot be read ({error}): remove it, so that it is fetched anew.") from None
+    return records
+
+
+def _bare(question: str) -> str:
+    return re.sub(r"[\W_]", "", question.lower())

@@ -1,0 +1,78 @@
+"""A data folder of the shape that the commonsense and arithmetic sets have, with our own questions."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Put = Callable[[str, Any], None]
+
+HELLASWAG = {
+    "ind": 7,
+    "activity_label": "Baking bread",
+    "ctx_a": "A cook kneads dough.",
+    "ctx_b": "the cook",
+    "ctx": "A cook kneads dough. the cook",
+    "label": 2,
+    "endings": ["swims.", "flies off.", "lets it rise.", ", then sings."],
+}
+
+
+def record(instruction: str, answer: str, output: str = "") -> dict[str, str]:
+    return {"instruction": instruction, "input": "", "output": output, "answer": answer}
+
+
+FILES: dict[str, list[Any]] = {
+    "commonsense/boolq_test.json": [record("Is snow cold?", "true"), record("Is coal white?", "false")],
+    "commonsense/piqa_test.json": [record("How to dry?", "solution2")],
+    "commonsense/social_i_qa_test.json": [record("Why did Ada run?", "answer3")],
+    "commonsense/hellaswag_rubriks.jsonl": [HELLASWAG],
+    "commonsense/winogrande_test.json": [record("The _ fits.", "option1")],
+    "commonsense/ARC-Easy_test.json": [record("What melts?", "answer5")],
+    "commonsense/ARC-Challenge_test.json": [record("What rusts?", "answer4")],
+    "commonsense/openbookqa_test.json": [record("What grows?", "answer1")],
+    "commonsense/boolq_train.json": [record("Is fire hot?", "true", "the correct answer is true")],
+    "commonsense/openbookqa_train.json": [record("What sinks?", "answer2")],
+    "commonsense/ARC-Easy_train.json": [record("What floats?", "answer3"), record("WHAT  melts", "answer5")],
+    "commonsense/ARC-Challenge_train.json": [record("What burns?", "answer4")],
+    "arithmetic/AQuA_test.json": [record("2+3? Answer Choices: (A) 4 (B) 5", "B", "The answer is (A).")],
+    "arithmetic/gsm8k_test.json": [record("Ada has 2 pears and buys 3. How many?", "5.0", "The answer is 6.")],
+    "arithmetic/mawps_test.json": [record("There were 9 birds . 2 left . How many are there ?", "7.0")],
+    "arithmetic/SVAMP_test.json": [record("Of 8 pens 3 are red. How many are not?", "5.0")],
+    "arithmetic/gsm8k_train.jsonl": [
+        {
+            "question": "Bo has 600 pins twice. How many?",
+            "answer": "He has 600*2=<<600*2=1200>>1200.\nThat is all.\n#### 1,200",
+        }
+    ],
+    "arithmetic/mawps_trainset.json": [
+        {"original_text": "There were 4 cups . 1 broke .", "equation": "X=(4.0-1.0)", "ans": 3.0},
+        {"original_text": "Half of 0.5 l ?", "equation": "x=0.5/2", "ans": "0.25"},
+        {"original_text": "There were 9 birds. 2 left. How many are there?", "equation": "x=9-2", "ans": 7.0},
+    ],
+}
+
+
+@pytest.fixture
+def put(tmp_path: Path) -> Put:
+    """Writes a file of the data folder, as JSON or JSON lines by its name, or as the text it is."""
+
+    def write(name: str, content: Any) -> None:
+        if name.endswith(".jsonl") and not isinstance(content, str):
+            content = "\n".join(map(json.dumps, content)) + "\n"
+        elif not isinstance(content, str):
+            content = json.dumps(content)
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content, encoding="utf-8")
+
+    return write
+
+
+@pytest.fixture
+def data(tmp_path: Path, put: Put) -> Path:
+    """The data folder, whole."""
+    for name, records in FILES.items():
+        put(name, records)
+    return tmp_path
