@@ -106,6 +106,49 @@ def greedy_tokens(
 
 
 @torch.no_grad()
+def searched_texts(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int,
+    num_beams: int = 1,
+    no_repeat_ngram_size: int = 0,
+    repetition_penalty: float = 1.0,
+    batch_size: int = BATCH_SIZE,
+) -> list[str]:
+    """What beam search (greedy with one beam) makes the model say after each prompt, up to EOS, newlines and all.
+
+    No special tokens are in the texts. The arguments mean what transformers' ``GenerationConfig`` means by them; the
+    model's own generation settings have no influence.
+
+    Raises:
+        ConfigError: a prompt has no tokens, or `max_new_tokens` or `batch_size` is below 1.
+    """
+    if max_new_tokens < 1:
+        raise ConfigError(f"max_new_tokens is {max_new_tokens}: it must be at least 1.")
+    config = GenerationConfig(  # type: ignore[no-untyped-call]
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        num_beams=num_beams,
+        no_repeat_ngram_size=no_repeat_ngram_size,
+        repetition_penalty=repetition_penalty,
+        use_cache=True,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=_pad_id(tokenizer),
+    )
+    generate: Any = model.generate
+    said: dict[int, str] = {}
+    with evaluating(model), _own_generation_config_aside(model):
+        for indices, batch in _batches(model, tokenizer, prompts, batch_size):
+            output = generate(**batch, generation_config=config)
+            new = output[:, batch["input_ids"].shape[1] :].tolist()
+            for index, row in zip(indices, new, strict=True):
+                said[index] = _text(tokenizer, _before(row, tokenizer.eos_token_id))
+    return [said[index] for index in range(len(prompts))]
+
+
+@torch.no_grad()
 def next_token_log_probabilities(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -288,6 +331,11 @@ def _batches(
             padded[row, longest - len(ids[index]) :] = torch.tensor(ids[index])
             mask[row, longest - len(ids[index]) :] = 1
         yield indices, {"input_ids": padded.to(device), "attention_mask": mask.to(device)}
+
+
+def _before(ids: list[int], end: int | None) -> list[int]:
+    """What stands before the first ``end``; after it comes padding."""
+    return ids[: ids.index(end)] if end in ids else ids
 
 
 def _pad_id(tokenizer: PreTrainedTokenizerBase) -> int:

@@ -1,0 +1,68 @@
+"""A test set's questions put to a model: generated texts, and what is taken from them."""
+
+from collections.abc import Iterator, Sequence
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from roselora.errors import ConfigError
+from roselora.evaluation.capability import Measured
+from roselora.evaluation.finetuning.shape import Prediction, Question, Task
+from roselora.evaluation.intervals import wilson_interval
+from roselora.models.generation import BATCH_SIZE, searched_texts
+
+
+def shard(questions: Sequence[Question], index: int, count: int) -> list[Question]:
+    """Every ``count``-th question from the ``index``-th on: over all indices, each question exactly once."""
+    return list(questions[index::count])
+
+
+def ask(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    questions: Sequence[Question],
+    *,
+    batch_size: int = BATCH_SIZE,
+) -> Iterator[list[Prediction]]:
+    """The model's answers, a batch at a time, so that each can be kept before the next one is asked for.
+
+    Questions of like length go together, the shortest first.
+
+    Raises:
+        ConfigError: a prompt has no tokens, or `batch_size` is below 1.
+    """
+    if batch_size < 1:
+        raise ConfigError(f"batch_size is {batch_size}: it must be at least 1.")
+    ordered = sorted(questions, key=lambda question: len(question.prompt))
+    how = task.decoding
+    for start in range(0, len(ordered), batch_size):
+        batch = ordered[start : start + batch_size]
+        texts = searched_texts(
+            model,
+            tokenizer,
+            [question.prompt for question in batch],
+            max_new_tokens=how.max_new_tokens,
+            num_beams=how.num_beams,
+            no_repeat_ngram_size=how.no_repeat_ngram_size,
+            repetition_penalty=how.repetition_penalty,
+            batch_size=batch_size,
+        )
+        yield [judged(task, question, text) for question, text in zip(batch, texts, strict=True)]
+
+
+def judged(task: Task, question: Question, said: str) -> Prediction:
+    """A generated text as the task reads and scores it."""
+    answer = task.extract(said)
+    return Prediction(task.name, question.key, said, answer, float(task.right(answer, question.gold)), question.gold)
+
+
+def accuracy(predictions: Sequence[Prediction]) -> Measured:
+    """The share of right answers with Wilson's interval.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    if not predictions:
+        raise ConfigError("There are no answers to score: ask at least one question.")
+    right = sum(prediction.score == 1 for prediction in predictions)
+    return Measured(right / len(predictions), *wilson_interval(right, len(predictions)), len(predictions))
