@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from roselora.cli.bench_tuning import HELP, command
 from roselora.cli.console import err, out, print_json, working
 from roselora.cli.stores import DryRunOption, JsonOption
 from roselora.errors import ConfigError, StoppedError
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="bench", help="Compare methods on the paper's benchmarks.", no_args_is_help=True, rich_markup_mode="rich"
 )
+for name in HELP:
+    app.command(name)(command(name))
 
 ALL = "all"
 DataDirOption = Annotated[

@@ -1,14 +1,10 @@
 """The editing benchmark from settings to records: data, model, methods, and a folder that a run can be resumed from."""
 
 import os
-import platform
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from roselora.baselines.methods import Method
 from roselora.errors import ConfigError
@@ -17,6 +13,7 @@ from roselora.evaluation.cases import deduplicate
 from roselora.evaluation.checkpoint import checkpoint_file
 from roselora.evaluation.datasets import read_cases
 from roselora.evaluation.editing_run import EditingRun, Plan, choose
+from roselora.evaluation.machine import machine
 from roselora.evaluation.method_settings import as_plain
 from roselora.evaluation.pace import Clock, Progress
 from roselora.evaluation.record_files import HEAD, RECORDS, appending, read_head, read_records, write_head
@@ -88,7 +85,7 @@ def prepare(bench: EditBench, loaded: LoadedModel) -> tuple[Plan, RunHead]:
                 command=bench.command,
                 methods=tuple(bench.methods),
                 versions={name: metadata.version(name) for name in VERSIONS},
-                machine=_machine(loaded.model.device),
+                machine=machine(loaded.model.device),
             ),
         ),
         model=Path(loaded.name).name if Path(loaded.name).exists() else loaded.name,
@@ -225,8 +222,3 @@ def _joined(head: RunHead, folder: Path, capability_asked: bool) -> RunHead:
 
 def _per_call(method: Method, mode: Mode) -> int | None:
     return {"single": 1, "batch": None, "sequential": method.requests_per_call}[mode]
-
-
-def _machine(device: torch.device) -> dict[str, Any]:
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    return {"processor": name, "device": device.type, "threads": torch.get_num_threads()}

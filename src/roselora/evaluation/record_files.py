@@ -39,8 +39,8 @@ def read_head(folder: Path) -> RunHead:
         OSError: it cannot be read.
     """
     path = folder / HEAD
-    with _refusing(f"{path} is not the head of an editing benchmark"):
-        head: RunHead = _parsed(RunHead, path.read_bytes())
+    with refusing(f"{path} is not the head of an editing benchmark"):
+        head: RunHead = from_json(RunHead, path.read_bytes())
     return head
 
 
@@ -57,9 +57,9 @@ def read_records(folder: Path) -> list[EditRecord]:
     if not path.exists():
         return []
     records: dict[tuple[str, str], EditRecord] = {}
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
-        with _refusing(f"Line {number} of {path} is not a record of an edit"):
-            record: EditRecord = _parsed(EditRecord, line)
+    for number, line in enumerate(whole_lines(path), start=1):
+        with refusing(f"Line {number} of {path} is not a record of an edit"):
+            record: EditRecord = from_json(EditRecord, line)
             if (record.scores is None) == (record.error is None):
                 raise ValueError("it must have either scores or an error")
             if records.setdefault((record.method, record.case), record) is not record:
@@ -77,16 +77,33 @@ def appending(folder: Path) -> Iterator[Callable[[EditRecord], None]]:
         FileFormatError: what is there are not records; nothing is cut off.
         OSError: the file cannot be written; what was on it is as it was.
     """
-    path = folder / RECORDS
     read_records(folder)
+    with appending_lines(folder / RECORDS) as append:
+        yield append
+
+
+def whole_lines(path: Path) -> list[bytes]:
+    """The lines of a file that is appended to; one without its end was being written when a run was killed."""
+    return path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+
+
+@contextmanager
+def appending_lines(path: Path) -> Iterator[Callable[[Any], None]]:
+    """Give the function that adds one dataclass as a line of JSON, on the disk when the function returns.
+
+    What a killed run left of a last line is cut off first. One process at a time may append.
+
+    Raises:
+        OSError: the file cannot be written; what was on it is as it was.
+    """
     with open(path, "ab+") as file:
         file.seek(0)
         file.truncate(file.read().rfind(b"\n") + 1)
         os.fsync(file.fileno())
-        flush_folder(folder)
+        flush_folder(path.parent)
 
-        def append(record: EditRecord) -> None:
-            file.write(json.dumps(to_json(record), allow_nan=False).encode() + b"\n")
+        def append(value: Any) -> None:
+            file.write(json.dumps(to_json(value), allow_nan=False).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
 
@@ -116,14 +133,20 @@ def to_json(value: Any) -> Any:
 
 
 @contextmanager
-def _refusing(what: str) -> Iterator[None]:
+def refusing(what: str) -> Iterator[None]:
+    """Turn what a file's content raises into a FileFormatError that begins with ``what``."""
     try:
         yield
     except (ValueError, OverflowError, RecursionError) as error:
         raise FileFormatError(f"{what}: {error}; run the benchmark anew, or mend the file.") from None
 
 
-def _parsed(expected: type, line: bytes) -> Any:
+def from_json(expected: type, line: bytes) -> Any:
+    """The value of a dataclass that strict JSON holds, with every field and no other.
+
+    Raises:
+        ValueError: it holds something else.
+    """
     try:
         text = line.decode()
     except UnicodeDecodeError:

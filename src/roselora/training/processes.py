@@ -17,3 +17,8 @@ def count() -> int:
 def wait() -> None:
     """Go on when all have come here."""
     PartialState(cpu=on_cpu()).wait_for_everyone()  # type: ignore[no-untyped-call]
+
+
+def index() -> int:
+    """Which of them this is; the main one is 0."""
+    return int(vars(PartialState(cpu=on_cpu()))["process_index"])

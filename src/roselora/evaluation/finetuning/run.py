@@ -1,0 +1,165 @@
+"""Train every method with every seed, and ask each trained model every question, resumably."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from accelerate.utils import gather_object  # type: ignore[attr-defined]
+from peft import PeftModel
+from transformers import PreTrainedModel
+
+from roselora.errors import StoppedError
+from roselora.evaluation.cost import measured
+from roselora.evaluation.finetuning.asking import ask, shard
+from roselora.evaluation.finetuning.plan import BASE, TRAINING_DATA, Plan
+from roselora.evaluation.finetuning.run_files import (
+    ANSWERS,
+    HEAD,
+    UNITS,
+    Answered,
+    TrainedUnit,
+    read_answers,
+    read_units,
+)
+from roselora.evaluation.finetuning.shape import Prediction, Question
+from roselora.evaluation.record_files import appending_lines, from_json, to_json
+from roselora.files import write_atomically
+from roselora.models.loading import LoadedModel, load
+from roselora.training import processes
+from roselora.training.run import Interrupted, train
+from roselora.training.settings import TrainSettings
+
+BATCHES_A_ROUND = 4
+"""Batches that each process answers before the answers are gathered and kept."""
+
+OnProgress = Callable[[str, int, int], None]
+"""Called with what is being done, and how much of how much of it is done."""
+
+
+def run(plan: Plan, on_progress: OnProgress, *, batch_size: int = 16) -> None:
+    """Do what of the plan is not done yet.
+
+    Of several processes that `accelerate launch` has started, each trains its share of a batch and answers its share of
+    the questions; the main one alone writes.
+
+    Raises:
+        StoppedError: a training run was interrupted; the same command goes on with it.
+        RoseLoraError: whatever training raises.
+    """
+    main = processes.index() == 0
+    if main:
+        _begin(plan)
+    processes.wait()
+    for method, seed in plan.units:
+        if method != BASE and (method, seed) not in {(unit.method, unit.seed) for unit in read_units(plan.folder)}:
+            on_progress(f"training {method}, seed {seed}", 0, 1)
+            unit = _train(plan, plan.settings[method, seed], on_progress)
+            if main and unit is not None:
+                with appending_lines(plan.folder / UNITS) as append:
+                    append(unit)
+            processes.wait()
+        _answer(plan, method, seed, on_progress, batch_size)
+
+
+def _begin(plan: Plan) -> None:
+    """Write the head, which keeps the methods of an earlier part, and training's records."""
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    path, head = plan.folder / HEAD, plan.head
+    if path.exists():
+        earlier = from_json(type(head), path.read_bytes())
+        head = replace(
+            head,
+            sources={**earlier.sources, **head.sources},
+            asked={**earlier.asked, **head.asked},
+            of={**earlier.of, **head.of},
+            settings={**earlier.settings, **head.settings},
+            seeds=tuple(sorted({*earlier.seeds, *head.seeds})),
+        )
+    write_atomically(path, json.dumps(to_json(head), indent=2).encode() + b"\n")
+    lines = "".join(json.dumps(lesson, ensure_ascii=False) + "\n" for lesson in plan.lessons)
+    write_atomically(plan.folder / TRAINING_DATA, lines.encode())
+
+
+def _train(plan: Plan, settings: TrainSettings, on_progress: OnProgress) -> TrainedUnit | None:
+    output = Path(settings.output)
+    resume = settings.checkpoints.is_dir() and any(settings.checkpoints.iterdir())
+    if not resume and output.exists() and processes.index() == 0:
+        shutil.rmtree(output)  # of a run that was killed before its first checkpoint
+    processes.wait()
+    device = torch.device("cpu" if processes.on_cpu() else torch.accelerator.current_accelerator() or "cpu")
+    what = f"training {settings.method}, seed {settings.training.seed}"
+    with measured(device) as cost:
+        outcome = train(settings, resume=resume, on_step=lambda at: on_progress(what, at.step, at.total_steps))
+    if isinstance(outcome, Interrupted):
+        raise StoppedError(
+            f"interrupted while {what}, after step {outcome.step} of {outcome.total_steps}; the same command goes on."
+        )
+    if outcome is None:
+        return None
+    kept = [size for name, size in outcome.artifacts.bytes.items() if not name.startswith("delta")]
+    return TrainedUnit(
+        method=settings.method,
+        seed=settings.training.seed,
+        examples=len(plan.lessons) - outcome.left_out,
+        steps=outcome.prepared.total_steps,
+        seconds=outcome.seconds,
+        peak_bytes=cost.peak_bytes,
+        trained=outcome.prepared.trainable,
+        entries_changed=None if outcome.counts is None else outcome.counts.update_nonzeros,
+        file_bytes=sum(kept),
+    )
+
+
+def _answer(plan: Plan, method: str, seed: int, on_progress: OnProgress, batch_size: int) -> None:
+    done = {
+        (one.prediction.task, one.prediction.key)
+        for one in read_answers(plan.folder)
+        if (one.method, one.seed) == (method, seed)
+    }
+    waiting = {
+        name: [question for question in questions if (name, question.key) not in done]
+        for name, questions in plan.questions.items()
+    }
+    if not any(waiting.values()):
+        return
+    loaded = _trained_model(plan, method, seed)
+    for name, questions in waiting.items():
+        total, what = len(plan.questions[name]), f"asking {method}, seed {seed}, {name}"
+        answered = total - len(questions)
+        on_progress(what, answered, total)
+        for predictions in _rounds(plan, loaded, name, questions, batch_size):
+            if processes.index() == 0:
+                with appending_lines(plan.folder / ANSWERS) as append:
+                    for prediction in predictions:
+                        append(Answered(method, seed, prediction))
+            answered += len(predictions)
+            on_progress(what, answered, total)
+        processes.wait()
+
+
+def _rounds(
+    plan: Plan, loaded: LoadedModel, name: str, questions: list[Question], batch_size: int
+) -> Iterator[list[Prediction]]:
+    """All processes' answers to some questions, each once, round by round; every process takes part in each round."""
+    count, index = processes.count(), processes.index()
+    ordered = sorted(questions, key=lambda question: len(question.prompt))
+    size = BATCHES_A_ROUND * batch_size * count
+    for start in range(0, len(ordered), size):
+        own = shard(ordered[start : start + size], index, count)
+        batches = ask(loaded.model, loaded.tokenizer, plan.tasks[name], own, batch_size=batch_size)
+        yield gather_object([prediction for batch in batches for prediction in batch])
+
+
+def _trained_model(plan: Plan, method: str, seed: int) -> LoadedModel:
+    """The model that a unit has saved, as it is on the disk."""
+    if method == BASE:
+        return load(plan.model)
+    settings = plan.settings[method, seed]
+    if method == "full":
+        return load(Path(settings.output) / "model")
+    loaded = load(settings.model)
+    tuned: PreTrainedModel = PeftModel.from_pretrained(loaded.model, Path(settings.output) / "adapter")  # type: ignore[assignment]
+    return replace(loaded, model=tuned)

@@ -1,0 +1,102 @@
+"""A run of a fine-tuning benchmark on disk: what was trained, and every answer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from roselora.evaluation.finetuning.shape import Prediction
+from roselora.evaluation.record_files import from_json, refusing, whole_lines
+
+UNITS, ANSWERS, HEAD = "units.jsonl", "answers.jsonl", "head.json"
+
+
+@dataclass(frozen=True)
+class Head:
+    """What was run: everything that is needed to run it again.
+
+    Attributes:
+        benchmark, protocol: such as ``commonsense`` and ``loreft``.
+        command: the line that repeats it.
+        model, model_sha256: what it was asked for by, and the hash of its weights.
+        training: the mix's name; ``lessons``: how many of its records there are to learn from.
+        training_left_out: by why, how many of its records are never learnt from.
+        sources: by file name the SHA-256 of the file.
+        asked, of: by test set how many questions are asked, and how many there are.
+        settings: of training, by method, of the first seed.
+        seeds: of training; ``question_seed``: of the choice of questions.
+        versions, machine: of the libraries; processor, device and threads.
+    """
+
+    benchmark: str
+    protocol: str
+    command: str
+    model: str
+    model_sha256: str
+    training: str
+    lessons: int
+    training_left_out: Mapping[str, int]
+    sources: Mapping[str, str]
+    asked: Mapping[str, int]
+    of: Mapping[str, int]
+    settings: Mapping[str, Mapping[str, Any]]
+    seeds: tuple[int, ...]
+    question_seed: int
+    versions: Mapping[str, str]
+    machine: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class TrainedUnit:
+    """One training run of a method, and what it cost.
+
+    Attributes:
+        method, seed: which.
+        examples, steps: trained on, and optimizer steps.
+        seconds: of training; ``peak_bytes``: of memory beyond what was held before it.
+        trained: parameters that were trained.
+        entries_changed: entries of the base's weights that RoseLoRA's update changes, the nonzeros of B @ A; None of
+            other methods, which do not count them.
+        file_bytes: of the saved weights.
+    """
+
+    method: str
+    seed: int
+    examples: int
+    steps: int
+    seconds: float
+    peak_bytes: int
+    trained: int
+    entries_changed: int | None
+    file_bytes: int
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A prediction of one unit; the untrained model's unit is ``base`` with seed 0."""
+
+    method: str
+    seed: int
+    prediction: Prediction
+
+
+def read_units(folder: Path) -> list[TrainedUnit]:
+    """What has been trained.
+
+    Raises:
+        FileFormatError: the file does not hold such lines.
+    """
+    return _read(folder / UNITS, TrainedUnit)
+
+
+def read_answers(folder: Path) -> list[Answered]:
+    """What has been answered; raises as :func:`read_units` does."""
+    return _read(folder / ANSWERS, Answered)
+
+
+def _read(path: Path, kind: type) -> list[Any]:
+    found = []
+    for number, line in enumerate(whole_lines(path), start=1):
+        with refusing(f"Line {number} of {path} is no {kind.__name__}"):
+            found.append(from_json(kind, line))
+    return found

@@ -1,0 +1,62 @@
+"""``roselora bench commonsense`` as a user runs it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.evaluation.finetuning.conftest import FILES
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    for name, records in FILES.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("\n".join(map(json.dumps, records)) if path.suffix == ".jsonl" else json.dumps(records))
+    return tmp_path
+
+
+@pytest.fixture
+def arguments(data: Path, tiny_model_folder: Path) -> list[str]:
+    return [
+        "--model",
+        str(tiny_model_folder),
+        "--data-dir",
+        str(data),
+        "--sets",
+        "boolq",
+        "--output",
+        str(data / "out"),
+    ]
+
+
+def test_a_dry_run_says_what_would_be_done_and_writes_nothing(run: Any, arguments: list[str], data: Path) -> None:
+    result = run("bench", "commonsense", *arguments, "--seeds", "0,1", "--methods", "rose,lora", "--dry-run", "--json")
+    shown = json.loads(result.stdout)
+    assert shown["questions"] == {"boolq": 2}
+    assert shown["runs"] == ["base, seed 0", "rose, seed 0", "rose, seed 1", "lora, seed 0", "lora, seed 1"]
+    assert not (data / "out").exists()
+
+
+def test_it_runs_and_names_its_report(run: Any, arguments: list[str], data: Path) -> None:
+    settings = ["--set", "training.max_steps=3", "--set", "adapter.rank=2", "--set", "adapter.density=0.5"]
+    result = run("bench", "commonsense", *arguments, "--methods", "rose", *settings, "--json")
+    assert {Path(path).name for path in json.loads(result.stdout)["files"]} >= {"report.md", "report.json"}
+    assert "| rose |" in (data / "out" / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        (["--seeds", "one"], "whole numbers"),
+        (["--sets", "sums"], "no set"),
+        (["--methods", "magic"], "magic"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_sentence(run: Any, arguments: list[str], changed: list[str], says: str) -> None:
+    result = run("bench", "commonsense", *arguments, *changed)
+    assert result.returncode != 0
+    assert says in result.stderr
+    assert len(result.stderr.strip().splitlines()) <= 2

@@ -1,0 +1,145 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from roselora.errors import ConfigError, FileFormatError
+from roselora.evaluation.finetuning.plan import BASE, Wanted, drawn, make_plan
+from roselora.evaluation.finetuning.run import run
+from roselora.evaluation.finetuning.run_files import ANSWERS, UNITS, Answered, TrainedUnit, read_answers, read_units
+from roselora.evaluation.finetuning.scores import differences, method_scores
+from roselora.evaluation.finetuning.shape import Prediction
+from roselora.reports.tuning_report import write_tuning_report
+
+SETTINGS = ("training.max_steps=3", "training.batch_size=2", "adapter.rank=2", "adapter.density=0.5")
+
+
+@pytest.fixture
+def wanted(data: Path, tiny_model_folder: Path, tmp_path: Path) -> Wanted:
+    return Wanted(
+        benchmark="commonsense",
+        protocol="loreft",
+        model=str(tiny_model_folder),
+        methods=("rose",),
+        seeds=(0, 1),
+        folder=tmp_path / "out",
+        sets=("boolq", "piqa"),
+        overrides=SETTINGS,
+        data_dir=data,
+        command="roselora bench commonsense",
+    )
+
+
+def nothing(doing: str, done: int, of: int) -> None:
+    """Where progress is of no interest."""
+
+
+def lines(folder: Path, name: str) -> list[str]:
+    return (folder / name).read_text().splitlines()
+
+
+def test_every_unit_is_trained_and_asked_everything_once_and_again_nothing_is_done(wanted: Wanted) -> None:
+    plan = make_plan(wanted)
+    assert not wanted.folder.exists(), "planning writes nothing"
+    seen: list[str] = []
+    run(plan, lambda doing, done, of: seen.append(doing), batch_size=1)
+    assert {(unit.method, unit.seed) for unit in read_units(wanted.folder)} == {("rose", 0), ("rose", 1)}
+    for unit in read_units(wanted.folder):
+        assert (unit.entries_changed or 0) > 0
+        assert (unit.steps, unit.examples) == (3, 4)
+        assert unit.file_bytes > 0
+    keys = [(a.method, a.seed, a.prediction.task, a.prediction.key) for a in read_answers(wanted.folder)]
+    assert len(keys) == len(set(keys)) == 3 * 3
+    assert {"training rose, seed 1", "asking base, seed 0, boolq"} <= set(seen)
+
+    before, told = lines(wanted.folder, ANSWERS), []
+    run(make_plan(wanted), lambda doing, done, of: told.append(doing))
+    assert lines(wanted.folder, ANSWERS) == before
+    assert told == []
+
+
+def test_a_run_that_was_killed_goes_on_with_what_is_missing(wanted: Wanted) -> None:
+    run(make_plan(wanted), nothing)
+    answers, units = lines(wanted.folder, ANSWERS), lines(wanted.folder, UNITS)
+    (wanted.folder / ANSWERS).write_text("\n".join(answers[:-2]) + "\n" + answers[-2][:20])
+    (wanted.folder / UNITS).write_text(units[0] + "\n")  # the second was being trained
+    run(make_plan(wanted), nothing)
+    assert sorted(lines(wanted.folder, ANSWERS)) == sorted(answers)
+    assert len(read_units(wanted.folder)) == 2
+
+
+def test_methods_seeds_sets_and_questions_can_be_added_and_nothing_else_may_change(wanted: Wanted) -> None:
+    first = replace(wanted, methods=(), sets=("boolq",), n=1)
+    run(make_plan(first), nothing)
+    assert [answer.method for answer in read_answers(wanted.folder)] == [BASE]
+    run(make_plan(replace(wanted, seeds=(3,))), nothing)
+    assert len(read_answers(wanted.folder)) == 2 * 3
+    for change, what in (
+        ({"protocol": "llm-adapters"}, "protocol"),
+        ({"question_seed": 1}, "question seed"),
+        ({"examples": 2}, "lessons"),
+        ({"overrides": (*SETTINGS, "training.learning_rate=1.0")}, "other settings"),
+    ):
+        with pytest.raises(ConfigError, match=what):
+            make_plan(replace(wanted, **change))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="no set"):
+        make_plan(replace(wanted, sets=("sums",)))
+    with pytest.raises(ConfigError, match="seeds"):
+        make_plan(replace(wanted, seeds=()))
+
+
+def test_a_folder_of_something_else_is_left_alone(wanted: Wanted) -> None:
+    wanted.folder.mkdir()
+    (wanted.folder / "letter.txt").write_text("dear")
+    with pytest.raises(ConfigError, match="not empty"):
+        make_plan(wanted)
+    (wanted.folder / "head.json").write_text("{}")
+    with pytest.raises(FileFormatError, match="head"):
+        make_plan(wanted)
+
+
+def test_more_questions_hold_those_of_fewer() -> None:
+    assert drawn(range(50), 20, 3)[:5] == drawn(range(50), 5, 3)
+    assert sorted(drawn(range(50), None, 3)) == list(range(50))
+
+
+def answered(method: str, seed: int, task: str, key: str, score: float, answer: str = "x") -> Answered:
+    return Answered(method, seed, Prediction(task, key, "said", answer, score, "gold"))
+
+
+def test_scores_are_means_over_questions_of_the_means_over_seeds() -> None:
+    answers = [
+        answered("base", 0, "a", "1", 0.0, ""),
+        answered("base", 0, "a", "2", 1.0),
+        answered("base", 0, "b", "1", 1.0),
+        answered("rose", 0, "a", "1", 1.0),
+        answered("rose", 1, "a", "1", 0.0),
+        answered("rose", 0, "a", "2", 1.0),
+        answered("rose", 1, "a", "2", 1.0),
+    ]
+    units = [TrainedUnit("rose", seed, 10, 5, 2.0 + seed, 100, 7, 3, 50) for seed in (0, 1)]
+    base, rose = method_scores(answers, units, ["base", "rose", "lora"], ["a", "b"])
+    assert (base.sets["a"].accuracy.value, base.sets["a"].unread, base.average) == (0.5, 0.5, 0.75)
+    assert rose.sets["a"].accuracy.value == 0.75
+    assert rose.sets["a"].by_seed == {0: 1.0, 1: 0.5}
+    assert rose.average is None, "one of its sets was not asked"
+    assert rose.seconds is not None
+    assert (rose.seconds.median, rose.entries_changed) == (2.5, 3)
+    (difference,) = differences(answers, "rose")
+    assert (difference.method, difference.value, difference.n) == ("base", (0.5 + 0.0) / 2, 2)
+
+
+def test_the_report_says_what_was_run_and_what_each_method_scored(wanted: Wanted) -> None:
+    run(make_plan(wanted), nothing)
+    names = {path.name for path in write_tuning_report(wanted.folder)}
+    assert names == {"report.md", "report.json", "entries.png"}
+    shown = (wanted.folder / "report.md").read_text()
+    document: dict[str, Any] = json.loads((wanted.folder / "report.json").read_text())
+    assert "boolq (2 of 2)" in shown
+    assert "Commonsense-17K (4 of 8 sources), 4 records" in shown
+    for row in document["methods"]:
+        assert f"| {row['method']} |" in shown
+        assert row["sets"]["boolq"]["accuracy"]["n"] == 2
+    assert document["head"]["seeds"] == [0, 1]
