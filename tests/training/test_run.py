@@ -7,9 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import IA3Config, PeftModel, TaskType
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    MPNetConfig,
+    MPNetForSequenceClassification,
+)
 
 from roselora.adapter.verify import verify
 from roselora.core.pruning import kept_count
@@ -78,13 +83,45 @@ def test_the_loss_falls_and_every_step_is_reported_with_its_density(settings: Se
     assert losses[-1] < 0.7 * losses[0]
 
 
-@pytest.mark.parametrize("method", ["lora", "dora", "adalora", "full"])
+@pytest.mark.parametrize("method", ["lora", "dora", "adalora", "shira", "ia3", "prefix", "full"])
 def test_other_methods_train_under_the_same_settings(settings: Settings, method: str) -> None:
     outcome = finished(settings(method=method))
     assert outcome.counts is None
     assert outcome.artifacts.delta is None
     losses = [entry["loss"] for entry in outcome.history if "loss" in entry]
     assert min(losses) < losses[0]  # each step sees another batch, and AdaLoRA's loss holds a penalty
+
+
+@pytest.mark.parametrize("method", ["shira", "ia3", "prefix"])
+def test_what_other_methods_save_is_what_they_trained(settings: Settings, tiny_model_folder: Path, method: str) -> None:
+    outcome = finished(settings(method=method))
+    tokens = torch.tensor([[5, 9, 30, 60]])
+    base = AutoModelForCausalLM.from_pretrained(tiny_model_folder)
+    with torch.no_grad():
+        before = base(tokens).logits
+        loaded = PeftModel.from_pretrained(base, outcome.artifacts.folder).eval()(tokens).logits
+        trained = outcome.prepared.model.eval()(tokens).logits
+    torch.testing.assert_close(loaded, trained, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(before, trained, atol=1e-4)
+
+
+def test_shira_trains_as_many_entries_as_lora_at_places_drawn_by_the_seed(settings: Settings) -> None:
+    shira, again, other = (prepare(settings(method="shira", training={"seed": seed})) for seed in (0, 0, 1))
+    assert shira.trainable == prepare(settings(method="lora")).trainable
+
+    def places(prepared: Any) -> list[torch.Tensor]:
+        return [m.shira_indices["default"] for m in prepared.model.modules() if hasattr(m, "shira_indices")]
+
+    assert all(map(torch.equal, places(shira), places(again)))
+    assert not all(map(torch.equal, places(shira), places(other)))
+
+
+def test_ia3_scales_the_input_of_an_mlps_last_layer_and_the_output_of_others(settings: Settings) -> None:
+    config = adapter_config(
+        settings(method="ia3", adapter={"target_modules": ["k_proj", "down_proj"]}), TaskType.CAUSAL_LM, 10
+    )
+    assert isinstance(config, IA3Config)
+    assert (config.target_modules, config.feedforward_modules) == ({"k_proj", "down_proj"}, {"down_proj"})
 
 
 def test_adalora_really_cuts_its_ranks(settings: Settings) -> None:
@@ -242,6 +279,26 @@ def test_a_classifier_learns_and_its_adapter_is_read_by_stock_peft(
     with torch.no_grad():
         assert torch.equal(loaded(**batch).logits, trained.eval()(**batch).logits)
     assert trained.config.id2label == {0: "down", 1: "up"}
+
+
+def test_a_prefix_is_refused_where_a_model_takes_no_keys_and_values(
+    settings: Settings, write: Write, tiny_tokenizer: Any, tmp_path: Path
+) -> None:
+    config = MPNetConfig(
+        vocab_size=len(tiny_tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+    )
+    MPNetForSequenceClassification(config).save_pretrained(tmp_path / "encoder")
+    tiny_tokenizer.save_pretrained(tmp_path / "encoder")
+    run = settings(
+        model=str(tmp_path / "encoder"),
+        method="prefix",
+        data={"train": str(write(REVIEWS, "reviews.jsonl"))},
+        adapter={"target_modules": "all-linear"},
+    )
+    assert prepare(run.model_copy(update={"method": "shira"})).trainable > 0
+    with pytest.raises(ConfigError, match="takes no keys and values"):
+        train(run)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_held_out_label_that_was_not_trained_is_refused(settings: Settings, write: Write) -> None:

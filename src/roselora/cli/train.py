@@ -26,7 +26,8 @@ def train(
     model: Annotated[str | None, typer.Option(help="demo, a folder, a .gguf file or a hub id.")] = None,
     data: Annotated[str | None, typer.Option(help="The training examples: a file or a hub id.")] = None,
     method: Annotated[
-        Literal["rose", "lora", "dora", "adalora", "full"] | None, typer.Option(help="How the model is trained.")
+        Literal["rose", "lora", "dora", "adalora", "shira", "ia3", "prefix", "full"] | None,
+        typer.Option(help="How the model is trained."),
     ] = None,
     output: Annotated[Path | None, typer.Option(help="A new or empty folder.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of initial values, dropout and order.")] = None,

@@ -40,6 +40,9 @@ _METHODS = {
     "lora": "LoRA",
     "dora": "DoRA",
     "adalora": "AdaLoRA",
+    "shira": "SHiRA",
+    "ia3": "IA3",
+    "prefix": "prefix tuning",
     "full": "full fine-tuning",
 }
 

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from peft import AdaLoraConfig, LoraConfig, PeftConfig, TaskType
+from peft import AdaLoraConfig, IA3Config, LoraConfig, PeftConfig, PrefixTuningConfig, ShiraConfig, TaskType
+from peft.utils.constants import TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from roselora.adapter.config import RoseLoraConfig
@@ -18,10 +19,11 @@ def adapter_config(settings: TrainSettings, task: TaskType, total_steps: int) ->
         ConfigError: values that cannot work, as the methods themselves say.
     """
     make = _CONFIGS.get(settings.method)
-    return None if make is None else make(settings.adapter, task, total_steps)
+    return None if make is None else make(settings, task, total_steps)
 
 
-def _rose(adapter: AdapterSettings, task: TaskType, total_steps: int) -> PeftConfig:
+def _rose(settings: TrainSettings, task: TaskType, total_steps: int) -> PeftConfig:
+    adapter = settings.adapter
     return RoseLoraConfig(
         r=adapter.rank,
         density=adapter.density,
@@ -34,16 +36,17 @@ def _rose(adapter: AdapterSettings, task: TaskType, total_steps: int) -> PeftCon
     )
 
 
-def _lora(adapter: AdapterSettings, task: TaskType, total_steps: int) -> PeftConfig:
-    return LoraConfig(r=adapter.rank, **_common(adapter, task))
+def _lora(settings: TrainSettings, task: TaskType, total_steps: int) -> PeftConfig:
+    return LoraConfig(r=settings.adapter.rank, **_common(settings.adapter, task))
 
 
-def _dora(adapter: AdapterSettings, task: TaskType, total_steps: int) -> PeftConfig:
-    return LoraConfig(r=adapter.rank, use_dora=True, **_common(adapter, task))
+def _dora(settings: TrainSettings, task: TaskType, total_steps: int) -> PeftConfig:
+    return LoraConfig(r=settings.adapter.rank, use_dora=True, **_common(settings.adapter, task))
 
 
-def _adalora(adapter: AdapterSettings, task: TaskType, total_steps: int) -> PeftConfig:
+def _adalora(settings: TrainSettings, task: TaskType, total_steps: int) -> PeftConfig:
     """AdaLoRA with rose's schedule: it starts at 1.5 times the rank and has cut down to the rank when the ramp ends."""
+    adapter = settings.adapter
     warmup, ramp_end = RoseLoraConfig(warmup=adapter.warmup, ramp=adapter.ramp).ramp_bounds(total_steps)
     if ramp_end <= warmup or ramp_end == total_steps:
         raise ConfigError(
@@ -61,21 +64,51 @@ def _adalora(adapter: AdapterSettings, task: TaskType, total_steps: int) -> Peft
     )
 
 
+def _shira(settings: TrainSettings, task: TaskType, total_steps: int) -> PeftConfig:
+    """As many entries of each matrix, drawn by the seed, as LoRA of that rank trains."""
+    adapter = settings.adapter
+    return ShiraConfig(
+        r=adapter.rank, random_seed=settings.training.seed, target_modules=_targets(adapter), task_type=task
+    )
+
+
+def _ia3(settings: TrainSettings, task: TaskType, total_steps: int) -> PeftConfig:
+    """For all-linear PEFT's own choice for the architecture: what the paper scales, keys, values and the MLP."""
+    targets = _targets(settings.adapter)
+    if targets == "all-linear":
+        return IA3Config(task_type=task)
+    known = {name for names in TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING.values() for name in names}
+    return IA3Config(
+        target_modules=targets, feedforward_modules=[name for name in targets if name in known], task_type=task
+    )
+
+
+def _prefix(settings: TrainSettings, task: TaskType, total_steps: int) -> PeftConfig:
+    return PrefixTuningConfig(num_virtual_tokens=settings.adapter.virtual_tokens, task_type=task)
+
+
 def _common(adapter: AdapterSettings, task: TaskType) -> dict[str, Any]:
-    targets = adapter.target_modules
     return {
         "lora_alpha": adapter.alpha,
         "lora_dropout": adapter.dropout,
-        "target_modules": targets if isinstance(targets, str) else list(targets),
+        "target_modules": _targets(adapter),
         "task_type": task,
     }
 
 
-_CONFIGS: dict[str, Callable[[AdapterSettings, TaskType, int], PeftConfig]] = {
+def _targets(adapter: AdapterSettings) -> str | list[str]:
+    targets = adapter.target_modules
+    return targets if isinstance(targets, str) else list(targets)
+
+
+_CONFIGS: dict[str, Callable[[TrainSettings, TaskType, int], PeftConfig]] = {
     "rose": _rose,
     "lora": _lora,
     "dora": _dora,
     "adalora": _adalora,
+    "shira": _shira,
+    "ia3": _ia3,
+    "prefix": _prefix,
 }
 
 

@@ -7,11 +7,12 @@ from typing import Any, cast
 
 import torch
 from datasets import Dataset
-from peft import PeftConfig, PeftModel, TaskType, get_peft_model
+from peft import PeftConfig, PeftModel, PrefixTuningConfig, TaskType, get_peft_model
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.errors import ConfigError
 from roselora.files import sha256_file
+from roselora.models.calling import known_arguments
 from roselora.models.fingerprint import fingerprint
 from roselora.models.heads import CAUSAL, classifier
 from roselora.models.loading import load
@@ -145,6 +146,8 @@ def _adapted(model: PreTrainedModel, config: PeftConfig | None) -> PreTrainedMod
     if config is None:
         model.requires_grad_(True)
         return model
+    if isinstance(config, PrefixTuningConfig) and not known_arguments(model, past_key_values=None):
+        raise ConfigError(f"{type(model).__name__} takes no keys and values, so no prefix can be trained before them.")
     try:
         return cast(PeftModel, get_peft_model(model, config))
     except ValueError as error:

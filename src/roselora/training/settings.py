@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Method = Literal["rose", "lora", "dora", "adalora", "full"]
+Method = Literal["rose", "lora", "dora", "adalora", "shira", "ia3", "prefix", "full"]
 Shape = Literal["auto", "instruction", "chat", "completion", "classification"]
 
 
@@ -35,7 +35,7 @@ class DataSettings(_Section):
 
 
 class AdapterSettings(_Section):
-    """The adapter; `density` to `clamp` are of the method rose alone."""
+    """The adapter; `density` to `clamp` are of rose alone; ia3 and prefix have no rank, alpha and dropout."""
 
     rank: int = Field(8, ge=1, description="r of each adapted matrix.")
     alpha: float = Field(16, gt=0, description="The update is scaled by alpha / rank.")
@@ -48,6 +48,7 @@ class AdapterSettings(_Section):
     warmup: int | float = Field(0.1, description="Dense steps: a number, or a fraction of all steps.")
     ramp: int | float = Field(0.7, description="Steps in which the density falls: a number, or a fraction.")
     clamp: float | None = Field(None, description="Bound on every entry of A and B after each step.")
+    virtual_tokens: int = Field(20, ge=1, description="Of the method prefix: how many trained keys and values.")
 
 
 class TrainingSettings(_Section):
@@ -90,7 +91,9 @@ class TrainSettings(_Section):
     """A training run, as a config file gives it."""
 
     model: str = Field(description="demo, a folder, a .gguf file or a hub id.", min_length=1)
-    method: Method = Field("rose", description="rose, or for comparison lora, dora, adalora or full.")
+    method: Method = Field(
+        "rose", description="rose, or for comparison lora, dora, adalora, shira, ia3, prefix or full."
+    )
     output: str = Field("output", description="A new or empty folder for all that is written.", min_length=1)
     data: DataSettings
     adapter: AdapterSettings = AdapterSettings()
