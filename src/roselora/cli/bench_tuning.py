@@ -54,6 +54,9 @@ def command(benchmark: str) -> Callable[..., None]:
         sets: Annotated[str | None, typer.Option(help="Names with commas between; all if left out.")] = None,
         n: Annotated[int | None, typer.Option(min=1, help="Questions of each set; all if left out.")] = None,
         examples: Annotated[int | None, typer.Option(min=1, help="Training records; all if left out.")] = None,
+        forgetting: Annotated[
+            int, typer.Option(min=0, help="Questions of each of ARC-c, MMLU and TriviaQA after each run; 0 for none.")
+        ] = 0,
         config: Annotated[
             Path | None, typer.Option(help="A `roselora train` file, whose adapter and training hold.")
         ] = None,
@@ -83,6 +86,7 @@ def command(benchmark: str) -> Callable[..., None]:
                 folder=output,
                 sets=None if sets is None else tuple(_names(sets)),
                 n=n,
+                forgetting=forgetting,
                 examples=examples,
                 config=config,
                 overrides=tuple(set_ or ()),

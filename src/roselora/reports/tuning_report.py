@@ -10,11 +10,23 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from roselora.evaluation.finetuning.plan import BASE
-from roselora.evaluation.finetuning.run_files import HEAD, Head, read_answers, read_units
+from roselora.evaluation.finetuning.run_files import HEAD, Abilities, Head, read_abilities, read_answers, read_units
 from roselora.evaluation.finetuning.scores import Difference, MethodScore, differences, method_scores
 from roselora.evaluation.record_files import from_json, refusing, to_json
 from roselora.files import write_atomically
-from roselora.reports.numbers import NOTHING, code, count, estimated, mebibytes, rate, seconds, spreaded, table, text
+from roselora.reports.numbers import (
+    NOTHING,
+    capability,
+    code,
+    count,
+    estimated,
+    mebibytes,
+    rate,
+    seconds,
+    spreaded,
+    table,
+    text,
+)
 
 OURS = "rose"
 
@@ -31,16 +43,17 @@ def write_tuning_report(folder: Path) -> list[Path]:
     """
     with refusing(f"{folder / HEAD} is not the head of a fine-tuning benchmark"):
         head: Head = from_json(Head, (folder / HEAD).read_bytes())
-    answers, units = read_answers(folder), read_units(folder)
+    answers, units, abilities = read_answers(folder), read_units(folder), read_abilities(folder)
     rows = method_scores(answers, units, (BASE, *head.settings), tuple(head.asked))
     paired = differences(answers, OURS)
     document = {
         "head": to_json(head),
         "methods": [to_json(asdict(row)) for row in rows],
         f"{OURS}_less": [to_json(difference) for difference in paired],
+        "abilities": [to_json(one) for one in abilities],
     }
     files = {
-        "report.md": _markdown(head, rows, paired).encode(),
+        "report.md": _markdown(head, rows, paired, abilities).encode(),
         "report.json": json.dumps(document, indent=2, allow_nan=False).encode() + b"\n",
     }
     if (picture := _plot(rows)) is not None:
@@ -50,7 +63,9 @@ def write_tuning_report(folder: Path) -> list[Path]:
     return [folder / name for name in files]
 
 
-def _markdown(head: Head, rows: Sequence[MethodScore], paired: Sequence[Difference]) -> str:
+def _markdown(
+    head: Head, rows: Sequence[MethodScore], paired: Sequence[Difference], abilities: Sequence[Abilities]
+) -> str:
     about = [
         ("command", code(head.command)),
         ("model", f"{text(head.model)}, SHA-256 of its weights {code(head.model_sha256)}"),
@@ -99,6 +114,7 @@ def _markdown(head: Head, rows: Sequence[MethodScore], paired: Sequence[Differen
         )
         if paired
         else "There is nothing to compare yet.",
+        *_abilities(abilities),
         "## Cost",
         table(
             [
@@ -118,6 +134,20 @@ def _markdown(head: Head, rows: Sequence[MethodScore], paired: Sequence[Differen
         "\n".join(f"- {method}: {code(json.dumps(to_json(settings)))}" for method, settings in head.settings.items()),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _abilities(abilities: Sequence[Abilities]) -> list[str]:
+    """What each model can still do elsewhere, if it was measured."""
+    if not abilities:
+        return []
+    figures = list(dict.fromkeys(name for one in abilities for name in one.figures))
+    rows = [[one.method, str(one.seed), *(capability(one.figures.get(name)) for name in figures)] for one in abilities]
+    return [
+        "## What each model can still do",
+        table(["method", "seed", *figures], rows),
+        "Zero-shot, by lm-eval, on the same questions for all; perplexity on other text, where less is better. Mean "
+        "[95% interval] (n).",
+    ]
 
 
 def _score(row: MethodScore, name: str) -> str:

@@ -6,9 +6,18 @@ from typing import Any
 import pytest
 
 from roselora.errors import ConfigError, FileFormatError
+from roselora.evaluation.capability import Measured
 from roselora.evaluation.finetuning.plan import BASE, Wanted, drawn, make_plan
 from roselora.evaluation.finetuning.run import run
-from roselora.evaluation.finetuning.run_files import ANSWERS, UNITS, Answered, TrainedUnit, read_answers, read_units
+from roselora.evaluation.finetuning.run_files import (
+    ANSWERS,
+    UNITS,
+    Answered,
+    TrainedUnit,
+    read_abilities,
+    read_answers,
+    read_units,
+)
 from roselora.evaluation.finetuning.scores import differences, method_scores
 from roselora.evaluation.finetuning.shape import Prediction
 from roselora.reports.tuning_report import write_tuning_report
@@ -129,6 +138,26 @@ def test_scores_are_means_over_questions_of_the_means_over_seeds() -> None:
     assert (rose.seconds.median, rose.entries_changed) == (2.5, 3)
     (difference,) = differences(answers, "rose")
     assert (difference.method, difference.value, difference.n) == ("base", (0.5 + 0.0) / 2, 2)
+
+
+def test_what_a_model_has_kept_is_measured_once_for_each_run(wanted: Wanted, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int | None] = []
+
+    def measured(model: Any, tokenizer: Any, data_dir: Path | None, *, n: int | None, seed: int) -> dict[str, Measured]:
+        asked.append(n)
+        return {"mmlu": Measured(0.25, 0.1, 0.5, 4)}
+
+    monkeypatch.setattr("roselora.evaluation.finetuning.run.capability", measured)
+    asking = replace(wanted, forgetting=4, seeds=(0,))
+    run(make_plan(asking), nothing)
+    run(make_plan(asking), nothing)
+    assert asked == [4, 4], "the base and the one run"
+    kept = {one.method: one.figures["mmlu"]["value"] for one in read_abilities(wanted.folder)}
+    assert kept == {"base": 0.25, "rose": 0.25}
+    write_tuning_report(wanted.folder)
+    assert "| rose | 0 | 0.250 [0.100, 0.500] (4) |" in (wanted.folder / "report.md").read_text()
+    with pytest.raises(ConfigError, match="data-dir"):
+        make_plan(replace(asking, data_dir=None))
 
 
 def test_the_report_says_what_was_run_and_what_each_method_scored(wanted: Wanted) -> None:

@@ -36,6 +36,7 @@ class Wanted:
         seeds: of training, each a run of every method.
         sets: names of test sets; None for all.
         n: questions of each set; None for all.
+        forgetting: questions or texts of each task that a model may have forgotten; 0 for none.
         examples: how many training records, drawn by the question seed; None for all.
         config: a file of `roselora train` whose ``adapter`` and ``training`` hold for every method.
         overrides: of these, such as ``adapter.rank=8``.
@@ -53,6 +54,7 @@ class Wanted:
     folder: Path
     sets: tuple[str, ...] | None = None
     n: int | None = None
+    forgetting: int = 0
     examples: int | None = None
     config: Path | None = None
     overrides: tuple[str, ...] = ()
@@ -71,6 +73,7 @@ class Plan:
         tasks: by name; ``questions``: of each.
         lessons: training's records.
         settings: by method and seed, the training run.
+        forgetting, data_dir: how many questions of each other task, and where they are.
         folder: for all that is written.
     """
 
@@ -81,6 +84,8 @@ class Plan:
     lessons: Sequence[Mapping[str, str]]
     settings: Mapping[tuple[str, int], TrainSettings]
     folder: Path
+    forgetting: int
+    data_dir: Path | None
 
     @property
     def units(self) -> list[tuple[str, int]]:
@@ -101,6 +106,8 @@ def make_plan(wanted: Wanted) -> Plan:
     for name in names:
         if name not in every:
             raise ConfigError(f"{wanted.benchmark} has no set {name!r}: name some of {', '.join(every)}.")
+    if wanted.forgetting and wanted.data_dir is None:
+        raise ConfigError("What a model has forgotten is asked from a folder: point --data-dir at the benchmark data.")
     if not wanted.seeds:
         raise ConfigError("There are no seeds to train with: name at least one.")
     tasks = {name: every[name] for name in names}
@@ -129,7 +136,17 @@ def make_plan(wanted: Wanted) -> Plan:
         machine=machine(model.device),
     )
     _check_folder(wanted.folder, head)
-    return Plan(wanted.model, head, tasks, questions, lessons, settings, wanted.folder)
+    return Plan(
+        model=wanted.model,
+        head=head,
+        tasks=tasks,
+        questions=questions,
+        lessons=lessons,
+        settings=settings,
+        folder=wanted.folder,
+        forgetting=wanted.forgetting,
+        data_dir=wanted.data_dir,
+    )
 
 
 def drawn(records: Sequence[Any], n: int | None, seed: int) -> list[Any]:

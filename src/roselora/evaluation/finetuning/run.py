@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -12,15 +12,19 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from roselora.errors import StoppedError
+from roselora.evaluation.capability import capability
 from roselora.evaluation.cost import measured
 from roselora.evaluation.finetuning.asking import ask, shard
 from roselora.evaluation.finetuning.plan import BASE, TRAINING_DATA, Plan
 from roselora.evaluation.finetuning.run_files import (
+    ABILITIES,
     ANSWERS,
     HEAD,
     UNITS,
+    Abilities,
     Answered,
     TrainedUnit,
+    read_abilities,
     read_answers,
     read_units,
 )
@@ -62,6 +66,8 @@ def run(plan: Plan, on_progress: OnProgress, *, batch_size: int = 16) -> None:
                     append(unit)
             processes.wait()
         _answer(plan, method, seed, on_progress, batch_size)
+        if plan.forgetting:
+            _measure_abilities(plan, method, seed, on_progress)
 
 
 def _begin(plan: Plan) -> None:
@@ -138,6 +144,19 @@ def _answer(plan: Plan, method: str, seed: int, on_progress: OnProgress, batch_s
             answered += len(predictions)
             on_progress(what, answered, total)
         processes.wait()
+
+
+def _measure_abilities(plan: Plan, method: str, seed: int, on_progress: OnProgress) -> None:
+    if any((one.method, one.seed, one.n) == (method, seed, plan.forgetting) for one in read_abilities(plan.folder)):
+        return
+    on_progress(f"asking {method}, seed {seed}, what it has kept", 0, 1)
+    loaded = _trained_model(plan, method, seed)
+    # Every process measures, so that none waits for another longer than the others' network allows.
+    figures = capability(loaded.model, loaded.tokenizer, plan.data_dir, n=plan.forgetting, seed=plan.head.question_seed)
+    if processes.index() == 0:
+        with appending_lines(plan.folder / ABILITIES) as append:
+            append(Abilities(method, seed, plan.forgetting, {name: asdict(value) for name, value in figures.items()}))
+    processes.wait()
 
 
 def _rounds(

@@ -8,7 +8,7 @@ from typing import Any
 from roselora.evaluation.finetuning.shape import Prediction
 from roselora.evaluation.record_files import from_json, refusing, whole_lines
 
-UNITS, ANSWERS, HEAD = "units.jsonl", "answers.jsonl", "head.json"
+UNITS, ANSWERS, ABILITIES, HEAD = "units.jsonl", "answers.jsonl", "abilities.jsonl", "head.json"
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,16 @@ class Answered:
     prediction: Prediction
 
 
+@dataclass(frozen=True)
+class Abilities:
+    """What a unit's model can still do elsewhere, over ``n`` questions or texts of each task (None: over all)."""
+
+    method: str
+    seed: int
+    n: int | None
+    figures: Mapping[str, Any]
+
+
 def read_units(folder: Path) -> list[TrainedUnit]:
     """What has been trained.
 
@@ -92,6 +102,11 @@ def read_units(folder: Path) -> list[TrainedUnit]:
 def read_answers(folder: Path) -> list[Answered]:
     """What has been answered; raises as :func:`read_units` does."""
     return _read(folder / ANSWERS, Answered)
+
+
+def read_abilities(folder: Path) -> list[Abilities]:
+    """What has been measured of other abilities; raises as :func:`read_units` does."""
+    return _read(folder / ABILITIES, Abilities)
 
 
 def _read(path: Path, kind: type) -> list[Any]:
