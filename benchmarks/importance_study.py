@@ -22,13 +22,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from roselora.baselines.applied import Applied, applying
 from roselora.baselines.methods import METHODS, Method
-from roselora.baselines.rose import DEFAULTS, rose
+from roselora.baselines.rose import DEFAULTS
 from roselora.core.importance import sensitivity
 from roselora.editing.contrasts import contrasts
 from roselora.editing.factor_scores import Score
+from roselora.editing.optimize import rose_config, train_factors
+from roselora.editing.request import EditRequest
 from roselora.editing.settings import EditSettings
+from roselora.editing.trained import factors_delta
 from roselora.evaluation.cases import EditCase, Probe, deduplicate
 from roselora.evaluation.datasets import read_cases
 from roselora.evaluation.editing_run import EditingRun, Plan
@@ -133,6 +138,21 @@ def held(case: EditCase, seed: int) -> dict[str, tuple[Probe, ...]]:
     }
 
 
+def edit(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    requests: Sequence[EditRequest],
+    config: EditSettings,
+    score: Score | None,
+) -> Applied:
+    """The one request of a single edit, by factors whose entries are chosen by ``score``."""
+    (request,) = requests
+    with applying(model) as deltas:
+        trained = train_factors(model, tokenizer, request, config, rose_config(config, model), score=score)
+        deltas.apply(factors_delta(model, deltas.overlay, trained.pairs))
+    return Applied((request,), deltas.restore, deltas.entries(), trained.steps)
+
+
 def methods(names: Sequence[str], around: str | None) -> dict[str, Method]:
     """Each variant as a method of the editing benchmark."""
     made = {name: VARIANTS[name] for name in names}
@@ -140,7 +160,7 @@ def methods(names: Sequence[str], around: str | None) -> dict[str, Method]:
         settings, score = VARIANTS[around]
         made |= {f"{around}, {name}": (replace(settings, **changes), score) for name, changes in AROUND.items()}
     return {
-        name: replace(METHODS["rose"], name=name, config=settings, edit=partial(rose, score=score))
+        name: replace(METHODS["rose"], name=name, config=settings, edit=partial(edit, score=score))
         for name, (settings, score) in made.items()
     }
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.baselines.applied import Applied, applying, asked_before
-from roselora.editing.factor_scores import Score
 from roselora.editing.optimize import rose_config, train_factors
 from roselora.editing.request import EditRequest
 from roselora.editing.settings import EditSettings
@@ -37,14 +36,10 @@ def rose(
     requests: Sequence[EditRequest],
     config: EditSettings,
     history: Sequence[Applied] = (),
-    score: Score | None = None,
 ) -> Applied:
     """Train one RoseLoRA delta a request on the model as it is, and apply it, whether or not its target was reached.
 
     The prompts of all earlier requests are held still. (Wang et al., 2024, "RoseLoRA", arXiv 2406.10777, Eq. 3-10.)
-
-    Args:
-        score: as `train_factors` takes it.
 
     Raises:
         ConfigError: no requests, or a model that cannot be adapted so.
@@ -55,7 +50,7 @@ def rose(
     held, steps = asked_before(history), 0
     with applying(model) as deltas:
         for request in requests:
-            trained = train_factors(model, tokenizer, request, config, rose_config(config, model), held, score=score)
+            trained = train_factors(model, tokenizer, request, config, rose_config(config, model), held)
             deltas.apply(factors_delta(model, deltas.overlay, trained.pairs))
             held += request.prompts
             steps += trained.steps
