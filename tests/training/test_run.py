@@ -281,6 +281,24 @@ def test_a_classifier_learns_and_its_adapter_is_read_by_stock_peft(
     assert trained.config.id2label == {0: "down", 1: "up"}
 
 
+def test_numbers_with_a_fraction_are_learnt_as_a_regression(settings: Settings, write: Write) -> None:
+    ratings = [{"text": review["text"], "label": 4.5 if review["label"] == "up" else 0.0} for review in REVIEWS]
+    data = str(write(ratings, "ratings.jsonl"))
+    run = settings(data={"train": data, "eval": data}, training={"max_steps": 40, "batch_size": 8})
+    outcome = finished(run)
+    assert outcome.prepared.examples.labels == []
+    assert outcome.prepared.model.config.num_labels == 1
+    assert set(outcome.metrics) == {"eval_loss"}
+    assert outcome.metrics["eval_loss"] < 4.5**2 / 4, "better than the mean of all ratings"
+
+
+def test_a_rating_that_is_no_number_is_refused(settings: Settings, write: Write) -> None:
+    train_on = write([{"text": "good", "label": 4.5}, {"text": "bad", "label": 0.5}], "ratings.jsonl")
+    held_out = write([{"text": "so-so", "label": "middle"}], "eval.jsonl")
+    with pytest.raises(ConfigError, match="'middle', and the training labels are numbers"):
+        train(settings(data={"train": str(train_on), "eval": str(held_out)}))
+
+
 def test_a_prefix_is_refused_where_a_model_takes_no_keys_and_values(
     settings: Settings, write: Write, tiny_tokenizer: Any, tmp_path: Path
 ) -> None:

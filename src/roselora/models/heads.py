@@ -1,4 +1,4 @@
-"""What a loaded model ends in: the next token, or a choice among classes."""
+"""What a loaded model ends in: the next token, a choice among classes, or a number."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -57,11 +57,15 @@ CAUSAL = Head(AutoModelForCausalLM)
 
 
 def classifier(labels: Sequence[str]) -> Head:
-    """A sequence classifier over these classes, whose head may be new."""
-    options = {
+    """A sequence classifier over these classes, whose head may be new; without classes, a regression of one number."""
+    options: dict[str, Any] = {"ignore_mismatched_sizes": True}  # a head for other classes is replaced
+    if not labels:
+        return Head(
+            AutoModelForSequenceClassification, options | {"num_labels": 1, "problem_type": "regression"}, new=True
+        )
+    names = {
         "num_labels": len(labels),
         "id2label": dict(enumerate(labels)),
         "label2id": {label: number for number, label in enumerate(labels)},
-        "ignore_mismatched_sizes": True,  # a head for other classes is replaced
     }
-    return Head(AutoModelForSequenceClassification, options, new=True)
+    return Head(AutoModelForSequenceClassification, options | names, new=True)

@@ -2,9 +2,11 @@
 
 Causal examples become ``prompt`` and ``completion``, of which only the completion is learnt, or ``text``, learnt
 whole; trl knows both. A conversation gives one example for each turn of the assistant, so that every chat template
-will do. Classification examples become ``text``, ``text_pair`` if there is one, and ``label``.
+will do. Classification examples become ``text``, ``text_pair`` if there is one, and ``label``: a class's id, or where
+labels are written with a decimal point the number itself, which a regression learns.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -120,7 +122,7 @@ def causal_examples(records: Dataset, shape: str, *, chat: bool, source: str) ->
 
 
 def labels_of(records: Dataset, source: str) -> list[str]:
-    """The names of the classes, in the order of their ids.
+    """The names of the classes, in the order of their ids; none where the labels are numbers with a fraction.
 
     Raises:
         ConfigError: fewer than two, or labels that are neither whole numbers nor names.
@@ -129,6 +131,8 @@ def labels_of(records: Dataset, source: str) -> list[str]:
     if names is not None:
         return list(names)
     values = set(records["label"])
+    if all(isinstance(value, float) and math.isfinite(value) for value in values):
+        return []
     if not all(isinstance(value, int | str) for value in values):
         raise ConfigError(f"The labels of {source} must be whole numbers or names, each record having one.")
     if len(values) < 2:
@@ -139,15 +143,17 @@ def labels_of(records: Dataset, source: str) -> list[str]:
 
 
 def classification_examples(records: Dataset, labels: list[str], source: str) -> Dataset:
-    """Records as text, maybe text_pair, and the label's id.
+    """Records as text, maybe text_pair, and the label's id, or where there are no classes the number.
 
     Raises:
-        ConfigError: a label is not among ``labels``.
+        ConfigError: a label is not among ``labels``, or not a number.
     """
     names = getattr(records.features["label"], "names", None)
     ids = {label: number for number, label in enumerate(labels)}
 
-    def label_id(record: dict[str, Any]) -> dict[str, int]:
+    def label_id(record: dict[str, Any]) -> dict[str, float]:
+        if not labels:
+            return {"label": _number(record["label"], source)}
         label = str(record["label"]) if names is None else names[record["label"]]
         if label not in ids:
             raise ConfigError(f"{source} has the label {label!r}, which is not among the training labels {labels}.")
@@ -156,6 +162,12 @@ def classification_examples(records: Dataset, labels: list[str], source: str) ->
     kept = [name for name in records.column_names if name in ("text", "text_pair", "label")]
     plain = Dataset.from_list([{name: record[name] for name in kept} for record in records])
     return plain.map(label_id, desc="labels")
+
+
+def _number(label: Any, source: str) -> float:
+    if isinstance(label, int | float) and math.isfinite(label):
+        return float(label)
+    raise ConfigError(f"{source} has the label {label!r}, and the training labels are numbers.")
 
 
 def _completion(record: Mapping[str, Any], chat: bool) -> Iterator[dict[str, Any]]:

@@ -34,9 +34,9 @@ class Examples:
     """What a run learns from.
 
     Attributes:
-        train: prompt and completion, or text; for classification text, maybe text_pair, and label as an id.
+        train: prompt and completion, or text; for classification text, maybe text_pair, and label as an id or number.
         eval: the held-out ones, likewise, or None.
-        labels: the classes' names, or None if the model is to say the next token.
+        labels: the classes' names, none if a number is predicted, or None if the model is to say the next token.
         sources: for each source its name, its number of records, and the SHA-256 of a file.
     """
 

@@ -22,7 +22,8 @@ class DataSettings(_Section):
     shape: Shape = Field(
         "auto",
         description="auto (by the columns), instruction (instruction, input, output), chat (messages), "
-        "completion (prompt, completion; or text) or classification (text, text_pair, label).",
+        "completion (prompt, completion; or text) or classification (text, text_pair, label; labels with a fraction: "
+        "a regression).",
     )
     columns: dict[str, str] = Field(
         default_factory=dict, description="Other names of those columns in the data, such as {text: sentence}."

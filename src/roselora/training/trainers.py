@@ -75,7 +75,7 @@ def _classifying(prepared: Prepared, settings: TrainSettings, callbacks: Sequenc
         train_dataset=tokenized(prepared.examples.train),
         eval_dataset=tokenized(prepared.examples.eval),
         processing_class=tokenizer,
-        compute_metrics=_accuracy,
+        compute_metrics=_accuracy if prepared.examples.labels else None,  # a regression's loss says how far off it is
         callbacks=list(callbacks),
     )
 
