@@ -56,6 +56,11 @@ class Head:
 CAUSAL = Head(AutoModelForCausalLM)
 
 
+def head_for(labels: Sequence[str] | None) -> Head:
+    """The head of a model that chooses among classes, that says a number (no classes), or that says the next token."""
+    return CAUSAL if labels is None else classifier(labels)
+
+
 def classifier(labels: Sequence[str]) -> Head:
     """A sequence classifier over these classes, whose head may be new; without classes, a regression of one number."""
     options: dict[str, Any] = {"ignore_mismatched_sizes": True}  # a head for other classes is replaced

@@ -1,7 +1,7 @@
 """The report of a fine-tuning benchmark: Markdown, JSON and a picture in one folder."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
@@ -9,9 +9,25 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from roselora.evaluation.finetuning.glue_metrics import CORRELATIONS
 from roselora.evaluation.finetuning.plan import BASE
-from roselora.evaluation.finetuning.run_files import HEAD, Abilities, Head, read_abilities, read_answers, read_units
-from roselora.evaluation.finetuning.scores import Difference, MethodScore, differences, method_scores
+from roselora.evaluation.finetuning.run_files import (
+    HEAD,
+    Abilities,
+    Head,
+    TrainedUnit,
+    read_abilities,
+    read_answers,
+    read_units,
+)
+from roselora.evaluation.finetuning.scores import (
+    Difference,
+    MethodScore,
+    chosen_rate,
+    chosen_units,
+    differences,
+    method_scores,
+)
 from roselora.evaluation.record_files import from_json, refusing, to_json
 from roselora.files import write_atomically
 from roselora.reports.numbers import (
@@ -21,6 +37,7 @@ from roselora.reports.numbers import (
     count,
     estimated,
     mebibytes,
+    number,
     rate,
     seconds,
     spreaded,
@@ -44,7 +61,8 @@ def write_tuning_report(folder: Path) -> list[Path]:
     with refusing(f"{folder / HEAD} is not the head of a fine-tuning benchmark"):
         head: Head = from_json(Head, (folder / HEAD).read_bytes())
     answers, units, abilities = read_answers(folder), read_units(folder), read_abilities(folder)
-    rows = method_scores(answers, units, (BASE, *head.settings), tuple(head.asked))
+    own = chosen_units(units, head.question_seed, head.rates)
+    rows = method_scores(answers, own, (BASE, *head.settings), tuple(head.asked))
     paired = differences(answers, OURS)
     document = {
         "head": to_json(head),
@@ -53,7 +71,7 @@ def write_tuning_report(folder: Path) -> list[Path]:
         "abilities": [to_json(one) for one in abilities],
     }
     files = {
-        "report.md": _markdown(head, rows, paired, abilities).encode(),
+        "report.md": _markdown(head, units, rows, paired, abilities).encode(),
         "report.json": json.dumps(document, indent=2, allow_nan=False).encode() + b"\n",
     }
     if (picture := _plot(rows)) is not None:
@@ -64,14 +82,18 @@ def write_tuning_report(folder: Path) -> list[Path]:
 
 
 def _markdown(
-    head: Head, rows: Sequence[MethodScore], paired: Sequence[Difference], abilities: Sequence[Abilities]
+    head: Head,
+    units: Sequence[TrainedUnit],
+    rows: Sequence[MethodScore],
+    paired: Sequence[Difference],
+    abilities: Sequence[Abilities],
 ) -> str:
     about = [
         ("command", code(head.command)),
         ("model", f"{text(head.model)}, SHA-256 of its weights {code(head.model_sha256)}"),
         ("protocol", head.protocol),
         ("training", f"{text(head.training)}, {count(head.lessons)} records"),
-        *((f"records left out of it, {text(why)}", count(number)) for why, number in head.training_left_out.items()),
+        *((f"records left out of it, {text(why)}", count(left)) for why, left in head.training_left_out.items()),
         ("seeds of training", ", ".join(map(str, head.seeds))),
         ("questions and training records", f"drawn by seed {head.question_seed}"),
         *((f"SHA-256 of {text(name)}", code(sha256)) for name, sha256 in head.sources.items()),
@@ -95,16 +117,16 @@ def _markdown(
         ]
         for row in rows
     ]
-    sets = [f"{name} ({asked} of {head.of[name]})" for name, asked in head.asked.items()]
+    sets = [f"{name}{_metric(name)} ({asked} of {head.of[name]})" for name, asked in head.asked.items()]
     parts = [
         f"# Fine-tuning benchmark: {head.benchmark}, {text(head.model)}",
         table(["", ""], about),
-        "## Accuracy",
+        "## Scores",
         table(["method", *sets, "average"], scores),
-        "Mean [95% interval] (n questions), over questions, each the mean of its seeds: Wilson's interval where all "
-        "are 0 or 1, else the percentile bootstrap's (seed 0). The average is the sets' plain mean. After each set's "
-        "name: how many of its questions were asked. Answers are generated, and read by the protocol's own rules "
-        "(`docs/commonsense-arithmetic.md`).",
+        "Accuracy, unless a set's name says otherwise: mean [95% interval] (n questions), over questions, each the "
+        "mean of its seeds: Wilson's interval where all are 0 or 1, else the percentile bootstrap's (seed 0). A "
+        "correlation is the seeds' mean, with the bootstrap's interval. The average is the sets' plain mean. After "
+        f"each set's name: how many of its questions were asked. {_read_how(head)}",
         "## By seed",
         table(["method", *head.asked, "answers in which nothing could be read"], by_seed),
         f"## {OURS} less each other method",
@@ -114,6 +136,7 @@ def _markdown(
         )
         if paired
         else "There is nothing to compare yet.",
+        *_rates(head, units),
         *_abilities(abilities),
         "## Cost",
         table(
@@ -128,12 +151,47 @@ def _markdown(
             ],
             costs,
         ),
-        "Seconds, memory and steps: median (range; runs). Entries changed are counted in the update itself, of "
-        "RoseLoRA alone; a dense method changes every entry of the matrices that it adapts.",
+        "Seconds, memory and steps: median (range; runs). Entries changed are those of the base's weights that have "
+        "another value once the update is merged, of the first run; a classifier's new head, which every method "
+        "trains, counts among the parameters and in the file alone. Prefix and LoReFT change no weight.",
         "## Settings",
         "\n".join(f"- {method}: {code(json.dumps(to_json(settings)))}" for method, settings in head.settings.items()),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _metric(name: str) -> str:
+    return f", {CORRELATIONS[name]}" if name in CORRELATIONS else ""
+
+
+def _read_how(head: Head) -> str:
+    if head.benchmark.startswith("glue/"):
+        return "The rows are those of validation that select no model (`docs/glue.md`)."
+    return "Answers are generated, and read by the protocol's own rules (`docs/commonsense-arithmetic.md`)."
+
+
+def _rates(head: Head, units: Sequence[TrainedUnit]) -> list[str]:
+    """How each method's learning rate was chosen, if it was."""
+    if len(head.rates) < 2:
+        return []
+    rows = []
+    for method in head.settings:
+        tried = {unit.learning_rate: unit.held_out for unit in units if unit.method == method and unit.held_out}
+        chosen = chosen_rate(units, method, head.question_seed, head.rates)
+        shown = [_held_out(tried.get(rate)) for rate in head.rates]
+        rows.append([method, *shown, NOTHING if chosen is None else f"{chosen:g}"])
+    return [
+        "## Learning rates",
+        table(["method", *(f"{rate:g}" for rate in head.rates), "chosen"], rows),
+        f"Each tried with seed {head.question_seed}, and chosen by accuracy, else by loss, on {count(head.held_out)} "
+        "held-out rows that no test set asks and nothing else is trained or scored on.",
+    ]
+
+
+def _held_out(metrics: Mapping[str, float] | None) -> str:
+    if metrics is None:
+        return NOTHING
+    return ", ".join(f"{name.removeprefix('eval_')} {number(value)}" for name, value in metrics.items())
 
 
 def _abilities(abilities: Sequence[Abilities]) -> list[str]:
@@ -151,7 +209,7 @@ def _abilities(abilities: Sequence[Abilities]) -> list[str]:
 
 
 def _score(row: MethodScore, name: str) -> str:
-    return estimated(row.sets[name].accuracy) if name in row.sets else NOTHING
+    return estimated(row.sets[name].score) if name in row.sets else NOTHING
 
 
 def _seeds(row: MethodScore, name: str) -> str:

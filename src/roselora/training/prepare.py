@@ -14,7 +14,7 @@ from roselora.errors import ConfigError
 from roselora.files import sha256_file
 from roselora.models.calling import known_arguments
 from roselora.models.fingerprint import fingerprint
-from roselora.models.heads import CAUSAL, classifier
+from roselora.models.heads import head_for
 from roselora.models.loading import load
 from roselora.training import processes
 from roselora.training.data import (
@@ -120,7 +120,7 @@ def prepare(settings: TrainSettings) -> Prepared:
     labels = labels_of(records["train"], settings.data.train) if shape == "classification" else None
     torch.manual_seed(settings.training.seed)  # a classifier's new head is drawn while the model is loaded
     dtype = None if settings.training.dtype == "auto" else getattr(torch, settings.training.dtype)
-    loaded = load(settings.model, dtype=dtype, head=CAUSAL if labels is None else classifier(labels))
+    loaded = load(settings.model, dtype=dtype, head=head_for(labels))
     if labels is not None:
         loaded.tokenizer.padding_side = "right"  # encoders count positions from the first token
     if loaded.model.config.pad_token_id is None:

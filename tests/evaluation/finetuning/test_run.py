@@ -18,9 +18,10 @@ from roselora.evaluation.finetuning.run_files import (
     read_answers,
     read_units,
 )
-from roselora.evaluation.finetuning.scores import differences, method_scores
+from roselora.evaluation.finetuning.scores import chosen_rate, chosen_units, differences, method_scores
 from roselora.evaluation.finetuning.shape import Prediction
 from roselora.reports.tuning_report import write_tuning_report
+from tests.evaluation.finetuning.conftest import record
 
 SETTINGS = ("training.max_steps=3", "training.batch_size=2", "adapter.rank=2", "adapter.density=0.5")
 
@@ -61,7 +62,7 @@ def test_every_unit_is_trained_and_asked_everything_once_and_again_nothing_is_do
         assert unit.file_bytes > 0
     keys = [(a.method, a.seed, a.prediction.task, a.prediction.key) for a in read_answers(wanted.folder)]
     assert len(keys) == len(set(keys)) == 3 * 3
-    assert {"training rose, seed 1", "asking base, seed 0, boolq"} <= set(seen)
+    assert {"training rose, seed 1, learning rate 0.0005", "asking base, seed 0, boolq"} <= set(seen)
 
     before, told = lines(wanted.folder, ANSWERS), []
     run(make_plan(wanted), lambda doing, done, of: told.append(doing))
@@ -128,16 +129,49 @@ def test_scores_are_means_over_questions_of_the_means_over_seeds() -> None:
         answered("rose", 0, "a", "2", 1.0),
         answered("rose", 1, "a", "2", 1.0),
     ]
-    units = [TrainedUnit("rose", seed, 10, 5, 2.0 + seed, 100, 7, 3, 50) for seed in (0, 1)]
+    units = [TrainedUnit("rose", seed, 1e-3, 10, 5, 2.0 + seed, 100, 7, 3, 50, {}) for seed in (0, 1)]
     base, rose = method_scores(answers, units, ["base", "rose", "lora"], ["a", "b"])
-    assert (base.sets["a"].accuracy.value, base.sets["a"].unread, base.average) == (0.5, 0.5, 0.75)
-    assert rose.sets["a"].accuracy.value == 0.75
+    assert (base.sets["a"].score.value, base.sets["a"].unread, base.average) == (0.5, 0.5, 0.75)
+    assert rose.sets["a"].score.value == 0.75
     assert rose.sets["a"].by_seed == {0: 1.0, 1: 0.5}
     assert rose.average is None, "one of its sets was not asked"
     assert rose.seconds is not None
     assert (rose.seconds.median, rose.entries_changed) == (2.5, 3)
     (difference,) = differences(answers, "rose")
     assert (difference.method, difference.value, difference.n) == ("base", (0.5 + 0.0) / 2, 2)
+
+
+def test_each_method_takes_the_learning_rate_that_does_best_on_held_out_records(wanted: Wanted, put: Any) -> None:
+    more = [record(f"Is {number} even?", str(number % 2 == 0).lower()) for number in range(20)]
+    put("commonsense/boolq_train.json", more)
+    choosing = replace(wanted, rates=(1e-9, 1e-2), overrides=(*SETTINGS, "training.max_steps=20"))
+    plan = make_plan(choosing)
+    assert (len(plan.held_out), len(plan.lessons), plan.head.held_out) == (2, 21, 2)
+    assert not [lesson for lesson in plan.lessons if lesson in plan.held_out]
+    run(plan, nothing)
+    units = read_units(wanted.folder)
+    assert [(unit.seed, unit.learning_rate) for unit in units] == [(0, 1e-9), (0, 1e-2), (1, 1e-2)]
+    assert all(unit.held_out["eval_loss"] > 0 for unit in units)
+    assert len(read_answers(wanted.folder)) == 3 * 3
+    write_tuning_report(wanted.folder)
+    shown = (wanted.folder / "report.md").read_text()
+    assert "| method | 1e-09 | 0.01 | chosen |" in shown
+    with pytest.raises(ConfigError, match="rates"):
+        make_plan(replace(choosing, rates=(1e-9,)))
+    with pytest.raises(ConfigError, match="none can be held out"):
+        make_plan(replace(choosing, examples=9))
+
+
+def test_the_highest_accuracy_wins_and_without_one_the_least_loss() -> None:
+    def tried(rate: float, **held_out: float) -> TrainedUnit:
+        return TrainedUnit("rose", 0, rate, 10, 5, 2.0, 100, 7, 3, 50, held_out)
+
+    by_accuracy = [tried(0.1, eval_loss=0.2, eval_accuracy=0.7), tried(0.2, eval_loss=0.9, eval_accuracy=0.8)]
+    assert chosen_rate(by_accuracy, "rose", 0, (0.1, 0.2)) == 0.2
+    assert chosen_rate(by_accuracy, "rose", 0, (0.1, 0.2, 0.3)) is None
+    assert chosen_units(by_accuracy, 0, (0.1, 0.2)) == by_accuracy[1:]
+    by_loss = [tried(0.1, eval_loss=0.2), tried(0.2, eval_loss=0.9)]
+    assert chosen_rate(by_loss, "rose", 0, (0.1, 0.2)) == 0.1
 
 
 def test_what_a_model_has_kept_is_measured_once_for_each_run(wanted: Wanted, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,5 +204,5 @@ def test_the_report_says_what_was_run_and_what_each_method_scored(wanted: Wanted
     assert "Commonsense-17K (4 of 8 sources), 4 records" in shown
     for row in document["methods"]:
         assert f"| {row['method']} |" in shown
-        assert row["sets"]["boolq"]["accuracy"]["n"] == 2
+        assert row["sets"]["boolq"]["score"]["n"] == 2
     assert document["head"]["seeds"] == [0, 1]

@@ -1,4 +1,4 @@
-"""A test set's questions put to a model: generated texts, and what is taken from them."""
+"""A test set's questions put to a model: what it generates or chooses, and what is taken from that."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,7 +6,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.errors import ConfigError
 from roselora.evaluation.capability import Measured
-from roselora.evaluation.finetuning.shape import Prediction, Question, Task
+from roselora.evaluation.finetuning.classifying import classified
+from roselora.evaluation.finetuning.shape import AnyTask, Classification, Prediction, Question, Task
 from roselora.evaluation.intervals import wilson_interval
 from roselora.models.generation import BATCH_SIZE, searched_texts
 
@@ -19,7 +20,7 @@ def shard(questions: Sequence[Question], index: int, count: int) -> list[Questio
 def ask(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    task: Task,
+    task: AnyTask,
     questions: Sequence[Question],
     *,
     batch_size: int = BATCH_SIZE,
@@ -33,21 +34,30 @@ def ask(
     """
     if batch_size < 1:
         raise ConfigError(f"batch_size is {batch_size}: it must be at least 1.")
-    ordered = sorted(questions, key=lambda question: len(question.prompt))
-    how = task.decoding
+    ordered = sorted(questions, key=lambda question: question.length)
     for start in range(0, len(ordered), batch_size):
         batch = ordered[start : start + batch_size]
-        texts = searched_texts(
-            model,
-            tokenizer,
-            [question.prompt for question in batch],
-            max_new_tokens=how.max_new_tokens,
-            num_beams=how.num_beams,
-            no_repeat_ngram_size=how.no_repeat_ngram_size,
-            repetition_penalty=how.repetition_penalty,
-            batch_size=batch_size,
-        )
-        yield [judged(task, question, text) for question, text in zip(batch, texts, strict=True)]
+        if isinstance(task, Classification):
+            yield classified(model, tokenizer, task, batch)
+        else:
+            yield _generated(model, tokenizer, task, batch)
+
+
+def _generated(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Task, batch: list[Question]
+) -> list[Prediction]:
+    how = task.decoding
+    texts = searched_texts(
+        model,
+        tokenizer,
+        [question.prompt for question in batch],
+        max_new_tokens=how.max_new_tokens,
+        num_beams=how.num_beams,
+        no_repeat_ngram_size=how.no_repeat_ngram_size,
+        repetition_penalty=how.repetition_penalty,
+        batch_size=len(batch),
+    )
+    return [judged(task, question, text) for question, text in zip(batch, texts, strict=True)]
 
 
 def judged(task: Task, question: Question, said: str) -> Prediction:

@@ -7,13 +7,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from roselora.errors import ConfigError
-from roselora.evaluation.finetuning.benchmarks import BENCHMARKS
+from roselora.evaluation.finetuning.benchmarks import BENCHMARKS, Benchmark
 from roselora.evaluation.finetuning.run_files import HEAD, Head
-from roselora.evaluation.finetuning.shape import Question, Task
+from roselora.evaluation.finetuning.shape import AnyTask, Question, Read
 from roselora.evaluation.machine import machine
 from roselora.evaluation.record_files import from_json, refusing
 from roselora.models.fingerprint import fingerprint
+from roselora.models.heads import head_for
 from roselora.models.loading import load
 from roselora.training.config_file import read_settings
 from roselora.training.settings import TrainSettings
@@ -21,7 +24,10 @@ from roselora.training.settings import TrainSettings
 BASE = "base"
 """The untrained model's name among the methods."""
 
-TRAINING_DATA = "train.jsonl"
+TRAINING_DATA, HELD_OUT_DATA = "train.jsonl", "held_out.jsonl"
+HELD_OUT_SHARE, HELD_OUT_MOST = 0.1, 200
+"""How much of the mix chooses a learning rate where a benchmark has no rows of its own for that."""
+
 VERSIONS = ("roselora", "torch", "transformers", "peft", "trl")
 
 
@@ -30,7 +36,7 @@ class Wanted:
     """What the user asks for.
 
     Attributes:
-        benchmark, protocol: by name.
+        benchmark, protocol: by name; each of GLUE's sets is a benchmark, such as ``glue/rte``.
         model: demo, a folder, a GGUF file or a hub id.
         methods: that are trained, without the base.
         seeds: of training, each a run of every method.
@@ -40,6 +46,8 @@ class Wanted:
         examples: how many training records, drawn by the question seed; None for all.
         config: a file of `roselora train` whose ``adapter`` and ``training`` hold for every method.
         overrides: of these, such as ``adapter.rank=8``.
+        rates: learning rates, of which each method takes the one that does best on held-out rows; of one or none
+            nothing is chosen.
         data_dir: the folder with the data, or None for the hub.
         folder: for all that is written.
         command: the line that repeats it.
@@ -58,6 +66,7 @@ class Wanted:
     examples: int | None = None
     config: Path | None = None
     overrides: tuple[str, ...] = ()
+    rates: tuple[float, ...] = ()
     data_dir: Path | None = None
     command: str = ""
     question_seed: int = 0
@@ -71,26 +80,36 @@ class Plan:
         model: what the base is asked for by.
         head: for the folder and the report.
         tasks: by name; ``questions``: of each.
-        lessons: training's records.
-        settings: by method and seed, the training run.
+        lessons: training's records; ``held_out``: those that choose a learning rate, none if there is no choice.
+        settings: by method and seed, the training run, with the first learning rate.
+        labels: as the benchmark's.
         forgetting, data_dir: how many questions of each other task, and where they are.
         folder: for all that is written.
     """
 
     model: str
     head: Head
-    tasks: Mapping[str, Task]
+    tasks: Mapping[str, AnyTask]
     questions: Mapping[str, Sequence[Question]]
-    lessons: Sequence[Mapping[str, str]]
+    lessons: Sequence[Mapping[str, Any]]
+    held_out: Sequence[Mapping[str, Any]]
     settings: Mapping[tuple[str, int], TrainSettings]
+    labels: tuple[str, ...] | None
     folder: Path
     forgetting: int
     data_dir: Path | None
 
     @property
     def units(self) -> list[tuple[str, int]]:
-        """Every method and seed, the untrained model first."""
-        return [(BASE, 0), *self.settings]
+        """Every method and seed, the untrained model first; a classifier's new head has nothing to say untrained."""
+        return [*([(BASE, 0)] if self.labels is None else []), *self.settings]
+
+    def at(self, method: str, seed: int, rate: float) -> TrainSettings:
+        """A training run with a learning rate."""
+        settings = self.settings.get((method, seed)) or self.settings[method, self.head.seeds[0]]
+        training = settings.training.model_copy(update={"learning_rate": rate, "seed": seed})
+        output = self.folder / "trained" / f"{method}-{seed}-{rate:g}"
+        return settings.model_copy(update={"training": training, "output": str(output)})
 
 
 def make_plan(wanted: Wanted) -> Plan:
@@ -114,19 +133,32 @@ def make_plan(wanted: Wanted) -> Plan:
     read = {name: task.read(wanted.data_dir) for name, task in tasks.items()}
     questions = {name: drawn(found.records, wanted.n, wanted.question_seed) for name, found in read.items()}
     mix = benchmark.training_rows(wanted.protocol, wanted.data_dir)
-    settings = {(method, seed): _settings(wanted, method, seed) for method in wanted.methods for seed in wanted.seeds}
     lessons = drawn(mix.records, wanted.examples, wanted.question_seed)
-    model = load(wanted.model).model
+    held_out, selecting = _held_out(wanted, benchmark, lessons)
+    lessons = lessons[len(held_out) if selecting is None else 0 :]
+    settings = {
+        (method, seed): _settings(wanted, benchmark, method, seed, bool(held_out))
+        for method in wanted.methods
+        for seed in wanted.seeds
+    }
+    torch.manual_seed(wanted.question_seed)  # a classifier's pooler may be drawn while the model is loaded
+    model = load(wanted.model, head=head_for(benchmark.labels)).model
     head = Head(
         benchmark=wanted.benchmark,
         protocol=wanted.protocol,
         command=wanted.command,
         model=Path(wanted.model).name if Path(wanted.model).exists() else wanted.model,
-        model_sha256=fingerprint(model),
+        model_sha256=fingerprint(model if benchmark.labels is None else model.base_model),
         training=benchmark.mix,
         lessons=len(lessons),
+        held_out=len(held_out),
+        rates=wanted.rates,
         training_left_out=mix.left_out,
-        sources={name: sha256 for found in (mix, *read.values()) for name, sha256 in found.sources.items()},
+        sources={
+            name: sha256
+            for found in (mix, *([selecting] if selecting else []), *read.values())
+            for name, sha256 in found.sources.items()
+        },
         asked={name: len(found) for name, found in questions.items()},
         of={name: len(found.records) for name, found in read.items()},
         settings={method: _plain(settings[method, wanted.seeds[0]]) for method in wanted.methods},
@@ -142,7 +174,9 @@ def make_plan(wanted: Wanted) -> Plan:
         tasks=tasks,
         questions=questions,
         lessons=lessons,
+        held_out=held_out,
         settings=settings,
+        labels=benchmark.labels,
         folder=wanted.folder,
         forgetting=wanted.forgetting,
         data_dir=wanted.data_dir,
@@ -155,15 +189,36 @@ def drawn(records: Sequence[Any], n: int | None, seed: int) -> list[Any]:
     return shuffled if n is None else shuffled[:n]
 
 
-def _settings(wanted: Wanted, method: str, seed: int) -> TrainSettings:
+def _held_out(wanted: Wanted, benchmark: Benchmark, lessons: list[Any]) -> tuple[list[Any], Read | None]:
+    """The rows that choose a learning rate, and where they come from if not from the lessons' beginning."""
+    if len(wanted.rates) < 2:
+        return [], None
+    if benchmark.selecting_rows is not None:
+        read = benchmark.selecting_rows(wanted.data_dir)
+        return list(read.records), read
+    count = min(HELD_OUT_MOST, int(HELD_OUT_SHARE * len(lessons)))
+    if not count:
+        raise ConfigError(
+            f"Of {len(lessons)} training records none can be held out to choose a learning rate by: train on more of "
+            "them, or name one rate."
+        )
+    return lessons[:count], None
+
+
+def _settings(wanted: Wanted, benchmark: Benchmark, method: str, seed: int, evaluated: bool) -> TrainSettings:
     """A training run's settings: the file's, the overrides, and what the benchmark sets itself."""
-    overrides = [*wanted.overrides, f"training.seed={seed}", "data.shape=completion"]
+    shape = "completion" if benchmark.labels is None else "classification"
+    overrides = [*wanted.overrides, f"training.seed={seed}", f"data.shape={shape}"]
+    if wanted.rates:
+        overrides.append(f"training.learning_rate={wanted.rates[0]}")
     given = {
         "model": wanted.model,
         "method": method,
         "data.train": str(wanted.folder / TRAINING_DATA),
-        "output": str(wanted.folder / "trained" / f"{method}-{seed}"),
+        "output": str(wanted.folder / "trained"),
     }
+    if evaluated:
+        given["data.eval"] = str(wanted.folder / HELD_OUT_DATA)
     return read_settings(wanted.config, overrides, given)
 
 
@@ -172,7 +227,17 @@ def _plain(settings: TrainSettings) -> dict[str, Any]:
     return {section: plain[section] for section in ("adapter", "training")}
 
 
-_SAME = ("benchmark", "protocol", "model_sha256", "training", "lessons", "sources", "question_seed")
+_SAME = (
+    "benchmark",
+    "protocol",
+    "model_sha256",
+    "training",
+    "rates",
+    "lessons",
+    "held_out",
+    "sources",
+    "question_seed",
+)
 """What a folder's earlier part must have in common with what is added to it."""
 
 

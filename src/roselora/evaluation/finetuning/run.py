@@ -15,7 +15,7 @@ from roselora.errors import StoppedError
 from roselora.evaluation.capability import capability
 from roselora.evaluation.cost import measured
 from roselora.evaluation.finetuning.asking import ask, shard
-from roselora.evaluation.finetuning.plan import BASE, TRAINING_DATA, Plan
+from roselora.evaluation.finetuning.plan import BASE, HELD_OUT_DATA, TRAINING_DATA, Plan
 from roselora.evaluation.finetuning.run_files import (
     ABILITIES,
     ANSWERS,
@@ -28,11 +28,14 @@ from roselora.evaluation.finetuning.run_files import (
     read_answers,
     read_units,
 )
+from roselora.evaluation.finetuning.scores import chosen_rate
 from roselora.evaluation.finetuning.shape import Prediction, Question
 from roselora.evaluation.record_files import appending_lines, from_json, to_json
 from roselora.files import write_atomically
+from roselora.models.heads import head_for
 from roselora.models.loading import LoadedModel, load
 from roselora.training import processes
+from roselora.training.footprint import entries_changed
 from roselora.training.run import Interrupted, train
 from roselora.training.settings import TrainSettings
 
@@ -58,16 +61,40 @@ def run(plan: Plan, on_progress: OnProgress, *, batch_size: int = 16) -> None:
         _begin(plan)
     processes.wait()
     for method, seed in plan.units:
-        if method != BASE and (method, seed) not in {(unit.method, unit.seed) for unit in read_units(plan.folder)}:
-            on_progress(f"training {method}, seed {seed}", 0, 1)
-            unit = _train(plan, plan.settings[method, seed], on_progress)
-            if main and unit is not None:
-                with appending_lines(plan.folder / UNITS) as append:
-                    append(unit)
-            processes.wait()
-        _answer(plan, method, seed, on_progress, batch_size)
+        rate = None if method == BASE else _rate(plan, method, on_progress)
+        if rate is not None:
+            _ensure(plan, method, seed, rate, on_progress)
+        _answer(plan, method, seed, rate, on_progress, batch_size)
         if plan.forgetting:
-            _measure_abilities(plan, method, seed, on_progress)
+            _measure_abilities(plan, method, seed, rate, on_progress)
+
+
+def _rate(plan: Plan, method: str, on_progress: OnProgress) -> float:
+    """The method's learning rate; if there is a choice, after a run with each."""
+    rates = plan.head.rates or (plan.settings[method, plan.head.seeds[0]].training.learning_rate,)
+    seed = plan.head.question_seed  # which stays when seeds of training are added
+    if len(rates) > 1:
+        for rate in rates:
+            _ensure(plan, method, seed, rate, on_progress)
+    chosen = chosen_rate(read_units(plan.folder), method, seed, rates)
+    assert chosen is not None  # each has been tried
+    return chosen
+
+
+def _ensure(plan: Plan, method: str, seed: int, rate: float, on_progress: OnProgress) -> None:
+    """Train a unit if it is not there yet."""
+    if any((unit.method, unit.seed, unit.learning_rate) == (method, seed, rate) for unit in read_units(plan.folder)):
+        return
+    on_progress(_training(method, seed, rate), 0, 1)
+    unit = _train(plan, plan.at(method, seed, rate), on_progress)
+    if unit is not None:
+        with appending_lines(plan.folder / UNITS) as append:
+            append(unit)
+    processes.wait()
+
+
+def _training(method: str, seed: int, rate: float) -> str:
+    return f"training {method}, seed {seed}, learning rate {rate:g}"
 
 
 def _begin(plan: Plan) -> None:
@@ -85,8 +112,10 @@ def _begin(plan: Plan) -> None:
             seeds=tuple(sorted({*earlier.seeds, *head.seeds})),
         )
     write_atomically(path, json.dumps(to_json(head), indent=2).encode() + b"\n")
-    lines = "".join(json.dumps(lesson, ensure_ascii=False) + "\n" for lesson in plan.lessons)
-    write_atomically(plan.folder / TRAINING_DATA, lines.encode())
+    for name, records in ((TRAINING_DATA, plan.lessons), (HELD_OUT_DATA, plan.held_out)):
+        if records:
+            lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+            write_atomically(plan.folder / name, lines.encode())
 
 
 def _train(plan: Plan, settings: TrainSettings, on_progress: OnProgress) -> TrainedUnit | None:
@@ -96,7 +125,7 @@ def _train(plan: Plan, settings: TrainSettings, on_progress: OnProgress) -> Trai
         shutil.rmtree(output)  # of a run that was killed before its first checkpoint
     processes.wait()
     device = torch.device("cpu" if processes.on_cpu() else torch.accelerator.current_accelerator() or "cpu")
-    what = f"training {settings.method}, seed {settings.training.seed}"
+    what = _training(settings.method, settings.training.seed, settings.training.learning_rate)
     with measured(device) as cost:
         outcome = train(settings, resume=resume, on_step=lambda at: on_progress(what, at.step, at.total_steps))
     if isinstance(outcome, Interrupted):
@@ -109,17 +138,19 @@ def _train(plan: Plan, settings: TrainSettings, on_progress: OnProgress) -> Trai
     return TrainedUnit(
         method=settings.method,
         seed=settings.training.seed,
+        learning_rate=settings.training.learning_rate,
         examples=len(plan.lessons) - outcome.left_out,
         steps=outcome.prepared.total_steps,
         seconds=outcome.seconds,
         peak_bytes=cost.peak_bytes,
         trained=outcome.prepared.trainable,
-        entries_changed=None if outcome.counts is None else outcome.counts.update_nonzeros,
+        entries_changed=entries_changed(outcome.prepared, settings),
         file_bytes=sum(kept),
+        held_out=outcome.metrics,
     )
 
 
-def _answer(plan: Plan, method: str, seed: int, on_progress: OnProgress, batch_size: int) -> None:
+def _answer(plan: Plan, method: str, seed: int, rate: float | None, on_progress: OnProgress, batch_size: int) -> None:
     done = {
         (one.prediction.task, one.prediction.key)
         for one in read_answers(plan.folder)
@@ -131,7 +162,7 @@ def _answer(plan: Plan, method: str, seed: int, on_progress: OnProgress, batch_s
     }
     if not any(waiting.values()):
         return
-    loaded = _trained_model(plan, method, seed)
+    loaded = _trained_model(plan, method, seed, rate)
     for name, questions in waiting.items():
         total, what = len(plan.questions[name]), f"asking {method}, seed {seed}, {name}"
         answered = total - len(questions)
@@ -146,11 +177,11 @@ def _answer(plan: Plan, method: str, seed: int, on_progress: OnProgress, batch_s
         processes.wait()
 
 
-def _measure_abilities(plan: Plan, method: str, seed: int, on_progress: OnProgress) -> None:
+def _measure_abilities(plan: Plan, method: str, seed: int, rate: float | None, on_progress: OnProgress) -> None:
     if any((one.method, one.seed, one.n) == (method, seed, plan.forgetting) for one in read_abilities(plan.folder)):
         return
     on_progress(f"asking {method}, seed {seed}, what it has kept", 0, 1)
-    loaded = _trained_model(plan, method, seed)
+    loaded = _trained_model(plan, method, seed, rate)
     # Every process measures, so that none waits for another longer than the others' network allows.
     figures = capability(loaded.model, loaded.tokenizer, plan.data_dir, n=plan.forgetting, seed=plan.head.question_seed)
     if processes.index() == 0:
@@ -164,7 +195,7 @@ def _rounds(
 ) -> Iterator[list[Prediction]]:
     """All processes' answers to some questions, each once, round by round; every process takes part in each round."""
     count, index = processes.count(), processes.index()
-    ordered = sorted(questions, key=lambda question: len(question.prompt))
+    ordered = sorted(questions, key=lambda question: question.length)
     size = BATCHES_A_ROUND * batch_size * count
     for start in range(0, len(ordered), size):
         own = shard(ordered[start : start + size], index, count)
@@ -172,13 +203,14 @@ def _rounds(
         yield gather_object([prediction for batch in batches for prediction in batch])
 
 
-def _trained_model(plan: Plan, method: str, seed: int) -> LoadedModel:
-    """The model that a unit has saved, as it is on the disk."""
-    if method == BASE:
+def _trained_model(plan: Plan, method: str, seed: int, rate: float | None) -> LoadedModel:
+    """The model that a unit has saved, as it is on the disk; without a rate the base."""
+    if rate is None:
         return load(plan.model)
-    settings = plan.settings[method, seed]
+    head, output = head_for(plan.labels), Path(plan.at(method, seed, rate).output)
+    torch.manual_seed(seed)  # as in training: what the checkpoint lacks and no adapter saves is drawn alike
     if method == "full":
-        return load(Path(settings.output) / "model")
-    loaded = load(settings.model)
-    tuned: PreTrainedModel = PeftModel.from_pretrained(loaded.model, Path(settings.output) / "adapter")  # type: ignore[assignment]
+        return load(output / "model", head=head)
+    loaded = load(plan.model, head=head)
+    tuned: PreTrainedModel = PeftModel.from_pretrained(loaded.model, output / "adapter")  # type: ignore[assignment]
     return replace(loaded, model=tuned)

@@ -19,7 +19,8 @@ class Head:
         benchmark, protocol: such as ``commonsense`` and ``loreft``.
         command: the line that repeats it.
         model, model_sha256: what it was asked for by, and the hash of its weights.
-        training: the mix's name; ``lessons``: how many of its records there are to learn from.
+        training: the mix's name; ``lessons``: how many of its records there are to learn from; ``held_out``: how many
+            records chose each method's learning rate among ``rates``, 0 if there was no choice.
         training_left_out: by why, how many of its records are never learnt from.
         sources: by file name the SHA-256 of the file.
         asked, of: by test set how many questions are asked, and how many there are.
@@ -35,6 +36,8 @@ class Head:
     model_sha256: str
     training: str
     lessons: int
+    held_out: int
+    rates: tuple[float, ...]
     training_left_out: Mapping[str, int]
     sources: Mapping[str, str]
     asked: Mapping[str, int]
@@ -51,17 +54,19 @@ class TrainedUnit:
     """One training run of a method, and what it cost.
 
     Attributes:
-        method, seed: which.
+        method, seed, learning_rate: which.
         examples, steps: trained on, and optimizer steps.
         seconds: of training; ``peak_bytes``: of memory beyond what was held before it.
         trained: parameters that were trained.
-        entries_changed: entries of the base's weights that RoseLoRA's update changes, the nonzeros of B @ A; None of
-            other methods, which do not count them.
+        entries_changed: entries of the base's weights that are others once the update is merged; None where they are
+            quantized.
         file_bytes: of the saved weights.
+        held_out: loss and maybe accuracy on the rows that choose a learning rate; empty if there are none.
     """
 
     method: str
     seed: int
+    learning_rate: float
     examples: int
     steps: int
     seconds: float
@@ -69,6 +74,7 @@ class TrainedUnit:
     trained: int
     entries_changed: int | None
     file_bytes: int
+    held_out: Mapping[str, float]
 
 
 @dataclass(frozen=True)

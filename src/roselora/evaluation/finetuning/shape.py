@@ -14,11 +14,18 @@ class Question:
         key: which record of which file, such as ``boolq_test.json:17``.
         prompt: exactly what the model reads.
         gold: what its answer is scored against, as the benchmark writes it.
+        pair: of a classifier, the second text, if there are two.
     """
 
     key: str
     prompt: str
     gold: str
+    pair: str | None = None
+
+    @property
+    def length(self) -> int:
+        """In characters, so that questions of like length can be asked together."""
+        return len(self.prompt) + len(self.pair or "")
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,7 @@ class Read:
 
 @dataclass(frozen=True)
 class Task:
-    """One test set under one protocol.
+    """One test set whose answers are generated, under one protocol.
 
     Attributes:
         name: such as ``boolq``.
@@ -66,6 +73,24 @@ class Task:
     decoding: Decoding
     extract: Callable[[str], str]
     right: Callable[[str, str], bool]
+
+
+@dataclass(frozen=True)
+class Classification:
+    """One test set of which a classifier says the class, or a regression the number.
+
+    Attributes:
+        name, protocol, read: as a `Task`'s.
+        labels: the classes' names; none of a regression.
+    """
+
+    name: str
+    protocol: str
+    read: Callable[[Path | None], Read]
+    labels: tuple[str, ...]
+
+
+AnyTask = Task | Classification
 
 
 @dataclass(frozen=True)
