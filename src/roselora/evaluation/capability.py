@@ -65,17 +65,38 @@ def capability(
 ) -> dict[str, Measured]:
     """Measure a model that stands in memory, and leave it and its tokenizer as they are.
 
+    Returns:
+        what :func:`outcomes` gives, summarised by :func:`summarised`.
+
+    Raises:
+        ConfigError: as :func:`outcomes`, whose arguments these are.
+    """
+    found = outcomes(model, tokenizer, data_dir, tasks=tasks, n=n, seed=seed, texts=texts)
+    return {figure: summarised(figure, values) for figure, values in found.items()}
+
+
+def outcomes(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    data_dir: Path | None,
+    *,
+    tasks: Sequence[str] = TASKS,
+    n: int | None = 100,
+    seed: int = 0,
+    texts: Sequence[str] | None = None,
+) -> dict[str, list[float]]:
+    """Ask a model every question, and leave it and its tokenizer as they are.
+
     Args:
         data_dir: the folder with the benchmark data; may be None for perplexity on given texts.
         tasks: names of :data:`TASKS`.
         n: how many questions or texts of each task, all if None or if there are fewer; questions are drawn by
-            ``seed``, so that equal arguments ask equal questions of every model.
+            ``seed``, so that equal arguments ask equal questions of every model, in one order.
         texts: held-out texts for perplexity; None takes AlpacaEval's reference answers from ``data_dir``.
 
     Returns:
-        by name: "perplexity" (exp of the texts' mean loss, bootstrap interval), and as rates with Wilson's interval
-        "arc_challenge" and "arc_challenge_norm" (by log-likelihood, and by log-likelihood a character), "mmlu" and
-        "triviaqa".
+        by name each question's 1 or 0: "arc_challenge" and "arc_challenge_norm" (by log-likelihood, and by
+        log-likelihood a character), "mmlu" and "triviaqa"; as "perplexity" each text's mean loss, in nats a token.
 
     Raises:
         ConfigError: an unknown task, no data, data of another format, or lm-eval is not installed.
@@ -85,19 +106,28 @@ def capability(
         raise ConfigError(f"There is no task {unknown[0]!r}: name some of {', '.join(TASKS)}.")
     if n is not None and n < 1:
         raise ConfigError(f"n is {n}: measure at least one question of each task.")
-    measured: dict[str, Measured] = {}
+    found: dict[str, list[float]] = {}
     # Everything is read before anything is measured, so that a missing file costs no time.
     held_out = _held_out(data_dir, texts, n) if PERPLEXITY in tasks else []
     chosen = {name: _HARNESS[name] for name in tasks if name in _HARNESS}
     documents = {name: task.read(_needed(data_dir, name), n, seed) for name, task in chosen.items()}
     if held_out:
-        measured[PERPLEXITY] = _perplexity(model, tokenizer, held_out)
+        found[PERPLEXITY] = _losses(model, tokenizer, held_out)
     if chosen:
         samples = run_tasks(model, tokenizer, {name: (chosen[name].config, documents[name]) for name in chosen})
         for name, task in chosen.items():
             for figure, metric in task.metrics.items():
-                measured[figure] = _rate([bool(sample[metric]) for sample in samples[name]])
-    return measured
+                found[figure] = [float(bool(sample[metric])) for sample in samples[name]]
+    return found
+
+
+def summarised(figure: str, values: Sequence[float]) -> Measured:
+    """A figure of its questions' outcomes: exp of the mean loss with the bootstrap's interval, a rate with Wilson's."""
+    if figure == PERPLEXITY:
+        low, high = bootstrap_interval(values)
+        return Measured(perplexity(values), math.exp(low), math.exp(high), len(values))
+    right = round(sum(values))
+    return Measured(right / len(values), *wilson_interval(right, len(values)), len(values))
 
 
 def _needed(data_dir: Path | None, task: str) -> Path:
@@ -113,15 +143,8 @@ def _held_out(data_dir: Path | None, texts: Sequence[str] | None, n: int | None)
     return found
 
 
-def _perplexity(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> Measured:
+def _losses(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[float]:
     try:
-        losses = text_losses(model, tokenizer, texts)
+        return text_losses(model, tokenizer, texts)
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    low, high = bootstrap_interval(losses)
-    return Measured(perplexity(losses), math.exp(low), math.exp(high), len(losses))
-
-
-def _rate(successes: list[bool]) -> Measured:
-    right, n = sum(successes), len(successes)
-    return Measured(right / n, *wilson_interval(right, n), n)

@@ -3,11 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from io import BytesIO
 from pathlib import Path
-
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from roselora.evaluation.finetuning.glue_metrics import CORRELATIONS
 from roselora.evaluation.finetuning.plan import BASE
@@ -29,10 +25,11 @@ from roselora.evaluation.finetuning.scores import (
     method_scores,
 )
 from roselora.evaluation.record_files import from_json, refusing, to_json
+from roselora.evaluation.run_summary import OURS
 from roselora.files import write_atomically
+from roselora.reports.forgetting_section import forgetting_section
 from roselora.reports.numbers import (
     NOTHING,
-    capability,
     code,
     count,
     estimated,
@@ -44,8 +41,7 @@ from roselora.reports.numbers import (
     table,
     text,
 )
-
-OURS = "rose"
+from roselora.reports.tuning_plots import tuning_plots
 
 
 def write_tuning_report(folder: Path) -> list[Path]:
@@ -74,8 +70,7 @@ def write_tuning_report(folder: Path) -> list[Path]:
         "report.md": _markdown(head, units, rows, paired, abilities).encode(),
         "report.json": json.dumps(document, indent=2, allow_nan=False).encode() + b"\n",
     }
-    if (picture := _plot(rows)) is not None:
-        files["entries.png"] = picture
+    files |= tuning_plots(rows, abilities)
     for name, content in files.items():
         write_atomically(folder / name, content)
     return [folder / name for name in files]
@@ -137,7 +132,7 @@ def _markdown(
         if paired
         else "There is nothing to compare yet.",
         *_rates(head, units),
-        *_abilities(abilities),
+        *forgetting_section(abilities),
         "## Cost",
         table(
             [
@@ -194,20 +189,6 @@ def _held_out(metrics: Mapping[str, float] | None) -> str:
     return ", ".join(f"{name.removeprefix('eval_')} {number(value)}" for name, value in metrics.items())
 
 
-def _abilities(abilities: Sequence[Abilities]) -> list[str]:
-    """What each model can still do elsewhere, if it was measured."""
-    if not abilities:
-        return []
-    figures = list(dict.fromkeys(name for one in abilities for name in one.figures))
-    rows = [[one.method, str(one.seed), *(capability(one.figures.get(name)) for name in figures)] for one in abilities]
-    return [
-        "## What each model can still do",
-        table(["method", "seed", *figures], rows),
-        "Zero-shot, by lm-eval, on the same questions for all; perplexity on other text, where less is better. Mean "
-        "[95% interval] (n).",
-    ]
-
-
 def _score(row: MethodScore, name: str) -> str:
     return estimated(row.sets[name].score) if name in row.sets else NOTHING
 
@@ -219,24 +200,3 @@ def _seeds(row: MethodScore, name: str) -> str:
 
 def _unread(row: MethodScore) -> str:
     return rate(sum(score.unread for score in row.sets.values()) / len(row.sets))
-
-
-def _plot(rows: Sequence[MethodScore]) -> bytes | None:
-    """Average accuracy against trained parameters."""
-    points = [(row.method, row.trained, row.average) for row in rows if row.trained and row.average is not None]
-    if not points:
-        return None
-    figure = Figure(figsize=(6, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    for method, trained, average in points:
-        axes.plot([trained], [average], marker="o", linestyle="")
-        axes.annotate(method, (trained, average), textcoords="offset points", xytext=(6, 4))
-    axes.set(xscale="log", xlabel="parameters trained", ylabel="average accuracy", title="Accuracy against size")
-    for row in rows:
-        if row.method == BASE and row.average is not None:
-            axes.axhline(row.average, linestyle="--", color="grey", label="untrained")
-            axes.legend()
-    picture = BytesIO()
-    figure.savefig(picture, format="png", dpi=130)
-    return picture.getvalue()

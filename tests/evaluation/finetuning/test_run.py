@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from roselora.errors import ConfigError, FileFormatError
-from roselora.evaluation.capability import Measured
 from roselora.evaluation.finetuning.plan import BASE, Wanted, drawn, make_plan
 from roselora.evaluation.finetuning.run import run
 from roselora.evaluation.finetuning.run_files import (
@@ -177,19 +176,21 @@ def test_the_highest_accuracy_wins_and_without_one_the_least_loss() -> None:
 def test_what_a_model_has_kept_is_measured_once_for_each_run(wanted: Wanted, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int | None] = []
 
-    def measured(model: Any, tokenizer: Any, data_dir: Path | None, *, n: int | None, seed: int) -> dict[str, Measured]:
+    def answered_by(model: Any, tokenizer: Any, data_dir: Any, *, n: int | None, seed: int) -> dict[str, list[float]]:
         asked.append(n)
-        return {"mmlu": Measured(0.25, 0.1, 0.5, 4)}
+        return {"mmlu": [1.0, 0.0, float(len(asked) == 1), 0.0], "perplexity": [2.0, 1.0]}
 
-    monkeypatch.setattr("roselora.evaluation.finetuning.run.capability", measured)
+    monkeypatch.setattr("roselora.evaluation.finetuning.run.outcomes", answered_by)
     asking = replace(wanted, forgetting=4, seeds=(0,))
     run(make_plan(asking), nothing)
     run(make_plan(asking), nothing)
     assert asked == [4, 4], "the base and the one run"
-    kept = {one.method: one.figures["mmlu"]["value"] for one in read_abilities(wanted.folder)}
-    assert kept == {"base": 0.25, "rose": 0.25}
+    kept = {one.method: one.outcomes["mmlu"] for one in read_abilities(wanted.folder)}
+    assert kept == {"base": (1.0, 0.0, 1.0, 0.0), "rose": (1.0, 0.0, 0.0, 0.0)}
     write_tuning_report(wanted.folder)
-    assert "| rose | 0 | 0.250 [0.100, 0.500] (4) |" in (wanted.folder / "report.md").read_text()
+    shown = (wanted.folder / "report.md").read_text()
+    assert "| rose | 0 | 0.250 [0.046, 0.699] (4) | 4.482 [2.718, 7.389] (2) |" in shown
+    assert "| rose | -0.250 [-0.750, 0.000] (4) | 0.000 [0.000, 0.000] (2) |" in shown
     with pytest.raises(ConfigError, match="data-dir"):
         make_plan(replace(asking, data_dir=None))
 

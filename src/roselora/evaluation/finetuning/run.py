@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from roselora.errors import StoppedError
-from roselora.evaluation.capability import capability
+from roselora.evaluation.capability import outcomes
 from roselora.evaluation.cost import measured
 from roselora.evaluation.finetuning.asking import ask, shard
 from roselora.evaluation.finetuning.plan import BASE, HELD_OUT_DATA, TRAINING_DATA, Plan
@@ -183,10 +183,10 @@ def _measure_abilities(plan: Plan, method: str, seed: int, rate: float | None, o
     on_progress(f"asking {method}, seed {seed}, what it has kept", 0, 1)
     loaded = _trained_model(plan, method, seed, rate)
     # Every process measures, so that none waits for another longer than the others' network allows.
-    figures = capability(loaded.model, loaded.tokenizer, plan.data_dir, n=plan.forgetting, seed=plan.head.question_seed)
+    found = outcomes(loaded.model, loaded.tokenizer, plan.data_dir, n=plan.forgetting, seed=plan.head.question_seed)
     if processes.index() == 0:
         with appending_lines(plan.folder / ABILITIES) as append:
-            append(Abilities(method, seed, plan.forgetting, {name: asdict(value) for name, value in figures.items()}))
+            append(Abilities(method, seed, plan.forgetting, {name: tuple(values) for name, values in found.items()}))
     processes.wait()
 
 

@@ -88,12 +88,18 @@ class Answered:
 
 @dataclass(frozen=True)
 class Abilities:
-    """What a unit's model can still do elsewhere, over ``n`` questions or texts of each task (None: over all)."""
+    """What a unit's model can still do elsewhere.
+
+    Attributes:
+        method, seed: which.
+        n: questions or texts of each task.
+        outcomes: by figure each question's 1 or 0, or each text's loss, in one order for all units.
+    """
 
     method: str
     seed: int
-    n: int | None
-    figures: Mapping[str, Any]
+    n: int
+    outcomes: Mapping[str, tuple[float, ...]]
 
 
 def read_units(folder: Path) -> list[TrainedUnit]:
