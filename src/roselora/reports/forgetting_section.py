@@ -36,7 +36,8 @@ def forgetting_section(abilities: Sequence[Abilities]) -> list[str]:
                 ["", *("loss, nats a token" if name == PERPLEXITY else name for name in figures)], [*taken, *compared]
             ),
             "Trained less untrained, and our method less each other one: the mean over the same questions, each the "
-            "mean of its seeds, with the paired bootstrap's 95% interval (n). More of a loss is worse, less of the rest.",
+            "mean of its seeds, with the paired bootstrap's 95% interval (n). A loss should not "
+            "rise, and the rest not fall.",
         ]
     return parts
 

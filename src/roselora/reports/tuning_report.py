@@ -106,6 +106,7 @@ def _markdown(
             NOTHING if row.trained is None else count(row.trained),
             NOTHING if row.entries_changed is None else count(row.entries_changed),
             NOTHING if row.file_bytes is None else mebibytes(row.file_bytes),
+            NOTHING if row.delta_bytes is None else mebibytes(row.delta_bytes),
             spreaded(row.seconds, seconds),
             spreaded(row.peak_bytes, mebibytes),
             spreaded(row.steps, count),
@@ -140,6 +141,7 @@ def _markdown(
                 "parameters trained",
                 "entries changed",
                 "file, MiB",
+                "as a delta, MiB",
                 "seconds of training",
                 "peak memory beyond the base, MiB",
                 "steps",
@@ -148,7 +150,8 @@ def _markdown(
         ),
         "Seconds, memory and steps: median (range; runs). Entries changed are those of the base's weights that have "
         "another value once the update is merged, of the first run; a classifier's new head, which every method "
-        "trains, counts among the parameters and in the file alone. Prefix and LoReFT change no weight.",
+        "trains, counts among the parameters and in the file alone. Prefix and LoReFT change no weight. A delta holds the "
+        "update of the base's weights without a head.",
         "## Settings",
         "\n".join(f"- {method}: {code(json.dumps(to_json(settings)))}" for method, settings in head.settings.items()),
     ]

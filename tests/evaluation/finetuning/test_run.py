@@ -128,7 +128,7 @@ def test_scores_are_means_over_questions_of_the_means_over_seeds() -> None:
         answered("rose", 0, "a", "2", 1.0),
         answered("rose", 1, "a", "2", 1.0),
     ]
-    units = [TrainedUnit("rose", seed, 1e-3, 10, 5, 2.0 + seed, 100, 7, 3, 50, {}) for seed in (0, 1)]
+    units = [TrainedUnit("rose", seed, 1e-3, 10, 5, 2.0 + seed, 100, 7, 3, 50, 20, {}) for seed in (0, 1)]
     base, rose = method_scores(answers, units, ["base", "rose", "lora"], ["a", "b"])
     assert (base.sets["a"].score.value, base.sets["a"].unread, base.average) == (0.5, 0.5, 0.75)
     assert rose.sets["a"].score.value == 0.75
@@ -163,7 +163,7 @@ def test_each_method_takes_the_learning_rate_that_does_best_on_held_out_records(
 
 def test_the_highest_accuracy_wins_and_without_one_the_least_loss() -> None:
     def tried(rate: float, **held_out: float) -> TrainedUnit:
-        return TrainedUnit("rose", 0, rate, 10, 5, 2.0, 100, 7, 3, 50, held_out)
+        return TrainedUnit("rose", 0, rate, 10, 5, 2.0, 100, 7, 3, 50, 20, held_out)
 
     by_accuracy = [tried(0.1, eval_loss=0.2, eval_accuracy=0.7), tried(0.2, eval_loss=0.9, eval_accuracy=0.8)]
     assert chosen_rate(by_accuracy, "rose", 0, (0.1, 0.2)) == 0.2

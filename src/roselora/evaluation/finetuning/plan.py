@@ -41,9 +41,10 @@ class Wanted:
         methods: that are trained, without the base.
         seeds: of training, each a run of every method.
         sets: names of test sets; None for all.
-        n: questions of each set; None for all.
+        n: questions of each set, and of rows that a benchmark has for the choice of a learning rate; None for all.
         forgetting: questions or texts of each task that a model may have forgotten; 0 for none.
         examples: how many training records, drawn by the question seed; None for all.
+        share: how much of these is trained on; a smaller share is a part of every larger one.
         config: a file of `roselora train` whose ``adapter`` and ``training`` hold for every method.
         overrides: of these, such as ``adapter.rank=8``.
         rates: learning rates, of which each method takes the one that does best on held-out rows; of one or none
@@ -64,6 +65,7 @@ class Wanted:
     n: int | None = None
     forgetting: int = 0
     examples: int | None = None
+    share: float = 1.0
     config: Path | None = None
     overrides: tuple[str, ...] = ()
     rates: tuple[float, ...] = ()
@@ -119,6 +121,8 @@ def make_plan(wanted: Wanted) -> Plan:
         ConfigError: a name, file or value that cannot be meant, or a folder of another run.
         ModelError: the model cannot be loaded.
     """
+    if wanted.benchmark not in BENCHMARKS:
+        raise ConfigError(f"There is no benchmark {wanted.benchmark!r}: name one of {', '.join(BENCHMARKS)}.")
     benchmark = BENCHMARKS[wanted.benchmark]
     every = benchmark.tasks(wanted.protocol)
     names = tuple(every) if wanted.sets is None else wanted.sets
@@ -134,6 +138,7 @@ def make_plan(wanted: Wanted) -> Plan:
     questions = {name: drawn(found.records, wanted.n, wanted.question_seed) for name, found in read.items()}
     mix = benchmark.training_rows(wanted.protocol, wanted.data_dir)
     lessons = drawn(mix.records, wanted.examples, wanted.question_seed)
+    lessons = lessons[: max(1, round(wanted.share * len(lessons)))]
     held_out, selecting = _held_out(wanted, benchmark, lessons)
     lessons = lessons[len(held_out) if selecting is None else 0 :]
     settings = {
@@ -195,7 +200,7 @@ def _held_out(wanted: Wanted, benchmark: Benchmark, lessons: list[Any]) -> tuple
         return [], None
     if benchmark.selecting_rows is not None:
         read = benchmark.selecting_rows(wanted.data_dir)
-        return list(read.records), read
+        return drawn(read.records, wanted.n, wanted.question_seed), read
     count = min(HELD_OUT_MOST, int(HELD_OUT_SHARE * len(lessons)))
     if not count:
         raise ConfigError(

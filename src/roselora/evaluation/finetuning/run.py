@@ -134,7 +134,8 @@ def _train(plan: Plan, settings: TrainSettings, on_progress: OnProgress) -> Trai
         )
     if outcome is None:
         return None
-    kept = [size for name, size in outcome.artifacts.bytes.items() if not name.startswith("delta")]
+    sizes = dict(outcome.artifacts.bytes)
+    delta_bytes = None if (delta := outcome.artifacts.delta) is None else sizes.pop(delta.name)
     return TrainedUnit(
         method=settings.method,
         seed=settings.training.seed,
@@ -145,7 +146,8 @@ def _train(plan: Plan, settings: TrainSettings, on_progress: OnProgress) -> Trai
         peak_bytes=cost.peak_bytes,
         trained=outcome.prepared.trainable,
         entries_changed=entries_changed(outcome.prepared, settings),
-        file_bytes=sum(kept),
+        file_bytes=sum(sizes.values()),
+        delta_bytes=delta_bytes,
         held_out=outcome.metrics,
     )
 

@@ -60,7 +60,7 @@ class TrainedUnit:
         trained: parameters that were trained.
         entries_changed: entries of the base's weights that are others once the update is merged; None where they are
             quantized.
-        file_bytes: of the saved weights.
+        file_bytes: of the saved weights; ``delta_bytes``: of the same update as a SparseDelta, if it is one.
         held_out: loss and maybe accuracy on the rows that choose a learning rate; empty if there are none.
     """
 
@@ -74,6 +74,7 @@ class TrainedUnit:
     trained: int
     entries_changed: int | None
     file_bytes: int
+    delta_bytes: int | None
     held_out: Mapping[str, float]
 
 

@@ -41,7 +41,7 @@ class MethodScore:
         sets: by name.
         average: the plain mean of the sets' scores, as the papers' tables have it; None unless all sets are there.
         trained: parameters that were trained.
-        entries_changed, file_bytes: of the first seed; None where the method does not tell.
+        entries_changed, file_bytes, delta_bytes: of the first seed; None where the method has none.
         seconds, peak_bytes, steps: over seeds; None of the untrained model.
     """
 
@@ -51,6 +51,7 @@ class MethodScore:
     trained: int | None
     entries_changed: int | None
     file_bytes: int | None
+    delta_bytes: int | None
     seconds: Spread | None
     peak_bytes: Spread | None
     steps: Spread | None
@@ -101,15 +102,15 @@ def chosen_units(units: Sequence[TrainedUnit], seed: int, rates: Sequence[float]
 def method_scores(
     answers: Sequence[Answered], units: Sequence[TrainedUnit], methods: Sequence[str], sets: Sequence[str]
 ) -> list[MethodScore]:
-    """One row for each method that has answered something, in the order of ``methods``."""
+    """One row for each method that has been trained or has answered something, in the order of ``methods``."""
     rows = []
     for method in methods:
         own = [answer for answer in answers if answer.method == method]
-        if not own:
+        runs = [unit for unit in units if unit.method == method]
+        if not own and not runs:
             continue
         found = {name: _set_score(part) for name in sets if (part := [a for a in own if a.prediction.task == name])}
-        runs = [unit for unit in units if unit.method == method]
-        complete = len(found) == len(sets)
+        complete = bool(sets) and len(found) == len(sets)
         rows.append(
             MethodScore(
                 method,
@@ -118,6 +119,7 @@ def method_scores(
                 runs[0].trained if runs else None,
                 runs[0].entries_changed if runs else None,
                 runs[0].file_bytes if runs else None,
+                runs[0].delta_bytes if runs else None,
                 spread([run.seconds for run in runs]),
                 spread([float(run.peak_bytes) for run in runs]),
                 spread([float(run.steps) for run in runs]),

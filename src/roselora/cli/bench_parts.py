@@ -1,0 +1,202 @@
+"""``roselora bench glue``, ``datasize`` and ``forgetting``: runs in several parts, or without test sets."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from roselora.cli.stores import DryRunOption, JsonOption
+from roselora.cli.tuning_options import (
+    BatchSizeOption,
+    ConfigOption,
+    DataDirOption,
+    ExamplesOption,
+    ForgettingOption,
+    MethodsOption,
+    ModelOption,
+    OutputOption,
+    ProtocolOption,
+    QuestionsOption,
+    RatesOption,
+    SeedsOption,
+    SetOption,
+    SetsOption,
+    names,
+    positive_numbers,
+    whole_numbers,
+)
+from roselora.cli.tuning_runs import execute, planned, show
+from roselora.errors import ConfigError
+
+GLUE_SETS = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte")
+AfterOption = Annotated[str, typer.Option(help="The mix that is trained on: commonsense, arithmetic or instruct.")]
+
+
+def glue(
+    model: ModelOption = "mpnet",
+    methods: MethodsOption = "rose,lora",
+    seeds: SeedsOption = "0",
+    sets: SetsOption = None,
+    n: QuestionsOption = None,
+    examples: ExamplesOption = None,
+    rates: RatesOption = "",
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    batch_size: BatchSizeOption = 32,
+    data_dir: DataDirOption = None,
+    output: OutputOption = Path("bench-glue"),
+    dry_run: DryRunOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Train an encoder with a task head on each of GLUE's eight sets alone, and score it on half of validation.
+
+    The other half chooses each method's learning rate, if --rates names several. A run that was stopped goes on with
+    the same command; methods, seeds, sets and rows can be added.
+
+    Example: roselora bench glue --data-dir DATA --sets rte,mrpc --methods rose,lora --seeds 0,1,2
+    """
+    chosen = GLUE_SETS if sets is None else names(sets)
+    for name in chosen:
+        if name not in GLUE_SETS:
+            raise ConfigError(f"GLUE has no set {name!r} here: name some of {', '.join(GLUE_SETS)}.")
+    if not chosen:
+        raise ConfigError(f"There is no set to train on: name some of {', '.join(GLUE_SETS)}.")
+    shared = {
+        "protocol": "half of validation",
+        "model": model,
+        "methods": names(methods),
+        "seeds": whole_numbers(seeds, "--seeds"),
+        "n": n,
+        "examples": examples,
+        "config": config,
+        "overrides": tuple(set_ or ()),
+        "rates": positive_numbers(rates, "--rates", "5e-4,2e-3"),
+        "data_dir": data_dir,
+    }
+    _run_parts(
+        "GLUE", shared, {name: {"benchmark": f"glue/{name}"} for name in chosen}, output, batch_size, dry_run, json
+    )
+
+
+def datasize(
+    after: AfterOption = "arithmetic",
+    shares: Annotated[str, typer.Option(help="Of the training records, in per cent, with commas between.")] = (
+        "12.5,25,50,100"
+    ),
+    model: ModelOption = "demo",
+    protocol: ProtocolOption = "loreft",
+    methods: MethodsOption = "rose,lora",
+    seeds: SeedsOption = "0",
+    sets: SetsOption = None,
+    n: QuestionsOption = None,
+    examples: ExamplesOption = None,
+    rates: RatesOption = "",
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    batch_size: BatchSizeOption = 16,
+    data_dir: DataDirOption = None,
+    output: OutputOption = Path("bench-datasize"),
+    dry_run: DryRunOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Train methods on growing shares of the training records, and score each on the benchmark's test sets.
+
+    A smaller share is a part of every larger one. --examples says what 100 per cent are. A run that was stopped goes
+    on with the same command.
+
+    Example: roselora bench datasize --after arithmetic --data-dir DATA --sets gsm8k --n 50 --examples 800
+    """
+    parts = {}
+    for share in positive_numbers(shares, "--shares", "12.5,25,50,100"):
+        if share > 100:
+            raise ConfigError(f"--shares has {share:g}: a share is at most 100 per cent.")
+        parts[f"{share:g}%"] = {"benchmark": after, "share": share / 100}
+    if not parts:
+        raise ConfigError("--shares names no share: name some, such as 12.5,25,50,100.")
+    shared = {
+        "protocol": protocol,
+        "model": model,
+        "methods": names(methods),
+        "seeds": whole_numbers(seeds, "--seeds"),
+        "sets": None if sets is None else names(sets),
+        "n": n,
+        "examples": examples,
+        "config": config,
+        "overrides": tuple(set_ or ()),
+        "rates": positive_numbers(rates, "--rates", "5e-4,2e-3"),
+        "data_dir": data_dir,
+    }
+    _run_parts(f"data size, {after}", shared, parts, output, batch_size, dry_run, json)
+
+
+def forgetting(
+    after: AfterOption = "commonsense",
+    model: ModelOption = "demo",
+    protocol: ProtocolOption = "loreft",
+    methods: MethodsOption = "rose,lora",
+    seeds: SeedsOption = "0",
+    n: ForgettingOption = 100,
+    examples: ExamplesOption = None,
+    rates: RatesOption = "",
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    batch_size: BatchSizeOption = 16,
+    data_dir: DataDirOption = None,
+    output: OutputOption = Path("bench-forgetting"),
+    dry_run: DryRunOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Train methods on a mix and measure what each model can no longer do: TriviaQA, MMLU, ARC-c and perplexity.
+
+    Every model and the untrained one are asked the same questions, zero-shot. A run that was stopped goes on with the
+    same command.
+
+    Example: roselora bench forgetting --after commonsense --data-dir DATA --n 200 --methods rose,lora --seeds 0,1,2
+    """
+    if n < 1:
+        raise ConfigError("--n is 0: ask at least one question of each set.")
+    wanted = {
+        "benchmark": after,
+        "protocol": protocol,
+        "model": model,
+        "methods": names(methods),
+        "seeds": whole_numbers(seeds, "--seeds"),
+        "folder": output,
+        "sets": (),
+        "forgetting": n,
+        "examples": examples,
+        "config": config,
+        "overrides": tuple(set_ or ()),
+        "rates": positive_numbers(rates, "--rates", "5e-4,2e-3"),
+        "data_dir": data_dir,
+        "command": shlex.join(["roselora", *sys.argv[1:]]),
+    }
+    plans = planned([wanted])
+    if dry_run:
+        show(plans, json)
+        return
+    from roselora.reports.tuning_report import write_tuning_report
+
+    execute(plans, lambda: write_tuning_report(output), batch_size, json)
+
+
+def _run_parts(
+    title: str,
+    shared: dict[str, Any],
+    parts: dict[str, dict[str, Any]],
+    output: Path,
+    batch_size: int,
+    dry_run: bool,
+    json: bool,
+) -> None:
+    """One run for each part, in a folder of its own, and a report of all parts that the output holds."""
+    line = shlex.join(["roselora", *sys.argv[1:]])
+    plans = planned([shared | own | {"folder": output / name, "command": line} for name, own in parts.items()])
+    if dry_run:
+        show(plans, json)
+        return
+    from roselora.reports.joined_report import write_joined_report
+
+    execute(plans, lambda: write_joined_report(output, title), batch_size, json)

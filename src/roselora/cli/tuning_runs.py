@@ -1,0 +1,138 @@
+"""Run planned fine-tuning benchmarks with a bar, or show what would be run."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from roselora.cli.console import err, out, print_json, working
+from roselora.errors import ConfigError, StoppedError
+
+if TYPE_CHECKING:
+    from roselora.evaluation.finetuning.plan import Plan
+
+PLAIN_SECONDS = 60.0
+"""Where there is no terminal to draw a bar on, a line says at most so often where the run is."""
+
+WriteReport = Callable[[], list[Path]]
+OnProgress = Callable[[str, int, int], None]
+
+
+def planned(wanted: Sequence[dict[str, Any]]) -> "list[Plan]":
+    """The plans of some wishes, each the arguments of a ``Wanted``; torch is imported only now.
+
+    Raises:
+        ConfigError: a name, file or value that cannot be meant, or what the benchmarks need is not installed.
+    """
+    with working("reading data and model"):
+        try:
+            from roselora.evaluation.finetuning.plan import Wanted, make_plan
+        except ModuleNotFoundError as error:
+            raise ConfigError(f"The benchmark needs {error.name}: pip install 'roselora[train,bench]'.") from None
+        return [make_plan(Wanted(**one)) for one in wanted]
+
+
+def execute(plans: "Sequence[Plan]", write_report: WriteReport, batch_size: int, json: bool) -> None:
+    """Run them one after another and write the report, also of what there is when the run is stopped.
+
+    Raises:
+        StoppedError: the run was interrupted; the same command goes on with it.
+    """
+    from roselora.evaluation.finetuning.run import run
+    from roselora.training import processes
+
+    folder = plans[0].folder if len(plans) == 1 else plans[0].folder.parent
+    try:
+        with _progress() as on_progress:
+            for plan in plans:
+                prefix = f"{plan.folder.name}: " if len(plans) > 1 else ""
+                run(plan, _prefixed(on_progress, prefix), batch_size=batch_size)
+    except (StoppedError, KeyboardInterrupt) as stop:
+        reason = str(stop) or "interrupted; the same command goes on with it."
+        if any((plan.folder / "head.json").exists() for plan in plans) and processes.index() == 0:
+            write_report()
+        raise StoppedError(f"{reason} What was done is in {folder}.") from None
+    if processes.index() != 0:
+        return
+    paths = write_report()
+    if json:
+        print_json({"files": [str(path) for path in paths]})
+        return
+    for path in paths:
+        out.print(f"wrote {path}", highlight=False, soft_wrap=True)
+
+
+def _prefixed(on_progress: OnProgress, prefix: str) -> OnProgress:
+    return lambda doing, done, of: on_progress(prefix + doing, done, of)
+
+
+def show(plans: "Sequence[Plan]", json: bool) -> None:
+    """What would be done."""
+    shown = [_described(plan) for plan in plans]
+    if json:
+        print_json(shown[0] if len(shown) == 1 else {"dry_run": True, "parts": shown})
+        return
+    for one in shown:
+        for name, value in one.items():
+            out.print(f"{name.replace('_', ' ')}: {value}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _described(plan: "Plan") -> dict[str, Any]:
+    head = plan.head
+    return {
+        "dry_run": True,
+        "benchmark": head.benchmark,
+        "protocol": head.protocol,
+        "questions": dict(head.asked),
+        "training": head.training,
+        "training_records": len(plan.lessons),
+        "runs": [f"{method}, seed {seed}" for method, seed in plan.units],
+        "learning_rates_to_choose_from": list(head.rates) if len(head.rates) > 1 else [],
+        "output": str(plan.folder),
+    }
+
+
+@contextmanager
+def _progress() -> Iterator[OnProgress]:
+    """On standard error: a bar with what is done, or lines where it is no terminal."""
+    if not err.is_terminal:
+        last = -PLAIN_SECONDS
+
+        def say(doing: str, done: int, of: int) -> None:
+            nonlocal last
+            if time.monotonic() - last >= PLAIN_SECONDS:
+                last = time.monotonic()
+                err.print(f"{doing}: {done}/{of}", markup=False, highlight=False, soft_wrap=True)
+
+        yield say
+        return
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=16),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task("loading", total=None)
+        doing_now = ""
+
+        def draw(doing: str, done: int, of: int) -> None:
+            nonlocal doing_now
+            if doing != doing_now:
+                bar.reset(task)  # so that the time that is left is this part's
+                doing_now = doing
+            bar.update(task, description=doing, completed=done, total=of)
+
+        yield draw
