@@ -60,3 +60,36 @@ def test_what_cannot_be_meant_is_one_sentence(run: Any, arguments: list[str], ch
     assert result.returncode != 0
     assert says in result.stderr
     assert len(result.stderr.strip().splitlines()) <= 2
+
+
+def test_shares_of_the_data_are_parts_of_one_report(run: Any, arguments: list[str], data: Path) -> None:
+    settings = ["--set", "training.max_steps=2", "--set", "adapter.rank=2", "--set", "adapter.density=0.5"]
+    asked = ["--after", "commonsense", "--shares", "50,100", "--methods", "rose", *settings]
+    shown = json.loads(run("bench", "datasize", *arguments, *asked, "--dry-run", "--json").stdout)
+    assert [part["training_records"] for part in shown["parts"]] == [2, 4]
+    run("bench", "datasize", *arguments, *asked)
+    report = (data / "out" / "report.md").read_text()
+    assert "| method | 50% (2 records) | 100% (4 records) | average |" in report
+    assert (data / "out" / "50%" / "report.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        (["datasize", "--shares", "200"], "at most 100 per cent"),
+        (["datasize", "--shares", "some"], "different numbers above 0"),
+        (["datasize", "--after", "sums"], "no benchmark"),
+        (["forgetting", "--n", "0"], "at least one question"),
+        (["glue", "--sets", "snli"], "GLUE has no set 'snli'"),
+        (["glue", "--sets", ""], "no set to train on"),
+    ],
+)
+def test_what_a_run_in_parts_cannot_mean_is_one_sentence(
+    run: Any, data: Path, tiny_model_folder: Path, asked: list[str], says: str
+) -> None:
+    result = run(
+        "bench", *asked, "--model", str(tiny_model_folder), "--data-dir", str(data), "--output", str(data / "o")
+    )
+    assert result.returncode != 0
+    assert says in result.stderr
+    assert not (data / "o").exists()

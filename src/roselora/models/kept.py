@@ -11,7 +11,7 @@ from torch import Tensor
 
 from roselora.errors import ModelError
 from roselora.files import write_atomically
-from roselora.models.demo import home
+from roselora.models.packages import home
 
 
 def cache_folder(name: str) -> Path:

@@ -36,7 +36,7 @@ from roselora.errors import ModelError
 from roselora.files import PICKLE_SUFFIXES
 from roselora.models.heads import CAUSAL, Head
 
-DEMO = "demo"
+DEMO, MPNET = "demo", "mpnet"
 ADAPTER = "adapter_config.json"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
@@ -59,10 +59,10 @@ def load(
 ) -> LoadedModel:
     """Load a model, a causal language model unless ``head`` says otherwise, with its tokenizer.
 
-    `source` is `demo` (fetched on first use), a folder written by `save_pretrained`, a `.gguf` file, or a hub
-    id; a `Path` is never taken for a hub id, and `./demo` is a folder. `dtype` None keeps the checkpoint's own;
-    `device` None leaves the model on the CPU. The model is in eval mode with `requires_grad` as the library
-    sets it; the tokenizer pads on the left and has a pad token.
+    `source` is `demo`, or for a classifier `mpnet` (each fetched on first use), a folder written by
+    `save_pretrained`, a `.gguf` file, or a hub id; a `Path` is never taken for a hub id, and `./demo` is a folder.
+    `dtype` None keeps the checkpoint's own; `device` None leaves the model on the CPU. The model is in eval mode with
+    `requires_grad` as the library sets it; the tokenizer pads on the left and has a pad token.
 
     Raises:
         ModelError: nothing is there, the hub cannot be reached, the weights are pickles, broken or incomplete,
@@ -96,6 +96,10 @@ def _find_and_read(source: str | os.PathLike[str], dtype: torch.dtype | str, hea
         from roselora.models.demo import demo_model_folder  # which itself loads a GGUF file with this module
 
         return _read(name, str(demo_model_folder()), dtype, head, local_files_only=True)
+    if source == MPNET:
+        from roselora.models.mpnet import mpnet_folder
+
+        return _read(name, str(mpnet_folder()), dtype, head, local_files_only=True)
     if path.is_dir():
         _check_folder(name, path)
         return _read(name, str(path), dtype, head, local_files_only=True)

@@ -150,8 +150,8 @@ def _markdown(
         ),
         "Seconds, memory and steps: median (range; runs). Entries changed are those of the base's weights that have "
         "another value once the update is merged, of the first run; a classifier's new head, which every method "
-        "trains, counts among the parameters and in the file alone. Prefix and LoReFT change no weight. A delta holds the "
-        "update of the base's weights without a head.",
+        "trains, counts among the parameters and in the file alone. Prefix and LoReFT change no weight. A delta "
+        "holds the update of the base's weights without a head.",
         "## Settings",
         "\n".join(f"- {method}: {code(json.dumps(to_json(settings)))}" for method, settings in head.settings.items()),
     ]

