@@ -7,7 +7,7 @@ import typer
 
 from roselora.errors import ConfigError
 
-ModelOption = Annotated[str, typer.Option(help="demo, mpnet, a folder, a .gguf file or a hub id.")]
+ModelOption = Annotated[str, typer.Option(help="demo, mpnet, minilm, a folder, a .gguf file or a hub id.")]
 ProtocolOption = Annotated[str, typer.Option(help="llm-adapters or loreft: whose prompts, decoding and answer rules.")]
 MethodsOption = Annotated[str, typer.Option(help="Names with commas between; '' asks the untrained model alone.")]
 SeedsOption = Annotated[str, typer.Option(help="Of training, with commas between: a run of each method.")]

@@ -34,9 +34,11 @@ from transformers.utils.hub import cached_file
 
 from roselora.errors import ModelError
 from roselora.files import PICKLE_SUFFIXES
+from roselora.models.encoders import ENCODERS
 from roselora.models.heads import CAUSAL, Head
+from roselora.models.packages import folder_of
 
-DEMO, MPNET = "demo", "mpnet"
+DEMO = "demo"
 ADAPTER = "adapter_config.json"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
@@ -59,7 +61,7 @@ def load(
 ) -> LoadedModel:
     """Load a model, a causal language model unless ``head`` says otherwise, with its tokenizer.
 
-    `source` is `demo`, or for a classifier `mpnet` (each fetched on first use), a folder written by
+    `source` is `demo`, or for a classifier `mpnet` or `minilm` (each fetched on first use), a folder written by
     `save_pretrained`, a `.gguf` file, or a hub id; a `Path` is never taken for a hub id, and `./demo` is a folder.
     `dtype` None keeps the checkpoint's own; `device` None leaves the model on the CPU. The model is in eval mode with
     `requires_grad` as the library sets it; the tokenizer pads on the left and has a pad token.
@@ -96,10 +98,8 @@ def _find_and_read(source: str | os.PathLike[str], dtype: torch.dtype | str, hea
         from roselora.models.demo import demo_model_folder  # which itself loads a GGUF file with this module
 
         return _read(name, str(demo_model_folder()), dtype, head, local_files_only=True)
-    if source == MPNET:
-        from roselora.models.mpnet import mpnet_folder
-
-        return _read(name, str(mpnet_folder()), dtype, head, local_files_only=True)
+    if source in ENCODERS:
+        return _read(name, str(folder_of(ENCODERS[name])), dtype, head, local_files_only=True)
     if path.is_dir():
         _check_folder(name, path)
         return _read(name, str(path), dtype, head, local_files_only=True)

