@@ -93,3 +93,35 @@ def test_what_a_run_in_parts_cannot_mean_is_one_sentence(
     assert result.returncode != 0
     assert says in result.stderr
     assert not (data / "o").exists()
+
+
+def test_instructions_are_answered_written_for_alpaca_eval_and_weighed(
+    run: Any, data: Path, tiny_model_folder: Path
+) -> None:
+    settings = ["--set", "training.max_steps=2", "--set", "adapter.rank=2", "--set", "adapter.density=0.5"]
+    asked = ["bench", "instruct", "--model", str(tiny_model_folder), "--data-dir", str(data), "--methods", "rose"]
+    result = run(*asked, *settings, "--output", str(data / "out"), "--json")
+    assert {Path(path).name for path in json.loads(result.stdout)["files"]} >= {"base-0.json", "rose-0.json"}
+    outputs = json.loads((data / "out" / "outputs" / "rose-0.json").read_text())
+    assert [output["instruction"] for output in outputs] == ["Name a metal.", "Write nothing.", "Name a bird."]
+    assert {output["generator"] for output in outputs} == {f"{tiny_model_folder.name}, rose, seed 0"}
+    report = (data / "out" / "report.md").read_text()
+    assert "## Likelihood preference" in report
+    assert "Win rate" not in report
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        (["--judge-url", "http://localhost:1/v1"], "both --judge-url and --judge-model"),
+        (["--rates", "fast"], "--rates"),
+    ],
+)
+def test_what_bench_instruct_cannot_mean_is_one_sentence(
+    run: Any, data: Path, tiny_model_folder: Path, changed: list[str], says: str
+) -> None:
+    asked = ["bench", "instruct", "--model", str(tiny_model_folder), "--data-dir", str(data)]
+    result = run(*asked, "--output", str(data / "o"), *changed)
+    assert result.returncode != 0
+    assert says in result.stderr
+    assert not (data / "o").exists()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from roselora.cli.bench_instruct import instruct
 from roselora.cli.bench_parts import datasize, forgetting, glue
 from roselora.cli.bench_tuning import HELP, command
 from roselora.cli.console import err, out, print_json, working
@@ -28,7 +29,7 @@ app = typer.Typer(
 )
 for name in HELP:
     app.command(name)(command(name))
-for part_command in (glue, forgetting, datasize):
+for part_command in (instruct, glue, forgetting, datasize):
     app.command()(part_command)
 
 ALL = "all"

@@ -33,8 +33,17 @@ def planned(wanted: Sequence[dict[str, Any]]) -> "list[Plan]":
         return [make_plan(Wanted(**one)) for one in wanted]
 
 
-def execute(plans: "Sequence[Plan]", write_report: WriteReport, batch_size: int, json: bool) -> None:
+def execute(
+    plans: "Sequence[Plan]",
+    write_report: WriteReport,
+    batch_size: int,
+    json: bool,
+    compare: Callable[[], None] | None = None,
+) -> None:
     """Run them one after another and write the report, also of what there is when the run is stopped.
+
+    Args:
+        compare: what the main process does with all answers before the report.
 
     Raises:
         StoppedError: the run was interrupted; the same command goes on with it.
@@ -48,6 +57,8 @@ def execute(plans: "Sequence[Plan]", write_report: WriteReport, batch_size: int,
             for plan in plans:
                 prefix = f"{plan.folder.name}: " if len(plans) > 1 else ""
                 run(plan, _prefixed(on_progress, prefix), batch_size=batch_size)
+        if compare is not None and processes.index() == 0:
+            compare()
     except (StoppedError, KeyboardInterrupt) as stop:
         reason = str(stop) or "interrupted; the same command goes on with it."
         if any((plan.folder / "head.json").exists() for plan in plans) and processes.index() == 0:

@@ -14,7 +14,7 @@ def read_data_file(path: Path, parse: Callable[[str], Iterable[Any]], convert: C
     """A file's records, each converted, in the file's order.
 
     Args:
-        parse: :func:`json_list`, :func:`json_lines` or :func:`csv_rows`.
+        parse: such as :func:`json_records` or :func:`csv_rows`.
         convert: a record of another format is a KeyError, TypeError, ValueError or AttributeError in it.
 
     Raises:
@@ -73,6 +73,15 @@ def json_lines(text: str) -> list[Any]:
         except ValueError as error:
             raise ValueError(f"record {len(records)}: {error}") from None
     return records
+
+
+def json_records(text: str) -> list[Any]:
+    """The records of one JSON list, or of a text with one JSON value a line, whatever the file is called.
+
+    Raises:
+        ValueError: as :func:`json_lines`.
+    """
+    return json_list(text) if text.lstrip().startswith("[") else json_lines(text)
 
 
 def csv_rows(text: str) -> list[Any]:

@@ -9,12 +9,13 @@ from roselora.evaluation.finetuning.glue_metrics import CORRELATIONS
 from roselora.evaluation.finetuning.plan import BASE
 from roselora.evaluation.finetuning.run_files import (
     HEAD,
-    Abilities,
     Head,
     TrainedUnit,
     read_abilities,
     read_answers,
+    read_judged,
     read_units,
+    read_weighed,
 )
 from roselora.evaluation.finetuning.scores import (
     Difference,
@@ -28,6 +29,7 @@ from roselora.evaluation.record_files import from_json, refusing, to_json
 from roselora.evaluation.run_summary import OURS
 from roselora.files import write_atomically
 from roselora.reports.forgetting_section import forgetting_section
+from roselora.reports.judged_section import judged_section
 from roselora.reports.numbers import (
     NOTHING,
     code,
@@ -60,6 +62,8 @@ def write_tuning_report(folder: Path) -> list[Path]:
     own = chosen_units(units, head.question_seed, head.rates)
     rows = method_scores(answers, own, (BASE, *head.settings), tuple(head.asked))
     paired = differences(answers, OURS)
+    judged = judged_section(read_judged(folder), read_weighed(folder))
+    forgotten = forgetting_section(abilities)
     document = {
         "head": to_json(head),
         "methods": [to_json(asdict(row)) for row in rows],
@@ -67,7 +71,7 @@ def write_tuning_report(folder: Path) -> list[Path]:
         "abilities": [to_json(one) for one in abilities],
     }
     files = {
-        "report.md": _markdown(head, units, rows, paired, abilities).encode(),
+        "report.md": _markdown(head, units, rows, paired, [*judged, *forgotten]).encode(),
         "report.json": json.dumps(document, indent=2, allow_nan=False).encode() + b"\n",
     }
     files |= tuning_plots(rows, abilities)
@@ -81,7 +85,7 @@ def _markdown(
     units: Sequence[TrainedUnit],
     rows: Sequence[MethodScore],
     paired: Sequence[Difference],
-    abilities: Sequence[Abilities],
+    more: Sequence[str],
 ) -> str:
     about = [
         ("command", code(head.command)),
@@ -133,7 +137,7 @@ def _markdown(
         if paired
         else "There is nothing to compare yet.",
         *_rates(head, units),
-        *forgetting_section(abilities),
+        *more,
         "## Cost",
         table(
             [
@@ -165,6 +169,8 @@ def _metric(name: str) -> str:
 def _read_how(head: Head) -> str:
     if head.benchmark.startswith("glue/"):
         return "The rows are those of validation that select no model (`docs/glue.md`)."
+    if head.benchmark == "instruct":
+        return "What an answer is worth only a judge can say (`docs/instruct.md`)."
     return "Answers are generated, and read by the protocol's own rules (`docs/commonsense-arithmetic.md`)."
 
 
@@ -198,7 +204,9 @@ def _score(row: MethodScore, name: str) -> str:
 
 def _seeds(row: MethodScore, name: str) -> str:
     found = row.sets.get(name)
-    return NOTHING if found is None else ", ".join(f"{seed}: {rate(value)}" for seed, value in found.by_seed.items())
+    if found is None or not found.by_seed:
+        return NOTHING
+    return ", ".join(f"{seed}: {rate(value)}" for seed, value in found.by_seed.items())
 
 
 def _unread(row: MethodScore) -> str:

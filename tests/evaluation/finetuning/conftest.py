@@ -52,6 +52,16 @@ FILES: dict[str, list[Any]] = {
         {"original_text": "Half of 0.5 l ?", "equation": "x=0.5/2", "ans": "0.25"},
         {"original_text": "There were 9 birds. 2 left. How many are there?", "equation": "x=9-2", "ans": 7.0},
     ],
+    "instruct/alpaca_eval_text_davinci_003.json": [
+        {"instruction": "Name a metal.", "output": "Iron.", "dataset": "koala"},
+        {"instruction": "Write nothing.", "output": "", "dataset": "vicuna"},
+        {"instruction": "Name a bird.", "output": "The wren.", "dataset": "koala"},
+    ],
+    "instruct/ultrafeedback_1k.json": [
+        {"instruction": "Name a tree.", "input": "", "output": "The oak."},
+        {"instruction": "Name a  bird.", "output": "An owl."},
+        {"instruction": "Name a fruit.", "output": "The plum."},
+    ],
 }
 
 

@@ -186,7 +186,9 @@ def test_a_broken_line_is_named_by_its_record(data: Path, put: Put) -> None:
         commonsense.tasks("loreft")["hellaswag"].read(data)
 
 
-@pytest.mark.parametrize(("content", "what"), [("{", "cannot be read"), ('{"a": 1}', "no list"), ("[]", "no records")])
+@pytest.mark.parametrize(
+    ("content", "what"), [("{", "cannot be read"), ('{"a": 1}', "another format"), ("[]", "no records")]
+)
 def test_what_is_no_list_of_records_is_refused(content: str, what: str, data: Path, put: Put) -> None:
     put("arithmetic/AQuA_test.json", content)
     with pytest.raises(ConfigError, match=rf"AQuA_test\.json.*{what}"):

@@ -1,5 +1,6 @@
 """A test set's questions put to a model: what it generates or chooses, and what is taken from that."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -63,7 +64,8 @@ def _generated(
 def judged(task: Task, question: Question, said: str) -> Prediction:
     """A generated text as the task reads and scores it."""
     answer = task.extract(said)
-    return Prediction(task.name, question.key, said, answer, float(task.right(answer, question.gold)), question.gold)
+    score = math.nan if task.right is None else float(task.right(answer, question.gold))
+    return Prediction(task.name, question.key, said, answer, score, question.gold)
 
 
 def accuracy(predictions: Sequence[Prediction]) -> Measured:

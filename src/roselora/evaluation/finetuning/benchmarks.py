@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from roselora.evaluation.finetuning import arithmetic, commonsense, glue
+from roselora.evaluation.finetuning import arithmetic, commonsense, glue, instruct
 from roselora.evaluation.finetuning.glue_data import SETS
 from roselora.evaluation.finetuning.shape import AnyTask, Read
 
@@ -50,5 +50,6 @@ BENCHMARKS: dict[str, Benchmark] = {
     "arithmetic": Benchmark(
         tuple(arithmetic.PROTOCOLS), arithmetic.tasks, arithmetic.training_rows, arithmetic.TRAINING_MIX
     ),
+    "instruct": Benchmark(tuple(instruct.PROTOCOLS), instruct.tasks, instruct.training_rows, instruct.TRAINING_MIX),
     **{f"glue/{name}": _glue(name) for name in SETS},
 }

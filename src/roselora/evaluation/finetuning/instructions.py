@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from roselora.errors import ConfigError
-from roselora.evaluation.data_files import convert_records, json_lines, json_list, read_data_file
+from roselora.evaluation.data_files import convert_records, json_records, read_data_file
 from roselora.evaluation.finetuning.shape import Question, Read
 from roselora.evaluation.hub_files import HubFile, fetch
 from roselora.files import sha256_file
@@ -41,7 +41,7 @@ class Source:
     """A file of instructions.
 
     Attributes:
-        file: its path below a data folder; JSON lines if it ends so, else a JSON list.
+        file: its path below a data folder, a JSON list or JSON lines.
         convert: its reader.
         hub: where the hub has the same questions; None if it is not known to.
     """
@@ -109,8 +109,7 @@ def text(record: Mapping[str, Any], field: str) -> str:
 def _read(source: Source, data_dir: Path | None) -> _SourceFile:
     if data_dir is not None:
         path = data_dir / source.file
-        parse = json_lines if path.suffix == ".jsonl" else json_list
-        name, instructions = path.name, read_data_file(path, parse, source.convert)
+        name, instructions = path.name, read_data_file(path, json_records, source.convert)
     elif source.hub is not None:
         path = fetch(source.hub.file, source.file, source.file)
         name = f"{source.hub.file.repository}/{source.hub.file.path}"

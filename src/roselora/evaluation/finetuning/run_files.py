@@ -9,6 +9,7 @@ from roselora.evaluation.finetuning.shape import Prediction
 from roselora.evaluation.record_files import from_json, refusing, whole_lines
 
 UNITS, ANSWERS, ABILITIES, HEAD = "units.jsonl", "answers.jsonl", "abilities.jsonl", "head.json"
+JUDGEMENTS, LIKELIHOODS = "judgements.jsonl", "likelihoods.jsonl"
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,43 @@ class Abilities:
     outcomes: Mapping[str, tuple[float, ...]]
 
 
+@dataclass(frozen=True)
+class Judged:
+    """What a judge said of one answer beside the reference.
+
+    Attributes:
+        method, seed, key: of the answer.
+        judge: its name; ``reply``: its words.
+        verdict: 1 for the answer, 0 for the reference, 0.5 for neither; None where the reply names nothing.
+    """
+
+    method: str
+    seed: int
+    key: str
+    judge: str
+    reply: str
+    verdict: float | None
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """How likely the untrained model holds one answer and the reference.
+
+    Attributes:
+        method, seed, key: of the answer.
+        own, own_tokens: mean log-likelihood of the answer's tokens in nats, and how many there are; NaN of none.
+        reference, reference_tokens: likewise.
+    """
+
+    method: str
+    seed: int
+    key: str
+    own: float
+    own_tokens: int
+    reference: float
+    reference_tokens: int
+
+
 def read_units(folder: Path) -> list[TrainedUnit]:
     """What has been trained.
 
@@ -120,6 +158,16 @@ def read_answers(folder: Path) -> list[Answered]:
 def read_abilities(folder: Path) -> list[Abilities]:
     """What has been measured of other abilities; raises as :func:`read_units` does."""
     return _read(folder / ABILITIES, Abilities)
+
+
+def read_judged(folder: Path) -> list[Judged]:
+    """What has been judged; raises as :func:`read_units` does."""
+    return _read(folder / JUDGEMENTS, Judged)
+
+
+def read_weighed(folder: Path) -> list[Weighed]:
+    """What has been weighed; raises as :func:`read_units` does."""
+    return _read(folder / LIKELIHOODS, Weighed)
 
 
 def _read(path: Path, kind: type) -> list[Any]:

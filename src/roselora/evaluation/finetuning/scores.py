@@ -1,7 +1,8 @@
 """What a run of a fine-tuning benchmark shows: accuracy by set over seeds, and what each method costs."""
 
+import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,12 +24,12 @@ class SetScore:
 
     Attributes:
         score: accuracy over questions, each the mean of the seeds that answered it; of CoLA and STS-B the seeds' mean
-            correlation. The interval is over questions.
+            correlation. The interval is over questions. None where only a judge can score.
         by_seed: the score of each seed.
         unread: the share of answers in which nothing could be read.
     """
 
-    score: Estimate
+    score: Estimate | None
     by_seed: Mapping[int, float]
     unread: float
 
@@ -115,7 +116,7 @@ def method_scores(
             MethodScore(
                 method,
                 found,
-                sum(one.score.value for one in found.values()) / len(sets) if complete else None,
+                _average(found.values()) if complete else None,
                 runs[0].trained if runs else None,
                 runs[0].entries_changed if runs else None,
                 runs[0].file_bytes if runs else None,
@@ -128,6 +129,11 @@ def method_scores(
     return rows
 
 
+def _average(found: Collection[SetScore]) -> float | None:
+    values = [one.score.value for one in found if one.score is not None]
+    return sum(values) / len(values) if len(values) == len(found) else None
+
+
 def differences(answers: Sequence[Answered], ours: str) -> list[Difference]:
     """Ours less each other method, over the questions that both have answered."""
     own = [answer for answer in answers if answer.method == ours]
@@ -135,7 +141,8 @@ def differences(answers: Sequence[Answered], ours: str) -> list[Difference]:
     for method in dict.fromkeys(answer.method for answer in answers):
         others = [answer for answer in answers if answer.method == method]
         shared = _by_question(own).keys() & _by_question(others).keys()
-        if method != ours and shared:
+        judged = any(math.isnan(answer.prediction.score) for answer in own)
+        if method != ours and shared and not judged:
             mine, theirs = (
                 [answer for answer in part if (answer.prediction.task, answer.prediction.key) in shared]
                 for part in (own, others)
@@ -168,8 +175,9 @@ def _set_score(answers: Sequence[Answered]) -> SetScore:
         by_seed = {seed: correlation(own) for seed, own in zip(seeds_of, numbers, strict=True)}
         score = Estimate(sum(by_seed.values()) / len(by_seed), low, high, rows, "bootstrap")
         return SetScore(score, by_seed, unread)
+    if any(math.isnan(answer.prediction.score) for answer in answers):
+        return SetScore(None, {}, unread)
     accuracy = estimate(_by_question(answers).values(), share=True)
-    assert accuracy is not None  # there is at least one answer
     seeds: dict[int, list[float]] = defaultdict(list)
     for answer in answers:
         seeds[answer.seed].append(answer.prediction.score)

@@ -64,7 +64,7 @@ class Task:
         read: the questions of a data folder (None: of the hub), as a `Read` of `Question`.
         decoding: of the answers.
         extract: what of a generated text is taken for the answer; "" where there is none.
-        right: whether an extracted answer counts for a gold one.
+        right: whether an extracted answer counts for a gold one; None where only a judge can say.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Task:
     read: Callable[[Path | None], Read]
     decoding: Decoding
     extract: Callable[[str], str]
-    right: Callable[[str, str], bool]
+    right: Callable[[str, str], bool] | None
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Prediction:
         task, key: the question's.
         said: the generated text, or a classifier's class.
         answer: what was taken from it.
-        score: 1 or 0 for a right or wrong answer; of a regression the predicted value.
+        score: 1 or 0 for a right or wrong answer; of a regression the predicted value; NaN where only a judge can say.
         gold: as the question's.
     """
 
