@@ -83,7 +83,7 @@ def test_the_loss_falls_and_every_step_is_reported_with_its_density(settings: Se
     assert losses[-1] < 0.7 * losses[0]
 
 
-@pytest.mark.parametrize("method", ["lora", "dora", "adalora", "shira", "ia3", "prefix", "full"])
+@pytest.mark.parametrize("method", ["lora", "dora", "adalora", "shira", "ia3", "prefix", "loreft", "full"])
 def test_other_methods_train_under_the_same_settings(settings: Settings, method: str) -> None:
     outcome = finished(settings(method=method))
     assert outcome.counts is None
@@ -167,6 +167,19 @@ def test_an_interrupted_run_goes_on_bit_for_bit_in_mid_ramp(settings: Settings, 
     assert signal.getsignal(number) is handler
 
 
+def test_loreft_goes_on_bit_for_bit_from_a_checkpoint_that_holds_nothing_of_the_base(
+    settings: Settings, tmp_path: Path
+) -> None:
+    whole = finished(settings(method="loreft", output=str(tmp_path / "whole")))
+    stopped = settings(method="loreft", output=str(tmp_path / "stopped"))
+    outcome = train(stopped, on_step=StopAt(5))
+    assert isinstance(outcome, Interrupted)
+    assert all(name.startswith("loreft.") for name in load_file(outcome.checkpoint / "model.safetensors"))
+    resumed = finished(stopped, resume=True)
+    name = "adapter/loreft.safetensors"
+    assert resumed.artifacts.sha256[name] == whole.artifacts.sha256[name]
+
+
 def test_an_output_that_is_not_empty_is_refused_and_left_alone(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("keep")
@@ -191,6 +204,7 @@ def test_a_run_is_not_resumed_under_other_settings(settings: Settings) -> None:
         ({"adapter": {"warmup": 9, "ramp": 9}}, "would never reach its density"),
         ({"training": {"max_length": 3}}, "No example has a completion within max_length"),
         ({"method": "adalora", "adapter": {"ramp": 0.9}}, "AdaLoRA cuts its ranks"),
+        ({"method": "loreft", "adapter": {"layers": [99]}}, "no layer 99"),
         ({"data": {"prompt_style": "chat", "shape": "chat"}}, "chat: messages"),
         ({"retention": {"prompts": "nowhere.txt"}}, "cannot be read"),
     ],

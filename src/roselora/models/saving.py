@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +30,25 @@ def save(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase,
     Raises:
         ModelError: the folder is not empty, or the disk refused.
     """
-    require_free(folder)
     # PEFT would ask the hub whether the embeddings have changed; ours are frozen.
     options: dict[str, Any] = {"save_embedding_layers": False} if isinstance(model, PeftModel) else {}
+
+    def write(staged: Path) -> None:
+        model.save_pretrained(str(staged), **options)
+        tokenizer.save_pretrained(staged)
+
+    save_wholly(folder, write)
+
+
+def save_wholly(folder: Path, write: Callable[[Path], None]) -> None:
+    """Let something write its files into a folder that appears when it has; raises as :func:`save` does."""
+    require_free(folder)
     staged = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         with quiet_libraries():
-            model.save_pretrained(str(staged), **options)
-            tokenizer.save_pretrained(staged)
+            write(staged)
         staged.chmod(0o755)
         os.replace(staged, folder)
     except OSError as error:

@@ -3,11 +3,13 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
 
 from peft import PeftModel
+from transformers import PreTrainedModel
 
 from roselora.adapter.factors import as_matrix, factor_pairs
 from roselora.delta.io import save as save_delta
@@ -15,7 +17,8 @@ from roselora.delta.layers import layer_factors
 from roselora.delta.sparse_delta import SparseDelta
 from roselora.errors import ConfigError, UnsupportedError
 from roselora.files import sha256_file, write_atomically
-from roselora.models.saving import save
+from roselora.models.saving import save, save_wholly
+from roselora.training.loreft import save_loreft
 from roselora.training.prepare import Prepared
 from roselora.training.settings import TrainSettings
 
@@ -27,7 +30,7 @@ class Artifacts:
     """The files of a finished run.
 
     Attributes:
-        folder: the adapter as PEFT reads it, or the whole model of the method full.
+        folder: the adapter as PEFT (or `training.loreft`) reads it, or the whole model of the method full.
         delta: the adapter as a SparseDelta, or None.
         no_delta: why there is none, in one sentence, or None if there is one.
         sha256: the hash of every file with weights, by its name in the output folder.
@@ -47,7 +50,10 @@ def save_artifacts(
     """Write the weights, ``log.jsonl`` and ``metrics.json`` into the output folder."""
     output = Path(settings.output)
     folder = output / ("model" if settings.method == "full" else "adapter")
-    save(prepared.model, prepared.tokenizer, folder)
+    if settings.method == "loreft":
+        save_wholly(folder, partial(save_loreft, cast(PreTrainedModel, prepared.model)))
+    else:
+        save(prepared.model, prepared.tokenizer, folder)
     delta: Path | None = None
     no_delta: str | None = f"The method {settings.method} makes no sparse update."
     if settings.method == "rose":

@@ -16,8 +16,8 @@ from roselora.training.settings import TrainSettings
 def entries_changed(prepared: Prepared, settings: TrainSettings) -> int | None:
     """Entries whose value, in the weight's own dtype, is another one once the update is merged; each matrix in turn.
 
-    A classifier's new head does not count: it has no earlier value. A method that changes no weight, as prefix does,
-    has 0. None where weights are quantized, so that nothing can be merged entry by entry.
+    A classifier's new head does not count: it has no earlier value. A method that changes no weight, as prefix and
+    loreft do, has 0. None where weights are quantized, so that nothing can be merged entry by entry.
     """
     model: Any = prepared.model
     if settings.method == "full":

@@ -1,4 +1,4 @@
-"""The methods that a run can train by, as PEFT's configs, so that each has the same data, steps and schedule."""
+"""The methods that a run can train by, PEFT's and LoReFT, so that each has the same data, steps and schedule."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,10 +9,13 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from roselora.adapter.config import RoseLoraConfig
 from roselora.errors import ConfigError
+from roselora.training.loreft import LoReftConfig
 from roselora.training.settings import AdapterSettings, TrainSettings
 
+AnyConfig = PeftConfig | LoReftConfig
 
-def adapter_config(settings: TrainSettings, task: TaskType, total_steps: int) -> PeftConfig | None:
+
+def adapter_config(settings: TrainSettings, task: TaskType, total_steps: int) -> AnyConfig | None:
     """The adapter that ``settings.method`` trains in ``total_steps`` optimizer steps; None trains every weight.
 
     Raises:
@@ -87,6 +90,17 @@ def _prefix(settings: TrainSettings, task: TaskType, total_steps: int) -> PeftCo
     return PrefixTuningConfig(num_virtual_tokens=settings.adapter.virtual_tokens, task_type=task)
 
 
+def _loreft(settings: TrainSettings, task: TaskType, total_steps: int) -> LoReftConfig:
+    adapter = settings.adapter
+    return LoReftConfig(
+        rank=adapter.rank,
+        first=adapter.first_positions,
+        last=adapter.last_positions,
+        layers=None if adapter.layers is None else tuple(adapter.layers),
+        shared=adapter.shared_positions,
+    )
+
+
 def _common(adapter: AdapterSettings, task: TaskType) -> dict[str, Any]:
     return {
         "lora_alpha": adapter.alpha,
@@ -101,7 +115,7 @@ def _targets(adapter: AdapterSettings) -> str | list[str]:
     return targets if isinstance(targets, str) else list(targets)
 
 
-_CONFIGS: dict[str, Callable[[TrainSettings, TaskType, int], PeftConfig]] = {
+_CONFIGS: dict[str, Callable[[TrainSettings, TaskType, int], AnyConfig]] = {
     "rose": _rose,
     "lora": _lora,
     "dora": _dora,
@@ -109,6 +123,7 @@ _CONFIGS: dict[str, Callable[[TrainSettings, TaskType, int], PeftConfig]] = {
     "shira": _shira,
     "ia3": _ia3,
     "prefix": _prefix,
+    "loreft": _loreft,
 }
 
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import torch
 from datasets import Dataset
-from peft import PeftConfig, PeftModel, PrefixTuningConfig, TaskType, get_peft_model
+from peft import PeftModel, PrefixTuningConfig, TaskType, get_peft_model
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.errors import ConfigError
@@ -25,7 +25,8 @@ from roselora.training.data import (
     read_examples,
     recognise,
 )
-from roselora.training.methods import adapter_config
+from roselora.training.loreft import LoReftConfig, add_loreft
+from roselora.training.methods import AnyConfig, adapter_config
 from roselora.training.settings import DataSettings, TrainingSettings, TrainSettings
 
 
@@ -56,7 +57,7 @@ class Prepared:
     """A model that is ready for its first step.
 
     Attributes:
-        model: a PeftModel, or for the method full the model itself.
+        model: a PeftModel, or for the methods full and loreft the model itself.
         tokenizer: the model's own.
         examples: as read.
         total_steps: optimizer steps of the whole run.
@@ -136,16 +137,20 @@ def prepare(settings: TrainSettings) -> Prepared:
             part: classification_examples(data, labels, sources[part]["source"]) for part, data in records.items()
         }
     examples = Examples(shaped["train"], shaped.get("eval"), labels, sources)
+    if settings.method == "loreft" and "text" in examples.train.column_names and labels is None:
+        raise ConfigError("LoReFT changes the states of a prompt, and these examples have none; give another shape.")
     base = fingerprint(loaded.model)
     torch.manual_seed(settings.training.seed)
     model = _adapted(loaded.model, adapter_config(settings, examples.task, total_steps))
     return Prepared(model, loaded.tokenizer, examples, total_steps, base)
 
 
-def _adapted(model: PreTrainedModel, config: PeftConfig | None) -> PreTrainedModel | PeftModel:
+def _adapted(model: PreTrainedModel, config: AnyConfig | None) -> PreTrainedModel | PeftModel:
     if config is None:
         model.requires_grad_(True)
         return model
+    if isinstance(config, LoReftConfig):
+        return add_loreft(model, config)
     if isinstance(config, PrefixTuningConfig) and not known_arguments(model, past_key_values=None):
         raise ConfigError(f"{type(model).__name__} takes no keys and values, so no prefix can be trained before them.")
     try:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Method = Literal["rose", "lora", "dora", "adalora", "shira", "ia3", "prefix", "full"]
+Method = Literal["rose", "lora", "dora", "adalora", "shira", "ia3", "prefix", "loreft", "full"]
 Shape = Literal["auto", "instruction", "chat", "completion", "classification"]
 
 
@@ -36,7 +36,10 @@ class DataSettings(_Section):
 
 
 class AdapterSettings(_Section):
-    """The adapter; `density` to `clamp` are of rose alone; ia3 and prefix have no rank, alpha and dropout."""
+    """The adapter; `density` to `clamp` are of rose alone; ia3 and prefix have no rank, alpha and dropout.
+
+    LoReFT has of the common ones the rank alone.
+    """
 
     rank: int = Field(8, ge=1, description="r of each adapted matrix.")
     alpha: float = Field(16, gt=0, description="The update is scaled by alpha / rank.")
@@ -50,6 +53,10 @@ class AdapterSettings(_Section):
     ramp: int | float = Field(0.7, description="Steps in which the density falls: a number, or a fraction.")
     clamp: float | None = Field(None, description="Bound on every entry of A and B after each step.")
     virtual_tokens: int = Field(20, ge=1, description="Of the method prefix: how many trained keys and values.")
+    first_positions: int = Field(7, ge=0, description="Of loreft: tokens at a prompt's beginning that it changes.")
+    last_positions: int = Field(7, ge=0, description="Of loreft: likewise at its end.")
+    layers: list[int] | None = Field(None, description="Of loreft: the blocks after which it acts; none: all.")
+    shared_positions: bool = Field(True, description="Of loreft: whether beginning and end are changed alike.")
 
 
 class TrainingSettings(_Section):
@@ -93,7 +100,7 @@ class TrainSettings(_Section):
 
     model: str = Field(description="demo, a folder, a .gguf file or a hub id.", min_length=1)
     method: Method = Field(
-        "rose", description="rose, or for comparison lora, dora, adalora, shira, ia3, prefix or full."
+        "rose", description="rose, or for comparison lora, dora, adalora, shira, ia3, prefix, loreft or full."
     )
     output: str = Field("output", description="A new or empty folder for all that is written.", min_length=1)
     data: DataSettings

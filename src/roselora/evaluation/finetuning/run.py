@@ -36,6 +36,7 @@ from roselora.models.heads import head_for
 from roselora.models.loading import LoadedModel, load
 from roselora.training import processes
 from roselora.training.footprint import entries_changed
+from roselora.training.loreft import load_loreft
 from roselora.training.run import Interrupted, train
 from roselora.training.settings import TrainSettings
 
@@ -214,5 +215,7 @@ def _trained_model(plan: Plan, method: str, seed: int, rate: float | None) -> Lo
     if method == "full":
         return load(output / "model", head=head)
     loaded = load(plan.model, head=head)
+    if method == "loreft":
+        return replace(loaded, model=load_loreft(loaded.model, output / "adapter"))
     tuned: PreTrainedModel = PeftModel.from_pretrained(loaded.model, output / "adapter")  # type: ignore[assignment]
     return replace(loaded, model=tuned)

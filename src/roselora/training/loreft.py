@@ -1,0 +1,189 @@
+"""LoReFT (arXiv 2404.03592), which changes no weight but the states of a prompt's first and last tokens.
+
+Its own library pins an older transformers than ours needs, so this is written from the paper's Equation 2.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+from transformers import PreTrainedModel
+
+from roselora.errors import ConfigError, ModelError
+from roselora.models.structure import blocks
+
+WEIGHTS, CONFIG = "loreft.safetensors", "loreft.json"
+NAME = "loreft"
+"""Of the submodule that holds the interventions of an adapted model."""
+IGNORED = -100
+"""The label of a token that is not learnt."""
+
+
+@dataclass(frozen=True)
+class LoReftConfig:
+    """Where LoReFT intervenes, and by how much.
+
+    Attributes:
+        rank: r, the dimension of the subspace in which a state is changed.
+        first, last: how many tokens at a prompt's beginning and end; of a short prompt at most one half each.
+        layers: blocks by number, after which it intervenes; None for all.
+        shared: whether first and last tokens have one intervention a layer, or one each.
+    """
+
+    rank: int
+    first: int
+    last: int
+    layers: tuple[int, ...] | None = None
+    shared: bool = True
+
+
+class Intervention(nn.Module):
+    """Equation 2: h + Rᵀ(W h + b - R h), where R's rows are orthonormal."""
+
+    def __init__(self, width: int, rank: int) -> None:
+        super().__init__()
+        rotation = nn.Linear(width, rank, bias=False)
+        nn.init.orthogonal_(rotation.weight)
+        self.rotation = parametrizations.orthogonal(rotation)
+        self.source = nn.Linear(width, rank)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """States of shape (n, width) and any dtype to the same; it is computed in float32, as it is kept."""
+        exact = states.float()
+        rotation = cast(Tensor, self.rotation.weight)
+        change: Tensor = (self.source(exact) - exact @ rotation.T) @ rotation
+        return (exact + change).to(states.dtype)
+
+
+class Interventions(nn.Module):
+    """All interventions of a model, by layer and part of the prompt, and where they apply in the batch at hand."""
+
+    def __init__(self, config: LoReftConfig, layers: tuple[int, ...], width: int) -> None:
+        super().__init__()
+        self.config = config
+        count = 1 if config.shared else 2
+        self.layers = nn.ModuleDict(
+            {str(layer): nn.ModuleList(Intervention(width, config.rank) for _ in range(count)) for layer in layers}
+        )
+        self.parts: tuple[Tensor, ...] = ()
+
+    def locate(self, arguments: Mapping[str, Any]) -> None:
+        """Find the positions of a forward pass by its arguments: none while a cache is being continued."""
+        cache = arguments.get("past_key_values")
+        tokens = arguments.get("input_ids")
+        if tokens is None:
+            tokens = arguments["inputs_embeds"][..., 0]
+        if cache is not None and cache.get_seq_length():
+            self.parts = ()
+            return
+        mask = arguments.get("attention_mask")
+        prompt = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask.bool()
+        labels = arguments.get("labels")
+        if labels is not None and labels.ndim == 2:
+            prompt = prompt & ((labels != IGNORED).cumsum(1) == 0)
+        first, last = prompt_ends(prompt, self.config.first, self.config.last)
+        self.parts = (first | last,) if self.config.shared else (first, last)
+
+    def apply_to(self, layer: int, states: Tensor) -> Tensor:
+        """A block's output of shape (batch, tokens, width), changed at the positions that :meth:`locate` has found."""
+        interventions: Any = self.layers[str(layer)]
+        for part, intervention in zip(self.parts, interventions, strict=False):
+            states = states.clone()
+            states[part] = intervention(states[part])
+        return states
+
+
+def prompt_ends(prompt: Tensor, first: int, last: int) -> tuple[Tensor, Tensor]:
+    """Which tokens are among the first and last of their row's prompt, for a mask of shape (batch, tokens)."""
+    place, length = prompt.cumsum(1), prompt.sum(1, keepdim=True)
+    half = length // 2
+    begins = prompt & (place <= half.clamp(max=first))
+    ends = prompt & (place > length - half.clamp(max=last))
+    return begins, ends
+
+
+def add_loreft(model: PreTrainedModel, config: LoReftConfig) -> PreTrainedModel:
+    """Freeze the model and give it interventions to train; what lies outside its body, such as a new head, trains too.
+
+    Raises:
+        ConfigError: there is no such layer, or nothing would be changed.
+        UnsupportedError: the model has no list of blocks.
+    """
+    names = blocks(model)
+    layers = tuple(range(len(names))) if config.layers is None else config.layers
+    for layer in layers:
+        if not 0 <= layer < len(names):
+            raise ConfigError(f"There is no layer {layer}: the model has the layers 0 to {len(names) - 1}.")
+    if not layers or not config.first + config.last:
+        raise ConfigError("LoReFT needs at least one layer and one position of the prompt to change.")
+    interventions = Interventions(config, layers, model.config.hidden_size)
+    model.base_model.requires_grad_(False)
+    if getattr(model, "get_output_embeddings", lambda: None)() is not None:
+        model.requires_grad_(False)  # a language model's head is no new one
+    interventions.to(model.device)
+    model.add_module(NAME, interventions)
+    model._keys_to_ignore_on_save = set(model.state_dict()) - set(
+        _trained(model)
+    )  # a checkpoint needs no frozen weight
+    model.register_forward_pre_hook(
+        lambda _, positional, named: interventions.locate(_named(positional, named)), with_kwargs=True
+    )
+    for layer in layers:
+        model.get_submodule(names[layer]).register_forward_hook(
+            lambda _, __, output, layer=layer: _replaced(output, interventions, layer)
+        )
+    return model
+
+
+def save_loreft(model: PreTrainedModel, folder: Path) -> None:
+    """Write what was trained, and its configuration, into a folder that is there."""
+    interventions: Any = model.get_submodule(NAME)
+    save_file({name: tensor.contiguous() for name, tensor in _trained(model).items()}, folder / WEIGHTS)
+    (folder / CONFIG).write_text(json.dumps(asdict(interventions.config), indent=2) + "\n")
+
+
+def load_loreft(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    """Give a model the interventions, and maybe the head, that :func:`save_loreft` has written.
+
+    Raises:
+        ModelError: the files are missing or broken, or belong to another model.
+    """
+    try:
+        values = json.loads((folder / CONFIG).read_text())
+        layers = values.pop("layers")
+        add_loreft(model, LoReftConfig(**values, layers=None if layers is None else tuple(layers)))
+        saved = load_file(folder / WEIGHTS)
+        if saved.keys() != _trained(model).keys():
+            raise ValueError("other parameters than this model's")
+        model.load_state_dict(saved, strict=False)
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError, ConfigError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise ModelError(f"{folder} holds no LoReFT of this model ({reason}).") from error
+    model.train(False)
+    return model
+
+
+def _trained(model: PreTrainedModel) -> dict[str, Tensor]:
+    """What is trained and what the interventions need besides, by name."""
+    learnt = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    return {
+        name: tensor for name, tensor in model.state_dict().items() if name in learnt or name.startswith(f"{NAME}.")
+    }
+
+
+def _named(positional: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Any]:
+    return {**({"input_ids": positional[0]} if positional else {}), **named}
+
+
+def _replaced(output: Any, interventions: Interventions, layer: int) -> Any:
+    """A block gives its states, or a tuple that they begin."""
+    if isinstance(output, tuple):
+        return (interventions.apply_to(layer, output[0]), *output[1:])
+    return interventions.apply_to(layer, output)
