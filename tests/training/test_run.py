@@ -345,3 +345,12 @@ def test_the_adapter_of_a_run_is_the_config_files(settings: Settings) -> None:
     config: Any = adapter_config(run, "CAUSAL_LM", 10)
     assert (config.r, config.lora_alpha, config.lora_dropout, config.clamp) == (4, 8, 0.1, 0.5)
     assert config.ramp_bounds(10) == (2, 5)
+
+
+@pytest.mark.parametrize(("warmup", "second"), [(4, 0.25), (0.2, 0.5)])
+def test_the_rate_rises_in_so_many_steps_or_in_that_part_of_all(
+    settings: Settings, warmup: float, second: float
+) -> None:
+    outcome = finished(settings(training={"lr_warmup": warmup, "learning_rate": 1.0}))
+    rates = [entry["learning_rate"] for entry in outcome.history if "learning_rate" in entry]
+    assert rates[:2] == pytest.approx([0, second])

@@ -20,6 +20,7 @@ from roselora.cli.tuning_options import (
     MethodsOption,
     ModelOption,
     OutputOption,
+    PresetOption,
     QuestionsOption,
     RatesOption,
     SeedsOption,
@@ -49,6 +50,7 @@ def instruct(
     judge_model: Annotated[
         str | None, typer.Option(help="The judge's name there; its key is taken from OPENAI_API_KEY.")
     ] = None,
+    preset: PresetOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
     batch_size: BatchSizeOption = 8,
@@ -78,6 +80,7 @@ def instruct(
         "n": n,
         "forgetting": forgetting,
         "examples": examples,
+        "preset": preset,
         "config": config,
         "overrides": tuple(set_ or ()),
         "rates": positive_numbers(rates, "--rates", "5e-4,2e-3"),

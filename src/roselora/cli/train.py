@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 def train(
     config: Annotated[Path | None, typer.Argument(help="A config file in YAML; --init writes one.")] = None,
     init: Annotated[bool, typer.Option("--init", help="Print a config file with comments, and do nothing.")] = False,
+    list_presets: Annotated[bool, typer.Option("--list-presets", help="Print the presets, and do nothing.")] = False,
+    preset: Annotated[str | None, typer.Option(help="Published settings, to which the config file is added.")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key, such as adapter.density=0.1.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="demo, a folder, a .gguf file or a hub id.")] = None,
     data: Annotated[str | None, typer.Option(help="The training examples: a file or a hub id.")] = None,
     method: Annotated[
-        Literal["rose", "lora", "dora", "adalora", "shira", "ia3", "prefix", "full"] | None,
+        Literal["rose", "lora", "dora", "adalora", "shira", "ia3", "prefix", "loreft", "full"] | None,
         typer.Option(help="How the model is trained."),
     ] = None,
     output: Annotated[Path | None, typer.Option(help="A new or empty folder.")] = None,
@@ -37,7 +39,8 @@ def train(
 ) -> None:
     """Fine-tune a model with a sparse low-rank adapter, or for comparison by another method under the same budget.
 
-    Defaults give way to the config file, and the file to the options. Ctrl-C keeps a checkpoint to go on from.
+    Defaults give way to the preset, it to the config file, and the file to the options. Ctrl-C keeps a checkpoint to
+    go on from.
 
     Example: roselora train --init > config.yaml; then roselora train config.yaml
     """
@@ -46,23 +49,36 @@ def train(
 
         typer.echo(commented_config(), nl=False)
         return
+    if list_presets:
+        _list_presets(json)
+        return
     given = {"model": model, "data.train": data, "method": method, "output": output, "training.seed": seed}
-    if config is None and not set_ and all(value is None for value in given.values()):
+    if config is None and preset is None and not set_ and all(value is None for value in given.values()):
         raise ConfigError("Name a config file; `roselora train --init > config.yaml` writes one.")
-    settings = _settings(config, given, set_ or [])
+    settings = _settings(config, given, set_ or [], preset)
     if dry_run:
         _show_plan(settings, resume, json)
         return
     _run(settings, resume, json)
 
 
-def _settings(config: Path | None, given: dict[str, Any], overrides: list[str]) -> "TrainSettings":
+def _list_presets(json: bool) -> None:
+    from roselora.training.presets import PRESETS, preset_values
+
+    if json:
+        print_json({name: {"source": preset.source, **preset_values(name)} for name, preset in PRESETS.items()})
+        return
+    for name, preset in PRESETS.items():
+        out.print(f"{name}: {preset.source}", highlight=False, soft_wrap=True)
+
+
+def _settings(config: Path | None, given: dict[str, Any], overrides: list[str], preset: str | None) -> "TrainSettings":
     try:
         from roselora.training.config_file import read_settings
     except ModuleNotFoundError as error:
         raise ConfigError(f"Training needs {error.name}: install it with pip install 'roselora[train]'.") from None
     options = {name: str(value) for name, value in given.items() if value is not None}
-    return read_settings(config, overrides, options)
+    return read_settings(config, overrides, options, preset)
 
 
 def _show_plan(settings: "TrainSettings", resume: bool, json: bool) -> None:

@@ -21,6 +21,9 @@ RatesOption = Annotated[
 ForgettingOption = Annotated[
     int, typer.Option(min=0, help="Questions of each of ARC-c, MMLU and TriviaQA after each run; 0 for none.")
 ]
+PresetOption = Annotated[
+    str | None, typer.Option(help="Published settings of all methods; `roselora train --list-presets` names them.")
+]
 ConfigOption = Annotated[Path | None, typer.Option(help="A `roselora train` file, whose adapter and training hold.")]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Such as adapter.rank=8, of all methods.")

@@ -171,7 +171,10 @@ def _read_how(head: Head) -> str:
         return "The rows are those of validation that select no model (`docs/glue.md`)."
     if head.benchmark == "instruct":
         return "What an answer is worth only a judge can say (`docs/instruct.md`)."
-    return "Answers are generated, and read by the protocol's own rules (`docs/commonsense-arithmetic.md`)."
+    return (
+        "Training learns the completion alone. Answers are generated, and read by the protocol's own rules "
+        "(`docs/commonsense-arithmetic.md`)."
+    )
 
 
 def _rates(head: Head, units: Sequence[TrainedUnit]) -> list[str]:

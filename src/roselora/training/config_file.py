@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from roselora.errors import ConfigError
+from roselora.training.presets import preset_values
 from roselora.training.settings import TrainSettings
 
 
@@ -25,19 +26,26 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_settings(
-    path: Path | None, overrides: Sequence[str] = (), given: Mapping[str, str] | None = None
+    path: Path | None,
+    overrides: Sequence[str] = (),
+    given: Mapping[str, str] | None = None,
+    preset: str | None = None,
 ) -> TrainSettings:
-    """Defaults, then the file's values, then the overrides, then what was given.
+    """Defaults, then the preset's values, then the file's, then the overrides, then what was given.
 
     Args:
         path: a config file, or None.
         overrides: each ``section.key=value`` with a value in YAML.
         given: plain values by key, with its section.
+        preset: one of `presets.PRESETS` by name, or None.
 
     Raises:
-        ConfigError: the file cannot be read, or a key or value is not one that a run has.
+        ConfigError: there is no such preset, the file cannot be read, or a key or value is not one that a run has.
     """
-    values = {} if path is None else _read_yaml(path)
+    values = {} if preset is None else preset_values(preset)
+    for key, value in ({} if path is None else _read_yaml(path)).items():
+        below = values.get(key)
+        values[key] = {**below, **value} if isinstance(below, dict) and isinstance(value, dict) else value
     for override in overrides:
         _override(values, override)
     for key, value in (given or {}).items():

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Method = Literal["rose", "lora", "dora", "adalora", "shira", "ia3", "prefix", "loreft", "full"]
 Shape = Literal["auto", "instruction", "chat", "completion", "classification"]
@@ -36,10 +36,7 @@ class DataSettings(_Section):
 
 
 class AdapterSettings(_Section):
-    """The adapter; `density` to `clamp` are of rose alone; ia3 and prefix have no rank, alpha and dropout.
-
-    LoReFT has of the common ones the rank alone.
-    """
+    """The adapter; `density` to `clamp` are of rose alone; ia3 and prefix have no rank, loreft no alpha and dropout."""
 
     rank: int = Field(8, ge=1, description="r of each adapted matrix.")
     alpha: float = Field(16, gt=0, description="The update is scaled by alpha / rank.")
@@ -68,7 +65,9 @@ class TrainingSettings(_Section):
     gradient_accumulation: int = Field(1, ge=1, description="Batches summed into one optimizer step.")
     learning_rate: float = Field(5e-4, gt=0, allow_inf_nan=False, description="Peak learning rate of AdamW.")
     lr_scheduler: Literal["linear", "cosine", "constant"] = Field("linear", description="Its course after warm-up.")
-    lr_warmup: float = Field(0.05, ge=0, lt=1, description="Fraction of all steps in which it rises from 0.")
+    lr_warmup: int | float = Field(
+        0.05, ge=0, description="Steps in which it rises from 0: a number, or a fraction of all steps."
+    )
     weight_decay: float = Field(0.0, ge=0, description="Of AdamW.")
     max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
     max_length: int = Field(512, ge=2, description="Longer examples are cut, in tokens.")
@@ -81,6 +80,13 @@ class TrainingSettings(_Section):
     eval_steps: int | None = Field(None, ge=1, description="Steps between two evaluations; none: only at the end.")
     save_steps: int | None = Field(None, ge=1, description="Steps between checkpoints; none: only when interrupted.")
     report_to: str = Field("none", description="A tracker that transformers knows, such as wandb; none by default.")
+
+    @field_validator("lr_warmup")
+    @classmethod
+    def _fraction_or_steps(cls, value: int | float) -> int | float:
+        if isinstance(value, float) and value >= 1:
+            raise ValueError("a fraction must be less than 1; a number of steps is written without a point")
+        return value
 
 
 class RetentionSettings(_Section):

@@ -45,6 +45,8 @@ class Wanted:
         forgetting: questions or texts of each task that a model may have forgotten; 0 for none.
         examples: how many training records, drawn by the question seed; None for all.
         share: how much of these is trained on; a smaller share is a part of every larger one.
+        preset: of `roselora train`, whose ``adapter`` and ``training`` hold for every method unless the file says
+            otherwise.
         config: a file of `roselora train` whose ``adapter`` and ``training`` hold for every method.
         overrides: of these, such as ``adapter.rank=8``.
         rates: learning rates, of which each method takes the one that does best on held-out rows; of one or none
@@ -66,6 +68,7 @@ class Wanted:
     forgetting: int = 0
     examples: int | None = None
     share: float = 1.0
+    preset: str | None = None
     config: Path | None = None
     overrides: tuple[str, ...] = ()
     rates: tuple[float, ...] = ()
@@ -224,7 +227,7 @@ def _settings(wanted: Wanted, benchmark: Benchmark, method: str, seed: int, eval
     }
     if evaluated:
         given["data.eval"] = str(wanted.folder / HELD_OUT_DATA)
-    return read_settings(wanted.config, overrides, given)
+    return read_settings(wanted.config, overrides, given, wanted.preset)
 
 
 def _plain(settings: TrainSettings) -> dict[str, Any]:
