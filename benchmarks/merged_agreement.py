@@ -2,10 +2,10 @@
 
     python benchmarks/merged_agreement.py --data-dir DATA
 
-Trains rose and LoRA on the demo model for some steps, and lets lm-eval ask the model with the adapter beside its weights,
-and with the adapter merged into them, the same questions of ARC-c, MMLU and TriviaQA; perplexity is measured likewise.
-Prints one line of JSON: by method how many questions both answer alike, of how many, and how many the base answers
-otherwise than the adapted model, which shows that the adapter does something.
+Trains rose and LoRA on the demo model for some steps, and lets lm-eval ask the model with the adapter beside its
+weights, and with the adapter merged into them, the same questions of ARC-c, MMLU and TriviaQA; perplexity is measured
+likewise. Prints one line of JSON: by method how many questions both answer alike, of how many, and how many the base
+answers otherwise than the adapted model, which shows that the adapter does something.
 """
 
 import argparse
