@@ -44,7 +44,9 @@ def test_it_runs_and_names_its_report(run: Any, arguments: list[str], data: Path
     settings = ["--set", "training.max_steps=3", "--set", "adapter.rank=2", "--set", "adapter.density=0.5"]
     result = run("bench", "commonsense", *arguments, "--methods", "rose", *settings, "--json")
     assert {Path(path).name for path in json.loads(result.stdout)["files"]} >= {"report.md", "report.json"}
-    assert "| rose |" in (data / "out" / "report.md").read_text()
+    report = (data / "out" / "report.md").read_text()
+    assert "| rose |" in report
+    assert '- rose: `{"adapter": {"rank": 2,' in report
 
 
 @pytest.mark.parametrize(

@@ -157,9 +157,18 @@ def _markdown(
         "trains, counts among the parameters and in the file alone. Prefix and LoReFT change no weight. A delta "
         "holds the update of the base's weights without a head.",
         "## Settings",
-        "\n".join(f"- {method}: {code(json.dumps(to_json(settings)))}" for method, settings in head.settings.items()),
+        "\n".join(_settings(head)),
+        "Learning rates that were chosen stand above, and seeds in the head.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _settings(head: Head) -> list[str]:
+    """A line for each set of settings and the methods that share it, which is one for all unless a run was added to."""
+    shared: dict[str, list[str]] = {}
+    for method, settings in head.settings.items():
+        shared.setdefault(json.dumps(to_json(settings)), []).append(method)
+    return [f"- {', '.join(methods)}: {code(settings)}" for settings, methods in shared.items()]
 
 
 def _metric(name: str) -> str:
