@@ -99,28 +99,31 @@ def _markdown(
         ("versions", ", ".join(f"{name} {version}" for name, version in head.versions.items())),
         ("machine", ", ".join(f"{name} {value}" for name, value in head.machine.items())),
     ]
+    parts = [
+        f"# Fine-tuning benchmark: {head.benchmark}, {text(head.model)}",
+        table(["", ""], about),
+        *_scored(head, rows, paired),
+        *_rates(head, units),
+        *more,
+        *_cost(rows),
+        "## Settings",
+        "\n".join(_settings(head)),
+        "Where learning rates were chosen, they stand above.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _scored(head: Head, rows: Sequence[MethodScore], paired: Sequence[Difference]) -> list[str]:
+    """What was said to the test sets; nothing if there are none."""
+    if not head.asked:
+        return []
     scores = [
         [row.method, *(_score(row, name) for name in head.asked), NOTHING if row.average is None else rate(row.average)]
         for row in rows
     ]
     by_seed = [[row.method, *(_seeds(row, name) for name in head.asked), *(_unread(row),)] for row in rows if row.sets]
-    costs = [
-        [
-            row.method,
-            NOTHING if row.trained is None else count(row.trained),
-            NOTHING if row.entries_changed is None else count(row.entries_changed),
-            NOTHING if row.file_bytes is None else mebibytes(row.file_bytes),
-            NOTHING if row.delta_bytes is None else mebibytes(row.delta_bytes),
-            spreaded(row.seconds, seconds),
-            spreaded(row.peak_bytes, mebibytes),
-            spreaded(row.steps, count),
-        ]
-        for row in rows
-    ]
     sets = [f"{name}{_metric(name)} ({asked} of {head.of[name]})" for name, asked in head.asked.items()]
-    parts = [
-        f"# Fine-tuning benchmark: {head.benchmark}, {text(head.model)}",
-        table(["", ""], about),
+    return [
         "## Scores",
         table(["method", *sets, "average"], scores),
         "Accuracy, unless a set's name says otherwise: mean [95% interval] (n questions), over questions, each the "
@@ -136,8 +139,24 @@ def _markdown(
         )
         if paired
         else "There is nothing to compare yet.",
-        *_rates(head, units),
-        *more,
+    ]
+
+
+def _cost(rows: Sequence[MethodScore]) -> list[str]:
+    costs = [
+        [
+            row.method,
+            NOTHING if row.trained is None else count(row.trained),
+            NOTHING if row.entries_changed is None else count(row.entries_changed),
+            NOTHING if row.file_bytes is None else mebibytes(row.file_bytes),
+            NOTHING if row.delta_bytes is None else mebibytes(row.delta_bytes),
+            spreaded(row.seconds, seconds),
+            spreaded(row.peak_bytes, mebibytes),
+            spreaded(row.steps, count),
+        ]
+        for row in rows
+    ]
+    return [
         "## Cost",
         table(
             [
@@ -156,11 +175,7 @@ def _markdown(
         "another value once the update is merged, of the first run; a classifier's new head, which every method "
         "trains, counts among the parameters and in the file alone. Prefix and LoReFT change no weight. A delta "
         "holds the update of the base's weights without a head.",
-        "## Settings",
-        "\n".join(_settings(head)),
-        "Learning rates that were chosen stand above, and seeds in the head.",
     ]
-    return "\n\n".join(parts) + "\n"
 
 
 def _settings(head: Head) -> list[str]:
