@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import hf_hub_download
 
@@ -44,3 +45,22 @@ def fetch(file: HubFile, what: str, instead: str) -> Path:
             f"{what} could not be fetched from the hub's {file.repository} ({reason}): see that the network is there, "
             f"or point --data-dir at a folder that holds {instead}."
         ) from None
+
+
+def read_parquet(path: Path) -> list[Any]:
+    """The records of a Parquet file, which is how the hub keeps its sets.
+
+    Raises:
+        ConfigError: what reads such files is not installed, or the file is broken.
+    """
+    try:
+        from pyarrow import ArrowInvalid, parquet
+    except ImportError:
+        raise ConfigError(
+            "The hub's files are read by datasets, which is not installed: pip install 'roselora[bench]'."
+        ) from None
+    try:
+        records: list[Any] = parquet.read_table(path).to_pylist()
+    except ArrowInvalid as error:
+        raise ConfigError(f"{path} cannot be read ({error}): remove it, so that it is fetched anew.") from None
+    return records

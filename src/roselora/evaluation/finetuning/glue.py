@@ -4,8 +4,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from roselora.errors import ConfigError
 from roselora.evaluation.finetuning.glue_data import Part, glue_rows, glue_set
+from roselora.evaluation.finetuning.glue_hub import hub_rows
 from roselora.evaluation.finetuning.glue_split import split_validation
 from roselora.evaluation.finetuning.shape import Classification, Question, Read
 
@@ -30,7 +30,8 @@ def training_rows(name: str, data_dir: Path | None) -> Read:
     """A set's training rows: ``text``, maybe ``text_pair``, and ``label``.
 
     Raises:
-        ConfigError: there is no data folder, or a file in it is missing or of another format.
+        ConfigError: a file is missing or of another format, or the hub, which is asked without a folder, cannot be
+            reached.
     """
     return _rows(name, "train", data_dir)
 
@@ -56,6 +57,4 @@ def _split(read: Read) -> tuple[list[tuple[int, Any]], list[tuple[int, Any]]]:
 
 
 def _rows(name: str, part: Part, data_dir: Path | None) -> Read:
-    if data_dir is None:
-        raise ConfigError("GLUE is read from a folder: point --data-dir at the one with the benchmark data.")
-    return glue_rows(name, part, data_dir)
+    return hub_rows(name, part) if data_dir is None else glue_rows(name, part, data_dir)

@@ -9,7 +9,7 @@ from typing import Any
 from roselora.errors import ConfigError
 from roselora.evaluation.data_files import convert_records, json_records, read_data_file
 from roselora.evaluation.finetuning.shape import Question, Read
-from roselora.evaluation.hub_files import HubFile, fetch
+from roselora.evaluation.hub_files import HubFile, fetch, read_parquet
 from roselora.files import sha256_file
 
 ASKED_IN_A_TEST = "its question stands in a test set too"
@@ -113,7 +113,7 @@ def _read(source: Source, data_dir: Path | None) -> _SourceFile:
     elif source.hub is not None:
         path = fetch(source.hub.file, source.file, source.file)
         name = f"{source.hub.file.repository}/{source.hub.file.path}"
-        instructions = convert_records(_parquet(path), source.hub.convert, str(path))
+        instructions = convert_records(read_parquet(path), source.hub.convert, str(path))
     else:
         raise ConfigError(
             f"No hub repository is known for {source.file}: point --data-dir at a folder that holds that file."
@@ -121,20 +121,6 @@ def _read(source: Source, data_dir: Path | None) -> _SourceFile:
     if not instructions:
         raise ConfigError(f"{path} holds no records: see that it is the benchmark's own file.")
     return _SourceFile(name, sha256_file(path), instructions)
-
-
-def _parquet(path: Path) -> list[Any]:
-    try:
-        from pyarrow import ArrowInvalid, parquet
-    except ImportError:
-        raise ConfigError(
-            "The hub's files are read by datasets, which is not installed: pip install 'roselora[bench]'."
-        ) from None
-    try:
-        records: list[Any] = parquet.read_table(path).to_pylist()
-    except ArrowInvalid as error:
-        raise ConfigError(f"{path} cannot be read ({error}): remove it, so that it is fetched anew.") from None
-    return records
 
 
 def _bare(question: str) -> str:
