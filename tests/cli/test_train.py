@@ -112,3 +112,13 @@ def test_two_processes_train_together_and_one_of_them_reports(config: Path, tmp_
     assert "2 steps in" in shown.stdout  # of 8 examples, 4 at a time
     assert shown.stdout.count("verified: density 0.25") == 1
     assert (tmp_path / "out" / "adapter" / "adapter_model.safetensors").is_file()
+
+
+def test_presets_are_listed_with_their_sources_and_ours_as_ours(run: Run) -> None:
+    lines = run("train", "--list-presets").stdout.splitlines()
+    assert [line for line in lines if line.startswith("roselora-")] == [line for line in lines if ": Ours" in line]
+    shown = json.loads(run("train", "--list-presets", "--json").stdout)
+    assert shown["llm-adapters-lora"]["adapter"]["rank"] == 32
+    result = run("train", "--preset", "none", "--data", "d.jsonl", "--model", "demo")
+    assert result.returncode != 0
+    assert "no preset 'none'" in result.stderr
