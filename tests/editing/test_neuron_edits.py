@@ -11,6 +11,7 @@ from roselora.delta.overlay import Overlay
 from roselora.editing import neuron_rows
 from roselora.editing.neuron_edits import NeuronEdit, edit_neurons
 from roselora.editing.neuron_settings import NeuronSettings
+from roselora.editing.neuron_training import _of_like_length
 from roselora.editing.ordinary import OrdinaryText, ordinary_text
 from roselora.editing.request import EditRequest
 from roselora.errors import EditError
@@ -102,3 +103,8 @@ def test_every_kind_of_mlp_says_the_target_and_what_it_knows_else(
     apply(model, edit)
     others = {"The capital of Spain is": "Madrid", "People in France speak": "French"}
     assert greedy_answers(model, tokenizer, [request.prompt, *others], max_new_tokens=4) == ["Rome", *others.values()]
+
+
+def test_requests_train_in_parts_of_like_length() -> None:
+    assert _of_like_length([0, 1, 2, 3, 4], [4, 1, 6, 1, 7]) == [[1, 3], [0, 2], [4]]
+    assert _of_like_length([], []) == []

@@ -17,6 +17,9 @@ from roselora.models.neurons import Neurons, adding
 from roselora.models.tails import Tails
 from roselora.models.vocabulary import logits_of
 
+STRETCH = 1.5
+"""How much longer than the shortest one the longest tail of one pass may be: more passes, but of fewer tokens."""
+
 
 @dataclass(frozen=True)
 class TrainedColumns:
@@ -56,34 +59,54 @@ def train_columns(
     results: dict[int, TrainedColumns] = {}
     live = list(range(len(wirings)))
     for step in range(settings.max_steps + 1):
-        written = torch.cat([units[number] * (wirings[number].activity @ parameters[number]) for number in live])
-        rows = [row for number in live for row in wirings[number].rows]
-        with adding(model, place, tails.placed(written)):
-            states = torch.split(tails.run(rows), [len(wirings[number].rows) for number in live])
         losses: dict[int, Tensor] = {}
-        for number, own in zip(live, states, strict=True):
-            labels, asked = wirings[number].labels, wirings[number].asked
-            logits = logits_of(model, own[:, : labels.shape[1]], wirings[number].vocabulary)
-            loss, lead = answer_loss(logits[:asked], labels[:asked], settings.margin + MARGIN_SLACK)
-            if len(labels) > asked:
-                reworded, _ = answer_loss(logits[asked:], labels[asked:], settings.margin + MARGIN_SLACK)
-                loss = loss + REWORDED_WEIGHT * reworded
-            if not math.isfinite(lead):
-                raise NonFiniteError(f"The logits are not finite after {step} steps; load the model in float32.")
-            reached = lead >= settings.margin
-            if step == settings.max_steps or (reached and step >= settings.min_steps):
-                results[number] = TrainedColumns(units[number] * parameters[number].detach(), step, reached)
-            else:
-                losses[number] = loss
+        for part in _of_like_length(live, [tails.longest(wiring.rows) for wiring in wirings]):
+            rows = [row for number in part for row in wirings[number].rows]
+            activity = [wirings[number].activity[:, : tails.longest(rows)] for number in part]
+            written = [units[number] * (own @ parameters[number]) for number, own in zip(part, activity, strict=True)]
+            with adding(model, place, tails.placed(torch.cat(written))):
+                states = torch.split(tails.run(rows), [len(wirings[number].rows) for number in part])
+            for number, own in zip(part, states, strict=True):
+                loss, lead = _looked_at(model, wirings[number], own, settings)
+                if not math.isfinite(lead):
+                    raise NonFiniteError(f"The logits are not finite after {step} steps; load the model in float32.")
+                reached = lead >= settings.margin
+                if step == settings.max_steps or (reached and step >= settings.min_steps):
+                    results[number] = TrainedColumns(units[number] * parameters[number].detach(), step, reached)
+                else:
+                    losses[number] = loss
         if on_step is not None:
             on_step(step, max((float(loss.detach()) for loss in losses.values()), default=0.0))
-        live = list(losses)
+        live = sorted(losses)
         if not live:
             break
         torch.autograd.backward(list(losses.values()), inputs=[parameters[number] for number in live])
         optimizer.step()
         optimizer.zero_grad()
     return [results[number] for number in range(len(wirings))]
+
+
+def _looked_at(
+    model: PreTrainedModel, wiring: Wiring, states: Tensor, settings: NeuronSettings
+) -> tuple[Tensor, float]:
+    """A request's loss, rewordings with their weight, and by how much its prompts' answer leads."""
+    labels, asked = wiring.labels, wiring.asked
+    logits = logits_of(model, states[:, : labels.shape[1]], wiring.vocabulary)
+    loss, lead = answer_loss(logits[:asked], labels[:asked], settings.margin + MARGIN_SLACK)
+    if len(labels) > asked:
+        reworded, _ = answer_loss(logits[asked:], labels[asked:], settings.margin + MARGIN_SLACK)
+        loss = loss + REWORDED_WEIGHT * reworded
+    return loss, lead
+
+
+def _of_like_length(live: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
+    """The requests in parts, each with tails at most `STRETCH` times as long as its shortest: little is padding."""
+    parts: list[list[int]] = []
+    for number in sorted(live, key=lambda number: lengths[number]):
+        if not parts or lengths[number] > STRETCH * lengths[parts[-1][0]]:
+            parts.append([])
+        parts[-1].append(number)
+    return parts
 
 
 def _root_mean_square(tails: Tails, rows: range) -> float:

@@ -48,6 +48,7 @@ class Tails:
         states: (n, longest tail, width), what the model's body gave out at the tails in the first pass.
         entering: (n, longest tail, width), what came into the block there.
         mask: (n, longest head + longest tail), bool, where there are tokens.
+        lengths: of each row's tail.
         start: where the tails begin.
         skips: whether passes skip. Models whose blocks hand more than hidden states to the next ones give other
             states when blocks are skipped: the first row is tried both ways, and such a model runs as a whole.
@@ -61,6 +62,7 @@ class Tails:
         self._ids, whole = self._ids.to(model.device), whole.to(model.device)
         self._mask, self._positions = whole, (whole.cumsum(-1) - 1).clamp(min=0)
         self.start, self.mask = max(len(row.head) for row in rows), whole.bool()
+        self.lengths = [len(row.tail) for row in rows]
         self._heads: list[tuple[Tensor, Tensor]] = []
         self.states, self.entering = self._first_pass()
         self.skips = bool(self._heads) and self._finds_the_same()
@@ -73,7 +75,7 @@ class Tails:
         handle = self._below[-1].register_forward_hook(lambda _, __, made: entering.append(hidden_states(made)))
         try:
             given = known_arguments(self._body, past_key_values=cache, use_cache=True)
-            states = self._run(self._ids, slice(None), self._positions, given)
+            states = self._run(self._ids, self._mask, self._positions, given)
         finally:
             handle.remove()
         layers: Any = cache.layers
@@ -87,10 +89,10 @@ class Tails:
     @torch.no_grad()
     def _finds_the_same(self) -> bool:
         """Whether the first row's tail gives the same states when everything else is skipped."""
-        real = self.mask[0, self.start :]
+        real = self.lengths[0]
         self.skips = True
         try:
-            again, once = self.run([0])[0][real], self.states[0][real]
+            again, once = self.run([0])[0], self.states[0, :real]
         except Exception as error:  # whatever a model's own code raises when it is not what it is taken for
             logger.info("%s cannot skip what is frozen (%s); it runs whole.", type(self._model).__name__, error)
             return False
@@ -99,29 +101,35 @@ class Tails:
             return False
         return True
 
+    def longest(self, picked: Sequence[int]) -> int:
+        """The length of the longest of some rows' tails, to which :meth:`run` pads the others."""
+        return max(self.lengths[row] for row in picked)
+
     def run(self, picked: Sequence[int]) -> Tensor:
-        """What the model's body gives out at the tails of some rows, (len(picked), longest tail, width)."""
-        index = torch.tensor(list(picked), device=self._model.device)
+        """What the model's body gives out at the tails of some rows, (len(picked), longest of these tails, width)."""
+        index, end = torch.tensor(list(picked), device=self._model.device), self.start + self.longest(picked)
         if not self.skips:
             given = known_arguments(self._body, use_cache=False)
-            return self._run(self._ids[index], index, self._positions[index], given)[:, self.start :]
+            whole = self._run(self._ids[index, :end], self._mask[index, :end], self._positions[index, :end], given)
+            return whole[:, self.start :]
         cache = DynamicCache(config=self._model.config)
         for layer, (keys, values) in enumerate(self._heads):
             cache.update(keys[index], values[index], layer)
         given = known_arguments(self._body, past_key_values=cache, use_cache=True)
-        with giving(self._below, self.entering[index]):
-            return self._run(self._ids[index, self.start :], index, self._positions[index, self.start :], given)
+        tails = slice(self.start, end)
+        with giving(self._below, self.entering[index, : end - self.start]):
+            return self._run(self._ids[index, tails], self._mask[index, :end], self._positions[index, tails], given)
 
     def placed(self, at_tails: Tensor) -> Tensor:
-        """Values at the tails, (rows, longest tail, width), as they lie in a pass: with zeros at the heads it runs."""
+        """Values at the tails, (rows, tokens, width), as they lie in a pass: with zeros at the heads it runs."""
         return at_tails if self.skips else torch.nn.functional.pad(at_tails, (0, 0, self.start, 0))
 
     @property
     def _body(self) -> Any:
         return self._model.base_model
 
-    def _run(self, ids: Tensor, index: Any, positions: Tensor, given: dict[str, Any]) -> Tensor:
-        given = known_arguments(self._body, attention_mask=self._mask[index], position_ids=positions) | given
+    def _run(self, ids: Tensor, mask: Tensor, positions: Tensor, given: dict[str, Any]) -> Tensor:
+        given = known_arguments(self._body, attention_mask=mask, position_ids=positions) | given
         states: Tensor = self._body(input_ids=ids, **given)[0]
         return states
 
