@@ -2,8 +2,6 @@
 
 import json as json_module
 import os
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,9 +23,7 @@ from roselora.cli.tuning_options import (
     RatesOption,
     SeedsOption,
     SetOption,
-    names,
-    positive_numbers,
-    whole_numbers,
+    wishes,
 )
 from roselora.cli.tuning_runs import execute, planned, show
 from roselora.errors import ConfigError
@@ -70,24 +66,20 @@ def instruct(
         raise ConfigError("A judge needs both --judge-url and --judge-model.")
     if data_dir is None:
         raise ConfigError("Instructions and references are read from a folder: point --data-dir at the benchmark data.")
-    wanted = {
-        "benchmark": "instruct",
-        "protocol": "loreft",
-        "model": model,
-        "methods": names(methods),
-        "seeds": whole_numbers(seeds, "--seeds"),
-        "folder": output,
-        "n": n,
-        "forgetting": forgetting,
-        "examples": examples,
-        "preset": preset,
-        "config": config,
-        "overrides": tuple(set_ or ()),
-        "rates": positive_numbers(rates, "--rates", "5e-4,2e-3"),
-        "data_dir": data_dir,
-        "command": shlex.join(["roselora", *sys.argv[1:]]),
-    }
-    plans = planned([wanted])
+    own = {"benchmark": "instruct", "protocol": "loreft", "folder": output, "forgetting": forgetting}
+    asked = wishes(
+        model=model,
+        methods=methods,
+        seeds=seeds,
+        n=n,
+        examples=examples,
+        rates=rates,
+        preset=preset,
+        config=config,
+        set_=set_,
+        data_dir=data_dir,
+    )
+    plans = planned([asked | own])
     if dry_run:
         show(plans, json)
         return

@@ -1,7 +1,5 @@
 """``roselora bench glue``, ``datasize`` and ``forgetting``: runs in several parts, or without test sets."""
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,9 +24,9 @@ from roselora.cli.tuning_options import (
     SetsOption,
     names,
     positive_numbers,
-    whole_numbers,
+    wishes,
 )
-from roselora.cli.tuning_runs import execute, planned, show
+from roselora.cli.tuning_runs import execute, planned, run_one, show
 from roselora.errors import ConfigError
 
 GLUE_SETS = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte")
@@ -65,22 +63,20 @@ def glue(
             raise ConfigError(f"GLUE has no set {name!r} here: name some of {', '.join(GLUE_SETS)}.")
     if not chosen:
         raise ConfigError(f"There is no set to train on: name some of {', '.join(GLUE_SETS)}.")
-    shared = {
-        "protocol": "half of validation",
-        "model": model,
-        "methods": names(methods),
-        "seeds": whole_numbers(seeds, "--seeds"),
-        "n": n,
-        "examples": examples,
-        "preset": preset,
-        "config": config,
-        "overrides": tuple(set_ or ()),
-        "rates": positive_numbers(rates, "--rates", "5e-4,2e-3"),
-        "data_dir": data_dir,
-    }
-    _run_parts(
-        "GLUE", shared, {name: {"benchmark": f"glue/{name}"} for name in chosen}, output, batch_size, dry_run, json
+    shared = wishes(
+        model=model,
+        methods=methods,
+        seeds=seeds,
+        n=n,
+        examples=examples,
+        rates=rates,
+        preset=preset,
+        config=config,
+        set_=set_,
+        data_dir=data_dir,
     )
+    parts = {name: {"benchmark": f"glue/{name}", "protocol": "half of validation"} for name in chosen}
+    _run_parts("GLUE", shared, parts, output, batch_size, dry_run, json)
 
 
 def datasize(
@@ -116,23 +112,22 @@ def datasize(
     for share in positive_numbers(shares, "--shares", "12.5,25,50,100"):
         if share > 100:
             raise ConfigError(f"--shares has {share:g}: a share is at most 100 per cent.")
-        parts[f"{share:g}%"] = {"benchmark": after, "share": share / 100}
+        parts[f"{share:g}%"] = {"benchmark": after, "protocol": protocol, "share": share / 100}
     if not parts:
         raise ConfigError("--shares names no share: name some, such as 12.5,25,50,100.")
-    shared = {
-        "protocol": protocol,
-        "model": model,
-        "methods": names(methods),
-        "seeds": whole_numbers(seeds, "--seeds"),
-        "sets": None if sets is None else names(sets),
-        "n": n,
-        "examples": examples,
-        "preset": preset,
-        "config": config,
-        "overrides": tuple(set_ or ()),
-        "rates": positive_numbers(rates, "--rates", "5e-4,2e-3"),
-        "data_dir": data_dir,
-    }
+    shared = wishes(
+        model=model,
+        methods=methods,
+        seeds=seeds,
+        n=n,
+        examples=examples,
+        rates=rates,
+        preset=preset,
+        config=config,
+        set_=set_,
+        data_dir=data_dir,
+        sets=sets,
+    )
     _run_parts(f"data size, {after}", shared, parts, output, batch_size, dry_run, json)
 
 
@@ -163,30 +158,20 @@ def forgetting(
     """
     if n < 1:
         raise ConfigError("--n is 0: ask at least one question of each set.")
-    wanted = {
-        "benchmark": after,
-        "protocol": protocol,
-        "model": model,
-        "methods": names(methods),
-        "seeds": whole_numbers(seeds, "--seeds"),
-        "folder": output,
-        "sets": (),
-        "forgetting": n,
-        "examples": examples,
-        "preset": preset,
-        "config": config,
-        "overrides": tuple(set_ or ()),
-        "rates": positive_numbers(rates, "--rates", "5e-4,2e-3"),
-        "data_dir": data_dir,
-        "command": shlex.join(["roselora", *sys.argv[1:]]),
-    }
-    plans = planned([wanted])
-    if dry_run:
-        show(plans, json)
-        return
-    from roselora.reports.tuning_report import write_tuning_report
-
-    execute(plans, lambda: write_tuning_report(output), batch_size, json)
+    own = {"benchmark": after, "protocol": protocol, "folder": output, "sets": (), "forgetting": n}
+    asked = wishes(
+        model=model,
+        methods=methods,
+        seeds=seeds,
+        n=None,
+        examples=examples,
+        rates=rates,
+        preset=preset,
+        config=config,
+        set_=set_,
+        data_dir=data_dir,
+    )
+    run_one(asked | own, batch_size, dry_run, json)
 
 
 def _run_parts(
@@ -199,8 +184,7 @@ def _run_parts(
     json: bool,
 ) -> None:
     """One run for each part, in a folder of its own, and a report of all parts that the output holds."""
-    line = shlex.join(["roselora", *sys.argv[1:]])
-    plans = planned([shared | own | {"folder": output / name, "command": line} for name, own in parts.items()])
+    plans = planned([shared | own | {"folder": output / name} for name, own in parts.items()])
     if dry_run:
         show(plans, json)
         return

@@ -1,7 +1,5 @@
 """``roselora bench commonsense`` and ``arithmetic``: fine-tuning methods on the paper's benchmarks."""
 
-import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,11 +20,9 @@ from roselora.cli.tuning_options import (
     SeedsOption,
     SetOption,
     SetsOption,
-    names,
-    positive_numbers,
-    whole_numbers,
+    wishes,
 )
-from roselora.cli.tuning_runs import execute, planned, show
+from roselora.cli.tuning_runs import run_one
 
 HELP = {
     "commonsense": """Train methods on commonsense questions and score what each then says to the eight test sets.
@@ -69,31 +65,21 @@ def command(benchmark: str) -> Callable[..., None]:
         dry_run: DryRunOption = False,
         json: JsonOption = False,
     ) -> None:
-        wanted = {
-            "benchmark": benchmark,
-            "protocol": protocol,
-            "model": model,
-            "methods": names(methods),
-            "seeds": whole_numbers(seeds, "--seeds"),
-            "folder": output,
-            "sets": None if sets is None else names(sets),
-            "n": n,
-            "forgetting": forgetting,
-            "examples": examples,
-            "preset": preset,
-            "config": config,
-            "overrides": tuple(set_ or ()),
-            "rates": positive_numbers(rates, "--rates", "5e-4,2e-3"),
-            "data_dir": data_dir,
-            "command": shlex.join(["roselora", *sys.argv[1:]]),
-        }
-        plans = planned([wanted])
-        if dry_run:
-            show(plans, json)
-            return
-        from roselora.reports.tuning_report import write_tuning_report
-
-        execute(plans, lambda: write_tuning_report(output), batch_size, json)
+        own = {"benchmark": benchmark, "protocol": protocol, "folder": output, "forgetting": forgetting}
+        asked = wishes(
+            model=model,
+            methods=methods,
+            seeds=seeds,
+            n=n,
+            examples=examples,
+            rates=rates,
+            preset=preset,
+            config=config,
+            set_=set_,
+            data_dir=data_dir,
+            sets=sets,
+        )
+        run_one(asked | own, batch_size, dry_run, json)
 
     bench.__doc__ = HELP[benchmark]
     return bench

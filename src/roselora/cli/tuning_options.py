@@ -1,7 +1,9 @@
 """What the commands of the fine-tuning benchmarks are asked with, and how their lists are read."""
 
+import shlex
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -34,6 +36,41 @@ DataDirOption = Annotated[
     typer.Option("--data-dir", envvar="ROSELORA_DATA_DIR", help="The folder with the data; else from the hub."),
 ]
 OutputOption = Annotated[Path, typer.Option(help="A folder; one that holds a part is gone on with.")]
+
+
+def wishes(
+    *,
+    model: str,
+    methods: str,
+    seeds: str,
+    n: int | None,
+    examples: int | None,
+    rates: str,
+    preset: str | None,
+    config: Path | None,
+    set_: list[str] | None,
+    data_dir: Path | None,
+    sets: str | None = None,
+) -> dict[str, Any]:
+    """What every command asks for, as arguments of a ``Wanted``; benchmark, protocol and folder are the command's own.
+
+    Raises:
+        ConfigError: a list of numbers holds something else.
+    """
+    return {
+        "model": model,
+        "methods": names(methods),
+        "seeds": whole_numbers(seeds, "--seeds"),
+        "sets": None if sets is None else names(sets),
+        "n": n,
+        "examples": examples,
+        "preset": preset,
+        "config": config,
+        "overrides": tuple(set_ or ()),
+        "rates": positive_numbers(rates, "--rates", "5e-4,2e-3"),
+        "data_dir": data_dir,
+        "command": shlex.join(["roselora", *sys.argv[1:]]),
+    }
 
 
 def names(text: str) -> tuple[str, ...]:

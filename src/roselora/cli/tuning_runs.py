@@ -33,6 +33,17 @@ def planned(wanted: Sequence[dict[str, Any]]) -> "list[Plan]":
         return [make_plan(Wanted(**one)) for one in wanted]
 
 
+def run_one(wanted: dict[str, Any], batch_size: int, dry_run: bool, json: bool) -> None:
+    """One benchmark in one folder with its own report, or what it would do; raises as :func:`execute` does."""
+    plans = planned([wanted])
+    if dry_run:
+        show(plans, json)
+        return
+    from roselora.reports.tuning_report import write_tuning_report
+
+    execute(plans, lambda: write_tuning_report(plans[0].folder), batch_size, json)
+
+
 def execute(
     plans: "Sequence[Plan]",
     write_report: WriteReport,
