@@ -34,11 +34,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20, help="of training")
     arguments = parser.parse_args()
 
-    def asked(model: Any) -> dict[str, Any]:
-        tokenizer = load(MODEL).tokenizer
-        return dict(outcomes(model, tokenizer, arguments.data_dir, n=arguments.n, seed=0))
+    loaded = load(MODEL)
 
-    base = asked(load(MODEL).model)
+    def asked(model: Any) -> dict[str, Any]:
+        return dict(outcomes(model, loaded.tokenizer, arguments.data_dir, n=arguments.n, seed=0))
+
+    base = asked(loaded.model)
     result = {}
     with tempfile.TemporaryDirectory() as folder:
         lessons = Path(folder, "lessons.jsonl")

@@ -53,6 +53,7 @@ def train_columns(
         NonFiniteError: a loss is NaN or infinite.
     """
     units = [_root_mean_square(tails, wiring.rows) for wiring in wirings]
+    lengths = [tails.longest(wiring.rows) for wiring in wirings]
     device = tails.entering.device
     parameters = [nn.Parameter(torch.zeros(len(w.units.up), place.width, device=device)) for w in wirings]
     optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate)
@@ -60,9 +61,9 @@ def train_columns(
     live = list(range(len(wirings)))
     for step in range(settings.max_steps + 1):
         losses: dict[int, Tensor] = {}
-        for part in _of_like_length(live, [tails.longest(wiring.rows) for wiring in wirings]):
+        for part in _of_like_length(live, lengths):
             rows = [row for number in part for row in wirings[number].rows]
-            activity = [wirings[number].activity[:, : tails.longest(rows)] for number in part]
+            activity = [wirings[number].activity[:, : lengths[part[-1]]] for number in part]
             written = [units[number] * (own @ parameters[number]) for number, own in zip(part, activity, strict=True)]
             with adding(model, place, tails.placed(torch.cat(written))):
                 states = torch.split(tails.run(rows), [len(wirings[number].rows) for number in part])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from roselora.evaluation.finetuning import likelihood
 from roselora.evaluation.finetuning.likelihood import length_controlled, weigh
 from roselora.evaluation.finetuning.run_files import Answered, Weighed, read_weighed
 from roselora.evaluation.finetuning.shape import Prediction, Question
@@ -64,3 +65,26 @@ def test_weights_are_mean_log_likelihoods_of_the_answer_and_its_end(tmp_path: Pa
         each = [logits[len(ids) + place - 1, token].item() for place, token in enumerate(end)]
         assert value == pytest.approx(sum(each) / len(each), abs=1e-5)
         assert tokens == len(end)
+
+
+def test_a_reference_is_weighed_once_for_all_methods_and_seeds(
+    tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded, texts = load(tiny_model_folder), []
+    weigh_one = likelihood._likelihood
+
+    def counted(model: Any, tokenizer: Any, prompt: str, answer: str, length: int) -> tuple[float, int]:
+        texts.append(answer)
+        return weigh_one(model, tokenizer, prompt, answer, length)
+
+    monkeypatch.setattr(likelihood, "_likelihood", counted)
+    question = Question("f:0", "Name a metal", "Iron")
+    answers = [
+        Answered(method, seed, Prediction("alpaca_eval", "f:0", "", f"{method} {seed}", math.nan, "Iron"))
+        for method in ("rose", "lora")
+        for seed in (0, 1)
+    ]
+    for some in (answers[:2], answers):  # the second call goes on
+        weigh(tmp_path, some, [question], loaded.model, loaded.tokenizer, lambda done, of: None)
+    assert texts.count("Iron") == 1
+    assert len({(one.reference, one.reference_tokens) for one in read_weighed(tmp_path)}) == 1

@@ -39,7 +39,9 @@ def weigh(
     Texts that are longer than the model reads are cut.
     """
     max_length = int(getattr(model.config, "max_position_embeddings", None) or 2**31)
-    done = {(one.method, one.seed, one.key) for one in read_weighed(folder)}
+    kept = read_weighed(folder)
+    done = {(one.method, one.seed, one.key) for one in kept}
+    references = {one.key: (one.reference, one.reference_tokens) for one in kept}  # one for all methods and seeds
     asked = {question.key: question for question in questions}
     everything = [answer for answer in answers if answer.prediction.key in asked]
     waiting = [a for a in everything if (a.method, a.seed, a.prediction.key) not in done]
@@ -48,8 +50,9 @@ def weigh(
             on_progress(number, len(everything))
             question = asked[answer.prediction.key]
             own = _likelihood(model, tokenizer, question.prompt, answer.prediction.answer, max_length)
-            reference = _likelihood(model, tokenizer, question.prompt, question.gold, max_length)
-            append(Weighed(answer.method, answer.seed, question.key, *own, *reference))
+            if question.key not in references:
+                references[question.key] = _likelihood(model, tokenizer, question.prompt, question.gold, max_length)
+            append(Weighed(answer.method, answer.seed, question.key, *own, *references[question.key]))
     on_progress(len(everything), len(everything))
 
 

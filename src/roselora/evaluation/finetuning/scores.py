@@ -137,12 +137,13 @@ def _average(found: Collection[SetScore]) -> float | None:
 def differences(answers: Sequence[Answered], ours: str) -> list[Difference]:
     """Ours less each other method, over the questions that both have answered."""
     own = [answer for answer in answers if answer.method == ours]
+    if any(math.isnan(answer.prediction.score) for answer in own):
+        return []  # only a judge can score them
     found = []
     for method in dict.fromkeys(answer.method for answer in answers):
         others = [answer for answer in answers if answer.method == method]
         shared = _by_question(own).keys() & _by_question(others).keys()
-        judged = any(math.isnan(answer.prediction.score) for answer in own)
-        if method != ours and shared and not judged:
+        if method != ours and shared:
             mine, theirs = (
                 [answer for answer in part if (answer.prediction.task, answer.prediction.key) in shared]
                 for part in (own, others)
