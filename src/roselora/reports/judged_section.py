@@ -1,12 +1,15 @@
 """The part of a fine-tuning report that says how answers compare with the references that a judge or a model reads."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from roselora.evaluation.estimates import estimate
 from roselora.evaluation.finetuning.likelihood import length_controlled
 from roselora.evaluation.finetuning.run_files import Judged, Weighed
 from roselora.reports.numbers import NOTHING, count, estimated, number, rate, table, text
+
+Record = TypeVar("Record", Judged, Weighed)
 
 
 def judged_section(judged: Sequence[Judged], weighed: Sequence[Weighed]) -> list[str]:
@@ -14,30 +17,34 @@ def judged_section(judged: Sequence[Judged], weighed: Sequence[Weighed]) -> list
     parts = []
     for judge in dict.fromkeys(one.judge for one in judged):
         own = [one for one in judged if one.judge == judge]
-        methods = dict.fromkeys(one.method for one in own)
         parts += [
             f"## Win rate by {text(judge)}",
             table(
                 ["method", "win rate", "ties", "replies in which nothing could be read"],
-                [_verdicts(method, [one for one in own if one.method == method]) for method in methods],
+                _by_method(own, _verdicts),
             ),
             "Against the reference outputs of text_davinci_003, a tie as half a win, each question the mean of its "
             "seeds; mean [95% interval] (n). The judge's prompt is ours, so this does not stand beside AlpacaEval's "
             "own figures.",
         ]
     if weighed:
-        methods = dict.fromkeys(one.method for one in weighed)
         parts += [
             "## Likelihood preference",
             table(
                 ["method", "likelier than the reference, at equal length", "at any length", "tokens an answer, mean"],
-                [_preferences(method, [one for one in weighed if one.method == method]) for method in methods],
+                _by_method(weighed, _preferences),
             ),
             "The share of answers that the untrained model holds for likelier a token than text_davinci_003's, [95% "
             "interval] (n, each seed's answers counted); at equal length by the regression in `docs/instruct.md`. It "
             "is no win rate: what the untrained model would say itself is likely to it, good or bad.",
         ]
     return parts
+
+
+def _by_method(records: Sequence[Record], row: Callable[[str, list[Record]], list[str]]) -> list[list[str]]:
+    """A row for each method, of its own records."""
+    methods = dict.fromkeys(one.method for one in records)
+    return [row(method, [one for one in records if one.method == method]) for method in methods]
 
 
 def _verdicts(method: str, own: Sequence[Judged]) -> list[str]:

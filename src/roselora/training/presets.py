@@ -26,6 +26,19 @@ class Preset:
 _LOREFT_CODE = "LoReFT's own code (stanfordnlp/pyreft, examples/loreft/README.md at 0c6b765)"
 _LOREFT = {"learning_rate": 9e-4, "lr_scheduler": "linear", "weight_decay": 0.0}
 
+
+def _loreft_reasoning(task: str, epochs: int) -> Preset:
+    """LoReFT's settings for commonsense and arithmetic, which differ in the epochs alone."""
+    return Preset(
+        f"{_LOREFT_CODE}, for {task}.",
+        {
+            "adapter": {"rank": 8, "first_positions": 7, "last_positions": 7, "shared_positions": True},
+            "training": {**_LOREFT, "batch_size": 16, "gradient_accumulation": 2, "epochs": epochs, "lr_warmup": 0.1},
+        },
+        "loreft",
+    )
+
+
 PRESETS: Mapping[str, Preset] = {
     "llm-adapters-lora": Preset(
         "LLM-Adapters' LoRA for commonsense and arithmetic (its README and finetune.py), but for its loss on prompts.",
@@ -46,22 +59,8 @@ PRESETS: Mapping[str, Preset] = {
         },
         "lora",
     ),
-    "loreft-commonsense": Preset(
-        f"{_LOREFT_CODE}, for commonsense.",
-        {
-            "adapter": {"rank": 8, "first_positions": 7, "last_positions": 7, "shared_positions": True},
-            "training": {**_LOREFT, "batch_size": 16, "gradient_accumulation": 2, "epochs": 6, "lr_warmup": 0.1},
-        },
-        "loreft",
-    ),
-    "loreft-arithmetic": Preset(
-        f"{_LOREFT_CODE}, for arithmetic.",
-        {
-            "adapter": {"rank": 8, "first_positions": 7, "last_positions": 7, "shared_positions": True},
-            "training": {**_LOREFT, "batch_size": 16, "gradient_accumulation": 2, "epochs": 12, "lr_warmup": 0.1},
-        },
-        "loreft",
-    ),
+    "loreft-commonsense": _loreft_reasoning("commonsense", 6),
+    "loreft-arithmetic": _loreft_reasoning("arithmetic", 12),
     "loreft-instruct": Preset(
         f"{_LOREFT_CODE}, for UltraFeedback with Llama-2-7B, whose layers these are.",
         {
@@ -103,5 +102,4 @@ def preset_values(name: str) -> dict[str, Any]:
     """
     if name not in PRESETS:
         raise ConfigError(f"There is no preset {name!r}: name one of {', '.join(PRESETS)}.")
-    sections = {section: dict(values) for section, values in PRESETS[name].sections.items()}
-    return copy.deepcopy({"method": PRESETS[name].method, **sections})
+    return copy.deepcopy({"method": PRESETS[name].method, **PRESETS[name].sections})
