@@ -234,6 +234,26 @@ def test_an_interrupted_sequence_keeps_all_finished_calls(run: Runner) -> None:
     assert resumed.calls == [(["Berlin"], 1), (["Paris"], 2)]
 
 
+def test_a_sequence_that_is_interrupted_while_it_is_scored_is_not_edited_again(
+    run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(method(Nudge(), per_call=None), "sequential")
+    monkeypatch.setattr(sequence, "CHECKPOINT_SECONDS", -1.0)
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Judge, "score", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(method(Nudge(), per_call=None), "sequential")
+    resumed = Nudge()
+    records = run(method(resumed, per_call=None), "sequential")
+    assert resumed.calls == []
+    assert [replace(r, cost=None) for r in records] == [replace(r, cost=None) for r in whole]
+    assert all(r.cost is not None and r.cost.seconds > 0 for r in records), "what the edits took was kept with them"
+
+
 def test_the_time_left_follows_each_methods_own_pace() -> None:
     shown: list[Progress] = []
     pace = Pace({"fast": 3, "slow": 3}, done=2, on_progress=shown.append)

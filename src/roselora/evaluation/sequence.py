@@ -66,7 +66,8 @@ class EditSequence:
     def run(self, pace: Pace, clock: Clock) -> list[Tried]:
         """Try every request that no checkpoint has; what became of each.
 
-        Stopped between two calls, or interrupted in one, it leaves a checkpoint of all finished calls.
+        Stopped between two calls, interrupted in one, or ended after long ones, it leaves a checkpoint of all
+        finished calls, so that edits that took long outlast a kill while they are scored.
 
         Raises:
             StoppedError: the time is over.
@@ -80,12 +81,11 @@ class EditSequence:
                 begun = time.monotonic()
                 tried += self._call(self._cases[start : start + self._size])
                 pace.made(self._name, len(tried) - start, time.monotonic() - begun)
-                if len(tried) == len(self._cases):
-                    break
                 if clock.over or time.monotonic() - saved > CHECKPOINT_SECONDS:
                     self._save(tried)
                     saved = time.monotonic()
-                    clock.check()
+                    if len(tried) < len(self._cases):
+                        clock.check()
         except KeyboardInterrupt:  # in a call, which has put the weights back to what the calls before it made
             self._save(tried)
             raise
