@@ -10,6 +10,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from roselora.baselines.applied import Applied
 from roselora.baselines.methods import METHODS
 from roselora.editing.request import EditRequest
+from roselora.models.calling import Progress
 from roselora.models.generation import greedy_answers
 
 # With their last space, so that the answer's first letter follows the prompt's last token at once: in two layers a
@@ -36,11 +37,12 @@ def edit(
     tokenizer: PreTrainedTokenizerFast,
     *requests: EditRequest,
     history: tuple[Applied, ...] = (),
+    on_progress: Progress | None = None,
     **settings: Any,
 ) -> Applied:
     """One call of a method, with settings for the tiny model."""
     config = replace(METHODS[name].config, **TINY.get(name, {}) | settings)
-    return METHODS[name].edit(model, tokenizer, requests, config, history)
+    return METHODS[name].edit(model, tokenizer, requests, config, history, on_progress)
 
 
 def ask(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, *requests: EditRequest) -> list[str]:

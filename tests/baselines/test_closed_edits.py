@@ -56,7 +56,11 @@ def test_the_model_says_the_targets_keeps_the_rest_and_is_put_back(
     edit, config = set_up(name, word_text)
     before, others = state(word_model), say(word_model, word_tokenizer, OTHERS)
     assert say(word_model, word_tokenizer, [OSLO.prompt, GERMAN.prompt]) == ["Paris", "Spanish"]
-    applied = edit(word_model, word_tokenizer, [OSLO, GERMAN], config)
+    told: list[tuple[int, int]] = []
+    applied = edit(
+        word_model, word_tokenizer, [OSLO, GERMAN], config, on_progress=lambda done, of: told.append((done, of))
+    )
+    assert told == [(1, 2), (2, 2)]
     assert say(word_model, word_tokenizer, [OSLO.prompt, GERMAN.prompt]) == ["Oslo", "German"]
     assert say(word_model, word_tokenizer, OTHERS) == others
     layers = (1,) if name == "rome" else (0, 1)

@@ -60,8 +60,13 @@ def test_one_call_serves_several_requests(
     name: str, world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     before = Before(world_model)
-    applied = edit(name, world_model, tiny_tokenizer, FRANCE, GOLD)
+    told: list[tuple[int, int]] = []
+    applied = edit(
+        name, world_model, tiny_tokenizer, FRANCE, GOLD, on_progress=lambda done, of: told.append((done, of))
+    )
     assert applied.entries == sum(before.changed(world_model).values())
+    first_pass = told[: told[0][1]]
+    assert [done for done, _ in first_pass] == list(range(1, len(first_pass) + 1))
     france, gold = ask(world_model, tiny_tokenizer, FRANCE, GOLD)
     assert gold == "Fe."
     assert france == "Rome." or name == "rose-published"  # which holds no earlier edit still

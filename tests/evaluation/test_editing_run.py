@@ -49,7 +49,13 @@ class Nudge:
     calls: list[tuple[list[str], int]] = field(default_factory=list)
 
     def __call__(
-        self, model: Any, tokenizer: Any, requests: Sequence[EditRequest], config: NudgeConfig, history: Any = ()
+        self,
+        model: Any,
+        tokenizer: Any,
+        requests: Sequence[EditRequest],
+        config: NudgeConfig,
+        history: Any = (),
+        on_progress: Any = None,
     ) -> Applied:
         self.calls.append(([request.target for request in requests], sum(len(a.requests) for a in history)))
         weight = model.get_parameter("model.layers.0.mlp.down_proj.weight")
@@ -270,3 +276,5 @@ def test_the_time_left_follows_each_methods_own_pace() -> None:
         (4, 8, 2 * 1.0 + 2 * 9.0),
         (5, 8, 2 * 1.0 + 9.0),
     ]
+    pace.within("slow, edit 3/8")(2, 4)
+    assert shown[-1].doing == "slow, edit 3/8, 2/4 of its call"

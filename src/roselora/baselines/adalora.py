@@ -14,6 +14,7 @@ from roselora.baselines.applied import Applied
 from roselora.baselines.low_rank import Hooks, LowRankConfig, target_modules, tune_adapter
 from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError
+from roselora.models.calling import Progress
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ def adalora(
     requests: Sequence[EditRequest],
     config: AdaLoraEditConfig,
     history: Sequence[Applied] = (),
+    on_progress: Progress | None = None,
 ) -> Applied:
     """Train W + P diag(E) Q on all requests together, by peft, its ranks allotted by importance, and keep the sum.
 
@@ -79,7 +81,7 @@ def adalora(
             first_stop=steps - last + 1,
         )
 
-    return tune_adapter(model, tokenizer, requests, config, adapter, hooks)
+    return tune_adapter(model, tokenizer, requests, config, adapter, hooks, on_progress)
 
 
 def _orthogonality(adapted: PeftModel) -> Tensor:

@@ -42,6 +42,7 @@ def alphaedit(
     requests: Sequence[EditRequest],
     config: AlphaEditConfig,
     history: Sequence[Applied] = (),
+    on_progress: Progress | None = None,
 ) -> Applied:
     """Make all requests at once, each layer by :func:`projected_update`, holding the earlier calls' keys still.
 
@@ -60,7 +61,7 @@ def alphaedit(
         return projected_update(K, R, earlier, P[module].to(K.device), config.ridge)
 
     with changing(weights(model, modules)) as snapshot:
-        spread = spread_edits(model, tokenizer, requests, config, solve)
+        spread = spread_edits(model, tokenizer, requests, config, solve, on_progress)
         entries = snapshot.entries()
     kept = {f"projection/{module}": P[module] for module in modules}
     kept |= {f"keys/{m}": torch.cat([known[m], keys]) if m in known else keys for m, keys in spread.keys.items()}

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from roselora.delta.overlay import Overlay
 from roselora.delta.sparse_delta import SparseDelta
 from roselora.editing.request import EditRequest
+from roselora.models.calling import Progress
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,9 @@ def asked_before(history: Sequence[Applied]) -> list[str]:
 class EditFunction(Protocol):
     """The one function of every method.
 
-    ``history`` holds what this method has applied to this model before, oldest first. On an error the model is as
-    it was before the call.
+    ``history`` holds what this method has applied to this model before, oldest first; ``on_progress`` is told how much
+    of the call is done, in whatever the method goes through: requests, parts of them or epochs. On an error the model
+    is as it was before the call.
     """
 
     def __call__(
@@ -52,6 +54,7 @@ class EditFunction(Protocol):
         requests: Sequence[EditRequest],
         config: Any,
         history: Sequence[Applied] = (),
+        on_progress: Progress | None = None,
     ) -> Applied:
         """Make the model answer each request's prompt with its target."""
         ...

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from roselora.editing.batch import IGNORED, TokenBatch, answer_batch, concatenate
 from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError, NonFiniteError
+from roselora.models.calling import Progress, counted
 from roselora.models.lower_blocks import lower_blocks
 
 
@@ -93,6 +94,7 @@ def descend(
     penalty: Callable[[], Tensor] | None = None,
     first_stop: int = 0,
     first_block: int = 0,
+    on_progress: Progress | None = None,
 ) -> int:
     """Train ``parameters``, and nothing else, until the model gives the rows' answers; returns the steps taken.
 
@@ -108,6 +110,7 @@ def descend(
         first_stop: steps before which training never stops.
         first_block: the index of the lowest block that training changes, where the model is one of blocks: what comes
             into it is computed once and not at every step.
+        on_progress: counts epochs.
 
     Raises:
         NonFiniteError: a loss or a trained parameter is NaN or infinite.
@@ -118,7 +121,7 @@ def descend(
     passes = _Passes(model, rows, first_block)
     with _training_only(model, parameters):
         optimizer = torch.optim.Adam(parameters, lr=config.learning_rate)
-        for _ in range(config.epochs):
+        for _ in counted(range(config.epochs), on_progress):
             shuffled = order.sample(range(len(rows)), len(rows))
             total, tokens = 0.0, 0
             for start in range(0, len(rows), config.batch_size):

@@ -11,6 +11,7 @@ from roselora.baselines.applied import Applied
 from roselora.baselines.one_matrix import MatrixConfig, tune_matrix
 from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError
+from roselora.models.calling import Progress
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ def ft_l(
     requests: Sequence[EditRequest],
     config: FtLConfig,
     history: Sequence[Applied] = (),
+    on_progress: Progress | None = None,
 ) -> Applied:
     """Minimize the answers' loss over theta, subject to max |theta - theta0| <= norm_bound.
 
@@ -55,7 +57,7 @@ def ft_l(
 
         return project
 
-    return tune_matrix(model, tokenizer, requests, config, constrain)
+    return tune_matrix(model, tokenizer, requests, config, constrain, on_progress)
 
 
 def norm_ball(center: Tensor, bound: float) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from roselora.baselines.applied import Applied
 from roselora.baselines.one_matrix import MatrixConfig, tune_matrix
 from roselora.editing.request import EditRequest
+from roselora.models.calling import Progress
 
 
 @dataclass(frozen=True)
@@ -21,9 +22,10 @@ def ft_m(
     requests: Sequence[EditRequest],
     config: FtMConfig,
     history: Sequence[Applied] = (),
+    on_progress: Progress | None = None,
 ) -> Applied:
     """Minimize the cross-entropy of the target's tokens, the prompt masked, over FT-L's matrix without its bound.
 
     (Zhang et al., 2024, "A Comprehensive Study of Knowledge Editing for Large Language Models", arXiv 2401.01286.)
     """
-    return tune_matrix(model, tokenizer, requests, config)
+    return tune_matrix(model, tokenizer, requests, config, on_progress=on_progress)

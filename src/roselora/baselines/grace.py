@@ -16,7 +16,7 @@ from roselora.baselines.place import edited_block, edited_module
 from roselora.editing.batch import IGNORED, TokenBatch, answer_batch
 from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError
-from roselora.models.calling import evaluating
+from roselora.models.calling import Progress, counted, evaluating
 from roselora.models.taps import run_until
 
 
@@ -48,6 +48,7 @@ def grace(
     requests: Sequence[EditRequest],
     config: GraceConfig,
     history: Sequence[Applied] = (),
+    on_progress: Progress | None = None,
 ) -> Applied:
     """Store each edit as a key, a radius and a value; an input within a radius gives that value as the layer's output.
 
@@ -70,7 +71,7 @@ def grace(
     random = torch.Generator().manual_seed(config.seed)
     try:
         with evaluating(model):
-            for request in requests:
+            for request in counted(requests, on_progress):
                 for prompt in request.prompts:
                     row = answer_batch(tokenizer, [prompt], request.target).to(device)
                     first_value = torch.rand(d_out, generator=random).to(device)

@@ -8,6 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from roselora.baselines.applied import Applied
 from roselora.baselines.one_matrix import MatrixConfig, tune_matrix
 from roselora.editing.request import EditRequest
+from roselora.models.calling import Progress
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,11 @@ def locft_bf(
     requests: Sequence[EditRequest],
     config: LocFtConfig,
     history: Sequence[Applied] = (),
+    on_progress: Progress | None = None,
 ) -> Applied:
     """Train one MLP's output matrix in epochs over all requests, in shuffled batches, each target ending with EOS.
 
     Breadth first: every epoch sees every request, where a depth-first stream trains each to its end and loses the
     ones before. (arXiv 2509.22072.)
     """
-    return tune_matrix(model, tokenizer, requests, config)
+    return tune_matrix(model, tokenizer, requests, config, on_progress=on_progress)

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from roselora.baselines.applied import Applied
 from roselora.baselines.low_rank import LowRankConfig, target_modules, tune_adapter
 from roselora.editing.request import EditRequest
+from roselora.models.calling import Progress
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ def lora(
     requests: Sequence[EditRequest],
     config: LoraEditConfig,
     history: Sequence[Applied] = (),
+    on_progress: Progress | None = None,
 ) -> Applied:
     """Train W + (alpha / r) B A on all requests together, by peft, and keep the sum (Hu et al., arXiv 2106.09685)."""
     adapter = LoraConfig(
@@ -30,4 +32,4 @@ def lora(
         lora_dropout=config.dropout,
         target_modules=target_modules(model, config),
     )
-    return tune_adapter(model, tokenizer, requests, config, adapter)
+    return tune_adapter(model, tokenizer, requests, config, adapter, on_progress=on_progress)

@@ -13,6 +13,7 @@ from roselora.baselines.descent import Descent, answer_rows, descend
 from roselora.editing.optimize import adapted_model
 from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError
+from roselora.models.calling import Progress
 
 QUERY_AND_VALUE = ("q_proj", "v_proj")
 
@@ -69,6 +70,7 @@ def tune_adapter(
     config: LowRankConfig,
     adapter: LoraConfig,
     hooks: Callable[[PeftModel], Hooks] = lambda _: Hooks(),
+    on_progress: Progress | None = None,
 ) -> Applied:
     """Train the adapter on the answers of all requests, take it out, and add its update to the weights it was on.
 
@@ -89,6 +91,7 @@ def tune_adapter(
             after_step=own.after_step,
             penalty=own.penalty,
             first_stop=own.first_stop,
+            on_progress=on_progress,
         )
         updates = _updates(adapted)
     weights = [model.get_submodule(name).get_parameter("weight") for name in updates]

@@ -37,6 +37,7 @@ def memit(
     requests: Sequence[EditRequest],
     config: MemitConfig,
     history: Sequence[Applied] = (),
+    on_progress: Progress | None = None,
 ) -> Applied:
     """Make all requests at once, each layer by Eq. 14.
 
@@ -52,7 +53,7 @@ def memit(
         return least_squares_update(K, R, weight * ridged(C[module].to(K.device)))
 
     with changing(weights(model, modules)) as snapshot:
-        spread = spread_edits(model, tokenizer, requests, config, solve)
+        spread = spread_edits(model, tokenizer, requests, config, solve, on_progress)
         entries = snapshot.entries()
     kept = {f"covariance/{module}": C[module] for module in modules}
     return Applied(tuple(requests), snapshot.restore, entries, spread.steps, kept)

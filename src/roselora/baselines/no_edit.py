@@ -7,6 +7,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.baselines.applied import Applied
 from roselora.editing.request import EditRequest
+from roselora.models.calling import Progress
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ def no_edit(
     requests: Sequence[EditRequest],
     config: NoEditConfig,
     history: Sequence[Applied] = (),
+    on_progress: Progress | None = None,
 ) -> Applied:
     """Change nothing: what an untouched model scores is the zero of every table."""
     return Applied(tuple(requests), lambda: None, entries=0)

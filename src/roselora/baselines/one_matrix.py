@@ -10,7 +10,7 @@ from roselora.baselines.applied import Applied, changing
 from roselora.baselines.descent import Descent, answer_rows, descend
 from roselora.baselines.place import Place, edited_block, edited_module
 from roselora.editing.request import EditRequest
-from roselora.models.calling import evaluating
+from roselora.models.calling import Progress, evaluating
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,12 @@ def tune_matrix(
     requests: Sequence[EditRequest],
     config: MatrixConfig,
     constrain: Callable[[nn.Parameter], Callable[[int], None]] | None = None,
+    on_progress: Progress | None = None,
 ) -> Applied:
     """Train the matrix of ``config``, in its own dtype, on the answers of all requests.
 
-    ``constrain`` gets the matrix before training and gives what is called after each step.
+    ``constrain`` gets the matrix before training and gives what is called after each step; ``on_progress`` counts
+    epochs.
 
     Raises:
         ConfigError: no requests, or a place that the model does not have.
@@ -42,5 +44,7 @@ def tune_matrix(
     with changing([weight]) as snapshot, evaluating(model):
         after_step = None if constrain is None else constrain(weight)
         first = edited_block(model, config)
-        steps = descend(model, [weight], rows, config, after_step=after_step, first_block=first)
+        steps = descend(
+            model, [weight], rows, config, after_step=after_step, first_block=first, on_progress=on_progress
+        )
     return Applied(tuple(requests), snapshot.restore, snapshot.entries(), steps)

@@ -22,7 +22,7 @@ from roselora.baselines.locate import (
 from roselora.baselines.states import read_rows
 from roselora.baselines.value import Value, optimize_value
 from roselora.editing.request import EditRequest
-from roselora.models.calling import Progress
+from roselora.models.calling import Progress, counted
 from roselora.models.structure import block_at, mlp_output
 
 
@@ -45,6 +45,7 @@ def rome(
     requests: Sequence[EditRequest],
     config: RomeConfig,
     history: Sequence[Applied] = (),
+    on_progress: Progress | None = None,
 ) -> Applied:
     """Insert each request's key and value into one layer, one after another, by Eq. 2.
 
@@ -58,7 +59,7 @@ def rome(
     C = of_base(model, tokenizer, [module], config, history)[module]
     solved, steps = ridged(C.to(layer.weight.device)), 0
     with changing(weights(model, [module])) as snapshot:
-        for request in requests:
+        for request in counted(requests, on_progress):
             rows = contexts(tokenizer, request, config)
             value: Value = optimize_value(model, tokenizer, request, rows, module, config)
             k = read_rows(model, rows, inputs_of=[module])[module].mean(0)

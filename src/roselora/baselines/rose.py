@@ -10,6 +10,7 @@ from roselora.editing.request import EditRequest
 from roselora.editing.settings import EditSettings
 from roselora.editing.trained import factors_delta
 from roselora.errors import ConfigError
+from roselora.models.calling import Progress, counted
 
 DEFAULTS = EditSettings()
 """How an edit is trained by default."""
@@ -36,6 +37,7 @@ def rose(
     requests: Sequence[EditRequest],
     config: EditSettings,
     history: Sequence[Applied] = (),
+    on_progress: Progress | None = None,
 ) -> Applied:
     """Train one RoseLoRA delta a request on the model as it is, and apply it, whether or not its target was reached.
 
@@ -49,7 +51,7 @@ def rose(
         raise ConfigError("There are no requests to edit by; give at least one.")
     held, steps = asked_before(history), 0
     with applying(model) as deltas:
-        for request in requests:
+        for request in counted(requests, on_progress):
             trained = train_factors(model, tokenizer, request, config, rose_config(config, model), held)
             deltas.apply(factors_delta(model, deltas.overlay, trained.pairs))
             held += request.prompts

@@ -14,7 +14,7 @@ from roselora.editing.neuron_settings import NeuronSettings
 from roselora.editing.ordinary import OrdinaryText, ordinary_text
 from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError
-from roselora.models.calling import Progress
+from roselora.models.calling import Progress, counted
 from roselora.models.neurons import Neurons
 
 TAKEN = "neurons"
@@ -31,6 +31,7 @@ def rose_neurons(
     requests: Sequence[EditRequest],
     config: NeuronSettings,
     history: Sequence[Applied] = (),
+    on_progress: Progress | None = None,
 ) -> Applied:
     """Replace some neurons a request, whether or not its target was reached; no two edits share one.
 
@@ -48,7 +49,7 @@ def rose_neurons(
     texts = ordinary_text(model, tokenizer, [place.block for place in places])
     with applying(model) as deltas:
         call = _Call(model, tokenizer, requests, config, history, places, texts, deltas)
-        call.edit()
+        call.edit(on_progress)
     return Applied(tuple(requests), deltas.restore, deltas.entries(), call.steps, {TAKEN: call.memory()})
 
 
@@ -84,16 +85,17 @@ class _Call:
         for block, index in history[-1].memory[TAKEN].tolist() if history else ():
             self._taken.setdefault(block, set()).add(index)
 
-    def edit(self) -> None:
-        """Make every edit, and those again that others undo."""
-        for part in _batches(range(len(self._requests))):
+    def edit(self, on_progress: Progress | None) -> None:
+        """Make every edit, and those again that others undo; the progress of each pass is counted anew, in parts."""
+        for part in counted(_batches(range(len(self._requests))), on_progress):
             self._train(part, with_room(self._places, self._taken))
         for _ in range(LOOKS if len(self._requests) > 1 else 0):
             broken = unheld(self._model, self._tokenizer, self._requests)
-            for place in self._places:
-                for part in _batches([number for number in broken if self._made[number].place is place]):
-                    self._take_out(part)
-                    self._train(part, place)
+            by_place = [(place, [n for n in broken if self._made[n].place is place]) for place in self._places]
+            parts = [(place, part) for place, numbers in by_place for part in _batches(numbers)]
+            for place, part in counted(parts, on_progress):
+                self._take_out(part)
+                self._train(part, place)
             if not broken:
                 break
 

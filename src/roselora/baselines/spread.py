@@ -13,6 +13,7 @@ from roselora.baselines.states import Row, read_rows
 from roselora.baselines.value import optimize_value
 from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError
+from roselora.models.calling import Progress, counted
 from roselora.models.structure import block_at, blocks, mlp_output
 
 
@@ -73,6 +74,7 @@ def spread_edits(
     requests: Sequence[EditRequest],
     config: SpreadConfig,
     solve: Solve,
+    on_progress: Progress | None = None,
 ) -> Spread:
     """Find each request's hidden state z after the last layer, then let every layer do its share of the rest.
 
@@ -85,7 +87,7 @@ def spread_edits(
     rows = [contexts(tokenizer, request, config) for request in requests]
     values = [
         optimize_value(model, tokenizer, request, each, last, config)
-        for request, each in zip(requests, rows, strict=True)
+        for request, each in counted(list(zip(requests, rows, strict=True)), on_progress)
     ]
     wanted = _means(model, rows, outputs_of=[last])[last] + torch.stack([value.delta for value in values])
     keys = {}

@@ -52,6 +52,10 @@ class Pace:
         """Tell where the run is."""
         self._on_progress(Progress(self._done, self._total, doing, self._left()))
 
+    def within(self, doing: str) -> Callable[[int, int], None]:
+        """What tells where the run is in the course of one call."""
+        return lambda done, of: self.show(f"{doing}, {done}/{of} of its call")
+
     def _left(self) -> float | None:
         if not self._made.total():
             return None

@@ -16,6 +16,7 @@ from roselora.evaluation.checkpoint import BaseWeights, Checkpoint
 from roselora.evaluation.cost import measured
 from roselora.evaluation.pace import Clock, Pace
 from roselora.evaluation.records import Cost
+from roselora.models.calling import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -77,9 +78,10 @@ class EditSequence:
         saved = time.monotonic()
         try:
             for start in range(len(tried), len(self._cases), self._size):
-                pace.show(f"{self._name}, edit {start + 1}/{len(self._cases)}")
+                at = f"{self._name}, edit {start + 1}/{len(self._cases)}"
+                pace.show(at)
                 begun = time.monotonic()
-                tried += self._call(self._cases[start : start + self._size])
+                tried += self._call(self._cases[start : start + self._size], pace.within(at))
                 pace.made(self._name, len(tried) - start, time.monotonic() - begun)
                 if clock.over or time.monotonic() - saved > CHECKPOINT_SECONDS:
                     self._save(tried)
@@ -118,12 +120,14 @@ class EditSequence:
             self._history.append(Applied(requests, _nothing, 0, memory=checkpoint.memory))
         return tried
 
-    def _call(self, cases: Sequence[EditCase]) -> list[Tried]:
+    def _call(self, cases: Sequence[EditCase], on_progress: Progress) -> list[Tried]:
         """One call of the method; if it fails, so have its requests, and the model is as it was before them."""
         requests = [case.request for case in cases]
         try:
             with measured(self._model.device) as taken:
-                applied = self._method.edit(self._model, self._tokenizer, requests, self._method.config, self._history)
+                applied = self._method.edit(
+                    self._model, self._tokenizer, requests, self._method.config, self._history, on_progress
+                )
         except Exception as error:
             logger.debug("%s failed on %s", self._name, cases[0].key, exc_info=error)
             return [Tried(None, said(error))] * len(cases)

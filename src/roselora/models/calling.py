@@ -2,13 +2,23 @@
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from torch import nn
 
 Progress = Callable[[int, int], None]
 """Called in the course of long work with how much of it is done, and of how much."""
+
+_Item = TypeVar("_Item")
+
+
+def counted(items: Sequence[_Item], on_progress: Progress | None) -> Iterator[_Item]:
+    """Each item in turn; ``on_progress`` is told when the work on it is over."""
+    for done, item in enumerate(items, start=1):
+        yield item
+        if on_progress is not None:
+            on_progress(done, len(items))
 
 
 def unwrapped(model: nn.Module) -> Any:
