@@ -112,6 +112,9 @@ def test_an_edit_of_the_same_prompt_takes_the_place_of_the_older_and_says_so(inv
     assert f"it takes the place of edit {lyon}, 'Lyon'" in said
     newer = invoke("log")[1]
     assert newer["supersedes"] == [lyon]
+    assert [edit["superseded_by"] for edit in invoke("log")] == [newer["id"], None]
+    assert "superseded" in invoke("log", text=True)
+    assert f"superseded by {newer['id']}" in invoke("show", lyon, text=True)
     assert f"takes the place of {lyon}" in invoke("show", newer["id"], text=True)
     report = invoke("check")
     assert report["clean"]
@@ -119,6 +122,7 @@ def test_an_edit_of_the_same_prompt_takes_the_place_of_the_older_and_says_so(inv
     assert "superseded" in invoke("check", text=True)
     invoke("undo", newer["id"])
     assert [edit["holds"] for edit in invoke("check")["edits"]] == [True]
+    assert "superseded" not in invoke("log", text=True)
 
 
 def take_back(folder: Path, edit_id: str) -> str:

@@ -20,26 +20,34 @@ from roselora.errors import ConfigError
 
 
 def log(store: StoreOption = DEFAULT_STORE, json: JsonOption = False) -> None:
-    """List every edit in the store, in commit order, undone ones included."""
+    """List every edit in the store, in commit order, undone and superseded ones included."""
+    from roselora.editing.superseding import superseded
+
     edits = open_store(store).edits()
+    by = superseded([edit for edit in edits if edit.active])
     if json:
-        print_json([edit_as_json(edit) for edit in edits])
+        print_json([edit_as_json(edit) | {"superseded_by": by.get(edit.id)} for edit in edits])
     elif edits:
-        out.print(edits_table(edits))
+        out.print(edits_table(edits, by))
     else:
         out.print("No edits yet.")
 
 
 def show(edit_id: EditArgument, store: StoreOption = DEFAULT_STORE, json: JsonOption = False) -> None:
     """Show one edit: what was asked, what it did to the answers, where it came from, and its history."""
+    from roselora.editing.superseding import superseded
+
     opened = open_store(store)
     edit = opened.find(edit_id)
     history = opened.history(edit.id)
+    by = superseded(opened.active())
     if json:
         events = [{"kind": event.kind, "time": event.time, **event.detail} for event in history]
-        print_json({**edit_as_json(edit), "history": events})
+        print_json({**edit_as_json(edit), "superseded_by": by.get(edit.id), "history": events})
         return
-    out.print(edits_table([edit]))
+    out.print(edits_table([edit], by))
+    if edit.id in by:
+        out.print(f"superseded by {by[edit.id]}, which asks the same with another target", highlight=False)
     for answer in edit.provenance.get("answers", ()):
         out.print(f"\n[dim]{answer['kind']}[/dim] {escape(answer['prompt'])}")
         out.print(f"  before: {escape(answer['before'])}\n  after:  {escape(answer['after'])}", highlight=False)

@@ -1,6 +1,6 @@
 """What the verbs on a store share: where it is, how an edit looks as JSON and in a table."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -61,8 +61,8 @@ def edit_as_json(edit: "StoredEdit") -> dict[str, Any]:
     }
 
 
-def edits_table(edits: Iterable["StoredEdit"]) -> Table:
-    """One line an edit, within 80 columns."""
+def edits_table(edits: Iterable["StoredEdit"], superseded: Collection[str] = ()) -> Table:
+    """One line an edit, within 80 columns; ``superseded`` has the ids of active edits whose place later ones took."""
     table = Table(box=None, pad_edge=False)
     table.add_column("id", no_wrap=True)
     table.add_column("", no_wrap=True)
@@ -71,6 +71,8 @@ def edits_table(edits: Iterable["StoredEdit"]) -> Table:
     table.add_column("target", overflow="fold", max_width=20)
     for edit in edits:
         state = "[green]active[/green]" if edit.active else "[dim]undone[/dim]"
+        if edit.id in superseded:
+            state = "[dim]superseded[/dim]"
         when = edit.created[:16].replace("T", " ")
         table.add_row(edit.id, state, when, escape(edit.request.prompt), escape(edit.request.target))
     return table
