@@ -1,4 +1,4 @@
-"""A real task under one budget: SST-2 as text with the demo model, by RoseLoRA, LoRA and DoRA, three seeds each.
+"""A real task under one budget: SST-2 as text with the demo model, by RoseLoRA and its peers, three seeds each.
 
     python benchmarks/finetuning.py --data-dir DATA --output benchmarks/results/finetuning.json
 
@@ -14,7 +14,6 @@ import argparse
 import csv
 import json
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +21,18 @@ import numpy as np
 import torch
 
 from roselora.editing.neutral import NEUTRAL_TEXTS
+from roselora.evaluation.cost import Measured, measured
 from roselora.evaluation.intervals import bootstrap_interval
 from roselora.evaluation.metrics import matches
 from roselora.evaluation.perplexity import perplexity, text_losses
 from roselora.models.generation import greedy_answers
 from roselora.models.loading import load
+from roselora.training.footprint import entries_changed
 from roselora.training.run import Finished, train
 from roselora.training.settings import TrainSettings
 
 LABELS = ("negative", "positive")
-METHODS = ("rose", "lora", "dora", "retention")
+METHODS = ("rose", "lora", "dora", "adalora", "shira", "retention")
 """The last is rose with retention on our own neutral texts."""
 
 TUNED_AS = {"dora": "lora", "retention": "rose"}
@@ -53,7 +54,7 @@ def accuracies(model: Any, tokenizer: Any, examples: list[dict[str, str]]) -> li
     return [matches(answer, [example["completion"]]) for answer, example in zip(answers, examples, strict=True)]
 
 
-def run(method: str, rate: float, seed: int, steps: int, data: Path) -> tuple[Finished, float]:
+def run(method: str, rate: float, seed: int, steps: int, data: Path) -> tuple[Finished, Measured]:
     with tempfile.TemporaryDirectory() as folder:
         keep = Path(folder) / "keep.txt"
         keep.write_text("\n".join(text.replace("\n", " ") for text in NEUTRAL_TEXTS))
@@ -67,19 +68,10 @@ def run(method: str, rate: float, seed: int, steps: int, data: Path) -> tuple[Fi
                 "training": {"max_steps": steps, "batch_size": 8, "learning_rate": rate, "seed": seed},
             }
         )
-        start = time.perf_counter()
-        outcome = train(settings)
+        with measured(torch.device("cpu")) as cost:
+            outcome = train(settings)
         assert isinstance(outcome, Finished)
-        return outcome, time.perf_counter() - start
-
-
-def moved_entries(outcome: Finished) -> int:
-    """Entries of the adapted matrices that differ from the base's: all of them for a dense product."""
-    if outcome.counts is not None:
-        return outcome.counts.update_nonzeros
-    model: Any = outcome.prepared.model
-    layers = [module for module in model.modules() if hasattr(module, "lora_A") and hasattr(module, "get_base_layer")]
-    return sum(layer.get_base_layer().weight.numel() for layer in layers)
+        return outcome, cost
 
 
 def main() -> None:
@@ -135,7 +127,7 @@ def compare(
     arguments: argparse.Namespace,
 ) -> dict[str, Any]:
     tuned: dict[float, float] = {}
-    first: dict[float, tuple[Finished, float]] = {}
+    first: dict[float, tuple[Finished, Measured]] = {}
     for rate in rates:
         first[rate] = run(method, rate, arguments.seeds[0], arguments.steps, data)
         prepared = first[rate][0].prepared
@@ -144,7 +136,7 @@ def compare(
     rate = max(tuned, key=lambda candidate: tuned[candidate])
     right, losses, rows = [], [], []
     for seed in arguments.seeds:
-        outcome, seconds = first.pop(rate, None) or run(method, rate, seed, arguments.steps, data)
+        outcome, cost = first.pop(rate, None) or run(method, rate, seed, arguments.steps, data)
         model, tokenizer = outcome.prepared.model, outcome.prepared.tokenizer
         right.append(accuracies(model, tokenizer, testing))
         losses.append(text_losses(model, tokenizer, texts))
@@ -153,10 +145,11 @@ def compare(
                 "seed": seed,
                 "accuracy": float(np.mean(right[-1])),
                 "perplexity": perplexity(losses[-1]),
-                "entries_moved": moved_entries(outcome),
+                "entries_changed": entries_changed(outcome.prepared, outcome.settings),
                 "trained_parameters": outcome.prepared.trainable,
                 "bytes": outcome.artifacts.bytes,
-                "seconds": round(seconds, 1),
+                "seconds": round(cost.seconds, 1),
+                "peak_bytes": cost.peak_bytes,
             }
         )
         print(f"{method} seed {seed}: {rows[-1]}", flush=True)
