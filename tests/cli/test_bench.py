@@ -87,7 +87,7 @@ def test_a_sequence_that_was_killed_goes_on_with_the_same_command(
         "zsre_stream", "--mode", "sequential", "--methods", "ft-m,lora", "--set", "lora.epochs=100",
         "--set", "lora.stop_loss=0",
     )  # fmt: skip
-    every_step = "from roselora.cli import bench, main; bench.PLAIN_SECONDS = 0; main.main()"
+    every_step = "from roselora.cli import console, main; console.PLAIN_SECONDS = 0; main.main()"
     started = subprocess.Popen(
         [sys.executable, "-c", TAKES_INTERRUPTS + every_step, *command],
         cwd=tmp_path,

@@ -2,7 +2,6 @@
 
 import shlex
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ import typer
 from roselora.cli.bench_instruct import instruct
 from roselora.cli.bench_parts import datasize, forgetting, glue
 from roselora.cli.bench_tuning import HELP, command
-from roselora.cli.console import err, out, print_json, working
+from roselora.cli.console import err, out, print_json, saying, working
 from roselora.cli.stores import DryRunOption, JsonOption
 from roselora.errors import ConfigError, StoppedError
 
@@ -201,15 +200,12 @@ def _show_scores(head: "RunHead", records: "list[EditRecord]") -> None:
     out.print(table)
 
 
-PLAIN_SECONDS = 60.0
-"""Where there is no terminal to draw a bar on, a line says at most so often where the run is."""
-
-
 @contextmanager
 def _progress() -> Iterator[Callable[["At"], None]]:
     """On standard error: a bar with what is done and the time that is left, or lines where it is no terminal."""
     if not err.is_terminal:
-        yield _plain_progress()
+        say = saying()
+        yield lambda at: say(_line(at))
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -231,17 +227,9 @@ def _progress() -> Iterator[Callable[["At"], None]]:
         yield on_progress
 
 
-def _plain_progress() -> Callable[["At"], None]:
-    last = -PLAIN_SECONDS
-
-    def on_progress(at: "At") -> None:
-        nonlocal last
-        if time.monotonic() - last >= PLAIN_SECONDS:
-            last = time.monotonic()
-            where = f"{at.done}/{at.total} " if at.total else ""
-            err.print(f"{where}{at.doing} {_left(at)}".rstrip(), markup=False, highlight=False, soft_wrap=True)
-
-    return on_progress
+def _line(at: "At") -> str:
+    where = f"{at.done}/{at.total} " if at.total else ""
+    return f"{where}{at.doing} {_left(at)}".rstrip()
 
 
 def _left(at: "At") -> str:

@@ -1,6 +1,7 @@
 """What every verb shows in the same way: errors, JSON, and the progress of an edit."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,6 +10,9 @@ from rich.console import Console
 
 out = Console()
 err = Console(stderr=True)
+
+PLAIN_SECONDS = 60.0
+"""Where there is no terminal to draw a bar on, a line says at most so often where a run is."""
 
 
 def complain(message: str) -> None:
@@ -20,6 +24,19 @@ def complain(message: str) -> None:
 def print_json(value: Any) -> None:
     """One JSON document on standard output."""
     out.print_json(json.dumps(value, ensure_ascii=False), indent=2, ensure_ascii=False)
+
+
+def saying() -> Callable[[str], None]:
+    """What prints a line on standard error, the first at once and then at most one in `PLAIN_SECONDS`."""
+    last = -PLAIN_SECONDS
+
+    def say(line: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= PLAIN_SECONDS:
+            last = time.monotonic()
+            err.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    return say
 
 
 @contextmanager

@@ -1,19 +1,15 @@
 """Run planned fine-tuning benchmarks with a bar, or show what would be run."""
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from roselora.cli.console import err, out, print_json, working
+from roselora.cli.console import err, out, print_json, saying, working
 from roselora.errors import ConfigError, StoppedError
 
 if TYPE_CHECKING:
     from roselora.evaluation.finetuning.plan import Plan
-
-PLAIN_SECONDS = 60.0
-"""Where there is no terminal to draw a bar on, a line says at most so often where the run is."""
 
 WriteReport = Callable[[], list[Path]]
 OnProgress = Callable[[str, int, int], None]
@@ -119,15 +115,8 @@ def _described(plan: "Plan") -> dict[str, Any]:
 def _progress() -> Iterator[OnProgress]:
     """On standard error: a bar with what is done, or lines where it is no terminal."""
     if not err.is_terminal:
-        last = -PLAIN_SECONDS
-
-        def say(doing: str, done: int, of: int) -> None:
-            nonlocal last
-            if time.monotonic() - last >= PLAIN_SECONDS:
-                last = time.monotonic()
-                err.print(f"{doing}: {done}/{of}", markup=False, highlight=False, soft_wrap=True)
-
-        yield say
+        say = saying()
+        yield lambda doing, done, of: say(f"{doing}: {done}/{of}")
         return
     from rich.progress import (
         BarColumn,
