@@ -3,6 +3,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from roselora.core import gating
 from roselora.core.gating import Gate, Ordinary, fit_gate
 
 NONE = torch.empty(0, 7, dtype=torch.float64)
@@ -48,7 +49,7 @@ def naive(
 def test_the_direction_is_the_weighted_least_squares_fit() -> None:
     text, own, groups = some(0, 90, 7) + 1, some(1, 3, 7), [some(2, 5, 7), some(3, 4, 7)]
     rest, reworded = some(4, 6, 7), some(5, 2, 7)
-    gate = fit_gate(ordinary(text), own, reworded, groups, rest, **LIMITS)
+    gate = fit_gate(ordinary(text), own, reworded, groups, rest, NONE, **LIMITS)
     expected = naive(text, own, groups, rest, reworded=reworded)
     torch.testing.assert_close(gate.direction, expected / (own @ expected).mean())
     assert gate.score(own).mean() == pytest.approx(1)
@@ -58,7 +59,9 @@ def test_the_threshold_is_what_a_contrast_would_score_had_it_not_been_fitted() -
     text, own, group, rest = some(0, 90, 7) + 1, some(1, 3, 7), some(2, 5, 7), some(4, 6, 7)
 
     def gate(quantile: float, lowest: float, highest: float, groups: list[Tensor]) -> Gate:
-        return fit_gate(ordinary(text), own, NONE, groups, rest, quantile=quantile, lowest=lowest, highest=highest)
+        return fit_gate(
+            ordinary(text), own, NONE, groups, rest, NONE, quantile=quantile, lowest=lowest, highest=highest
+        )
 
     scale = (own @ naive(text, own, [group], rest)).mean()
     scores = []
@@ -74,6 +77,26 @@ def test_the_threshold_is_what_a_contrast_would_score_had_it_not_been_fitted() -
     assert gate(1.0, 0.2, 0.7, []).threshold == 0.2
 
 
+def test_the_held_inputs_that_score_highest_become_contrasts_in_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gating, "HARDEST", 2)
+    text, own, group, rest, held = some(0, 90, 7) + 1, some(1, 3, 7), some(2, 5, 7), some(4, 6, 7), some(5, 20, 7)
+    chosen: set[int] = set()
+    expected = naive(text, own, [group], rest)
+    for _ in range(2):
+        chosen |= set((held @ expected).argsort()[-2:].tolist())
+        expected = naive(text, own, [group, held[sorted(chosen)]], rest)
+    gate = fit_gate(ordinary(text), own, NONE, [group], rest, held, **LIMITS)
+    torch.testing.assert_close(gate.direction, expected / (own @ expected).mean())
+
+
+def test_the_threshold_is_not_below_the_score_of_any_held_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gating, "HARDEST", 0)
+    text, own, rest = some(0, 90, 7) + 1, some(1, 3, 7), some(4, 6, 7)
+    held = torch.cat([own * 0.9 + some(6, 3, 7) / 9 for _ in range(4)])
+    gate = fit_gate(ordinary(text), own, NONE, [], rest, held, quantile=0.0, lowest=-9.0, highest=9.0)
+    assert gate.threshold == pytest.approx(float(gate.score(held).max()))
+
+
 def test_one_reads_about_one_everywhere() -> None:
     text = some(0, 200, 6) * 0.1 + torch.arange(1.0, 7.0)
     one = ordinary(text, ridge=1e-3).one
@@ -81,8 +104,9 @@ def test_one_reads_about_one_everywhere() -> None:
 
 
 def test_the_bias_of_a_gate_is_the_least_squares_fit_of_one_to_all_that_the_gate_is_fitted_to() -> None:
+    none = NONE.new_empty(0, 60)
     text, own, group, rest = some(0, 90, 60), some(1, 3, 60) + 2, some(2, 5, 60) - 3, some(4, 6, 60)
-    gate = fit_gate(ordinary(text), own, NONE.new_empty(0, 60), [group], rest, **LIMITS)
+    gate = fit_gate(ordinary(text), own, none, [group], rest, none, **LIMITS)
     expected = naive(text, own, [group], rest, wanted=(1.0, 1.0, 1.0))
     torch.testing.assert_close(gate.one, expected / (own @ expected).mean())
 

@@ -9,7 +9,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from roselora.baselines.applied import Applied, Deltas, applying, asked_before
 from roselora.editing.asking import unheld
 from roselora.editing.neuron_edits import SIDE_BY_SIDE, edit_neurons
+from roselora.editing.neuron_held import HeldInputs, read_held
 from roselora.editing.neuron_places import places_of, with_room
+from roselora.editing.neuron_rows import answer_length
 from roselora.editing.neuron_settings import NeuronSettings
 from roselora.editing.ordinary import OrdinaryText, ordinary_text
 from roselora.editing.request import EditRequest
@@ -35,8 +37,9 @@ def rose_neurons(
 ) -> Applied:
     """Replace some neurons a request, whether or not its target was reached; no two edits share one.
 
-    Where there are several requests, each stays silent at the others' prompts, and those that no longer hold after the
-    last are trained anew, with all others in the model.
+    Where there are several requests, each stays silent where the others are said, and those that do not hold after the
+    last are trained anew, with all others in the model. The lower MLPs are edited before the higher ones, for the
+    gates of these are to see what those write.
 
     Raises:
         ConfigError: no requests, or one that cannot be meant.
@@ -80,30 +83,49 @@ class _Call:
         self._model, self._tokenizer, self._requests, self._config = model, tokenizer, requests, config
         self._places, self._texts, self._deltas = places, texts, deltas
         self._made: dict[int, _Made] = {}
-        self._held = [*asked_before(history), *(prompt for request in requests for prompt in request.prompts)]
+        self._held = asked_before(history)
         self._taken: dict[int, set[int]] = {place.block: set() for place in places}
         for block, index in history[-1].memory[TAKEN].tolist() if history else ():
             self._taken.setdefault(block, set()).add(index)
 
     def edit(self, on_progress: Progress | None) -> None:
-        """Make every edit, and those again that others undo; the progress of each pass is counted anew, in parts."""
-        for part in counted(_batches(range(len(self._requests))), on_progress):
-            self._train(part, with_room(self._places, self._taken))
-        for _ in range(LOOKS if len(self._requests) > 1 else 0):
+        """Make every edit, and those again that do not hold; the progress of each pass is counted anew, in parts."""
+        where = self._planned()
+        self._train(where, range(len(where)), on_progress)
+        for _ in range(LOOKS if len(where) > 1 else 0):
             broken = unheld(self._model, self._tokenizer, self._requests)
-            by_place = [(place, [n for n in broken if self._made[n].place is place]) for place in self._places]
-            parts = [(place, part) for place, numbers in by_place for part in _batches(numbers)]
-            for place, part in counted(parts, on_progress):
-                self._take_out(part)
-                self._train(part, place)
             if not broken:
                 break
+            self._take_out(broken)
+            self._train(where, broken, on_progress)
 
     def memory(self) -> torch.Tensor:
         """The neurons that hold edits."""
         return torch.tensor([(block, index) for block, indices in self._taken.items() for index in sorted(indices)])
 
-    def _train(self, part: Sequence[int], place: Neurons) -> None:
+    def _planned(self) -> list[Neurons]:
+        """The MLP of each request, by the neurons that all of its answer's tokens would take."""
+        planned = {block: len(taken) for block, taken in self._taken.items()}
+        where = []
+        for request in self._requests:
+            place = with_room(self._places, planned)
+            planned[place.block] += answer_length(self._tokenizer, request)
+            where.append(place)
+        return where
+
+    def _train(self, where: Sequence[Neurons], numbers: Sequence[int], on_progress: Progress | None) -> None:
+        """Make the edits of some requests, MLP by MLP from the lowest on."""
+        by_place = [(place, [n for n in numbers if where[n] is place]) for place in self._places]
+        upwards = sorted(by_place, key=lambda pair: pair[0].block)
+        parts = [(place, part) for place, own in upwards for part in _batches(own)]
+        inputs: dict[int, HeldInputs] = {}
+        for place, part in counted(parts, on_progress):
+            if len(self._requests) > 1 and place.block not in inputs:
+                # Nothing that is made in this MLP or above it changes what it reads.
+                inputs = {place.block: read_held(self._model, self._tokenizer, self._requests, place)}
+            self._make(part, place, inputs.get(place.block))
+
+    def _make(self, part: Sequence[int], place: Neurons, inputs: HeldInputs | None) -> None:
         edits = edit_neurons(
             self._model,
             self._tokenizer,
@@ -113,6 +135,7 @@ class _Call:
             self._texts[place.block],
             taken=self._taken[place.block],
             held=self._held,
+            inputs=inputs,
         )
         for number, edit in zip(part, edits, strict=True):
             key = self._deltas.apply(edit.delta(self._model, self._deltas.overlay.base_sha256))

@@ -10,6 +10,10 @@ These are the targets of a logical *and* that is linear: what shares the subject
 edit is half way between what shares both and what shares neither. A neuron with this gate is active where w·z exceeds
 a threshold, which few contrasts would have exceeded had they not been fitted, and the more so, the higher w·z.
 
+*Held* inputs, those at which other edits are said, may be thousands. They are known exactly, and most are far away:
+those that score highest are made contrasts, in rounds, and the threshold is not below the score of any. (Training on
+the negatives that a first fit takes for positives: Sung & Poggio, 1998, IEEE TPAMI 20(1).)
+
 Our own construction. That MLP neurons act as keys and values: Geva et al., 2021, arXiv 2012.14913; that a key is best
 read against the second moments of ordinary keys: Meng et al., 2022, arXiv 2202.05262, Eq. 2.
 """
@@ -26,6 +30,9 @@ BACKGROUND_WEIGHT = 0.3
 
 SHARPNESS = 40.0
 """How steeply a gate opens: over a score of about 1 / SHARPNESS."""
+
+HARDEST, ROUNDS = 32, 2
+"""How many held inputs become contrasts in a round, and how many rounds there are."""
 
 REWORDED_WEIGHT = 0.3
 """The weight of rewordings, where that of the own inputs is 1, in the fit and in training: they need not do as well."""
@@ -85,6 +92,7 @@ def fit_gate(
     reworded: Tensor,
     contrasts: Sequence[Tensor],
     background: Tensor,
+    held: Tensor,
     *,
     quantile: float,
     lowest: float,
@@ -94,8 +102,34 @@ def fit_gate(
 
     The own inputs, and every group of contrasts (m, d), have the weight of all ordinary text. Two kinds have a share
     of it: the reworded inputs, which are to score 1 too, `REWORDED_WEIGHT`, and ``background`` (m, d), which is to
-    score 0 but is not as near as contrasts are, `BACKGROUND_WEIGHT`. The bias direction is the fit of 1 to all. The
-    threshold is the largest of the contrasts' ``quantile`` of leave-one-out scores, brought into [lowest, highest].
+    score 0 but is not as near as contrasts are, `BACKGROUND_WEIGHT`. Those of the ``held`` inputs (m, d) that score
+    highest are one more group. The bias direction is the fit of 1 to all. The threshold is the largest of the groups'
+    ``quantile`` of leave-one-out scores and of the held inputs' scores, brought into [lowest, highest].
+    """
+
+    def fit(hardest: Tensor) -> tuple[Tensor, Tensor, list[float]]:
+        return _fit(ordinary, own, reworded, [*contrasts, held[hardest]], background, quantile)
+
+    hardest = torch.empty(0, dtype=torch.long, device=held.device)
+    direction, one, reached = fit(hardest)
+    for _ in range(ROUNDS if len(held) else 0):
+        scored = (held @ direction).topk(min(HARDEST, len(held))).indices
+        hardest = torch.unique(torch.cat([hardest, scored]))
+        direction, one, reached = fit(hardest)
+    if len(held):
+        reached.append(float((held @ direction).max()))
+    return Gate(direction, one, min(highest, max([lowest, *reached])))
+
+
+def _fit(
+    ordinary: Ordinary,
+    own: Tensor,
+    reworded: Tensor,
+    contrasts: Sequence[Tensor],
+    background: Tensor,
+    quantile: float,
+) -> tuple[Tensor, Tensor, list[float]]:
+    """The direction, the bias direction, and each group's quantile of leave-one-out scores.
 
     The problem is solved in its dual: whitened by ``ordinary.factor``, the ridge is the identity, and only a system of
     as many unknowns as there are inputs remains. The leave-one-out residual of input i is a[i] / (G⁻¹)[i, i] with G
@@ -116,5 +150,4 @@ def fit_gate(
     direction, one = (fitted / scale).T
     left_out = (targets[:, 0] - solution[:, 0] / inverse.diagonal()) / scale[0]
     scores = left_out.split(sizes)[len(sizes) - sum(len(group) > 0 for group in contrasts) :]
-    reached = max((float(torch.quantile(group, quantile)) for group in scores), default=lowest)
-    return Gate(direction, one, min(highest, max(lowest, reached)))
+    return direction, one, [float(torch.quantile(group, quantile)) for group in scores]

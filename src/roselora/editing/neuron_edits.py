@@ -18,6 +18,7 @@ from roselora.core.gating import Ordinary
 from roselora.delta.layers import layer_factors
 from roselora.delta.sparse_delta import SparseDelta, SparseFactors
 from roselora.editing.neuron_gates import Wiring, wire
+from roselora.editing.neuron_held import HeldInputs
 from roselora.editing.neuron_settings import NeuronSettings
 from roselora.editing.neuron_training import TrainedColumns, train_columns
 from roselora.editing.ordinary import OrdinaryText
@@ -98,6 +99,7 @@ def edit_neurons(
     *,
     taken: Collection[int] = (),
     held: Sequence[str] = (),
+    inputs: HeldInputs | None = None,
     on_step: Callable[[int, float], None] | None = None,
 ) -> list[NeuronEdit]:
     """Train each request's own neurons, all requests side by side; the model is given back as it was.
@@ -108,7 +110,8 @@ def edit_neurons(
     Args:
         place, text: the MLP whose neurons are replaced, and what it does in ordinary text.
         taken: neurons of it that must not be replaced, for they hold other edits.
-        held: prompts of other edits, which shall not wake these neurons.
+        held: prompts of other edits, the nearest of which shall not wake these neurons.
+        inputs: what the MLP reads where other edits are said; none of it shall wake these neurons.
         on_step: called with the step and the largest loss of a request that is still trained.
 
     Raises:
@@ -118,7 +121,8 @@ def edit_neurons(
     """
     with frozen(model):
         ordinary = Ordinary.from_moments(text.second.to(model.device), text.mean.to(model.device), settings.ridge)
-        tails, wirings = wire(model, tokenizer, requests, held, settings, place, ordinary)
+        inputs = HeldInputs.none(place, model.device) if inputs is None else inputs
+        tails, wirings = wire(model, tokenizer, requests, held, settings, place, ordinary, inputs)
         trained = train_columns(model, tails, wirings, settings, place, on_step)
     held_neurons = set(taken)
     free = [index for index in text.importance.argsort().tolist() if index not in held_neurons]

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.core.gating import Gate, Ordinary, fit_gate
 from roselora.editing.batch import IGNORED
+from roselora.editing.neuron_held import HeldInputs
 from roselora.editing.neuron_rows import AnswerRows, answer_rows, contrast_rows, read_ends
 from roselora.editing.neuron_settings import NeuronSettings
 from roselora.editing.request import EditRequest
@@ -81,8 +82,13 @@ def wire(
     settings: NeuronSettings,
     place: Neurons,
     ordinary: Ordinary,
+    inputs: HeldInputs,
 ) -> tuple[Tails, list[Wiring]]:
     """Fit the gates of all requests, from one pass over their prompts and one over their contrasts.
+
+    Args:
+        held: prompts of earlier edits, the nearest of which are contrasts.
+        inputs: what the MLP reads where other edits are said.
 
     Raises:
         ConfigError: a text has no tokens.
@@ -101,7 +107,10 @@ def wire(
         rows = range(start, start + len(own.rows))
         start = rows.stop
         contrasts = [ends.pop(0) for _ in of_request] if flat else []
-        wirings.append(_wire_one(model, request, own, rows, tails, states, contrasts, settings, place, ordinary))
+        others = inputs.of_others(request)
+        wirings.append(
+            _wire_one(model, request, own, rows, tails, states, contrasts, others, settings, place, ordinary)
+        )
     return tails, wirings
 
 
@@ -113,6 +122,7 @@ def _wire_one(
     tails: Tails,
     states: Tensor,
     contrasts: Sequence[Tensor],
+    others: Tensor,
     settings: NeuronSettings,
     place: Neurons,
     ordinary: Ordinary,
@@ -143,6 +153,7 @@ def _wire_one(
             at_tails[answers.asked :, position][here[answers.asked :]],
             contrasts,
             heads,
+            others,
             quantile=settings.quantile,
             lowest=settings.lowest,
             highest=settings.highest,

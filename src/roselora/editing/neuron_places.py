@@ -1,6 +1,6 @@
 """Whose neurons an edit replaces: those of one MLP, and of its neighbours when that one holds many edits already."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from transformers import PreTrainedModel
 
@@ -32,18 +32,18 @@ def places_of(model: PreTrainedModel, settings: NeuronSettings) -> list[Neurons]
     return found
 
 
-def with_room(places: Sequence[Neurons], taken: Mapping[int, Collection[int]]) -> Neurons:
+def with_room(places: Sequence[Neurons], taken: Mapping[int, int]) -> Neurons:
     """The first of the MLPs that is not filled to the level at which another has room; if all are, the emptiest.
 
     The neurons that are missed least go first, and the last ones of an MLP are missed far more than the first ones of
     its neighbour.
 
     Args:
-        taken: by block, the neurons that hold edits.
+        taken: by block, how many neurons hold edits.
     """
-    filled = [len(taken.get(place.block, ())) / place.count for place in places]
+    filled = [taken.get(place.block, 0) / place.count for place in places]
     for level in range(1, round(1 / LEVEL)):
         for place, share in zip(places, filled, strict=True):
             if share < level * LEVEL:
                 return place
-    return max(places, key=lambda place: place.count - len(taken.get(place.block, ())))
+    return max(places, key=lambda place: place.count - taken.get(place.block, 0))

@@ -67,6 +67,11 @@ def answer_rows(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> Ans
     return AnswerRows(rows, len(asked), labels)
 
 
+def answer_length(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> int:
+    """How many tokens the longest of the request's answers has, the end of the sequence counted."""
+    return 1 + max(len(split_at_answer(tokenizer, prompt, request.target)[1]) for prompt in request.prompts)
+
+
 def contrast_rows(
     tokenizer: PreTrainedTokenizerBase, request: EditRequest, held: Sequence[str]
 ) -> list[list[list[int]]]:
@@ -88,7 +93,12 @@ def nearest(request: EditRequest, held: Sequence[str]) -> list[str]:
 
 
 def read_ends(model: PreTrainedModel, place: Neurons, rows: Sequence[list[int]]) -> Tensor:
-    """What the neurons read at each row's last token, (rows, width) fp32; nothing above them runs.
+    """What the neurons read at each row's last token, (rows, width) fp32."""
+    return torch.stack([states[-1] for states in read_rows(model, place, rows)])
+
+
+def read_rows(model: PreTrainedModel, place: Neurons, rows: Sequence[list[int]]) -> list[Tensor]:
+    """What the neurons read at each row's tokens, (tokens, width) fp32; nothing above them runs.
 
     Equal rows are read once, and rows of like length together, so that little is read but tokens.
     """
@@ -97,10 +107,10 @@ def read_ends(model: PreTrainedModel, place: Neurons, rows: Sequence[list[int]])
     for start in range(0, len(shortest_first), READ_TOGETHER):
         batch = shortest_first[start : start + READ_TOGETHER]
         found.update(zip(batch, _read_batch(model, place, batch), strict=True))
-    return torch.stack([found[tuple(row)] for row in rows])
+    return [found[tuple(row)] for row in rows]
 
 
-def _read_batch(model: PreTrainedModel, place: Neurons, rows: Sequence[tuple[int, ...]]) -> Tensor:
+def _read_batch(model: PreTrainedModel, place: Neurons, rows: Sequence[tuple[int, ...]]) -> list[Tensor]:
     longest = max(map(len, rows))
     ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=model.device)
     lengths = torch.tensor([len(row) for row in rows], device=model.device)
@@ -109,4 +119,4 @@ def _read_batch(model: PreTrainedModel, place: Neurons, rows: Sequence[tuple[int
     inputs = {"input_ids": ids, **known_arguments(model, attention_mask=mask)}
     run_until(model, inputs, {place.entrance: lambda given, _: read.append(given)})
     states = read[0].reshape(*ids.shape, -1).float()
-    return states[torch.arange(len(rows), device=ids.device), lengths - 1]
+    return [own[: len(row)] for own, row in zip(states, rows, strict=True)]

@@ -151,7 +151,7 @@ def train_side_by_side(
         UnsupportedError: the model's MLPs have no neurons that could be replaced.
     """
     places = places_of(model, settings)
-    place = with_room(places, earlier.neurons)
+    place = with_room(places, {block: len(indices) for block, indices in earlier.neurons.items()})
     text = ordinary_text(model, tokenizer, [place.block for place in places])[place.block]
     taken = earlier.neurons.get(place.block, ())
     edits = edit_neurons(
