@@ -80,7 +80,7 @@ def operations(
     embeddings = {id(w): w.numel() for w in (model.get_input_embeddings().weight, model.get_output_embeddings().weight)}
     of_block = (sum(p.numel() for p in model.parameters()) - sum(embeddings.values())) / blocks
     own = answer_rows(tokenizer, request).rows
-    read = sum(len(row) for group in contrast_rows(tokenizer, request, ()) for row in group)
+    read = sum(len(row) for group in contrast_rows(tokenizer, request) for row in group)
     tails = sum(len(row.tail) for row in own)
     once = edit.place.block * read + blocks * (tails + sum(len(row.head) for row in own))
     return 2 * of_block * (once + 2 * (edit.steps + 1) * (blocks - edit.place.block) * tails)

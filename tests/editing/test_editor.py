@@ -313,7 +313,8 @@ def test_what_the_model_says_to_the_prompts_of_earlier_edits_is_held(
     def says_after(looked_after: list[str]) -> list[str]:
         overlay = Overlay(world_model)
         request = EditRequest(PROMPT, TARGET)
-        proposal = propose(world_model, tiny_tokenizer, overlay, request, settings, Earlier(looked_after))
+        earlier = Earlier([EditRequest(prompt, "Paris.") for prompt in looked_after])
+        proposal = propose(world_model, tiny_tokenizer, overlay, request, settings, earlier)
         overlay.apply("edit", proposal.delta)
         answers = greedy_answers(world_model, tiny_tokenizer, held, max_new_tokens=16)
         overlay.remove("edit")

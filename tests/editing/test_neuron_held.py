@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 
+import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from roselora.editing.neuron_held import read_held
+from roselora.editing import neuron_held
+from roselora.editing.neuron_held import nearest, read_held
 from roselora.editing.neuron_places import places_of
 from roselora.editing.neuron_settings import NeuronSettings
 from roselora.editing.request import EditRequest
@@ -31,3 +33,20 @@ def test_each_token_of_an_answer_is_read_and_the_prompts_last(
     torch.testing.assert_close(held.states, torch.cat(expected), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(held.of_others(GOLD), expected[0], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(held.of_others(FRANCE), expected[1], rtol=1e-4, atol=1e-5)
+
+
+def test_the_nearest_of_earlier_edits_are_looked_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neuron_held, "NEAREST", 3)
+    asked = ["Who made tea?", "Where did Ann Lee die?", "Where was Ann Lee born?", "Where was Bo Fox born?", "Who won?"]
+    tea, died, born, other, won = (EditRequest(prompt, "Rome") for prompt in asked)
+    assert nearest([born], [tea, died, born, other, won]) == [died, other, won]
+    assert nearest([born, tea], [tea, died, other, won]) == [died, other, won]
+    assert nearest([won, born], []) == []
+
+
+def test_without_earlier_edits_nothing_is_read(
+    tiny_model: Callable[..., PreTrainedModel], tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    model = tiny_model()
+    place = places_of(model, NeuronSettings())[0]
+    assert read_held(model, tiny_tokenizer, [], place).of_others(FRANCE).shape == (0, place.width)

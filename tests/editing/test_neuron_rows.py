@@ -7,23 +7,17 @@ import torch
 
 from roselora.editing import neuron_rows
 from roselora.editing.neuron_places import places_of
-from roselora.editing.neuron_rows import answer_rows, contrast_rows, nearest, read_ends
+from roselora.editing.neuron_rows import answer_rows, contrast_rows, read_ends
 from roselora.editing.neuron_settings import NeuronSettings
 from roselora.editing.request import EditRequest
 
 REQUEST = EditRequest("Where was Ann Lee born?", "Rome", "Ann Lee")
 
 
-def test_the_nearest_prompts_of_earlier_edits_are_looked_after(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(neuron_rows, "HELD_PROMPTS", 3)
-    held = ["Who made tea?", "Where did Ann Lee die?", REQUEST.prompt, "Where was Bo Fox born?", "Who made cocoa?"]
-    assert nearest(REQUEST, held) == ["Where did Ann Lee die?", "Where was Bo Fox born?", "Who made cocoa?"]
-
-
 def test_keep_prompts_are_all_looked_after(tiny_tokenizer: Any) -> None:
     request = EditRequest(REQUEST.prompt, "Rome", "Ann Lee", keep=("Snow is", "Coal is"))
-    kept = contrast_rows(tiny_tokenizer, request, ["Who made tea?"])[2]
-    assert [tiny_tokenizer.decode(row) for row in kept] == ["Snow is", "Coal is", "Who made tea?"]
+    kept = contrast_rows(tiny_tokenizer, request)[2]
+    assert [tiny_tokenizer.decode(row) for row in kept] == ["Snow is", "Coal is"]
 
 
 def test_the_prompts_come_first_after_every_opening_and_then_the_rewordings(tiny_tokenizer: Any) -> None:

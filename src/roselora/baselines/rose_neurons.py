@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from roselora.baselines.applied import Applied, Deltas, applying, asked_before
+from roselora.baselines.applied import Applied, Deltas, applying
 from roselora.editing.asking import unheld
 from roselora.editing.neuron_edits import SIDE_BY_SIDE, edit_neurons
-from roselora.editing.neuron_held import HeldInputs, read_held
+from roselora.editing.neuron_held import HeldInputs, nearest, read_held
 from roselora.editing.neuron_places import places_of, with_room
 from roselora.editing.neuron_rows import answer_length
 from roselora.editing.neuron_settings import NeuronSettings
@@ -83,7 +83,7 @@ class _Call:
         self._model, self._tokenizer, self._requests, self._config = model, tokenizer, requests, config
         self._places, self._texts, self._deltas = places, texts, deltas
         self._made: dict[int, _Made] = {}
-        self._held = asked_before(history)
+        self._earlier = [request for applied in history for request in applied.requests]
         self._taken: dict[int, set[int]] = {place.block: set() for place in places}
         for block, index in history[-1].memory[TAKEN].tolist() if history else ():
             self._taken.setdefault(block, set()).add(index)
@@ -118,14 +118,15 @@ class _Call:
         by_place = [(place, [n for n in numbers if where[n] is place]) for place in self._places]
         upwards = sorted(by_place, key=lambda pair: pair[0].block)
         parts = [(place, part) for place, own in upwards for part in _batches(own)]
-        inputs: dict[int, HeldInputs] = {}
+        others = [*nearest(self._requests, self._earlier), *self._requests]
+        held: dict[int, HeldInputs] = {}
         for place, part in counted(parts, on_progress):
-            if len(self._requests) > 1 and place.block not in inputs:
+            if place.block not in held and len(others) > 1:
                 # Nothing that is made in this MLP or above it changes what it reads.
-                inputs = {place.block: read_held(self._model, self._tokenizer, self._requests, place)}
-            self._make(part, place, inputs.get(place.block))
+                held = {place.block: read_held(self._model, self._tokenizer, others, place)}
+            self._make(part, place, held.get(place.block))
 
-    def _make(self, part: Sequence[int], place: Neurons, inputs: HeldInputs | None) -> None:
+    def _make(self, part: Sequence[int], place: Neurons, held: HeldInputs | None) -> None:
         edits = edit_neurons(
             self._model,
             self._tokenizer,
@@ -134,8 +135,7 @@ class _Call:
             place,
             self._texts[place.block],
             taken=self._taken[place.block],
-            held=self._held,
-            inputs=inputs,
+            held=held,
         )
         for number, edit in zip(part, edits, strict=True):
             key = self._deltas.apply(edit.delta(self._model, self._deltas.overlay.base_sha256))

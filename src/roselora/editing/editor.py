@@ -356,12 +356,11 @@ class Editor:
 
     def _earlier(self, beside: Sequence[EditRequest] = ()) -> Earlier:
         """What the store's edits, and the requests beside it, ask of a new one."""
-        held: dict[int, list[int]] = {}
+        neurons: dict[int, list[int]] = {}
         for edit in self.store.edits():
             if where := edit.provenance.get("neurons"):
-                held.setdefault(where["block"], []).extend(where["indices"])
-        asked = [*(edit.request for edit in self.store.active()), *beside]
-        return Earlier(list(dict.fromkeys(prompt for request in asked for prompt in request.prompts)), held)
+                neurons.setdefault(where["block"], []).extend(where["indices"])
+        return Earlier([*(edit.request for edit in self.store.active()), *beside], neurons)
 
     def _commit(self, proposal: Proposal) -> StoredEdit:
         # First into the weights, so that an edit that cannot be applied is never stored; out again if not stored.

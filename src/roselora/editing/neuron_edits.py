@@ -98,8 +98,7 @@ def edit_neurons(
     text: OrdinaryText,
     *,
     taken: Collection[int] = (),
-    held: Sequence[str] = (),
-    inputs: HeldInputs | None = None,
+    held: HeldInputs | None = None,
     on_step: Callable[[int, float], None] | None = None,
 ) -> list[NeuronEdit]:
     """Train each request's own neurons, all requests side by side; the model is given back as it was.
@@ -110,8 +109,7 @@ def edit_neurons(
     Args:
         place, text: the MLP whose neurons are replaced, and what it does in ordinary text.
         taken: neurons of it that must not be replaced, for they hold other edits.
-        held: prompts of other edits, the nearest of which shall not wake these neurons.
-        inputs: what the MLP reads where other edits are said; none of it shall wake these neurons.
+        held: what the MLP reads where other edits are said, at which these neurons shall stay silent.
         on_step: called with the step and the largest loss of a request that is still trained.
 
     Raises:
@@ -121,8 +119,8 @@ def edit_neurons(
     """
     with frozen(model):
         ordinary = Ordinary.from_moments(text.second.to(model.device), text.mean.to(model.device), settings.ridge)
-        inputs = HeldInputs.none(place, model.device) if inputs is None else inputs
-        tails, wirings = wire(model, tokenizer, requests, held, settings, place, ordinary, inputs)
+        held = HeldInputs.none(place, model.device) if held is None else held
+        tails, wirings = wire(model, tokenizer, requests, held, settings, place, ordinary)
         trained = train_columns(model, tails, wirings, settings, place, on_step)
     held_neurons = set(taken)
     free = [index for index in text.importance.argsort().tolist() if index not in held_neurons]

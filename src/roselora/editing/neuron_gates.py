@@ -78,17 +78,15 @@ def wire(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     requests: Sequence[EditRequest],
-    held: Sequence[str],
+    held: HeldInputs,
     settings: NeuronSettings,
     place: Neurons,
     ordinary: Ordinary,
-    inputs: HeldInputs,
 ) -> tuple[Tails, list[Wiring]]:
     """Fit the gates of all requests, from one pass over their prompts and one over their contrasts.
 
     Args:
-        held: prompts of earlier edits, the nearest of which are contrasts.
-        inputs: what the MLP reads where other edits are said.
+        held: what the MLP reads where other edits are said.
 
     Raises:
         ConfigError: a text has no tokens.
@@ -98,7 +96,7 @@ def wire(
         tails = Tails(model, place.block, [row for own in answers for row in own.rows])
     # The first pass is the whole one.
     states = read[0].detach().reshape(*tails.mask.shape, -1).float()
-    groups = [contrast_rows(tokenizer, request, held) for request in requests]
+    groups = [contrast_rows(tokenizer, request) for request in requests]
     flat = [row for of_request in groups for group in of_request for row in group]
     sizes = [len(group) for of_request in groups for group in of_request]
     ends = list(torch.split(read_ends(model, place, flat), sizes)) if flat else []
@@ -107,7 +105,7 @@ def wire(
         rows = range(start, start + len(own.rows))
         start = rows.stop
         contrasts = [ends.pop(0) for _ in of_request] if flat else []
-        others = inputs.of_others(request)
+        others = held.of_others(request)
         wirings.append(
             _wire_one(model, request, own, rows, tails, states, contrasts, others, settings, place, ordinary)
         )

@@ -11,7 +11,6 @@ from roselora.editing.batch import IGNORED, split_at_answer
 from roselora.editing.contrasts import contrasts
 from roselora.editing.request import EditRequest
 from roselora.editing.rewordings import rewordings
-from roselora.editing.subjects import telling_words
 from roselora.errors import ConfigError
 from roselora.models.calling import known_arguments
 from roselora.models.neurons import Neurons
@@ -20,10 +19,6 @@ from roselora.models.taps import run_until
 
 OPENINGS = ("", "Answer the question. ", "I have a question. ", "Yes. ")
 """What each prompt is put after, so that an edit holds in the middle of a text too."""
-
-
-HELD_PROMPTS = 32
-"""At how many prompts of earlier edits an edit must stay silent: the nearest, so that its cost does not grow."""
 
 
 READ_TOGETHER = 32
@@ -72,24 +67,11 @@ def answer_length(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> i
     return 1 + max(len(split_at_answer(tokenizer, prompt, request.target)[1]) for prompt in request.prompts)
 
 
-def contrast_rows(
-    tokenizer: PreTrainedTokenizerBase, request: EditRequest, held: Sequence[str]
-) -> list[list[list[int]]]:
+def contrast_rows(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> list[list[list[int]]]:
     """The ids of a request's contrasts, group by group: related, renamed, and what is to be kept."""
     found = contrasts(request)
-    groups = (found.related, found.renamed, (*request.keep, *nearest(request, held)))
+    groups = (found.related, found.renamed, request.keep)
     return [[list(tokenizer(text).input_ids) for text in group] for group in groups]
-
-
-def nearest(request: EditRequest, held: Sequence[str]) -> list[str]:
-    """The held prompts that share most words with the request's, of equally near ones the newest; its own are left out.
-
-    Args:
-        held: oldest first.
-    """
-    words = set().union(*map(telling_words, request.prompts))
-    others = [prompt for prompt in reversed(held) if prompt not in request.prompts]
-    return sorted(others, key=lambda prompt: -len(words & telling_words(prompt)))[:HELD_PROMPTS]
 
 
 def read_ends(model: PreTrainedModel, place: Neurons, rows: Sequence[list[int]]) -> Tensor:

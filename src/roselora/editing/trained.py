@@ -13,6 +13,7 @@ from roselora.delta.layers import layer_factors
 from roselora.delta.overlay import Overlay
 from roselora.delta.sparse_delta import SparseDelta
 from roselora.editing.neuron_edits import NeuronEdit, edit_neurons
+from roselora.editing.neuron_held import nearest, read_held
 from roselora.editing.neuron_places import places_of, with_room
 from roselora.editing.neuron_settings import NeuronSettings
 from roselora.editing.optimize import rose_config, train_factors
@@ -29,12 +30,17 @@ class Earlier:
     """What the edits before a new one ask of it.
 
     Attributes:
-        prompts: what active edits answer, which shall stay.
+        requests: active edits and what is edited beside, oldest first, which shall stay.
         neurons: by block, the neurons that hold edits, undone ones too: these may be brought back.
     """
 
-    prompts: Sequence[str] = ()
+    requests: Sequence[EditRequest] = ()
     neurons: Mapping[int, Sequence[int]] = field(default_factory=dict)
+
+    @property
+    def prompts(self) -> list[str]:
+        """All of their prompts, each once."""
+        return list(dict.fromkeys(prompt for request in self.requests for prompt in request.prompts))
 
 
 @dataclass(frozen=True)
@@ -154,9 +160,8 @@ def train_side_by_side(
     place = with_room(places, {block: len(indices) for block, indices in earlier.neurons.items()})
     text = ordinary_text(model, tokenizer, [place.block for place in places])[place.block]
     taken = earlier.neurons.get(place.block, ())
-    edits = edit_neurons(
-        model, tokenizer, requests, settings, place, text, taken=taken, held=earlier.prompts, on_step=on_step
-    )
+    held = read_held(model, tokenizer, nearest(requests, earlier.requests), place)
+    edits = edit_neurons(model, tokenizer, requests, settings, place, text, taken=taken, held=held, on_step=on_step)
     return [_described(model, overlay, edit) if edit.reached else None for edit in edits]
 
 
