@@ -57,7 +57,7 @@ def test_what_does_not_hold_is_made_anew_where_it_was(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     before = Before(word_model)
-    looks = iter([[1, 2], []])
+    looks = iter([[1, 2], [1, 2]])  # a second look that would mend nothing is the last
     monkeypatch.setattr(rose_neurons, "unheld", lambda *_: next(looks))
     applied = edit("rose-neurons", word_model, word_tokenizer, *REQUESTS, **TWO_BLOCKS)
     assert calls[4:] == [("read_held", 1, 3), ("edit_neurons", 1, 1), ("read_held", 2, 3), ("edit_neurons", 2, 1)]

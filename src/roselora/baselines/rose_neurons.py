@@ -1,7 +1,6 @@
 """RoseLoRA's editing by neurons, ours: each request some neurons of one late MLP."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -56,15 +55,6 @@ def rose_neurons(
     return Applied(tuple(requests), deltas.restore, deltas.entries(), call.steps, {TAKEN: call.memory()})
 
 
-@dataclass(frozen=True)
-class _Made:
-    """Where a request's edit is now."""
-
-    key: str
-    place: Neurons
-    indices: list[int]
-
-
 class _Call:
     """The edits of one call, in the model as they are made."""
 
@@ -82,22 +72,25 @@ class _Call:
         self.steps = 0
         self._model, self._tokenizer, self._requests, self._config = model, tokenizer, requests, config
         self._places, self._texts, self._deltas = places, texts, deltas
-        self._made: dict[int, _Made] = {}
+        self._keys: dict[int, str] = {}
+        self._indices: dict[int, list[int]] = {}
         self._earlier = [request for applied in history for request in applied.requests]
         self._taken: dict[int, set[int]] = {place.block: set() for place in places}
         for block, index in history[-1].memory[TAKEN].tolist() if history else ():
             self._taken.setdefault(block, set()).add(index)
+        self._where = self._planned()
 
     def edit(self, on_progress: Progress | None) -> None:
         """Make every edit, and those again that do not hold; the progress of each pass is counted anew, in parts."""
-        where = self._planned()
-        self._train(where, range(len(where)), on_progress)
-        for _ in range(LOOKS if len(where) > 1 else 0):
+        self._train(range(len(self._requests)), on_progress)
+        left = len(self._requests) + 1
+        for _ in range(LOOKS if len(self._requests) > 1 else 0):
             broken = unheld(self._model, self._tokenizer, self._requests)
-            if not broken:
+            if not 0 < len(broken) < left:  # all hold, or the last look mended nothing
                 break
+            left = len(broken)
             self._take_out(broken)
-            self._train(where, broken, on_progress)
+            self._train(broken, on_progress)
 
     def memory(self) -> torch.Tensor:
         """The neurons that hold edits."""
@@ -113,9 +106,9 @@ class _Call:
             where.append(place)
         return where
 
-    def _train(self, where: Sequence[Neurons], numbers: Sequence[int], on_progress: Progress | None) -> None:
+    def _train(self, numbers: Sequence[int], on_progress: Progress | None) -> None:
         """Make the edits of some requests, MLP by MLP from the lowest on."""
-        by_place = [(place, [n for n in numbers if where[n] is place]) for place in self._places]
+        by_place = [(place, [n for n in numbers if self._where[n] is place]) for place in self._places]
         upwards = sorted(by_place, key=lambda pair: pair[0].block)
         parts = [(place, part) for place, own in upwards for part in _batches(own)]
         others = [*nearest(self._requests, self._earlier), *self._requests]
@@ -138,16 +131,15 @@ class _Call:
             held=held,
         )
         for number, edit in zip(part, edits, strict=True):
-            key = self._deltas.apply(edit.delta(self._model, self._deltas.overlay.base_sha256))
-            self._made[number] = _Made(key, place, edit.indices)
+            self._keys[number] = self._deltas.apply(edit.delta(self._model, self._deltas.overlay.base_sha256))
+            self._indices[number] = edit.indices
             self._taken[place.block].update(edit.indices)
             self.steps += edit.steps
 
-    def _take_out(self, part: Sequence[int]) -> None:
-        for number in part:
-            made = self._made.pop(number)
-            self._deltas.remove(made.key)
-            self._taken[made.place.block].difference_update(made.indices)
+    def _take_out(self, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            self._deltas.remove(self._keys.pop(number))
+            self._taken[self._where[number].block].difference_update(self._indices.pop(number))
 
 
 def _batches(numbers: Sequence[int]) -> list[Sequence[int]]:
