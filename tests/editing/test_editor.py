@@ -177,7 +177,7 @@ def test_promise_7_any_edit_is_undone_and_redone_exactly_in_any_order(filled: tu
     editor.undo(second.id)
     editor.undo(first.id)
     alone = Editor(LoadedModel(copy.deepcopy(base), editor.tokenizer, "tiny"), SETTINGS)
-    alone._overlay.apply("third", editor.delta(third.id))
+    alone._weights.overlay.apply("third", editor.delta(third.id))
     assert same_bytes(weights(editor.model), weights(alone.model))
     editor.redo(second.id)
     editor.redo(first.id)
@@ -232,7 +232,7 @@ def test_check_tells_what_holds_what_was_broken_and_by_which_edit(filled: tuple[
     delta = editor.delta(broken.id)
     reverse = replace(delta, weights=tuple(replace(factors, scale=-factors.scale) for factors in delta.weights))
     with editor.store.writing():
-        breaker = editor._commit(Proposal(EditRequest("Snow is", "white", "Snow"), reverse, {}))
+        breaker = editor._weights.commit(Proposal(EditRequest("Snow is", "white", "Snow"), reverse, {}))
     report = editor.check()
     state = {state.edit_id: state for state in report.edits}[broken.id]
     assert not report.clean

@@ -14,6 +14,7 @@ from torch import nn
 from roselora.delta import io
 from roselora.delta.overlay import Overlay
 from roselora.delta.sparse_delta import SparseDelta, SparseFactors
+from roselora.editing.edited_weights import EditedWeights
 from roselora.editing.editor import Editor
 from roselora.editing.proposal import Proposal
 from roselora.editing.request import EditRequest
@@ -45,7 +46,7 @@ def what_is_kept(store: EditStore) -> Any:
 
 def commit(editor: Editor, delta: SparseDelta, prompt: str = "The fact is") -> str:
     with editor.store.writing():
-        return editor._commit(Proposal(EditRequest(prompt, "so"), delta, {})).id
+        return editor._weights.commit(Proposal(EditRequest(prompt, "so"), delta, {})).id
 
 
 def delta_file(editor: Editor, edit_id: str) -> Path:
@@ -157,7 +158,7 @@ def test_promise_4_weights_that_are_not_those_an_edit_was_committed_with_are_ref
     editor: Editor, base: Any, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = raw(base)
-    monkeypatch.setattr(Editor, "_weight_hashes", lambda self, delta: {NAME: "0" * 64})
+    monkeypatch.setattr(EditedWeights, "_hashes", lambda self, delta: {NAME: "0" * 64})
     with pytest.raises(WrongBaseError, match=f"The weights with edit {editor.log()[2].id} are not those"):
         Editor(LoadedModel(base, tiny_tokenizer, "tiny"), store=editor.store.folder)
     assert raw(base) == before

@@ -188,7 +188,7 @@ def spoil(editor: Editor) -> None:
     """Commit another fact, which holds, with a delta that brings back what the model said of France."""
     back = editor.propose(FRANCE[0], "Paris.", subject="France")
     with editor.store.writing():
-        editor._commit(replace(back, request=EditRequest("The capital of Germany is ", "Berlin.")))
+        editor._weights.commit(replace(back, request=EditRequest("The capital of Germany is ", "Berlin.")))
 
 
 @pytest.mark.parametrize("shared", [True, False])

@@ -1,6 +1,5 @@
 """Editor: one model, the edits in its weights, and the store that remembers them."""
 
-import contextlib
 import os
 import shutil
 import tempfile
@@ -10,10 +9,10 @@ from pathlib import Path
 
 import torch
 
-from roselora.delta.overlay import Overlay
 from roselora.delta.sparse_delta import SparseDelta
 from roselora.editing.asking import unheld
 from roselora.editing.check import CheckReport, check_edits
+from roselora.editing.edited_weights import EditedWeights
 from roselora.editing.export import Format, export_edits
 from roselora.editing.neuron_edits import SIDE_BY_SIDE
 from roselora.editing.neuron_places import places_of
@@ -23,10 +22,9 @@ from roselora.editing.proposal import Proposal, propose, propose_side_by_side, r
 from roselora.editing.records import BaseIdentity, StoredEdit
 from roselora.editing.request import EditRequest
 from roselora.editing.store import EditStore
-from roselora.editing.superseding import superseded, supersedes
+from roselora.editing.superseding import superseded
 from roselora.editing.trained import Earlier, Settings, default_settings, settings_of
-from roselora.errors import EditError, WrongBaseError
-from roselora.files import sha256_tensor
+from roselora.errors import EditError
 from roselora.models.calling import Progress
 from roselora.models.fingerprint import fingerprint
 from roselora.models.generation import greedy_answers
@@ -65,9 +63,8 @@ class Editor:
         self._identity = fingerprint(self.model)
         base = BaseIdentity(loaded.name, type(self.model).__name__, self._identity)
         self.store = EditStore.open(store, base, create=True, force=force)
-        self._force = force
-        self._overlay = Overlay(self.model)
-        self._bring_up_to_date()
+        self._weights = EditedWeights(self.model, self.store, force)
+        self._weights.bring_up_to_date()
 
     @classmethod
     def open(
@@ -115,12 +112,12 @@ class Editor:
         blocks = [place.block for place in places_of(self.model, self.settings)]
         if len(known_text(self.model, blocks, identity=self._identity)) == len(blocks):
             return
-        for key in self._overlay.active:
-            self._overlay.remove(key)  # for it is the base that is measured
+        for key in self._weights.overlay.active:
+            self._weights.overlay.remove(key)  # for it is the base that is measured
         try:
             ordinary_text(self.model, self.tokenizer, blocks, identity=self._identity, on_progress=on_progress)
         finally:
-            self._bring_up_to_date()
+            self._weights.bring_up_to_date()
 
     def propose(
         self,
@@ -138,7 +135,9 @@ class Editor:
         """
         request = EditRequest(prompt, target, subject, tuple(rephrasings), tuple(keep))
         self.prepare()
-        return propose(self.model, self.tokenizer, self._overlay, request, self.settings, self._earlier(), on_step)
+        return propose(
+            self.model, self.tokenizer, self._weights.overlay, request, self.settings, self._earlier(), on_step
+        )
 
     def edit(
         self,
@@ -166,11 +165,11 @@ class Editor:
             LockedError: another process is writing to the store.
         """
         with self.store.writing():
-            self._bring_up_to_date()
+            self._weights.bring_up_to_date()
             proposal = self.propose(
                 prompt, target, subject=subject, rephrasings=rephrasings, keep=keep, on_step=on_step
             )
-            return self._commit(proposal)
+            return self._weights.commit(proposal)
 
     def edit_many(
         self,
@@ -195,7 +194,7 @@ class Editor:
         """
         made: list[StoredEdit] = []
         with self.store.writing():
-            self._bring_up_to_date()
+            self._weights.bring_up_to_date()
             for request in requests:  # so that what cannot be meant is refused before anything is changed
                 require_feasible(self.model, self.tokenizer, request, self.settings)
             self.prepare()
@@ -203,7 +202,7 @@ class Editor:
                 part = requests[start : start + SIDE_BY_SIDE]
                 for request, proposal in zip(part, self._proposals(part, requests), strict=True):
                     try:
-                        made.append(self._commit(proposal or self._proposal(request, requests)))
+                        made.append(self._weights.commit(proposal or self._proposal(request, requests)))
                     except EditError as error:
                         if on_failure is None:
                             raise
@@ -227,7 +226,7 @@ class Editor:
         """
         made: list[StoredEdit] = []
         with self.store.writing():
-            self._bring_up_to_date()
+            self._weights.bring_up_to_date()
             overruled = superseded(self.store.active())
             standing = [edit for edit in self.store.active() if edit.id not in overruled]
             for number in unheld(self.model, self.tokenizer, [edit.request for edit in standing]):
@@ -242,12 +241,12 @@ class Editor:
         own, self.settings = self.settings, settings_of(old.provenance) or self.settings
         try:
             self.prepare()
-            self._overlay.remove(old.id)
+            self._weights.overlay.remove(old.id)
             proposal = self._proposal(old.request)
             proposal.provenance["repairs"] = old.id
             self.store.undo(old.id)
             try:
-                return self._commit(proposal)
+                return self._weights.commit(proposal)
             except BaseException:
                 self.store.redo(old.id)
                 raise
@@ -255,10 +254,16 @@ class Editor:
             return None
         finally:
             self.settings = own
-            self._bring_up_to_date()
+            self._weights.bring_up_to_date()
 
-    def _proposal(self, request: EditRequest, beside: Sequence[EditRequest] = ()) -> Proposal:
-        return propose(self.model, self.tokenizer, self._overlay, request, self.settings, self._earlier(beside))
+    def _proposal(
+        self,
+        request: EditRequest,
+        beside: Sequence[EditRequest] = (),
+        on_step: Callable[[int, float], None] | None = None,
+    ) -> Proposal:
+        overlay, earlier = self._weights.overlay, self._earlier(beside)
+        return propose(self.model, self.tokenizer, overlay, request, self.settings, earlier, on_step)
 
     def _proposals(self, requests: Sequence[EditRequest], beside: Sequence[EditRequest]) -> Iterator[Proposal | None]:
         """What was trained side by side, or None where a request has to be trained by itself.
@@ -275,7 +280,9 @@ class Editor:
         made: Iterator[Proposal | None] = iter(())
         if together and isinstance(self.settings, NeuronSettings):
             earlier = self._earlier(beside)
-            made = propose_side_by_side(self.model, self.tokenizer, self._overlay, together, self.settings, earlier)
+            made = propose_side_by_side(
+                self.model, self.tokenizer, self._weights.overlay, together, self.settings, earlier
+            )
         return (None if alone else next(made) for alone in by_itself)
 
     def log(self) -> tuple[StoredEdit, ...]:
@@ -301,7 +308,7 @@ class Editor:
             NonFiniteError: the sum of the others is not finite in a weight's dtype.
         """
         with self.store.writing():
-            self._bring_up_to_date()
+            self._weights.bring_up_to_date()
             active = self.store.active()
             if edit_id is None and not active:
                 raise EditError("There is no edit to undo.")
@@ -309,10 +316,10 @@ class Editor:
             try:
                 # First out of the weights, so that what these refuse is never stored.
                 if edit.active:
-                    self._overlay.remove(edit.id)
+                    self._weights.overlay.remove(edit.id)
                 return self.store.undo(edit.id)
             finally:
-                self._bring_up_to_date()
+                self._weights.bring_up_to_date()
 
     def redo(self, edit_id: str) -> StoredEdit:
         """Bring an undone edit back, at its old place in commit order.
@@ -323,20 +330,20 @@ class Editor:
             NonFiniteError: the sum with the others is not finite in a weight's dtype.
         """
         with self.store.writing():
-            self._bring_up_to_date()
+            self._weights.bring_up_to_date()
             edit = self.store.find(edit_id)
             try:
                 if not edit.active:
-                    self._overlay.apply(edit.id, self.store.delta(edit.id), edit.position, force=self._force)
+                    self._weights.bring_back(edit)
                 return self.store.redo(edit.id)
             finally:
-                self._bring_up_to_date()
+                self._weights.bring_up_to_date()
 
     def check(self) -> CheckReport:
         """Which active edits still hold, which later edit broke the others, where they collide, what else moved."""
-        self._bring_up_to_date()
+        self._weights.bring_up_to_date()
         active = [(edit, self.store.delta(edit.id)) for edit in self.store.active()]
-        return check_edits(self.model, self.tokenizer, self._overlay, active)
+        return check_edits(self.model, self.tokenizer, self._weights.overlay, active)
 
     def export(self, path: str | os.PathLike[str], format: Format = "model") -> Path:
         """Write what the active edits make of the model, read it back and compare before it is called done.
@@ -350,7 +357,7 @@ class Editor:
             EditError: there is nothing to export, or what was read back differs.
             ModelError: the place is taken, or the disk refused.
         """
-        self._bring_up_to_date()
+        self._weights.bring_up_to_date()
         deltas = [self.store.delta(edit.id) for edit in self.store.active()]
         return export_edits(self.model, self.tokenizer, deltas, Path(path), format)
 
@@ -361,55 +368,3 @@ class Editor:
             if where := edit.provenance.get("neurons"):
                 neurons.setdefault(where["block"], []).extend(where["indices"])
         return Earlier([*(edit.request for edit in self.store.active()), *beside], neurons)
-
-    def _commit(self, proposal: Proposal) -> StoredEdit:
-        # First into the weights, so that an edit that cannot be applied is never stored; out again if not stored.
-        self._overlay.apply("proposed", proposal.delta)
-        try:
-            state = {"after": [e.id for e in self.store.active()], "weights": self._weight_hashes(proposal.delta)}
-            provenance = {**proposal.provenance, "state": state}
-            if older := supersedes(proposal.request, self.store.active()):
-                provenance["supersedes"] = older
-            edit = self.store.add(proposal.request, proposal.delta, provenance)
-        finally:
-            self._overlay.remove("proposed")
-        self._overlay.apply(edit.id, proposal.delta, edit.position)
-        return edit
-
-    def _bring_up_to_date(self) -> None:
-        """Make the weights hold exactly the store's active edits, which another process may have changed.
-
-        If not all of those that are missing can be applied, none is.
-        """
-        wanted = {edit.id: edit for edit in self.store.active()}
-        for key in self._overlay.active:
-            if key not in wanted:
-                self._overlay.remove(key)
-        missing = [edit for key, edit in wanted.items() if key not in self._overlay.active]
-        with contextlib.ExitStack() as on_failure:
-            for edit in missing:
-                self._overlay.apply(edit.id, self.store.delta(edit.id), edit.position, force=self._force)
-                on_failure.callback(self._overlay.remove, edit.id)
-            if missing and not self._force:
-                self._prove(list(wanted.values()))
-            on_failure.pop_all()
-
-    def _prove(self, active: list[StoredEdit]) -> None:
-        """Compare the weights with the hashes taken when the last edit was committed onto these same others.
-
-        Where others have since been undone or redone there is nothing to compare; each part is still proven by
-        the bases' and the deltas' own hashes.
-        """
-        last, before = active[-1], [edit.id for edit in active[:-1]]
-        state = last.provenance.get("state")
-        if not isinstance(state, dict) or state.get("after") != before or "weights" not in state:
-            return  # or another program stored this edit
-        if state["weights"] != self._weight_hashes(self.store.delta(last.id)):
-            raise WrongBaseError(
-                f"The weights with edit {last.id} are not those that it was committed with; check the store with "
-                "`roselora verify`."
-            )
-
-    def _weight_hashes(self, delta: SparseDelta) -> dict[str, str]:
-        """The hashes of the weights that a delta touches, as they are now."""
-        return {w.name: sha256_tensor(self.model.get_parameter(w.name)) for w in delta.weights}

@@ -1,0 +1,91 @@
+"""A model's weights and the store's active edits: that those hold exactly these."""
+
+import contextlib
+
+from torch import nn
+
+from roselora.delta.overlay import Overlay
+from roselora.delta.sparse_delta import SparseDelta
+from roselora.editing.proposal import Proposal
+from roselora.editing.records import StoredEdit
+from roselora.editing.store import EditStore
+from roselora.editing.superseding import supersedes
+from roselora.errors import WrongBaseError
+from roselora.files import sha256_tensor
+
+
+class EditedWeights:
+    """The weights of one model, in which a store's active edits are.
+
+    Args:
+        model: the base model; its weights are changed by this object alone.
+        store: its edits are in the weights after each :meth:`bring_up_to_date`.
+        force: apply edits that were made for other weights.
+
+    Attributes:
+        overlay: the edits that are in the weights, by their ids.
+    """
+
+    def __init__(self, model: nn.Module, store: EditStore, force: bool) -> None:
+        self.overlay = Overlay(model)
+        self._model, self._store, self._force = model, store, force
+
+    def bring_up_to_date(self) -> None:
+        """Make the weights hold exactly the store's active edits, which another process may have changed.
+
+        If not all of those that are missing can be applied, none is.
+
+        Raises:
+            WrongBaseError: a delta is for other weights, or the result is not what was committed.
+        """
+        wanted = {edit.id: edit for edit in self._store.active()}
+        for key in self.overlay.active:
+            if key not in wanted:
+                self.overlay.remove(key)
+        missing = [edit for key, edit in wanted.items() if key not in self.overlay.active]
+        with contextlib.ExitStack() as on_failure:
+            for edit in missing:
+                self.bring_back(edit)
+                on_failure.callback(self.overlay.remove, edit.id)
+            if missing and not self._force:
+                self._prove(list(wanted.values()))
+            on_failure.pop_all()
+
+    def bring_back(self, edit: StoredEdit) -> None:
+        """Apply one stored edit, at its place in commit order."""
+        self.overlay.apply(edit.id, self._store.delta(edit.id), edit.position, force=self._force)
+
+    def commit(self, proposal: Proposal) -> StoredEdit:
+        """Put a proposed edit into the weights and the store, or into neither."""
+        # First into the weights, so that an edit that cannot be applied is never stored; out again if not stored.
+        self.overlay.apply("proposed", proposal.delta)
+        try:
+            state = {"after": [e.id for e in self._store.active()], "weights": self._hashes(proposal.delta)}
+            provenance = {**proposal.provenance, "state": state}
+            if older := supersedes(proposal.request, self._store.active()):
+                provenance["supersedes"] = older
+            edit = self._store.add(proposal.request, proposal.delta, provenance)
+        finally:
+            self.overlay.remove("proposed")
+        self.overlay.apply(edit.id, proposal.delta, edit.position)
+        return edit
+
+    def _prove(self, active: list[StoredEdit]) -> None:
+        """Compare the weights with the hashes taken when the last edit was committed onto these same others.
+
+        Where others have since been undone or redone there is nothing to compare; each part is still proven by
+        the bases' and the deltas' own hashes.
+        """
+        last, before = active[-1], [edit.id for edit in active[:-1]]
+        state = last.provenance.get("state")
+        if not isinstance(state, dict) or state.get("after") != before or "weights" not in state:
+            return  # or another program stored this edit
+        if state["weights"] != self._hashes(self._store.delta(last.id)):
+            raise WrongBaseError(
+                f"The weights with edit {last.id} are not those that it was committed with; check the store with "
+                "`roselora verify`."
+            )
+
+    def _hashes(self, delta: SparseDelta) -> dict[str, str]:
+        """The hashes of the weights that a delta touches, as they are now."""
+        return {w.name: sha256_tensor(self._model.get_parameter(w.name)) for w in delta.weights}
