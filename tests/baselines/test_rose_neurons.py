@@ -45,7 +45,7 @@ def test_the_lower_mlp_is_edited_first_and_the_higher_one_reads_what_that_made(
     word_tokenizer: PreTrainedTokenizerFast,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(rose_neurons, "LOOKS", 0)
+    monkeypatch.setattr(rose_neurons, "unheld", lambda *_: [])
     edit("rose-neurons", word_model, word_tokenizer, *REQUESTS, **TWO_BLOCKS)
     assert calls == [("read_held", 1, 3), ("edit_neurons", 1, 2), ("read_held", 2, 3), ("edit_neurons", 2, 1)]
 
@@ -57,8 +57,7 @@ def test_what_does_not_hold_is_made_anew_where_it_was(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     before = Before(word_model)
-    looks = iter([[1, 2], [1, 2]])  # a second look that would mend nothing is the last
-    monkeypatch.setattr(rose_neurons, "unheld", lambda *_: next(looks))
+    monkeypatch.setattr(rose_neurons, "unheld", lambda *_: [1, 2])
     applied = edit("rose-neurons", word_model, word_tokenizer, *REQUESTS, **TWO_BLOCKS)
     assert calls[4:] == [("read_held", 1, 3), ("edit_neurons", 1, 1), ("read_held", 2, 3), ("edit_neurons", 2, 1)]
     applied.undo()

@@ -22,9 +22,6 @@ TAKEN = "neurons"
 """Under what name a call's memory has the neurons that hold edits, its own and those of earlier calls: (n, 2) int64, \
 block and index."""
 
-LOOKS = 3
-"""How often, at most, a call looks back at all of its requests and trains those anew that others have undone."""
-
 
 def rose_neurons(
     model: PreTrainedModel,
@@ -37,7 +34,7 @@ def rose_neurons(
     """Replace some neurons a request, whether or not its target was reached; no two edits share one.
 
     Where there are several requests, each stays silent where the others are said, and those that do not hold after the
-    last are trained anew, with all others in the model. The lower MLPs are edited before the higher ones, for the
+    last are trained anew, once, with all others in the model. The lower MLPs are edited before the higher ones, for the
     gates of these are to see what those write.
 
     Raises:
@@ -81,14 +78,10 @@ class _Call:
         self._where = self._planned()
 
     def edit(self, on_progress: Progress | None) -> None:
-        """Make every edit, and those again that do not hold; the progress of each pass is counted anew, in parts."""
+        """Make every edit, and once more those that do not hold; each pass counts its progress anew, in parts."""
         self._train(range(len(self._requests)), on_progress)
-        left = len(self._requests) + 1
-        for _ in range(LOOKS if len(self._requests) > 1 else 0):
+        if len(self._requests) > 1:
             broken = unheld(self._model, self._tokenizer, self._requests)
-            if not 0 < len(broken) < left:  # all hold, or the last look mended nothing
-                break
-            left = len(broken)
             self._take_out(broken)
             self._train(broken, on_progress)
 
