@@ -135,9 +135,7 @@ class Editor:
         """
         request = EditRequest(prompt, target, subject, tuple(rephrasings), tuple(keep))
         self.prepare()
-        return propose(
-            self.model, self.tokenizer, self._weights.overlay, request, self.settings, self._earlier(), on_step
-        )
+        return self._proposal(request, on_step=on_step)
 
     def edit(
         self,
@@ -279,10 +277,8 @@ class Editor:
         together = [request for request, alone in zip(requests, by_itself, strict=True) if not alone]
         made: Iterator[Proposal | None] = iter(())
         if together and isinstance(self.settings, NeuronSettings):
-            earlier = self._earlier(beside)
-            made = propose_side_by_side(
-                self.model, self.tokenizer, self._weights.overlay, together, self.settings, earlier
-            )
+            overlay, earlier = self._weights.overlay, self._earlier(beside)
+            made = propose_side_by_side(self.model, self.tokenizer, overlay, together, self.settings, earlier)
         return (None if alone else next(made) for alone in by_itself)
 
     def log(self) -> tuple[StoredEdit, ...]:
