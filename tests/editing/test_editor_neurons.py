@@ -13,6 +13,7 @@ from roselora.editing import neuron_rows
 from roselora.editing.editor import Editor
 from roselora.editing.neuron_settings import NeuronSettings
 from roselora.editing.ordinary import OrdinaryText
+from roselora.editing.proposal import propose_side_by_side
 from roselora.editing.records import StoredEdit
 from roselora.editing.request import EditRequest
 from roselora.editing.settings import EditSettings
@@ -133,6 +134,22 @@ def test_an_edit_that_does_not_hold_as_trained_side_by_side_is_trained_by_itself
     made = editor.edit_many([EditRequest(*FRANCE, "France"), EditRequest(*GOLD, "gold")])
     assert not neurons_of(made[0]) & neurons_of(made[1])
     assert editor.answers([FRANCE[0], GOLD[0]]) == ["Rome.", "Fe."]
+
+
+def test_a_request_that_is_stored_and_still_in_the_file_is_looked_after_once(
+    world: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[EditRequest]] = []
+
+    def note(*given: Any) -> Any:
+        seen.append(list(given[5].requests))
+        return propose_side_by_side(*given)
+
+    monkeypatch.setattr("roselora.editing.editor.propose_side_by_side", note)
+    monkeypatch.setattr("roselora.editing.editor.SIDE_BY_SIDE", 1)
+    requests = [EditRequest(*FRANCE, "France"), EditRequest(*GOLD, "gold")]
+    Editor(world, SETTINGS).edit_many(requests)
+    assert seen == [requests, requests]
 
 
 def test_of_many_edits_that_contradict_each_other_the_last_wins_and_says_so(world: LoadedModel) -> None:

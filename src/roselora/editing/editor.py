@@ -363,4 +363,5 @@ class Editor:
         for edit in self.store.edits():
             if where := edit.provenance.get("neurons"):
                 neurons.setdefault(where["block"], []).extend(where["indices"])
-        return Earlier([*(edit.request for edit in self.store.active()), *beside], neurons)
+        requests = [*(edit.request for edit in self.store.active()), *beside]  # a file's own are in the store by and by
+        return Earlier(list(dict.fromkeys(requests)), neurons)
