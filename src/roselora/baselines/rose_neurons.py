@@ -7,10 +7,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.baselines.applied import Applied, Deltas, applying
 from roselora.editing.asking import unheld
+from roselora.editing.batch import answer_length
 from roselora.editing.neuron_edits import SIDE_BY_SIDE, edit_neurons
 from roselora.editing.neuron_held import HeldInputs, nearest, read_held
 from roselora.editing.neuron_places import places_of, with_room
-from roselora.editing.neuron_rows import answer_length
 from roselora.editing.neuron_settings import NeuronSettings
 from roselora.editing.ordinary import OrdinaryText, ordinary_text
 from roselora.editing.request import EditRequest
@@ -95,7 +95,7 @@ class _Call:
         where = []
         for request in self._requests:
             place = with_room(self._places, planned)
-            planned[place.block] += answer_length(self._tokenizer, request)
+            planned[place.block] += answer_length(self._tokenizer, request.prompts, request.target)
             where.append(place)
         return where
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from roselora.editing.batch import split_at_answer
+from roselora.editing.batch import answer_length
 from roselora.editing.request import EditRequest
 from roselora.models.generation import greedy_answers, limited_answers
 
@@ -16,8 +16,8 @@ def ask(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, request: EditRequest, also: Sequence[str] = ()
 ) -> list[str]:
     """The greedy answers to the request's prompts and then to ``also``, long enough to tell a target that goes on."""
-    longest = max(len(split_at_answer(tokenizer, prompt, request.target)[1]) for prompt in request.prompts)
-    return greedy_answers(model, tokenizer, [*request.prompts, *also], max_new_tokens=max(SHOWN_TOKENS, longest + 1))
+    limit = max(SHOWN_TOKENS, answer_length(tokenizer, request.prompts, request.target))
+    return greedy_answers(model, tokenizer, [*request.prompts, *also], max_new_tokens=limit)
 
 
 def holds(request: EditRequest, answers: Sequence[str]) -> bool:
@@ -28,7 +28,7 @@ def holds(request: EditRequest, answers: Sequence[str]) -> bool:
 def unheld(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, requests: Sequence[EditRequest]) -> list[int]:
     """The indices of the requests that the model does not answer with their targets; all share their batches."""
     limits = [
-        max(SHOWN_TOKENS, len(split_at_answer(tokenizer, prompt, request.target)[1]) + 1)
+        max(SHOWN_TOKENS, answer_length(tokenizer, [prompt], request.target))
         for request in requests
         for prompt in request.prompts
     ]

@@ -71,6 +71,11 @@ def concatenate(batches: Sequence[TokenBatch]) -> TokenBatch:
     return _pad(ids, labels)
 
 
+def answer_length(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], target: str) -> int:
+    """How many tokens the target has at most after one of the prompts, the end of the sequence counted."""
+    return 1 + max(len(split_at_answer(tokenizer, prompt, target)[1]) for prompt in prompts)
+
+
 def split_at_answer(tokenizer: PreTrainedTokenizerBase, prompt: str, target: str) -> tuple[list[int], list[int]]:
     """The token ids of the prompt and of the target as it stands after the prompt."""
     text = prompt + target if prompt[-1:].isspace() else f"{prompt} {target}"

@@ -62,11 +62,6 @@ def answer_rows(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> Ans
     return AnswerRows(rows, len(asked), labels)
 
 
-def answer_length(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> int:
-    """How many tokens the longest of the request's answers has, the end of the sequence counted."""
-    return 1 + max(len(split_at_answer(tokenizer, prompt, request.target)[1]) for prompt in request.prompts)
-
-
 def contrast_rows(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> list[list[list[int]]]:
     """The ids of a request's contrasts, group by group: related, renamed, and what is to be kept."""
     found = contrasts(request)
