@@ -1,6 +1,8 @@
 """RoseLoRA's editing by neurons, ours: each request some neurons of one late MLP."""
 
 from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -101,16 +103,15 @@ class _Call:
 
     def _train(self, numbers: Sequence[int], on_progress: Progress | None) -> None:
         """Make the edits of some requests, MLP by MLP from the lowest on."""
-        by_place = [(place, [n for n in numbers if self._where[n] is place]) for place in self._places]
-        upwards = sorted(by_place, key=lambda pair: pair[0].block)
-        parts = [(place, part) for place, own in upwards for part in _batches(own)]
+        upwards = sorted(self._places, key=lambda place: place.block)
+        by_place = [(place, [n for n in numbers if self._where[n] is place]) for place in upwards]
+        parts = [(place, part) for place, own in by_place for part in _batches(own)]
         others = [*nearest(self._requests, self._earlier), *self._requests]
-        held: dict[int, HeldInputs] = {}
-        for place, part in counted(parts, on_progress):
-            if place.block not in held and len(others) > 1:
-                # Nothing that is made in this MLP or above it changes what it reads.
-                held = {place.block: read_held(self._model, self._tokenizer, others, place)}
-            self._make(part, place, held.get(place.block))
+        for place, of_place in groupby(counted(parts, on_progress), key=itemgetter(0)):
+            # Nothing that is made in this MLP or above it changes what it reads.
+            held = read_held(self._model, self._tokenizer, others, place) if len(others) > 1 else None
+            for _, part in of_place:
+                self._make(part, place, held)
 
     def _make(self, part: Sequence[int], place: Neurons, held: HeldInputs | None) -> None:
         edits = edit_neurons(
