@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from roselora.baselines.applied import Applied, Deltas, applying
 from roselora.editing.asking import unheld
 from roselora.editing.batch import answer_length
-from roselora.editing.neuron_edits import SIDE_BY_SIDE, edit_neurons
+from roselora.editing.neuron_edits import SIDE_BY_SIDE, edit_neurons, least_missed, silencing
 from roselora.editing.neuron_held import HeldInputs, nearest, read_held
 from roselora.editing.neuron_places import places_of, with_room
 from roselora.editing.neuron_settings import NeuronSettings
@@ -37,7 +37,8 @@ def rose_neurons(
 
     Where there are several requests, each stays silent where the others are said, and those that do not hold after the
     last are trained anew, once, with all others in the model. The lower MLPs are edited before the higher ones, for the
-    gates of these are to see what those write.
+    gates of these are to see what those write. Meanwhile the neurons that these will lose are silent, so that no edit
+    is trained with what is about to go.
 
     Raises:
         ConfigError: no requests, or one that cannot be meant.
@@ -77,10 +78,13 @@ class _Call:
         self._taken: dict[int, set[int]] = {place.block: set() for place in places}
         for block, index in history[-1].memory[TAKEN].tolist() if history else ():
             self._taken.setdefault(block, set()).add(index)
-        self._where = self._planned()
+        self._planned = {block: len(taken) for block, taken in self._taken.items()}
+        self._where = [self._plan(request) for request in requests]
+        self._silent: dict[int, str] = {}
 
     def edit(self, on_progress: Progress | None) -> None:
         """Make every edit, and once more those that do not hold; each pass counts its progress anew, in parts."""
+        self._silence()
         self._train(range(len(self._requests)), on_progress)
         if len(self._requests) > 1:
             broken = unheld(self._model, self._tokenizer, self._requests)
@@ -91,23 +95,32 @@ class _Call:
         """The neurons that hold edits."""
         return torch.tensor([(block, index) for block, indices in self._taken.items() for index in sorted(indices)])
 
-    def _planned(self) -> list[Neurons]:
-        """The MLP of each request, by the neurons that all of its answer's tokens would take."""
-        planned = {block: len(taken) for block, taken in self._taken.items()}
-        where = []
-        for request in self._requests:
-            place = with_room(self._places, planned)
-            planned[place.block] += answer_length(self._tokenizer, request.prompts, request.target)
-            where.append(place)
-        return where
+    def _plan(self, request: EditRequest) -> Neurons:
+        """The MLP of a request, by the neurons that all tokens of the answers would take, its own and those before."""
+        place = with_room(self._places, self._planned)
+        self._planned[place.block] += answer_length(self._tokenizer, request.prompts, request.target)
+        return place
+
+    def _silence(self) -> None:
+        """Silence what each MLP may lose to edits, in all but the lowest that is edited."""
+        for place in self._upwards()[1:]:
+            taken = self._taken[place.block]
+            lost = least_missed(self._texts[place.block], taken)[: self._planned[place.block] - len(taken)]
+            delta = silencing(self._model, place, lost, self._deltas.overlay.base_sha256)
+            self._silent[place.block] = self._deltas.apply(delta)
+
+    def _upwards(self) -> list[Neurons]:
+        """The MLPs that this call edits, from the lowest on."""
+        return sorted({place.block: place for place in self._where}.values(), key=lambda place: place.block)
 
     def _train(self, numbers: Sequence[int], on_progress: Progress | None) -> None:
         """Make the edits of some requests, MLP by MLP from the lowest on."""
-        upwards = sorted(self._places, key=lambda place: place.block)
-        by_place = [(place, [n for n in numbers if self._where[n] is place]) for place in upwards]
+        by_place = [(place, [n for n in numbers if self._where[n] is place]) for place in self._upwards()]
         parts = [(place, part) for place, own in by_place for part in _batches(own)]
         others = [*nearest(self._requests, self._earlier), *self._requests]
         for place, of_place in groupby(counted(parts, on_progress), key=itemgetter(0)):
+            if place.block in self._silent:
+                self._deltas.remove(self._silent.pop(place.block))
             # Nothing that is made in this MLP or above it changes what it reads.
             held = read_held(self._model, self._tokenizer, others, place) if len(others) > 1 else None
             for _, part in of_place:
