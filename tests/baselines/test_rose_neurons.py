@@ -8,6 +8,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from roselora.baselines import rose_neurons
 from roselora.editing import neuron_places, neuron_rows
 from roselora.editing.request import EditRequest
+from roselora.models.neurons import matrix, neurons
 from tests.baselines.editing import Before, edit
 
 REQUESTS = (
@@ -48,6 +49,28 @@ def test_the_lower_mlp_is_edited_first_and_the_higher_one_reads_what_that_made(
     monkeypatch.setattr(rose_neurons, "unheld", lambda *_: [])
     edit("rose-neurons", word_model, word_tokenizer, *REQUESTS, **TWO_BLOCKS)
     assert calls == [("read_held", 1, 3), ("edit_neurons", 1, 2), ("read_held", 2, 3), ("edit_neurons", 2, 1)]
+
+
+def test_what_the_higher_mlp_will_lose_is_silent_until_that_is_edited(
+    calls: list[tuple[str, int, int]],
+    word_model: LlamaForCausalLM,
+    word_tokenizer: PreTrainedTokenizerFast,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    writes = matrix(word_model.get_submodule(neurons(word_model, 2).writer))
+    before = writes.clone()
+    seen: list[tuple[int, int, int]] = []
+    real = rose_neurons.edit_neurons
+
+    def looking(*arguments: Any, **named: Any) -> Any:
+        silent, changed = (writes == 0).all(0), (writes != before).any(0)
+        seen.append((arguments[4].block, int(silent.sum()), int(changed.sum())))
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(rose_neurons, "edit_neurons", looking)
+    monkeypatch.setattr(rose_neurons, "unheld", lambda *_: [])
+    edit("rose-neurons", word_model, word_tokenizer, *REQUESTS, **TWO_BLOCKS)
+    assert seen == [(1, 2, 2), (2, 0, 0)]  # a word and the end
 
 
 def test_what_does_not_hold_is_made_anew_where_it_was(
