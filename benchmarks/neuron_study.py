@@ -1,0 +1,150 @@
+"""Where edits by neurons reach their limits, on the demo model and development records.
+
+    python benchmarks/neuron_study.py --data-dir DATA [--parts lost silent depth] [--n 32]
+
+The records are those of MEND's ZsRE whose prompt is in no file that results are measured on.
+
+- ``lost``: perplexity when the neurons that are missed least are lost, as many as a thousand edits take, spread over
+  more or fewer blocks; on reference answers of AlpacaEval, other ones than those that the editing benchmark reads.
+- ``silent``: of twice ``--n`` edits in the four lowest MLPs that edits go to, how many hold once every MLP up to the
+  highest has lost as many neurons: lost after they were trained, and before.
+- ``depth``: ``--n`` single edits in one block or another; how many prompts and rephrasings get the target.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from importance_study import MEASURED_ON
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from roselora.baselines.applied import Deltas, applying
+from roselora.editing.asking import unheld
+from roselora.editing.neuron_edits import SIDE_BY_SIDE, NeuronEdit, edit_neurons, least_missed, silencing
+from roselora.editing.neuron_held import HeldInputs, read_held
+from roselora.editing.neuron_places import places_of
+from roselora.editing.neuron_settings import NeuronSettings
+from roselora.editing.ordinary import ordinary_text
+from roselora.editing.request import EditRequest
+from roselora.evaluation.ability_data import held_out_texts
+from roselora.evaluation.cases import EditCase, deduplicate
+from roselora.evaluation.datasets import read_cases
+from roselora.evaluation.perplexity import perplexity, text_losses
+from roselora.models.loading import load
+from roselora.models.neurons import Neurons, neurons
+
+LOST = 3837
+"""The neurons that the stream of a thousand edits took."""
+
+RANGES = ((19, 27), (16, 27), (13, 27), (10, 27))
+BLOCKS = (12, 16, 20, 25)
+SETTINGS = NeuronSettings()
+
+Model = tuple[PreTrainedModel, PreTrainedTokenizerBase]
+
+
+def lose(model: Model, deltas: Deltas, blocks: Sequence[int], kept: Mapping[int, set[int]]) -> None:
+    """Silence an even share of `LOST` in each of the blocks, but for the neurons that are kept."""
+    texts = ordinary_text(*model, blocks)
+    for block in blocks:
+        indices = least_missed(texts[block], ())[: round(LOST / len(blocks))]
+        still = [index for index in indices if index not in kept.get(block, ())]
+        deltas.apply(silencing(model[0], neurons(model[0], block), still, deltas.overlay.base_sha256))
+
+
+def lost(model: Model, texts: Sequence[str]) -> None:
+    print(f"nothing lost: perplexity {perplexity(text_losses(*model, texts)):.2f} (n {len(texts)})", flush=True)
+    for first, last in RANGES:
+        with applying(model[0]) as deltas:
+            lose(model, deltas, range(first, last + 1), {})
+            found = perplexity(text_losses(*model, texts))
+        deltas.restore()
+        print(f"lost in blocks {first} to {last}: perplexity {found:.2f}", flush=True)
+
+
+def trained(
+    model: Model,
+    deltas: Deltas,
+    place: Neurons,
+    requests: Sequence[EditRequest],
+    held: HeldInputs | None,
+    taken: set[int],
+) -> list[NeuronEdit]:
+    """Edits of one MLP in batches, all applied."""
+    edits: list[NeuronEdit] = []
+    text = ordinary_text(*model, [place.block])[place.block]
+    for start in range(0, len(requests), SIDE_BY_SIDE):
+        part = requests[start : start + SIDE_BY_SIDE]
+        made = edit_neurons(*model, part, SETTINGS, place, text, taken=taken, held=held)
+        for edit in made:
+            deltas.apply(edit.delta(model[0], deltas.overlay.base_sha256))
+            taken.update(edit.indices)
+        edits += made
+    return edits
+
+
+def silent(model: Model, requests: Sequence[EditRequest], *, before: bool) -> None:
+    places = sorted(places_of(model[0], SETTINGS), key=lambda place: place.block)
+    blocks = [place.block for place in places]
+    taken: dict[int, set[int]] = {block: set() for block in blocks}
+    with applying(model[0]) as deltas:
+        if before:
+            lose(model, deltas, blocks, {})
+        for number, place in enumerate(places[:4]):
+            held = read_held(*model, requests, place)
+            trained(model, deltas, place, requests[number::4], held, taken[place.block])
+        at_first = len(unheld(*model, requests))
+        if not before:
+            lose(model, deltas, blocks, taken)
+        broken = len(unheld(*model, requests))
+    deltas.restore()
+    when = "before" if before else "after"
+    print(f"lost {when} training: {at_first} of {len(requests)} do not hold, then {broken}", flush=True)
+
+
+def depth(model: Model, cases: Sequence[EditCase]) -> None:
+    requests = [case.request for case in cases]
+    for block in BLOCKS:
+        place = neurons(model[0], block)
+        text = ordinary_text(*model, [block])[block]
+        said = reworded = 0
+        for start in range(0, len(cases), SIDE_BY_SIDE):
+            part = range(start, min(start + SIDE_BY_SIDE, len(cases)))
+            edits = edit_neurons(*model, [requests[number] for number in part], SETTINGS, place, text)
+            for number, edit in zip(part, edits, strict=True):
+                with applying(model[0]) as deltas:
+                    deltas.apply(edit.delta(model[0], deltas.overlay.base_sha256))
+                    others = [EditRequest(prompt, cases[number].target) for prompt in cases[number].rephrasings]
+                    said += not unheld(*model, [requests[number]])
+                    reworded += len(others) - len(unheld(*model, others))
+                deltas.restore()
+        asked = sum(len(case.rephrasings) for case in cases)
+        print(f"block {block}: {said} of {len(cases)} prompts, {reworded} of {asked} rephrasings", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", type=Path, required=True)
+    parser.add_argument("--parts", nargs="+", choices=("lost", "silent", "depth"), default=["lost", "silent", "depth"])
+    parser.add_argument("--n", type=int, default=32, help="records; twice as many for silent")
+    parser.add_argument("--texts", type=int, default=40)
+    arguments = parser.parse_args()
+    measured = {case.prompt for name in MEASURED_ON for case in read_cases(name, arguments.data_dir).cases}
+    records = deduplicate(read_cases("zsre_mend", arguments.data_dir).cases).cases
+    cases = [case for case in records if case.prompt not in measured]
+    loaded = load("demo")
+    model = loaded.model, loaded.tokenizer
+    ordinary_text(
+        *model, range(min(first for first, _ in RANGES), max(last for _, last in RANGES) + 1)
+    )  # while nothing is edited
+    if "lost" in arguments.parts:
+        lost(model, held_out_texts(arguments.data_dir, None)[300 : 300 + arguments.texts])
+    if "silent" in arguments.parts:
+        for before in (False, True):
+            silent(model, [case.request for case in cases[: 2 * arguments.n]], before=before)
+    if "depth" in arguments.parts:
+        depth(model, cases[: arguments.n])
+
+
+if __name__ == "__main__":
+    main()
