@@ -113,13 +113,17 @@ AROUND: dict[str, dict[str, Any]] = {
 
 def cases(data_dir: Path, n: int, seed: int = 0) -> list[EditCase]:
     """Two thirds of them from MEND's ZsRE, a third from WikiData_recent's train file."""
-    measured = {case.prompt for name in MEASURED_ON for case in read_cases(name, data_dir).cases}
     chosen: list[EditCase] = []
     for name, count in (("zsre_mend", n - n // 3), ("wikidata_recent_train", n // 3)):
-        known = [c for c in deduplicate(read_cases(name, data_dir).cases).cases if c.prompt not in measured]
-        askable = [case for case in known if contrasts(case.request).related]
+        askable = [case for case in unmeasured(name, data_dir) if contrasts(case.request).related]
         chosen += random.Random(seed).sample(askable, count)
     return [replace(case, portability={}, locality=held(case, seed)) for case in chosen]
+
+
+def unmeasured(name: str, data_dir: Path) -> list[EditCase]:
+    """The records of a set whose prompt is in no file that results are measured on."""
+    measured = {case.prompt for other in MEASURED_ON for case in read_cases(other, data_dir).cases}
+    return [case for case in deduplicate(read_cases(name, data_dir).cases).cases if case.prompt not in measured]
 
 
 def held(case: EditCase, seed: int) -> dict[str, tuple[Probe, ...]]:

@@ -15,20 +15,19 @@ import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from importance_study import MEASURED_ON
+from importance_study import unmeasured
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.baselines.applied import Deltas, applying
 from roselora.editing.asking import unheld
-from roselora.editing.neuron_edits import SIDE_BY_SIDE, NeuronEdit, edit_neurons, least_missed, silencing
+from roselora.editing.neuron_edits import SIDE_BY_SIDE, edit_neurons, least_missed, silencing
 from roselora.editing.neuron_held import HeldInputs, read_held
 from roselora.editing.neuron_places import places_of
 from roselora.editing.neuron_settings import NeuronSettings
 from roselora.editing.ordinary import ordinary_text
 from roselora.editing.request import EditRequest
 from roselora.evaluation.ability_data import held_out_texts
-from roselora.evaluation.cases import EditCase, deduplicate
-from roselora.evaluation.datasets import read_cases
+from roselora.evaluation.cases import EditCase
 from roselora.evaluation.perplexity import perplexity, text_losses
 from roselora.models.loading import load
 from roselora.models.neurons import Neurons, neurons
@@ -62,25 +61,16 @@ def lost(model: Model, texts: Sequence[str]) -> None:
         print(f"lost in blocks {first} to {last}: perplexity {found:.2f}", flush=True)
 
 
-def trained(
-    model: Model,
-    deltas: Deltas,
-    place: Neurons,
-    requests: Sequence[EditRequest],
-    held: HeldInputs | None,
-    taken: set[int],
-) -> list[NeuronEdit]:
-    """Edits of one MLP in batches, all applied."""
-    edits: list[NeuronEdit] = []
+def edit_one_mlp(
+    model: Model, deltas: Deltas, place: Neurons, requests: Sequence[EditRequest], held: HeldInputs, taken: set[int]
+) -> None:
+    """Apply edits of one MLP, trained in batches; the neurons that they take are added to ``taken``."""
     text = ordinary_text(*model, [place.block])[place.block]
     for start in range(0, len(requests), SIDE_BY_SIDE):
         part = requests[start : start + SIDE_BY_SIDE]
-        made = edit_neurons(*model, part, SETTINGS, place, text, taken=taken, held=held)
-        for edit in made:
+        for edit in edit_neurons(*model, part, SETTINGS, place, text, taken=taken, held=held):
             deltas.apply(edit.delta(model[0], deltas.overlay.base_sha256))
             taken.update(edit.indices)
-        edits += made
-    return edits
 
 
 def silent(model: Model, requests: Sequence[EditRequest], *, before: bool) -> None:
@@ -92,7 +82,7 @@ def silent(model: Model, requests: Sequence[EditRequest], *, before: bool) -> No
             lose(model, deltas, blocks, {})
         for number, place in enumerate(places[:4]):
             held = read_held(*model, requests, place)
-            trained(model, deltas, place, requests[number::4], held, taken[place.block])
+            edit_one_mlp(model, deltas, place, requests[number::4], held, taken[place.block])
         at_first = len(unheld(*model, requests))
         if not before:
             lose(model, deltas, blocks, taken)
@@ -103,19 +93,18 @@ def silent(model: Model, requests: Sequence[EditRequest], *, before: bool) -> No
 
 
 def depth(model: Model, cases: Sequence[EditCase]) -> None:
-    requests = [case.request for case in cases]
     for block in BLOCKS:
         place = neurons(model[0], block)
         text = ordinary_text(*model, [block])[block]
         said = reworded = 0
         for start in range(0, len(cases), SIDE_BY_SIDE):
-            part = range(start, min(start + SIDE_BY_SIDE, len(cases)))
-            edits = edit_neurons(*model, [requests[number] for number in part], SETTINGS, place, text)
-            for number, edit in zip(part, edits, strict=True):
+            part = cases[start : start + SIDE_BY_SIDE]
+            edits = edit_neurons(*model, [case.request for case in part], SETTINGS, place, text)
+            for case, edit in zip(part, edits, strict=True):
                 with applying(model[0]) as deltas:
                     deltas.apply(edit.delta(model[0], deltas.overlay.base_sha256))
-                    others = [EditRequest(prompt, cases[number].target) for prompt in cases[number].rephrasings]
-                    said += not unheld(*model, [requests[number]])
+                    others = [EditRequest(prompt, case.target) for prompt in case.rephrasings]
+                    said += not unheld(*model, [case.request])
                     reworded += len(others) - len(unheld(*model, others))
                 deltas.restore()
         asked = sum(len(case.rephrasings) for case in cases)
@@ -129,14 +118,11 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=32, help="records; twice as many for silent")
     parser.add_argument("--texts", type=int, default=40)
     arguments = parser.parse_args()
-    measured = {case.prompt for name in MEASURED_ON for case in read_cases(name, arguments.data_dir).cases}
-    records = deduplicate(read_cases("zsre_mend", arguments.data_dir).cases).cases
-    cases = [case for case in records if case.prompt not in measured]
+    cases = unmeasured("zsre_mend", arguments.data_dir)
     loaded = load("demo")
     model = loaded.model, loaded.tokenizer
-    ordinary_text(
-        *model, range(min(first for first, _ in RANGES), max(last for _, last in RANGES) + 1)
-    )  # while nothing is edited
+    # Of all blocks at once, for it is kept by the hash of the weights, and these are about to change.
+    ordinary_text(*model, range(min(first for first, _ in RANGES), max(last for _, last in RANGES) + 1))
     if "lost" in arguments.parts:
         lost(model, held_out_texts(arguments.data_dir, None)[300 : 300 + arguments.texts])
     if "silent" in arguments.parts:
