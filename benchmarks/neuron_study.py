@@ -1,6 +1,6 @@
 """Where edits by neurons reach their limits, on the demo model and development records.
 
-    python benchmarks/neuron_study.py --data-dir DATA [--parts lost silent depth] [--n 32]
+    python benchmarks/neuron_study.py --data-dir DATA [--parts lost silent depth together] [--n 32]
 
 The records are those of MEND's ZsRE whose prompt is in no file that results are measured on.
 
@@ -9,10 +9,14 @@ The records are those of MEND's ZsRE whose prompt is in no file that results are
 - ``silent``: of twice ``--n`` edits in the four lowest MLPs that edits go to, how many hold once every MLP up to the
   highest has lost as many neurons: lost after they were trained, and before.
 - ``depth``: ``--n`` single edits in one block or another; how many prompts and rephrasings get the target.
+- ``together``: seven times ``--n`` edits by `Editor.edit_many`; how many do not hold, and after `Editor.repair`.
 """
 
 import argparse
-from collections.abc import Mapping, Sequence
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from importance_study import unmeasured
@@ -20,44 +24,47 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.baselines.applied import Deltas, applying
 from roselora.editing.asking import unheld
-from roselora.editing.neuron_edits import SIDE_BY_SIDE, edit_neurons, least_missed, silencing
+from roselora.editing.editor import Editor
+from roselora.editing.neuron_edits import SIDE_BY_SIDE, edit_neurons, least_missed
 from roselora.editing.neuron_held import HeldInputs, read_held
 from roselora.editing.neuron_places import places_of
 from roselora.editing.neuron_settings import NeuronSettings
 from roselora.editing.ordinary import ordinary_text
 from roselora.editing.request import EditRequest
+from roselora.errors import EditError
 from roselora.evaluation.ability_data import held_out_texts
 from roselora.evaluation.cases import EditCase
 from roselora.evaluation.perplexity import perplexity, text_losses
-from roselora.models.loading import load
-from roselora.models.neurons import Neurons, neurons
+from roselora.models.loading import LoadedModel, load
+from roselora.models.neurons import Neurons, neurons, silent
 
 LOST = 3837
 """The neurons that the stream of a thousand edits took."""
 
 RANGES = ((19, 27), (16, 27), (13, 27), (10, 27))
 BLOCKS = (12, 16, 20, 25)
+PARTS = ("lost", "silent", "depth", "together")
 SETTINGS = NeuronSettings()
 
 Model = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
 
-def lose(model: Model, deltas: Deltas, blocks: Sequence[int], kept: Mapping[int, set[int]]) -> None:
-    """Silence an even share of `LOST` in each of the blocks, but for the neurons that are kept."""
-    texts = ordinary_text(*model, blocks)
-    for block in blocks:
-        indices = least_missed(texts[block], ())[: round(LOST / len(blocks))]
-        still = [index for index in indices if index not in kept.get(block, ())]
-        deltas.apply(silencing(model[0], neurons(model[0], block), still, deltas.overlay.base_sha256))
+@contextmanager
+def losing(model: Model, blocks: Iterable[int], count: int, kept: Mapping[int, set[int]]) -> Iterator[None]:
+    """Inside, that many neurons of each MLP, those that are missed least, are silent, but for some that are kept."""
+    with ExitStack() as stack:
+        for block, text in ordinary_text(*model, list(blocks)).items():
+            indices = [index for index in least_missed(text, ())[:count] if index not in kept.get(block, ())]
+            stack.enter_context(silent(model[0], neurons(model[0], block), indices))
+        yield
 
 
 def lost(model: Model, texts: Sequence[str]) -> None:
     print(f"nothing lost: perplexity {perplexity(text_losses(*model, texts)):.2f} (n {len(texts)})", flush=True)
     for first, last in RANGES:
-        with applying(model[0]) as deltas:
-            lose(model, deltas, range(first, last + 1), {})
+        blocks = range(first, last + 1)
+        with losing(model, blocks, round(LOST / len(blocks)), {}):
             found = perplexity(text_losses(*model, texts))
-        deltas.restore()
         print(f"lost in blocks {first} to {last}: perplexity {found:.2f}", flush=True)
 
 
@@ -73,23 +80,22 @@ def edit_one_mlp(
             taken.update(edit.indices)
 
 
-def silent(model: Model, requests: Sequence[EditRequest], *, before: bool) -> None:
+def loss(model: Model, requests: Sequence[EditRequest], *, before: bool) -> None:
     places = sorted(places_of(model[0], SETTINGS), key=lambda place: place.block)
     blocks = [place.block for place in places]
+    each = round(LOST / len(blocks))
     taken: dict[int, set[int]] = {block: set() for block in blocks}
     with applying(model[0]) as deltas:
-        if before:
-            lose(model, deltas, blocks, {})
         for number, place in enumerate(places[:4]):
-            held = read_held(*model, requests, place)
-            edit_one_mlp(model, deltas, place, requests[number::4], held, taken[place.block])
+            with losing(model, blocks[number + 1 :] if before else (), each, {}):
+                held = read_held(*model, requests, place)
+                edit_one_mlp(model, deltas, place, requests[number::4], held, taken[place.block])
         at_first = len(unheld(*model, requests))
-        if not before:
-            lose(model, deltas, blocks, taken)
-        broken = len(unheld(*model, requests))
+        with losing(model, blocks, each, taken):
+            broken = len(unheld(*model, requests))
     deltas.restore()
     when = "before" if before else "after"
-    print(f"lost {when} training: {at_first} of {len(requests)} do not hold, then {broken}", flush=True)
+    print(f"lost {when} training: {broken} of {len(requests)} do not hold; if none is lost, {at_first}", flush=True)
 
 
 def depth(model: Model, cases: Sequence[EditCase]) -> None:
@@ -111,11 +117,30 @@ def depth(model: Model, cases: Sequence[EditCase]) -> None:
         print(f"block {block}: {said} of {len(cases)} prompts, {reworded} of {asked} rephrasings", flush=True)
 
 
+def together(loaded: LoadedModel, cases: Sequence[EditCase]) -> None:
+    requests = [case.request for case in cases]
+    reworded = [EditRequest(prompt, case.target) for case in cases for prompt in case.rephrasings]
+    failed: list[EditError] = []
+
+    def count(asked: Sequence[EditRequest]) -> int:
+        return len(unheld(loaded.model, loaded.tokenizer, asked))
+
+    with tempfile.TemporaryDirectory() as store:
+        editor = Editor(loaded, store=store)
+        start = time.perf_counter()
+        editor.edit_many(requests, on_failure=lambda _, error: failed.append(error))
+        seconds = (time.perf_counter() - start) / len(requests)
+        print(f"together: of {len(requests)} {len(failed)} not learned, {count(requests)} do not hold", flush=True)
+        repaired = len(editor.repair())
+    print(f"{seconds:.1f} s an edit; {repaired} repaired, then {count(requests)} do not hold", flush=True)
+    print(f"{len(reworded) - count(reworded)} of {len(reworded)} rephrasings get the target", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path, required=True)
-    parser.add_argument("--parts", nargs="+", choices=("lost", "silent", "depth"), default=["lost", "silent", "depth"])
-    parser.add_argument("--n", type=int, default=32, help="records; twice as many for silent")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--n", type=int, default=32, help="records; twice as many for silent, 7 times for together")
     parser.add_argument("--texts", type=int, default=40)
     arguments = parser.parse_args()
     cases = unmeasured("zsre_mend", arguments.data_dir)
@@ -127,9 +152,11 @@ def main() -> None:
         lost(model, held_out_texts(arguments.data_dir, None)[300 : 300 + arguments.texts])
     if "silent" in arguments.parts:
         for before in (False, True):
-            silent(model, [case.request for case in cases[: 2 * arguments.n]], before=before)
+            loss(model, [case.request for case in cases[: 2 * arguments.n]], before=before)
     if "depth" in arguments.parts:
         depth(model, cases[: arguments.n])
+    if "together" in arguments.parts:
+        together(loaded, cases[: 7 * arguments.n])
 
 
 if __name__ == "__main__":

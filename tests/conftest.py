@@ -11,6 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from roselora.models import LoadedModel, load
 from roselora.models.demo import demo_model_is_ready
+from tests.words import teach, tokenizer_of_words
 
 # Test processes side by side share the processors: threads of one would only wait for those of the other. What the
 # tests start has as many, for the last bits of a sum depend on their number.
@@ -135,4 +136,45 @@ def world_model(
     """A fresh copy of the model that knows the twelve sentences of WORLD."""
     model = tiny_model(hidden_size=64, intermediate_size=128)
     model.load_state_dict(world_weights)
+    return model
+
+
+# The byte-wise world above spreads a name over many tokens that a shallow model reads one by one, so a change at the
+# name's last byte alone cannot turn its answer. Here what is known of a subject is read at the subject, as in models of
+# real size.
+
+
+@pytest.fixture(scope="session")
+def word_tokenizer() -> PreTrainedTokenizerFast:
+    """One token per word of the sentences, and special ones."""
+    return tokenizer_of_words()
+
+
+@pytest.fixture(scope="session")
+def word_weights(
+    tiny_model: Callable[..., LlamaForCausalLM], word_tokenizer: PreTrainedTokenizerFast
+) -> dict[str, torch.Tensor]:
+    """The weights of a model of three layers that says every sentence to its end and stops."""
+    model = _model_of_words(tiny_model, word_tokenizer)
+    teach(model, word_tokenizer)
+    return model.state_dict()
+
+
+def _model_of_words(
+    tiny_model: Callable[..., LlamaForCausalLM], tokenizer: PreTrainedTokenizerFast
+) -> LlamaForCausalLM:
+    return tiny_model(
+        vocab_size=len(tokenizer), num_hidden_layers=3, initializer_range=0.05, eos_token_id=1, pad_token_id=1
+    )
+
+
+@pytest.fixture
+def word_model(
+    word_weights: dict[str, torch.Tensor],
+    tiny_model: Callable[..., LlamaForCausalLM],
+    word_tokenizer: PreTrainedTokenizerFast,
+) -> LlamaForCausalLM:
+    """A fresh copy of the model that knows the sentences."""
+    model = _model_of_words(tiny_model, word_tokenizer)
+    model.load_state_dict(word_weights)
     return model

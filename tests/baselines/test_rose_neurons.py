@@ -1,5 +1,6 @@
-"""Edits by neurons of one call: MLP by MLP, and silent where each other is said."""
+"""Edits by neurons of one call: what does not hold is made anew, and all is undone."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -7,8 +8,8 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from roselora.baselines import rose_neurons
 from roselora.editing import neuron_places, neuron_rows
+from roselora.editing.neuron_together import JointEdits
 from roselora.editing.request import EditRequest
-from roselora.models.neurons import matrix, neurons
 from tests.baselines.editing import Before, edit
 
 REQUESTS = (
@@ -20,61 +21,23 @@ TWO_BLOCKS = {"depth": 0.5, "lowest_depth": 0.5, "highest_depth": 1.0, "learning
 
 
 @pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int]]:
-    """What is read and made, in which block, of how many requests; each MLP is full after one edit."""
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """Which requests each pass makes; each MLP is full after one edit."""
     monkeypatch.setattr(neuron_places, "LEVEL", 0.01)
     monkeypatch.setattr(neuron_rows, "OPENINGS", ("",))  # of whose words this model knows none
-    made: list[tuple[str, int, int]] = []
+    made: list[list[int]] = []
+    real = JointEdits.make
 
-    def noted(name: str, requests: int, place: int) -> None:
-        real = getattr(rose_neurons, name)
+    def make(edits: JointEdits, numbers: Sequence[int], *given: Any) -> None:
+        made.append(list(numbers))
+        real(edits, numbers, *given)
 
-        def call(*arguments: Any, **named: Any) -> Any:
-            made.append((name, arguments[place].block, len(arguments[requests])))
-            return real(*arguments, **named)
-
-        monkeypatch.setattr(rose_neurons, name, call)
-
-    noted("read_held", 2, 3)
-    noted("edit_neurons", 2, 4)
+    monkeypatch.setattr(JointEdits, "make", make)
     return made
 
 
-def test_the_lower_mlp_is_edited_first_and_the_higher_one_reads_what_that_made(
-    calls: list[tuple[str, int, int]],
-    word_model: LlamaForCausalLM,
-    word_tokenizer: PreTrainedTokenizerFast,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(rose_neurons, "unheld", lambda *_: [])
-    edit("rose-neurons", word_model, word_tokenizer, *REQUESTS, **TWO_BLOCKS)
-    assert calls == [("read_held", 1, 3), ("edit_neurons", 1, 2), ("read_held", 2, 3), ("edit_neurons", 2, 1)]
-
-
-def test_what_the_higher_mlp_will_lose_is_silent_until_that_is_edited(
-    calls: list[tuple[str, int, int]],
-    word_model: LlamaForCausalLM,
-    word_tokenizer: PreTrainedTokenizerFast,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    writes = matrix(word_model.get_submodule(neurons(word_model, 2).writer))
-    before = writes.clone()
-    seen: list[tuple[int, int, int]] = []
-    real = rose_neurons.edit_neurons
-
-    def looking(*arguments: Any, **named: Any) -> Any:
-        silent, changed = (writes == 0).all(0), (writes != before).any(0)
-        seen.append((arguments[4].block, int(silent.sum()), int(changed.sum())))
-        return real(*arguments, **named)
-
-    monkeypatch.setattr(rose_neurons, "edit_neurons", looking)
-    monkeypatch.setattr(rose_neurons, "unheld", lambda *_: [])
-    edit("rose-neurons", word_model, word_tokenizer, *REQUESTS, **TWO_BLOCKS)
-    assert seen == [(1, 2, 2), (2, 0, 0)]  # a word and the end
-
-
-def test_what_does_not_hold_is_made_anew_where_it_was(
-    calls: list[tuple[str, int, int]],
+def test_what_does_not_hold_is_made_anew_in_neurons_of_its_own(
+    passes: list[list[int]],
     word_model: LlamaForCausalLM,
     word_tokenizer: PreTrainedTokenizerFast,
     monkeypatch: pytest.MonkeyPatch,
@@ -82,13 +45,30 @@ def test_what_does_not_hold_is_made_anew_where_it_was(
     before = Before(word_model)
     monkeypatch.setattr(rose_neurons, "unheld", lambda *_: [1, 2])
     applied = edit("rose-neurons", word_model, word_tokenizer, *REQUESTS, **TWO_BLOCKS)
-    assert calls[4:] == [("read_held", 1, 3), ("edit_neurons", 1, 1), ("read_held", 2, 3), ("edit_neurons", 2, 1)]
+    assert passes == [[0, 1, 2], [1, 2]]
+    taken = list(map(tuple, applied.memory["neurons"].tolist()))
+    assert {block for block, _ in taken} == {1, 2}
+    assert len(set(taken)) == len(taken)
     applied.undo()
     assert not before.changed(word_model)
 
 
-def test_one_request_alone_has_no_others_to_be_silent_at(
-    calls: list[tuple[str, int, int]], word_model: LlamaForCausalLM, word_tokenizer: PreTrainedTokenizerFast
+def test_one_request_alone_is_made_once(
+    passes: list[list[int]], word_model: LlamaForCausalLM, word_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     edit("rose-neurons", word_model, word_tokenizer, REQUESTS[0], **TWO_BLOCKS)
-    assert calls == [("edit_neurons", 1, 1)]
+    assert passes == [[0]]
+
+
+def test_a_later_call_leaves_the_neurons_of_earlier_ones(
+    passes: list[list[int]], word_model: LlamaForCausalLM, word_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    before = Before(word_model)
+    first = edit("rose-neurons", word_model, word_tokenizer, REQUESTS[0], **TWO_BLOCKS)
+    second = edit("rose-neurons", word_model, word_tokenizer, REQUESTS[2], history=(first,), **TWO_BLOCKS)
+    held, all_held = ({tuple(row) for row in call.memory["neurons"].tolist()} for call in (first, second))
+    assert held < all_held
+    assert len(all_held) == 2 * len(held)
+    second.undo()
+    first.undo()
+    assert not before.changed(word_model)

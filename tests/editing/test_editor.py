@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from roselora.delta.overlay import Overlay
+from roselora.editing.earlier import Earlier
 from roselora.editing.editor import Editor
 from roselora.editing.proposal import Proposal, propose
 from roselora.editing.request import EditRequest
 from roselora.editing.settings import EditSettings
-from roselora.editing.trained import Earlier
 from roselora.errors import ConfigError, EditError, ModelError, StoreError, WrongBaseError
 from roselora.models import LoadedModel
 from roselora.models.generation import greedy_answers

@@ -1,6 +1,7 @@
 """The editor with edits by neurons: the default, undone exactly, and never two edits in one neuron."""
 
-from collections.abc import Iterator, Sequence
+import copy
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from roselora.editing import neuron_rows
+from roselora.editing import neuron_places, neuron_rows
 from roselora.editing.editor import Editor
 from roselora.editing.neuron_settings import NeuronSettings
 from roselora.editing.ordinary import OrdinaryText
-from roselora.editing.proposal import propose_side_by_side
+from roselora.editing.proposal import propose_together
 from roselora.editing.records import StoredEdit
 from roselora.editing.request import EditRequest
 from roselora.editing.settings import EditSettings
-from roselora.editing.trained import Earlier, Settings, default_settings
+from roselora.editing.trained import Settings, default_settings
 from roselora.errors import EditError
 from roselora.models import LoadedModel
 from tests.models.kinds import model as small_model
@@ -126,30 +127,64 @@ def test_each_of_many_edits_comes_out_by_itself(world: LoadedModel, settings: Se
     assert same_bytes(weights(world.model), before)
 
 
-def test_an_edit_that_does_not_hold_as_trained_side_by_side_is_trained_by_itself(
+def test_an_edit_that_does_not_hold_as_trained_together_is_trained_by_itself(
     world: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("roselora.editing.editor.propose_side_by_side", lambda *given: iter([None] * len(given[3])))
+    monkeypatch.setattr("roselora.editing.editor.propose_together", lambda *given: list(range(len(given[3]))))
     editor = Editor(world, SETTINGS)
     made = editor.edit_many([EditRequest(*FRANCE, "France"), EditRequest(*GOLD, "gold")])
     assert not neurons_of(made[0]) & neurons_of(made[1])
     assert editor.answers([FRANCE[0], GOLD[0]]) == ["Rome.", "Fe."]
 
 
-def test_a_request_that_is_stored_and_still_in_the_file_is_looked_after_once(
+def test_what_is_made_together_is_silent_at_what_is_stored_and_what_comes_later(
     world: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[list[EditRequest]] = []
+    editor = Editor(world, SETTINGS)
+    stored = EditRequest("The capital of Italy is ", "Lima.", "Italy")
+    editor.edit(stored.prompt, stored.target, subject=stored.subject)
+    together: list[list[EditRequest]] = []
+    earlier: list[Sequence[EditRequest]] = []
 
     def note(*given: Any) -> Any:
-        seen.append(list(given[5].requests))
-        return propose_side_by_side(*given)
+        together.append(list(given[3]))
+        earlier.append(given[5].requests)
+        return propose_together(*given)
 
-    monkeypatch.setattr("roselora.editing.editor.propose_side_by_side", note)
-    monkeypatch.setattr("roselora.editing.editor.SIDE_BY_SIDE", 1)
-    requests = [EditRequest(*FRANCE, "France"), EditRequest(*GOLD, "gold")]
-    Editor(world, SETTINGS).edit_many(requests)
-    assert seen == [requests, requests]
+    monkeypatch.setattr("roselora.editing.editor.propose_together", note)
+    france, gold = EditRequest(*FRANCE, "France"), EditRequest(*GOLD, "gold")
+    later = EditRequest(FRANCE[0], "Madrid.", "France")
+    editor.edit_many([france, later, gold])
+    assert together == [[france, gold]]
+    assert earlier == [[stored, later]]
+
+
+def test_edits_go_to_the_lower_mlp_first_and_come_back_in_their_requests_order(
+    word_model: Any, word_tokenizer: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ROSELORA_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(neuron_rows, "OPENINGS", ("",))  # of whose words this model knows none
+    monkeypatch.setattr(neuron_places, "LEVEL", 0.01)  # each MLP is full after one edit
+    base = copy.deepcopy(word_model)
+    before = weights(word_model)
+    settings = replace(SETTINGS, depth=1.0, lowest_depth=0.0, highest_depth=1.0)
+    editor = Editor(LoadedModel(word_model, word_tokenizer, "tiny"), settings)
+    seen: list[StoredEdit] = []
+    requests = [
+        EditRequest("The capital of France is", "Rome", "France"),
+        EditRequest("People in Norway speak", "French", "Norway"),
+    ]
+    made = editor.edit_many(requests, seen.append)
+    assert [edit.provenance["neurons"]["block"] for edit in made] == [2, 1]
+    assert [edit.request for edit in made] == requests
+    assert seen == [made[1], made[0]]
+    assert [answer["before"] for edit in made for answer in edit.provenance["answers"]] == ["Paris", "Norwegian"]
+    assert not any(module._forward_pre_hooks for module in word_model.modules())
+    again = Editor(LoadedModel(base, word_tokenizer, "tiny"), store=editor.store.folder)
+    assert same_bytes(weights(again.model), weights(word_model))
+    for edit in made:
+        editor.undo(edit.id)
+    assert same_bytes(weights(word_model), before)
 
 
 def test_of_many_edits_that_contradict_each_other_the_last_wins_and_says_so(world: LoadedModel) -> None:
@@ -206,20 +241,3 @@ def spoil(editor: Editor) -> None:
     back = editor.propose(FRANCE[0], "Paris.", subject="France")
     with editor.store.writing():
         editor._weights.commit(replace(back, request=EditRequest("The capital of Germany is ", "Berlin.")))
-
-
-@pytest.mark.parametrize("shared", [True, False])
-def test_edits_of_one_batch_stay_silent_at_each_others_prompts(
-    world: LoadedModel, monkeypatch: pytest.MonkeyPatch, shared: bool
-) -> None:
-    seen: list[Sequence[str]] = []
-
-    def noted(*given: object) -> Iterator[None]:
-        earlier = given[5]
-        assert isinstance(earlier, Earlier)
-        seen.append(earlier.prompts)
-        return iter([None] * len(given[3]))  # type: ignore[arg-type]
-
-    monkeypatch.setattr("roselora.editing.editor.propose_side_by_side", noted)
-    Editor(world, SETTINGS).edit_many([EditRequest(*FRANCE, "France"), EditRequest(*GOLD, "gold")][: 1 + shared])
-    assert list(seen[0]) == [FRANCE[0], GOLD[0]][: 1 + shared]

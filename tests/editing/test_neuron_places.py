@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 
 from roselora.editing.neuron_places import places_of, with_room
 from roselora.editing.neuron_settings import NeuronSettings
-from roselora.errors import ConfigError
+from roselora.errors import ConfigError, UnsupportedError
 from roselora.models.neurons import Neurons
 
 DEEP = NeuronSettings(depth=0.5, lowest_depth=0.25, highest_depth=0.75)
@@ -20,6 +20,13 @@ def places(tiny_model: Callable[..., PreTrainedModel]) -> list[Neurons]:
 
 def test_the_preferred_block_comes_first_then_those_above_it_then_those_below(places: list[Neurons]) -> None:
     assert [place.block for place in places] == [2, 3, 1]
+
+
+def test_the_first_block_is_never_edited(tiny_model: Callable[..., PreTrainedModel]) -> None:
+    whole = NeuronSettings(depth=1.0, lowest_depth=0.0, highest_depth=1.0)
+    assert [place.block for place in places_of(tiny_model(num_hidden_layers=3), whole)] == [2, 1]
+    with pytest.raises(UnsupportedError, match="a block below"):
+        places_of(tiny_model(num_hidden_layers=1), whole)
 
 
 def test_a_block_is_filled_to_a_tenth_before_the_next_and_all_before_any_is_filled_further(

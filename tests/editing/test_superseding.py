@@ -2,7 +2,7 @@
 
 from roselora.editing.records import StoredEdit
 from roselora.editing.request import EditRequest
-from roselora.editing.superseding import contradicts, superseded, supersedes
+from roselora.editing.superseding import contradicts, rounds, superseded, supersedes
 
 
 def stored(position: int, prompt: str, target: str, *rephrasings: str) -> StoredEdit:
@@ -40,3 +40,14 @@ def test_the_latest_of_those_that_share_a_prompt_has_the_place_of_all_others() -
 def test_an_edit_of_two_prompts_is_superseded_by_the_latest_that_took_either() -> None:
     edits = [stored(0, "A is", "B", "What is A?"), stored(1, "What is A?", "C"), stored(2, "A is", "D")]
     assert superseded(edits) == {"id0": "id2"}
+
+
+def test_the_later_of_two_that_share_a_prompt_is_in_a_later_round() -> None:
+    a, b, both = (
+        EditRequest("A is", "B"),
+        EditRequest("D is", "E"),
+        EditRequest("What is A?", "C", None, ("A is", "D is")),
+    )
+    assert rounds([]) == []
+    assert rounds([a, b]) == [[0, 1]]
+    assert rounds([a, a, b, both, b]) == [[0, 2], [1], [3], [4]]

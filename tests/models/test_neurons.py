@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from roselora.errors import UnsupportedError
-from roselora.models.neurons import active, adding, entering, matrix, neurons
+from roselora.models.neurons import active, adding, entering, matrix, neurons, silent
 from tests.models.kinds import KINDS, model
 
 PLAIN = {"gpt2", "gpt_neox", "opt"}
@@ -53,6 +53,24 @@ def test_what_is_added_comes_out_of_the_mlp() -> None:
         small(ids)
     torch.testing.assert_close(outputs[1], outputs[0] + more)
     torch.testing.assert_close(outputs[2], outputs[0])
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "phi3"])
+def test_silent_neurons_write_what_columns_of_zeros_would(kind: str) -> None:
+    small = model(kind)
+    place = neurons(small, 1)
+    ids = torch.tensor([[5, 6, 7]])
+    writes = matrix(small.get_submodule(place.writer))
+    before = writes.clone()
+    with torch.no_grad():
+        whole = small(ids).logits
+        with silent(small, place, [3, 0]):
+            made = small(ids).logits
+        assert torch.equal(writes, before)
+        assert torch.equal(small(ids).logits, whole)
+        writes[:, [0, 3]] = 0
+        torch.testing.assert_close(made, small(ids).logits)
+    assert not torch.equal(made, whole)
 
 
 @pytest.mark.parametrize("act", ["relu2", "tanh"])

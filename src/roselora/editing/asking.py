@@ -25,14 +25,21 @@ def holds(request: EditRequest, answers: Sequence[str]) -> bool:
     return all(answer == request.target for answer in answers[: len(request.prompts)])
 
 
+def ask_each(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, requests: Sequence[EditRequest], *, kept: bool = False
+) -> list[list[str]]:
+    """What `ask` gives for each request, and if wanted for its keep-prompts too; all share their batches."""
+    prompts = [(*request.prompts, *(request.keep if kept else ())) for request in requests]
+    limits = [
+        max(SHOWN_TOKENS, answer_length(tokenizer, request.prompts, request.target))
+        for request, own in zip(requests, prompts, strict=True)
+        for _ in own
+    ]
+    said = iter(limited_answers(model, tokenizer, [prompt for own in prompts for prompt in own], limits))
+    return [[next(said).text for _ in own] for own in prompts]
+
+
 def unheld(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, requests: Sequence[EditRequest]) -> list[int]:
     """The indices of the requests that the model does not answer with their targets; all share their batches."""
-    limits = [
-        max(SHOWN_TOKENS, answer_length(tokenizer, [prompt], request.target))
-        for request in requests
-        for prompt in request.prompts
-    ]
-    prompts = [prompt for request in requests for prompt in request.prompts]
-    said = iter(limited_answers(model, tokenizer, prompts, limits))
-    answers = [[next(said).text for _ in request.prompts] for request in requests]
+    answers = ask_each(model, tokenizer, requests)
     return [number for number, request in enumerate(requests) if not holds(request, answers[number])]

@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -12,18 +12,18 @@ import torch
 from roselora.delta.sparse_delta import SparseDelta
 from roselora.editing.asking import unheld
 from roselora.editing.check import CheckReport, check_edits
+from roselora.editing.earlier import Earlier
 from roselora.editing.edited_weights import EditedWeights
 from roselora.editing.export import Format, export_edits
-from roselora.editing.neuron_edits import SIDE_BY_SIDE
 from roselora.editing.neuron_places import places_of
 from roselora.editing.neuron_settings import NeuronSettings
 from roselora.editing.ordinary import known_text, ordinary_text
-from roselora.editing.proposal import Proposal, propose, propose_side_by_side, require_feasible
+from roselora.editing.proposal import Proposal, propose, propose_together, require_feasible
 from roselora.editing.records import BaseIdentity, StoredEdit
 from roselora.editing.request import EditRequest
 from roselora.editing.store import EditStore
-from roselora.editing.superseding import superseded
-from roselora.editing.trained import Earlier, Settings, default_settings, settings_of
+from roselora.editing.superseding import rounds, superseded
+from roselora.editing.trained import Settings, default_settings, settings_of
 from roselora.errors import EditError
 from roselora.models.calling import Progress
 from roselora.models.fingerprint import fingerprint
@@ -175,40 +175,65 @@ class Editor:
         on_edit: Callable[[StoredEdit], None] | None = None,
         on_failure: Callable[[EditRequest, EditError], None] | None = None,
     ) -> tuple[StoredEdit, ...]:
-        """Make several edits, in their order, each of which can be undone by itself.
+        """Make several edits, each of which can be undone by itself.
 
-        By neurons they are trained side by side, `SIDE_BY_SIDE` in a batch; each stays silent at the others' prompts.
-        Of two that contradict each other the later one wins. What those that came later may have broken,
-        :meth:`repair` mends.
+        By neurons they are trained together, as `neuron_together` says, so that each stays silent where the others are
+        said; they are committed as they are made, the lower MLPs first. Of two that contradict each other the later
+        one wins. What those that came later may have broken, :meth:`repair` mends.
 
         Args:
             on_edit: called after each edit.
             on_failure: called for each request whose target was not reached, and the others are made; without it,
                 the first failure ends it, and what was made before stays.
 
+        Returns:
+            The edits in the order of their requests.
+
         Raises:
             ConfigError: a request cannot be meant; no edit was made.
             EditError, LockedError: as :meth:`edit`.
         """
-        made: list[StoredEdit] = []
+        made: dict[int, StoredEdit] = {}
+
+        def commit(number: int, proposal: Proposal | None = None) -> None:
+            try:
+                made[number] = self._weights.commit(proposal or self._proposal(requests[number], requests))
+            except EditError as error:
+                if on_failure is None:
+                    raise
+                on_failure(requests[number], error)
+                return
+            if on_edit is not None:
+                on_edit(made[number])
+
         with self.store.writing():
             self._weights.bring_up_to_date()
             for request in requests:  # so that what cannot be meant is refused before anything is changed
                 require_feasible(self.model, self.tokenizer, request, self.settings)
             self.prepare()
-            for start in range(0, len(requests), SIDE_BY_SIDE):
-                part = requests[start : start + SIDE_BY_SIDE]
-                for request, proposal in zip(part, self._proposals(part, requests), strict=True):
-                    try:
-                        made.append(self._weights.commit(proposal or self._proposal(request, requests)))
-                    except EditError as error:
-                        if on_failure is None:
-                            raise
-                        on_failure(request, error)
-                        continue
-                    if on_edit is not None:
-                        on_edit(made[-1])
-        return tuple(made)
+            for numbers in rounds(requests):
+                for number in self._commit_together(numbers, requests, commit):
+                    commit(number)
+        return tuple(made[number] for number in sorted(made))
+
+    def _commit_together(
+        self, numbers: Sequence[int], requests: Sequence[EditRequest], commit: Callable[[int, Proposal], None]
+    ) -> Sequence[int]:
+        """Make some of the requests together, as far as it goes; the numbers of those that are left come back."""
+        if not isinstance(self.settings, NeuronSettings) or len(numbers) == 1:
+            return numbers
+        own = set(numbers)
+        beside = [request for number, request in enumerate(requests) if number not in own]
+        left = propose_together(
+            self.model,
+            self.tokenizer,
+            self._weights.overlay,
+            [requests[number] for number in numbers],
+            self.settings,
+            self._earlier(beside),
+            lambda at, proposal: commit(numbers[at], proposal),
+        )
+        return [numbers[at] for at in left]
 
     def repair(self, on_edit: Callable[[StoredEdit], None] | None = None) -> tuple[StoredEdit, ...]:
         """Train anew, on the model as it is, the active edits that no longer hold because of later ones.
@@ -262,24 +287,6 @@ class Editor:
     ) -> Proposal:
         overlay, earlier = self._weights.overlay, self._earlier(beside)
         return propose(self.model, self.tokenizer, overlay, request, self.settings, earlier, on_step)
-
-    def _proposals(self, requests: Sequence[EditRequest], beside: Sequence[EditRequest]) -> Iterator[Proposal | None]:
-        """What was trained side by side, or None where a request has to be trained by itself.
-
-        The later of two that share a prompt has to: only then is the earlier one in the weights.
-        """
-        by_itself = [
-            any(not set(request.prompts).isdisjoint(other.prompts) for other in requests[:number])
-            for number, request in enumerate(requests)
-        ]
-        if not isinstance(self.settings, NeuronSettings):
-            by_itself = [True] * len(requests)
-        together = [request for request, alone in zip(requests, by_itself, strict=True) if not alone]
-        made: Iterator[Proposal | None] = iter(())
-        if together and isinstance(self.settings, NeuronSettings):
-            overlay, earlier = self._weights.overlay, self._earlier(beside)
-            made = propose_side_by_side(self.model, self.tokenizer, overlay, together, self.settings, earlier)
-        return (None if alone else next(made) for alone in by_itself)
 
     def log(self) -> tuple[StoredEdit, ...]:
         """Every edit ever made, in commit order, undone ones included."""

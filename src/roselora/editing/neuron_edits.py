@@ -67,7 +67,7 @@ class NeuronEdit:
             at = [reader.offset + index for index in self.indices]
             rows.setdefault(reader.layer, []).extend(zip(at, new, strict=True))
         factors = [self._rows(model, layer, dict(new), base_sha256) for layer, new in rows.items()]
-        return SparseDelta((*factors, _columns(model, self.place, self.indices, self.columns, base_sha256)))
+        return SparseDelta((*factors, self._columns(model, base_sha256)))
 
     def _rows(
         self, model: PreTrainedModel, layer: str, new: dict[int, Tensor], base_sha256: Callable[[str], str]
@@ -79,27 +79,14 @@ class NeuronEdit:
         b = functional.one_hot(at, len(weight)).T.to(a)
         return layer_factors(layer, module, a, b, 1.0, base_sha256(f"{layer}.weight"))
 
-
-def _columns(
-    model: PreTrainedModel,
-    place: Neurons,
-    indices: Sequence[int],
-    columns: Tensor,
-    base_sha256: Callable[[str], str],
-) -> SparseFactors:
-    """A picks the columns, B is how they change."""
-    module = model.get_submodule(place.writer)
-    weight, at = matrix(module), torch.tensor(indices)
-    b = columns.to(weight.device) - weight[:, at].float()
-    a = functional.one_hot(at, weight.shape[1]).to(b)
-    return layer_factors(place.writer, module, a, b, 1.0, base_sha256(f"{place.writer}.weight"))
-
-
-def silencing(
-    model: PreTrainedModel, place: Neurons, indices: Sequence[int], base_sha256: Callable[[str], str]
-) -> SparseDelta:
-    """What makes some neurons of an MLP write nothing; arguments as `NeuronEdit.delta`'s."""
-    return SparseDelta((_columns(model, place, indices, torch.zeros(place.width, len(indices)), base_sha256),))
+    def _columns(self, model: PreTrainedModel, base_sha256: Callable[[str], str]) -> SparseFactors:
+        """A picks the columns, B is how they change."""
+        layer = self.place.writer
+        module = model.get_submodule(layer)
+        weight, at = matrix(module), torch.tensor(self.indices)
+        b = self.columns.to(weight.device) - weight[:, at].float()
+        a = functional.one_hot(at, weight.shape[1]).to(b)
+        return layer_factors(layer, module, a, b, 1.0, base_sha256(f"{layer}.weight"))
 
 
 def least_missed(text: OrdinaryText, taken: Collection[int]) -> list[int]:

@@ -17,12 +17,15 @@ def places_of(model: PreTrainedModel, settings: NeuronSettings) -> list[Neurons]
     """The MLPs whose neurons edits replace, in the order in which they are filled.
 
     First the preferred one, then those above it, of which the gates of edits below notice nothing, then those below.
+    Never the first block's, for what enters it is not kept.
 
     Raises:
         UnsupportedError: the preferred one has no neurons that could be replaced; others without are passed over.
     """
     preferred = block_at(model, settings.depth)
-    lowest, highest = block_at(model, settings.lowest_depth), block_at(model, settings.highest_depth)
+    if preferred == 0:
+        raise UnsupportedError("Edits by neurons need a block below theirs; choose another depth, or edit by factors.")
+    lowest, highest = max(1, block_at(model, settings.lowest_depth)), block_at(model, settings.highest_depth)
     found = [neurons(model, preferred)]
     for block in (*range(preferred + 1, highest + 1), *range(preferred - 1, lowest - 1, -1)):
         try:

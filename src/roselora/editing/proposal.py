@@ -11,12 +11,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.delta.overlay import Overlay
 from roselora.delta.sparse_delta import SparseDelta
-from roselora.editing.asking import SHOWN_TOKENS, ask, holds
+from roselora.editing.asking import SHOWN_TOKENS, ask, ask_each, holds
 from roselora.editing.batch import split_at_answer
+from roselora.editing.earlier import Earlier
+from roselora.editing.neuron_edits import NeuronEdit
 from roselora.editing.neuron_settings import NeuronSettings
+from roselora.editing.neuron_together import JointEdits
 from roselora.editing.request import EditRequest
 from roselora.editing.settings import EditSettings
-from roselora.editing.trained import Earlier, Settings, TrainedEdit, train_edit, train_side_by_side
+from roselora.editing.trained import Settings, TrainedEdit, described, train_edit
 from roselora.errors import ConfigError, EditError
 
 MARGIN_FACTORS = (1, 2, 4)
@@ -77,33 +80,49 @@ def propose(
     )
 
 
-def propose_side_by_side(
+def propose_together(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     overlay: Overlay,
     requests: Sequence[EditRequest],
     settings: NeuronSettings,
     earlier: Earlier,
-) -> Iterator[Proposal | None]:
-    """Train some requests by neurons in one batch, then judge one after another, each on the model as it is by then.
+    on_proposal: Callable[[int, Proposal], None],
+) -> list[int]:
+    """Train some requests by neurons together, and judge each on the model as it is by then.
 
-    None stands for an edit that was not learned, or does not hold as it was trained; `propose` tries more.
+    Args:
+        requests: feasible ones, of which no two share a prompt.
+        on_proposal: given a request's number and its edit, which it may commit; what it raises ends it.
+
+    Returns:
+        The numbers of those that were not learned, or do not hold as they were trained; `propose` tries more.
 
     Raises:
         EditError: there are not enough neurons.
-        ConfigError: a prompt does not fit the model's context.
     """
+    left: list[int] = []
+    before = ask_each(model, tokenizer, requests, kept=True)
+    edits = JointEdits(model, tokenizer, requests, settings, earlier)
     start = time.perf_counter()
-    for request in requests:
-        require_feasible(model, tokenizer, request, settings)
-    made = train_side_by_side(model, tokenizer, overlay, requests, settings, earlier)
-    seconds = (time.perf_counter() - start) / len(requests)
-    for request, trained in zip(requests, made, strict=True):
-        if trained is None:
-            yield None
-            continue
-        before = ask(model, tokenizer, request, request.keep)
-        yield _judged(model, tokenizer, overlay, request, settings, trained, before, seconds)
+
+    def put(numbers: Sequence[int], made: Sequence[NeuronEdit]) -> None:
+        nonlocal start
+        seconds = (time.perf_counter() - start) / len(numbers)
+        for number, edit in zip(numbers, made, strict=True):
+            proposal = None
+            if edit.reached:
+                trained = described(model, overlay, edit)
+                request = requests[number]
+                proposal = _judged(model, tokenizer, overlay, request, settings, trained, before[number], seconds)
+            if proposal is None:
+                left.append(number)
+            else:
+                on_proposal(number, proposal)
+        start = time.perf_counter()
+
+    edits.make(range(len(requests)), put)
+    return left
 
 
 def _judged(

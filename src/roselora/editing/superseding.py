@@ -34,3 +34,19 @@ def superseded(active: Sequence[StoredEdit]) -> dict[str, str]:
             if contradicts(newest.request, edit.request) and (known is None or known.position < newest.position):
                 found[edit.id] = newest
     return {id: edit.id for id, edit in found.items()}
+
+
+def rounds(requests: Sequence[EditRequest]) -> list[list[int]]:
+    """The requests' numbers in rounds, in none of which two share a prompt: the later of two is in a later round.
+
+    So the earlier one is in the weights when the later one is trained.
+    """
+    found: list[list[int]] = []
+    latest: dict[str, int] = {}
+    for number, request in enumerate(requests):
+        own = 1 + max(latest.get(prompt, -1) for prompt in request.prompts)
+        latest.update(dict.fromkeys(request.prompts, own))
+        if own == len(found):
+            found.append([])
+        found[own].append(number)
+    return found

@@ -1,7 +1,7 @@
 """The two ways to train an edit: factors in many layers, as the paper does, or some neurons of one."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from torch import nn
@@ -12,35 +12,17 @@ from roselora.adapter.verify import require_sparse
 from roselora.delta.layers import layer_factors
 from roselora.delta.overlay import Overlay
 from roselora.delta.sparse_delta import SparseDelta
-from roselora.editing.neuron_edits import NeuronEdit, edit_neurons
-from roselora.editing.neuron_held import nearest, read_held
-from roselora.editing.neuron_places import places_of, with_room
+from roselora.editing.earlier import Earlier
+from roselora.editing.neuron_edits import NeuronEdit
+from roselora.editing.neuron_places import places_of
 from roselora.editing.neuron_settings import NeuronSettings
+from roselora.editing.neuron_together import JointEdits
 from roselora.editing.optimize import rose_config, train_factors
-from roselora.editing.ordinary import ordinary_text
 from roselora.editing.request import EditRequest
 from roselora.editing.settings import EditSettings
 from roselora.errors import EditError, UnsupportedError
 
 Settings = EditSettings | NeuronSettings
-
-
-@dataclass(frozen=True)
-class Earlier:
-    """What the edits before a new one ask of it.
-
-    Attributes:
-        requests: active edits and what is edited beside, oldest first, which shall stay.
-        neurons: by block, the neurons that hold edits, undone ones too: these may be brought back.
-    """
-
-    requests: Sequence[EditRequest] = ()
-    neurons: Mapping[int, Sequence[int]] = field(default_factory=dict)
-
-    @property
-    def prompts(self) -> list[str]:
-        """All of their prompts, each once."""
-        return list(dict.fromkeys(prompt for request in self.requests for prompt in request.prompts))
 
 
 @dataclass(frozen=True)
@@ -96,10 +78,12 @@ def train_edit(
         UnsupportedError: the model's MLPs have no neurons that could be replaced.
     """
     if isinstance(settings, NeuronSettings):
-        (edit,) = train_side_by_side(model, tokenizer, overlay, [request], settings, earlier, on_step)
-        if edit is None:
+        made: list[NeuronEdit] = []
+        edits = JointEdits(model, tokenizer, [request], settings, earlier)
+        edits.make([0], lambda _, own: made.extend(own), on_step=on_step)
+        if not made[0].reached:
             raise _not_learned(request, settings, "the learning rate")
-        return edit
+        return described(model, overlay, made[0])
     trained = train_factors(model, tokenizer, request, settings, rose_config(settings, model), earlier.prompts, on_step)
     if not trained.reached:
         raise _not_learned(request, settings, "the learning rate, the rank or the density")
@@ -138,34 +122,8 @@ def factors_delta(model: nn.Module, overlay: Overlay, pairs: Sequence[FactorPair
     )
 
 
-def train_side_by_side(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    overlay: Overlay,
-    requests: Sequence[EditRequest],
-    settings: NeuronSettings,
-    earlier: Earlier,
-    on_step: Callable[[int, float], None] | None = None,
-) -> list[TrainedEdit | None]:
-    """Train some requests by neurons in one batch: each an edit of its own, as it would be by itself.
-
-    None stands for one whose target was not reached.
-
-    Raises:
-        ConfigError: a text has no tokens.
-        EditError: no neurons are left.
-        UnsupportedError: the model's MLPs have no neurons that could be replaced.
-    """
-    places = places_of(model, settings)
-    place = with_room(places, {block: len(indices) for block, indices in earlier.neurons.items()})
-    text = ordinary_text(model, tokenizer, [place.block for place in places])[place.block]
-    taken = earlier.neurons.get(place.block, ())
-    held = read_held(model, tokenizer, nearest(requests, earlier.requests), place)
-    edits = edit_neurons(model, tokenizer, requests, settings, place, text, taken=taken, held=held, on_step=on_step)
-    return [_described(model, overlay, edit) if edit.reached else None for edit in edits]
-
-
-def _described(model: PreTrainedModel, overlay: Overlay, edit: NeuronEdit) -> TrainedEdit:
+def described(model: PreTrainedModel, overlay: Overlay, edit: NeuronEdit) -> TrainedEdit:
+    """An edit by neurons as a delta of the base weights under the overlay, and what there is to say of it."""
     delta = edit.delta(model, overlay.base_sha256)
     entries = sum(factors.shape[0] * factors.shape[1] for factors in delta.weights)
     changed = sum(len(factors.expand()[0]) for factors in delta.weights)

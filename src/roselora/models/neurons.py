@@ -1,6 +1,6 @@
 """A block's MLP as neurons: which rows read for a neuron, which column it writes by, and how it is activated."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -122,6 +122,22 @@ def adding(model: nn.Module, place: Neurons, more: Tensor) -> Iterator[None]:
         return made + more.view_as(made).to(made.dtype)
 
     handle = model.get_submodule(place.writer).register_forward_hook(add)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def silent(model: nn.Module, place: Neurons, indices: Sequence[int]) -> Iterator[None]:
+    """Inside, some neurons of the MLP write nothing; no weight is touched."""
+    at = torch.tensor(indices, dtype=torch.long)
+
+    def silence(_: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
+        activity, *rest = given
+        return activity.index_fill(-1, at.to(activity.device), 0.0), *rest
+
+    handle = model.get_submodule(place.writer).register_forward_pre_hook(silence)
     try:
         yield
     finally:
