@@ -113,7 +113,7 @@ def test_where_ours_loses_and_wins_follows_the_numbers_both_ways() -> None:
     )
     assert "lora" not in section(better, "Where rose loses")
     assert "- **reliability** against lora: 1.000 against 0.000" in section(better, "Where rose wins")
-    assert "- **KL** against lora" in section(better, "Where no difference is seen")
+    assert "- **KL** against lora" in section(better, "Where no difference of rose is seen")
     worse = report(run_of(no_edit=(0.0, 1.0), lora=(1.0, 0.75), rose=(0.0, 0.5)))
     assert "- **reliability** against lora: 0.000 against 1.000" in section(worse, "Where rose loses")
     # Of ten, reliability, locality and KL against two methods: no case has rephrasings or portability questions.
@@ -185,8 +185,8 @@ def test_with_few_cases_no_interval_is_said_to_hold_zero_and_the_reason_stands_o
     page = report(asked)
     assert section(page, "Where rose wins").startswith("No comparison can be judged.")
     few = "fewer than 10 cases (here 5) are too few for the bootstrap"
-    assert section(page, "What cannot be said").startswith(f"Anything: {few}.")
-    lines = section(report(records), "What cannot be said").splitlines()
+    assert section(page, "What cannot be said of rose").startswith(f"Anything: {few}.")
+    lines = section(report(records), "What cannot be said of rose").splitlines()
     assert lines == [
         "- **generalization**, **portability** against every other method: no case in which both have it",
         f"- **reliability**, **locality**, **KL** against every other method: {few}",
@@ -202,8 +202,18 @@ def test_nothing_is_said_where_nothing_can_be_compared(records: list[EditRecord]
 
 
 def test_another_method_may_be_ours() -> None:
-    page = report(run_of(lora=(0.0, 1.0), rose=(1.0, 1.0)), ours="lora")
+    page = report(run_of(lora=(0.0, 1.0), rose=(1.0, 1.0)), ours=["lora"])
     assert "against rose" in section(page, "Where lora loses")
+
+
+def test_each_of_ours_that_was_run_is_compared_the_default_first() -> None:
+    records = run_of(lora=(0.0, 1.0), rose=(1.0, 0.5), rose_neurons=(1.0, 1.0))
+    page = report(records, replace(HEAD, methods={**HEAD.methods, "rose-neurons": {}}))
+    assert "**locality** against rose-neurons" in section(page, "Where rose loses")
+    assert "**locality** against rose:" in section(page, "Where rose-neurons wins")
+    assert page.index("## Where rose-neurons loses") < page.index("## Where rose loses")
+    alone = report(run_of(lora=(0.0, 1.0), rose_neurons=(1.0, 1.0)))
+    assert "## Where rose " not in alone
 
 
 def test_a_method_whose_every_edit_failed_is_a_row_and_a_reason() -> None:
@@ -214,7 +224,9 @@ def test_a_method_whose_every_edit_failed_is_a_row_and_a_reason() -> None:
     assert "- lora: every edit failed; most often (12): No subject \\| in &lt;this> case." in reasons
     assert "- no-edit has not been run." in reasons
     assert "**Not every method has been run on every case**" in section(page, "Scores")
-    assert "**locality**, **KL** against lora: no case in which both have it" in section(page, "What cannot be said")
+    assert "**locality**, **KL** against lora: no case in which both have it" in section(
+        page, "What cannot be said of rose"
+    )
 
 
 @pytest.mark.parametrize("bad", [math.inf, math.nan])
@@ -223,7 +235,7 @@ def test_a_divergence_without_bound_is_written_out(bad: float, tmp_path: Path) -
     records[3] = record(3, "lora", 1.0, 1.0, kl=bad)
     page = report(records)
     assert cells(page, "Scores", "lora")[6] == f"{number(bad)} [no interval] (12, 1 not finite)"
-    assert "**KL** against lora: 1 of 12 differences are not finite" in section(page, "What cannot be said")
+    assert "**KL** against lora: 1 of 12 differences are not finite" in section(page, "What cannot be said of rose")
     write_report(HEAD, records, tmp_path)
     json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
 

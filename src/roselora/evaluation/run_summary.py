@@ -11,6 +11,9 @@ from roselora.evaluation.summary import MethodSummary, summarize
 
 OURS = "rose"
 
+OUR_EDITING = ("rose-neurons", OURS)
+"""Our methods of editing, the default of `roselora edit` first."""
+
 
 @dataclass(frozen=True)
 class RunSummary:
@@ -19,38 +22,41 @@ class RunSummary:
     Attributes:
         head: what was run.
         bootstrap_seed: of every bootstrap interval.
-        ours: the method that is compared with each other one.
+        ours: the methods that are compared with each other one: those of ours that have records, or else one that has
+            none.
         methods: one row each, in the head's order. Entries that a sequence or batch changed are the head's, counted
             once after all its edits.
-        comparisons: empty if ours has no records.
+        comparisons: of each of ours in turn; empty if none has records, or no other method.
         retention: reliability by age, for each method that takes some requests after others; empty unless the run was
             sequential.
     """
 
     head: RunHead
     bootstrap_seed: int
-    ours: str
+    ours: Sequence[str]
     methods: Sequence[MethodSummary]
     comparisons: Sequence[Comparison]
     retention: Mapping[str, Sequence[AgeBin]]
 
 
 def summarize_run(
-    head: RunHead, records: Sequence[EditRecord], *, ours: str = OURS, seed: int = BOOTSTRAP_SEED
+    head: RunHead, records: Sequence[EditRecord], *, ours: Sequence[str] = OUR_EDITING, seed: int = BOOTSTRAP_SEED
 ) -> RunSummary:
     """Sum up a run, finished or not: every n is that of the records that are there.
 
     Args:
-        ours: the method to compare with each other one.
+        ours: the methods to compare with each other one, as far as they have records.
         seed: of the bootstrap.
     """
+    run = {record.method for record in records}
+    compared = [method for method in ours if method in run] or list(ours[-1:])
     aged = [record for record in records if head.requests_per_call.get(record.method, 1) is not None]
     return RunSummary(
         head=head,
         bootstrap_seed=seed,
-        ours=ours,
+        ours=compared,
         methods=[_with_entries(row, head) for row in summarize(records, head.methods, seed=seed)],
-        comparisons=compare(records, ours, seed=seed),
+        comparisons=[item for method in compared for item in compare(records, method, seed=seed)],
         retention=retention_by_age(aged, head.n) if head.mode == "sequential" else {},
     )
 

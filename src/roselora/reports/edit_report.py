@@ -7,7 +7,7 @@ from pathlib import Path
 from roselora.evaluation.estimates import BOOTSTRAP_SEED
 from roselora.evaluation.record_files import to_json
 from roselora.evaluation.records import EditRecord, RunHead
-from roselora.evaluation.run_summary import OURS, summarize_run
+from roselora.evaluation.run_summary import summarize_run
 from roselora.files import write_atomically
 from roselora.reports.edit_markdown import markdown
 from roselora.reports.edit_plots import plot_costs, plot_retention, plot_scores
@@ -17,14 +17,13 @@ JSON = "report.json"
 
 
 def write_report(
-    head: RunHead, records: Sequence[EditRecord], folder: Path, *, ours: str = OURS, seed: int = BOOTSTRAP_SEED
+    head: RunHead, records: Sequence[EditRecord], folder: Path, *, seed: int = BOOTSTRAP_SEED
 ) -> list[Path]:
     """Write what a run shows, be it finished or not; reports that are there are replaced.
 
     ``report.json`` holds all that ``report.md`` shows, and the head. A plot without anything to show is not written.
 
     Args:
-        ours: the method to compare with each other one.
         seed: of the bootstrap.
 
     Returns:
@@ -33,7 +32,7 @@ def write_report(
     Raises:
         OSError: one of them cannot be written.
     """
-    run = summarize_run(head, records, ours=ours, seed=seed)
+    run = summarize_run(head, records, seed=seed)
     drawn = {
         "scores.png": ("Reliability against locality of each method", plot_scores(run)),
         "retention.png": ("Reliability by age of edit", plot_retention(run)),

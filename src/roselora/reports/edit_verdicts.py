@@ -20,41 +20,45 @@ LEAST_RATIO = {"seconds": 1.25, "peak_bytes": 1.25}
 
 
 def verdicts(run: RunSummary) -> list[str]:
-    """The sections on where ours loses, where it wins, where no difference is seen, and of what nothing can be said."""
-    ours = text(run.ours)
-    if not run.comparisons:
-        why = "has no records in this run" if not _was_run(run, run.ours) else "is the only method of this run"
-        return [f"## Where {ours} loses and wins\n\n{ours} {why}, so there is nothing to compare."]
+    """The sections on where each of ours loses, wins, no difference is seen, and of what nothing can be said."""
+    return [section for ours in run.ours for section in _verdicts(run, ours)]
+
+
+def _verdicts(run: RunSummary, ours: str) -> list[str]:
+    name, comparisons = text(ours), [item for item in run.comparisons if item.ours == ours]
+    if not comparisons:
+        why = "has no records in this run" if not _was_run(run, ours) else "is the only method of this run"
+        return [f"## Where {name} loses and wins\n\n{name} {why}, so there is nothing to compare."]
     loses, wins, same, unknown = (
-        [item for item in run.comparisons if item.verdict == verdict]
+        [item for item in comparisons if item.verdict == verdict]
         for verdict in ("loses", "wins", "no difference seen", "cannot be said")
     )
-    judged = len(run.comparisons) - len(unknown)
+    judged = len(comparisons) - len(unknown)
     none = f"In none of the {judged} comparisons that can be judged." if judged else "No comparison can be judged."
     return [
-        f"## Where {ours} loses\n\n{_intro(run)}\n\n{_lines(loses, _difference) or none}"
-        + _costs_against(run, dearer=True),
-        f"## Where {ours} wins\n\n{_lines(wins, _difference) or none}" + _costs_against(run, dearer=False),
-        f"## Where no difference is seen\n\n{_lines(same, _difference) or none}",
-        f"## What cannot be said\n\n{_unknown(unknown, run.comparisons)}" if unknown else "",
+        f"## Where {name} loses\n\n{_intro(run, ours, len(comparisons))}\n\n{_lines(loses, _difference) or none}"
+        + _costs_against(run, ours, dearer=True),
+        f"## Where {name} wins\n\n{_lines(wins, _difference) or none}" + _costs_against(run, ours, dearer=False),
+        f"## Where no difference of {name} is seen\n\n{_lines(same, _difference) or none}",
+        f"## What cannot be said of {name}\n\n{_unknown(unknown, comparisons)}" if unknown else "",
     ]
 
 
-def _intro(run: RunSummary) -> str:
+def _intro(run: RunSummary, ours: str, comparisons: int) -> str:
     return (
-        f"{text(run.ours)} less each other method, case by case, with the paired bootstrap's 95% interval (seed "
+        f"{text(ours)} less each other method, case by case, with the paired bootstrap's 95% interval (seed "
         f"{run.bootstrap_seed}). It loses or wins where the interval leaves out 0 and, where cases differ by whole "
         "points only, the exact sign test is below 5% too. With "
-        f"{len(run.comparisons)} comparisons some would come out so by chance; nothing is corrected for their number."
+        f"{comparisons} comparisons some would come out so by chance; nothing is corrected for their number."
     )
 
 
-def _costs_against(run: RunSummary, *, dearer: bool) -> str:
+def _costs_against(run: RunSummary, ours: str, *, dearer: bool) -> str:
     """One line for each cost of which ours takes more, or less, than some other method."""
     rows = {row.method: row.costs for row in run.methods}
     lines = []
     for cost, (name, more, less) in COSTS.items():
-        if (mine := rows[run.ours].get(cost)) is None:
+        if (mine := rows[ours].get(cost)) is None:
             continue
         ratio = LEAST_RATIO.get(cost, 1.0)
         medians = {method: costs[cost].median for method, costs in rows.items() if cost in costs}
