@@ -25,7 +25,6 @@ def naive(
     rest: Tensor,
     *,
     reworded: Tensor | None = None,
-    held: Tensor | None = None,
     share: float = 1.0,
     wanted: tuple[float, float, float] = (-1.0, 1.0, 0.0),
 ) -> Tensor:
@@ -40,9 +39,6 @@ def naive(
     if reworded is not None:
         parts.append((reworded, 0.3))
         targets_of_parts.append(wanted[1])
-    if held is not None:
-        parts.append((held, 4.0))
-        targets_of_parts.append(wanted[2])
     for (inputs, weight), target in zip(parts, targets_of_parts, strict=True):
         root = (weight / len(inputs)) ** 0.5
         rows.append(root * inputs)
@@ -88,7 +84,7 @@ def test_the_held_inputs_that_score_highest_become_contrasts_in_rounds(monkeypat
     expected = naive(text, own, [group], rest)
     for _ in range(2):
         chosen |= set((held @ expected).argsort()[-2:].tolist())
-        expected = naive(text, own, [group], rest, held=held[sorted(chosen)])
+        expected = naive(text, own, [group, held[sorted(chosen)]], rest)
     gate = fit_gate(ordinary(text), own, NONE, [group], rest, held, **LIMITS)
     torch.testing.assert_close(gate.direction, expected / (own @ expected).mean())
 

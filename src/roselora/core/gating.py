@@ -34,9 +34,6 @@ SHARPNESS = 40.0
 HARDEST, ROUNDS = 32, 2
 """How many held inputs become contrasts in a round, and how many rounds there are."""
 
-HELD_WEIGHT = 4.0
-"""The weight of all held inputs that have become contrasts, where that of a group of contrasts is 1."""
-
 REWORDED_WEIGHT = 0.3
 """The weight of rewordings, where that of the own inputs is 1, in the fit and in training: they need not do as well."""
 
@@ -103,17 +100,15 @@ def fit_gate(
 ) -> Gate:
     """The gate that opens on ``own`` inputs (n, d), on most ``reworded`` ones (m, d), and hardly on the contrasts.
 
-    The own inputs, and every group of contrasts (m, d), have the weight of all ordinary text. Two kinds have a share of
-    it: the reworded inputs, which are to score 1 too, `REWORDED_WEIGHT`, and ``background`` (m, d), which is to score 0
-    but is not as near as contrasts are, `BACKGROUND_WEIGHT`. Those of the ``held`` inputs (m, d) that score highest are
-    one more group, of more weight, `HELD_WEIGHT`. The bias direction is the fit of 1 to all. The threshold is the
-    largest of the groups' ``quantile`` of leave-one-out scores and of the held inputs' scores, brought into [lowest,
-    highest].
+    The own inputs, and every group of contrasts (m, d), have the weight of all ordinary text. Two kinds have a share
+    of it: the reworded inputs, which are to score 1 too, `REWORDED_WEIGHT`, and ``background`` (m, d), which is to
+    score 0 but is not as near as contrasts are, `BACKGROUND_WEIGHT`. Those of the ``held`` inputs (m, d) that score
+    highest are one more group. The bias direction is the fit of 1 to all. The threshold is the largest of the groups'
+    ``quantile`` of leave-one-out scores and of the held inputs' scores, brought into [lowest, highest].
     """
 
     def fit(hardest: Tensor) -> tuple[Tensor, Tensor, list[float]]:
-        silent = [*((group, 1.0) for group in contrasts), (held[hardest], HELD_WEIGHT)]
-        return _fit(ordinary, own, reworded, silent, background, quantile)
+        return _fit(ordinary, own, reworded, [*contrasts, held[hardest]], background, quantile)
 
     hardest = torch.empty(0, dtype=torch.long, device=held.device)
     direction, one, reached = fit(hardest)
@@ -130,18 +125,18 @@ def _fit(
     ordinary: Ordinary,
     own: Tensor,
     reworded: Tensor,
-    contrasts: Sequence[tuple[Tensor, float]],
+    contrasts: Sequence[Tensor],
     background: Tensor,
     quantile: float,
 ) -> tuple[Tensor, Tensor, list[float]]:
-    """The direction, the bias direction, and of each group of contrasts, with its weight, the leave-one-out quantile.
+    """The direction, the bias direction, and each group's quantile of leave-one-out scores.
 
     The problem is solved in its dual: whitened by ``ordinary.factor``, the ridge is the identity, and only a system of
     as many unknowns as there are inputs remains. The leave-one-out residual of input i is a[i] / (G⁻¹)[i, i] with G
     the system's matrix and a its solution.
     """
     parts = [(own, 1.0, 1.0), (reworded, 1.0, REWORDED_WEIGHT), (background, 0.0, BACKGROUND_WEIGHT)]
-    parts = [part for part in (*parts, *((group, 0.0, weight) for group, weight in contrasts)) if len(part[0])]
+    parts = [part for part in (*parts, *((group, 0.0, 1.0) for group in contrasts)) if len(part[0])]
     inputs, sizes = torch.cat([part for part, _, _ in parts]), [len(part) for part, _, _ in parts]
     variance = torch.cat([torch.full((len(part),), len(part) / weight) for part, _, weight in parts])
     wanted = torch.cat([torch.full((len(part),), target) for part, target, _ in parts])
@@ -154,5 +149,5 @@ def _fit(
     scale = (own @ fitted).mean(0)
     direction, one = (fitted / scale).T
     left_out = (targets[:, 0] - solution[:, 0] / inverse.diagonal()) / scale[0]
-    scores = left_out.split(sizes)[len(sizes) - sum(len(group) > 0 for group, _ in contrasts) :]
+    scores = left_out.split(sizes)[len(sizes) - sum(len(group) > 0 for group in contrasts) :]
     return direction, one, [float(torch.quantile(group, quantile)) for group in scores]
