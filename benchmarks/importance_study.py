@@ -9,6 +9,7 @@ other names, which are no part of what an edit by factors trains on. Run again, 
 """
 
 import argparse
+import functools
 import json
 import os
 import random
@@ -122,8 +123,14 @@ def cases(data_dir: Path, n: int, seed: int = 0) -> list[EditCase]:
 
 def unmeasured(name: str, data_dir: Path) -> list[EditCase]:
     """The records of a set whose prompt is in no file that results are measured on."""
-    measured = {case.prompt for other in MEASURED_ON for case in read_cases(other, data_dir).cases}
-    return [case for case in deduplicate(read_cases(name, data_dir).cases).cases if case.prompt not in measured]
+    known = deduplicate(read_cases(name, data_dir).cases).cases
+    return [case for case in known if case.prompt not in measured(data_dir)]
+
+
+@functools.cache
+def measured(data_dir: Path) -> frozenset[str]:
+    """The prompts of the files that results are measured on."""
+    return frozenset(case.prompt for name in MEASURED_ON for case in read_cases(name, data_dir).cases)
 
 
 def held(case: EditCase, seed: int) -> dict[str, tuple[Probe, ...]]:

@@ -25,7 +25,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from roselora.baselines.applied import Deltas, applying
 from roselora.editing.asking import unheld
 from roselora.editing.editor import Editor
-from roselora.editing.neuron_edits import SIDE_BY_SIDE, edit_neurons, least_missed
+from roselora.editing.neuron_edits import edit_neurons, least_missed, side_by_side
 from roselora.editing.neuron_held import HeldInputs, read_held
 from roselora.editing.neuron_places import places_of
 from roselora.editing.neuron_settings import NeuronSettings
@@ -73,14 +73,13 @@ def edit_one_mlp(
 ) -> None:
     """Apply edits of one MLP, trained in batches; the neurons that they take are added to ``taken``."""
     text = ordinary_text(*model, [place.block])[place.block]
-    for start in range(0, len(requests), SIDE_BY_SIDE):
-        part = requests[start : start + SIDE_BY_SIDE]
+    for part in side_by_side(requests):
         for edit in edit_neurons(*model, part, SETTINGS, place, text, taken=taken, held=held):
             deltas.apply(edit.delta(model[0], deltas.overlay.base_sha256))
             taken.update(edit.indices)
 
 
-def loss(model: Model, requests: Sequence[EditRequest], *, before: bool) -> None:
+def broken_by_loss(model: Model, requests: Sequence[EditRequest], *, before: bool) -> None:
     places = sorted(places_of(model[0], SETTINGS), key=lambda place: place.block)
     blocks = [place.block for place in places]
     each = round(LOST / len(blocks))
@@ -103,8 +102,7 @@ def depth(model: Model, cases: Sequence[EditCase]) -> None:
         place = neurons(model[0], block)
         text = ordinary_text(*model, [block])[block]
         said = reworded = 0
-        for start in range(0, len(cases), SIDE_BY_SIDE):
-            part = cases[start : start + SIDE_BY_SIDE]
+        for part in side_by_side(cases):
             edits = edit_neurons(*model, [case.request for case in part], SETTINGS, place, text)
             for case, edit in zip(part, edits, strict=True):
                 with applying(model[0]) as deltas:
@@ -152,7 +150,7 @@ def main() -> None:
         lost(model, held_out_texts(arguments.data_dir, None)[300 : 300 + arguments.texts])
     if "silent" in arguments.parts:
         for before in (False, True):
-            loss(model, [case.request for case in cases[: 2 * arguments.n]], before=before)
+            broken_by_loss(model, [case.request for case in cases[: 2 * arguments.n]], before=before)
     if "depth" in arguments.parts:
         depth(model, cases[: arguments.n])
     if "together" in arguments.parts:

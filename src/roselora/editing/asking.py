@@ -6,29 +6,27 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.editing.batch import answer_length
 from roselora.editing.request import EditRequest
-from roselora.models.generation import greedy_answers, limited_answers
+from roselora.models.generation import limited_answers
 
 SHOWN_TOKENS = 16
 """How much of an answer that is no target is asked for and remembered."""
 
 
 def ask(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, request: EditRequest, also: Sequence[str] = ()
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, request: EditRequest, *, kept: bool = False
 ) -> list[str]:
-    """The greedy answers to the request's prompts and then to ``also``, long enough to tell a target that goes on."""
-    limit = max(SHOWN_TOKENS, answer_length(tokenizer, request.prompts, request.target))
-    return greedy_answers(model, tokenizer, [*request.prompts, *also], max_new_tokens=limit)
-
-
-def holds(request: EditRequest, answers: Sequence[str]) -> bool:
-    """Whether the answers to the request's prompts, the first ones, are all the target."""
-    return all(answer == request.target for answer in answers[: len(request.prompts)])
+    """What the model says to a request's prompts, and if wanted to those that it keeps; as `ask_each`."""
+    (answers,) = ask_each(model, tokenizer, [request], kept=kept)
+    return answers
 
 
 def ask_each(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, requests: Sequence[EditRequest], *, kept: bool = False
 ) -> list[list[str]]:
-    """What `ask` gives for each request, and if wanted for its keep-prompts too; all share their batches."""
+    """The greedy answers to each request's prompts, then if wanted to its keep-prompts; all share their batches.
+
+    They are long enough to tell a target that goes on.
+    """
     prompts = [(*request.prompts, *(request.keep if kept else ())) for request in requests]
     limits = [
         max(SHOWN_TOKENS, answer_length(tokenizer, request.prompts, request.target))
@@ -37,6 +35,11 @@ def ask_each(
     ]
     said = iter(limited_answers(model, tokenizer, [prompt for own in prompts for prompt in own], limits))
     return [[next(said).text for _ in own] for own in prompts]
+
+
+def holds(request: EditRequest, answers: Sequence[str]) -> bool:
+    """Whether the answers to the request's prompts, the first ones, are all the target."""
+    return all(answer == request.target for answer in answers[: len(request.prompts)])
 
 
 def unheld(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, requests: Sequence[EditRequest]) -> list[int]:

@@ -8,6 +8,7 @@ one a neuron and matrix: one row of the layers by which it reads, one column of 
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -29,6 +30,8 @@ from roselora.models.neurons import Neurons, Reader, matrix
 
 SIDE_BY_SIDE = 16
 """How many requests are worth training in one batch."""
+
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,11 @@ class NeuronEdit:
         b = self.columns.to(weight.device) - weight[:, at].float()
         a = functional.one_hot(at, weight.shape[1]).to(b)
         return layer_factors(layer, module, a, b, 1.0, base_sha256(f"{layer}.weight"))
+
+
+def side_by_side(items: Sequence[_Item]) -> list[Sequence[_Item]]:
+    """Requests, or what stands for them, in batches that are worth training."""
+    return [items[start : start + SIDE_BY_SIDE] for start in range(0, len(items), SIDE_BY_SIDE)]
 
 
 def least_missed(text: OrdinaryText, taken: Collection[int]) -> list[int]:

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.editing.batch import answer_length
 from roselora.editing.earlier import Earlier
-from roselora.editing.neuron_edits import SIDE_BY_SIDE, NeuronEdit, edit_neurons, least_missed
+from roselora.editing.neuron_edits import NeuronEdit, edit_neurons, least_missed, side_by_side
 from roselora.editing.neuron_held import nearest, read_held
 from roselora.editing.neuron_places import places_of, with_room
 from roselora.editing.neuron_settings import NeuronSettings
@@ -80,7 +80,7 @@ class JointEdits:
         """
         upwards = sorted({self._where[number].block: self._where[number] for number in numbers}.items())
         own = {block: [number for number in numbers if self._where[number].block == block] for block, _ in upwards}
-        batches = [(place, part) for block, place in upwards for part in _batches(own[block])]
+        batches = [(place, part) for block, place in upwards for part in side_by_side(own[block])]
         with ExitStack() as silences:
             lifts = {block: silences.enter_context(ExitStack()) for block in own}
             for block, place in upwards[1:]:
@@ -117,7 +117,3 @@ class JointEdits:
             place = with_room(places, planned)
             planned[place.block] += needed
             yield place
-
-
-def _batches(numbers: Sequence[int]) -> list[Sequence[int]]:
-    return [numbers[start : start + SIDE_BY_SIDE] for start in range(0, len(numbers), SIDE_BY_SIDE)]

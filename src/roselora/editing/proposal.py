@@ -67,7 +67,7 @@ def propose(
     """
     start = time.perf_counter()
     require_feasible(model, tokenizer, request, settings)
-    before = ask(model, tokenizer, request, request.keep)
+    before = ask(model, tokenizer, request, kept=True)
     for factor in MARGIN_FACTORS:
         attempt = replace(settings, margin=settings.margin * factor)
         trained = train_edit(model, tokenizer, overlay, request, attempt, earlier, on_step)
@@ -137,7 +137,7 @@ def _judged(
 ) -> Proposal | None:
     """What a trained edit is on the applied weights, or None if the target is not said there."""
     with _applied(overlay, trained.delta):
-        after = ask(model, tokenizer, request, request.keep)
+        after = ask(model, tokenizer, request, kept=True)
     if not holds(request, after):
         return None
     provenance = _provenance(request, settings, trained, before, after, seconds)
