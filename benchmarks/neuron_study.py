@@ -9,7 +9,9 @@ The records are those of MEND's ZsRE whose prompt is in no file that results are
 - ``silent``: of twice ``--n`` edits in the four lowest MLPs that edits go to, how many hold once every MLP up to the
   highest has lost as many neurons: lost after they were trained, and before.
 - ``depth``: ``--n`` single edits in one block or another; how many prompts and rephrasings get the target.
-- ``together``: seven times ``--n`` edits by `Editor.edit_many`; how many do not hold, and after `Editor.repair`.
+- ``together``: seven times ``--n`` edits by `Editor.edit_many`; how many do not hold, and after `Editor.repair`. Then
+  every seventh of them is undone by itself and brought back, and in the end all are undone: what is said, and whether
+  the bytes are the same.
 """
 
 import argparse
@@ -23,7 +25,7 @@ from importance_study import unmeasured
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.baselines.applied import Deltas, applying
-from roselora.editing.asking import unheld
+from roselora.editing.asking import ask_each, unheld
 from roselora.editing.editor import Editor
 from roselora.editing.neuron_edits import edit_neurons, least_missed, side_by_side
 from roselora.editing.neuron_held import HeldInputs, read_held
@@ -35,6 +37,7 @@ from roselora.errors import EditError
 from roselora.evaluation.ability_data import held_out_texts
 from roselora.evaluation.cases import EditCase
 from roselora.evaluation.perplexity import perplexity, text_losses
+from roselora.models.fingerprint import fingerprint
 from roselora.models.loading import LoadedModel, load
 from roselora.models.neurons import Neurons, neurons, silent
 
@@ -119,6 +122,7 @@ def together(loaded: LoadedModel, cases: Sequence[EditCase]) -> None:
     requests = [case.request for case in cases]
     reworded = [EditRequest(prompt, case.target) for case in cases for prompt in case.rephrasings]
     failed: list[EditError] = []
+    base, said_before = fingerprint(loaded.model), ask_each(loaded.model, loaded.tokenizer, requests)
 
     def count(asked: Sequence[EditRequest]) -> int:
         return len(unheld(loaded.model, loaded.tokenizer, asked))
@@ -130,8 +134,28 @@ def together(loaded: LoadedModel, cases: Sequence[EditCase]) -> None:
         seconds = (time.perf_counter() - start) / len(requests)
         print(f"together: of {len(requests)} {len(failed)} not learned, {count(requests)} do not hold", flush=True)
         repaired = len(editor.repair())
-    print(f"{seconds:.1f} s an edit; {repaired} repaired, then {count(requests)} do not hold", flush=True)
-    print(f"{len(reworded) - count(reworded)} of {len(reworded)} rephrasings get the target", flush=True)
+        print(f"{seconds:.1f} s an edit; {repaired} repaired, then {count(requests)} do not hold", flush=True)
+        print(f"{len(reworded) - count(reworded)} of {len(reworded)} rephrasings get the target", flush=True)
+        taken_out(editor, base, dict(zip(requests, said_before, strict=True)))
+
+
+def taken_out(editor: Editor, base: str, said_before: Mapping[EditRequest, Sequence[str]]) -> None:
+    """Every seventh edit undone by itself and brought back, then all of them undone."""
+    model = editor.model, editor.tokenizer
+    edits, edited = editor.edits, fingerprint(editor.model)
+    as_before = others = same_bytes = 0
+    for edit in edits[::7]:
+        editor.undo(edit.id)
+        (said,) = ask_each(*model, [edit.request])
+        as_before += said == said_before[edit.request]
+        others += len(unheld(*model, [other.request for other in edits if other.id != edit.id]))
+        editor.redo(edit.id)
+        same_bytes += fingerprint(editor.model) == edited
+    one_by_one = f"{len(edits[::7])} edits, each undone by itself: {as_before} prompts get the base's answer"
+    print(f"{one_by_one}, {others} answers to others are lost; {same_bytes} brought back byte for byte", flush=True)
+    for edit in edits:
+        editor.undo(edit.id)
+    print(f"all undone: the bytes are {'' if fingerprint(editor.model) == base else 'not '}the base's", flush=True)
 
 
 def main() -> None:
