@@ -122,7 +122,7 @@ def together(loaded: LoadedModel, cases: Sequence[EditCase]) -> None:
     requests = [case.request for case in cases]
     reworded = [EditRequest(prompt, case.target) for case in cases for prompt in case.rephrasings]
     failed: list[EditError] = []
-    base, said_before = fingerprint(loaded.model), ask_each(loaded.model, loaded.tokenizer, requests)
+    said_before = ask_each(loaded.model, loaded.tokenizer, requests)
 
     def count(asked: Sequence[EditRequest]) -> int:
         return len(unheld(loaded.model, loaded.tokenizer, asked))
@@ -136,10 +136,10 @@ def together(loaded: LoadedModel, cases: Sequence[EditCase]) -> None:
         repaired = len(editor.repair())
         print(f"{seconds:.1f} s an edit; {repaired} repaired, then {count(requests)} do not hold", flush=True)
         print(f"{len(reworded) - count(reworded)} of {len(reworded)} rephrasings get the target", flush=True)
-        taken_out(editor, base, dict(zip(requests, said_before, strict=True)))
+        taken_out(editor, dict(zip(requests, said_before, strict=True)))
 
 
-def taken_out(editor: Editor, base: str, said_before: Mapping[EditRequest, Sequence[str]]) -> None:
+def taken_out(editor: Editor, said_before: Mapping[EditRequest, Sequence[str]]) -> None:
     """Every seventh edit undone by itself and brought back, then all of them undone."""
     model = editor.model, editor.tokenizer
     edits, edited = editor.edits, fingerprint(editor.model)
@@ -155,7 +155,8 @@ def taken_out(editor: Editor, base: str, said_before: Mapping[EditRequest, Seque
     print(f"{one_by_one}, {others} answers to others are lost; {same_bytes} brought back byte for byte", flush=True)
     for edit in edits:
         editor.undo(edit.id)
-    print(f"all undone: the bytes are {'' if fingerprint(editor.model) == base else 'not '}the base's", flush=True)
+    restored = fingerprint(editor.model) == editor.store.base.sha256
+    print(f"all undone: the bytes are {'' if restored else 'not '}the base's", flush=True)
 
 
 def main() -> None:
