@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from roselora.files import LockedError, sha256_file, sha256_tensor, write_atomically, writer_lock
+from roselora.files import LockedError, sha256_file, sha256_tensor, user_path, write_atomically, writer_lock
 
 KILLED_AT_EACH_POINT = """
 import os, signal, sys
@@ -219,3 +219,27 @@ def test_promise_8_a_dead_writer_holds_nothing(tmp_path: Path) -> None:
     assert subprocess.run([sys.executable, "-c", dying, str(tmp_path / "lock")]).returncode == -9
     with writer_lock(tmp_path / "lock"):
         pass
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("~/run", "{home}/run"),
+        ("~", "{home}"),
+        (Path("~/run"), "{home}/run"),
+        ("~nobody-has-this-name/run", "~nobody-has-this-name/run"),
+        ("./~/run", "{here}/~/run"),
+        ("runs/~/[1]*?", "runs/~/[1]*?"),
+        ("$HOME/%20", "$HOME/%20"),
+        ("/~", "/~"),
+        ("", "."),
+    ],
+)
+def test_a_path_means_what_was_typed_and_a_leading_tilde_the_home_folder(
+    typed: str | Path, meant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/somewhere/home")
+    wanted = Path(meant.format(home="/somewhere/home", here=Path.cwd()))
+    assert user_path(typed) == wanted
+    assert user_path(user_path(typed)) == wanted

@@ -27,6 +27,18 @@ class LockedError(RoseLoraError):
     """Another process is writing; the message says which."""
 
 
+def user_path(path: str | os.PathLike[str]) -> Path:
+    """The path that a user typed: a leading ``~`` or ``~name`` is that home folder, and nothing else is special.
+
+    Every path from an option, a config file or a caller goes through here, once or more often; a name that no user
+    has stays as it stands, as in a shell.
+    """
+    expanded = os.path.expanduser(path)
+    found = Path(expanded)
+    # Path drops the dot of `./~`, which is a folder of that name and must stay one at the next call too.
+    return Path.cwd() / found if found.name and not expanded.startswith("~") and found.parts[0][0] == "~" else found
+
+
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     """Put `data` at `path` so that a reader, or a crash at any moment, finds the old file or the new one.
 
