@@ -6,6 +6,7 @@ Everything is done through the command line, each verb in a process of its own. 
 promised. Takes about five minutes on two cores.
 """
 
+import argparse
 import json
 import signal
 import subprocess
@@ -72,7 +73,9 @@ def answers_in_transformers(folder: Path, prompts: list[str]) -> list[str]:
 
 
 def main() -> None:
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(tempfile.mkdtemp(prefix="ten-edits-"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", help="where the store and the exported model go")
+    folder = parser.parse_args().folder or Path(tempfile.mkdtemp(prefix="ten-edits-"))
     store = folder / "edits"
     ids = []
     for prompt, target in FACTS:
