@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import typer
+from typer.main import get_command
 
 from roselora.cli import main
 
@@ -31,6 +32,22 @@ def test_help_imports_no_heavy_library(verb: list[str]) -> None:
     assert "Usage" in shown.stdout
 
 
+LOADING = [
+    *(["demo"], ["train"], ["edit"], ["check"], ["repair"], ["export"]),
+    *(["bench", name] for name in ("edit", "commonsense", "arithmetic", "instruct", "glue", "datasize", "forgetting")),
+]
+
+
+@pytest.mark.parametrize("verb", LOADING, ids=" ".join)
+def test_every_verb_that_loads_a_model_takes_a_device_and_a_dtype(verb: list[str]) -> None:
+    command: Any = get_command(main.app)
+    for name in verb:
+        command = command.commands[name]
+    options = {option: parameter for parameter in command.params for option in parameter.opts}
+    assert options["--device"].help.startswith("auto (CUDA, then MPS, then the CPU)")
+    assert list(options["--dtype"].type.choices) == ["auto", "float32", "bfloat16", "float16"]
+
+
 def test_version(run: Run) -> None:
     assert run("--version").stdout.startswith("roselora 0.")
 
@@ -46,6 +63,7 @@ def test_version(run: Run) -> None:
         (["edit", "demo", *EDIT, "--max-steps", "2"], 2, "max_steps"),
         (["edit", "demo", *EDIT, "--rank", "4"], 2, "--method factors"),
         (["edit", "demo", "--prompt", "x"], 2, "--target"),
+        (["edit", "demo", *EDIT, "--device", "cuda:99"], 2, "The device cuda:99 is not here: name auto"),
         (["edti"], 2, "edit"),
         (["log"], 1, "no edit store in edits"),
         (["undo", "abc", "--store", "nowhere"], 1, "no edit store in nowhere"),

@@ -12,7 +12,7 @@ import transformers.utils.logging as transformers_logging
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM, BertLMHeadModel, T5Config, T5ForConditionalGeneration
 
-from roselora.errors import ModelError
+from roselora.errors import ConfigError, ModelError
 from roselora.models import LoadedModel, load, loading
 from roselora.models.fingerprint import fingerprint
 
@@ -231,9 +231,18 @@ def test_a_path_object_is_never_taken_for_a_hub_id(connections):
     assert connections == []
 
 
-def test_a_device_that_is_not_there_is_refused(tiny_model_folder):
-    assert "the device 'nonsense'" in refusal(tiny_model_folder, device="nonsense")
-    assert load(tiny_model_folder, device="cpu").model.device.type == "cpu"
+def test_a_device_and_a_dtype_are_names_or_torchs_own(tiny_model_folder):
+    for device in ("cpu", torch.device("cpu")):
+        for dtype in ("bfloat16", torch.bfloat16):
+            model = load(tiny_model_folder, device=device, dtype=dtype).model
+            assert (model.device.type, model.dtype) == ("cpu", torch.bfloat16)
+    assert load(tiny_model_folder).model.dtype == torch.float32
+
+
+def test_what_is_no_device_or_dtype_is_refused_before_anything_is_read():
+    for options in ({"device": "nonsense"}, {"dtype": "int8"}):
+        with pytest.raises(ConfigError, match=str(next(iter(options.values())))):
+            load("no/such/model", **options)
 
 
 def test_promise_10_a_cached_hub_id_needs_no_network(hub_cache, tiny_model, connections):

@@ -13,6 +13,7 @@ from roselora.cli.bench_instruct import instruct
 from roselora.cli.bench_parts import datasize, forgetting, glue
 from roselora.cli.bench_tuning import HELP, command
 from roselora.cli.console import err, out, print_json, saying, working
+from roselora.cli.device_options import DeviceOption, DtypeOption
 from roselora.cli.stores import DryRunOption, JsonOption
 from roselora.errors import ConfigError, StoppedError
 
@@ -69,7 +70,8 @@ def edit(
     budget: Annotated[
         float | None, typer.Option(min=0, help="Minutes after which to stop; run again to go on.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="Such as cuda; the CPU if left out.")] = None,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
     list_: Annotated[bool, typer.Option("--list", help="Name the benchmarks and methods, and do nothing.")] = False,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
@@ -103,7 +105,7 @@ def edit(
     with working("reading data and model"):
         from roselora.models.loading import load
 
-        loaded = load(model, device=device)
+        loaded = load(model, device=device, dtype=dtype)
         plan, head = bench_.prepare(bench, loaded)
     if dry_run:
         from roselora.evaluation.editing_run import waiting

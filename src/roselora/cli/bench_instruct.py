@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from roselora.cli.console import measuring
+from roselora.cli.device_options import DeviceOverride, DtypeOverride
 from roselora.cli.stores import DryRunOption, JsonOption
 from roselora.cli.tuning_options import (
     BatchSizeOption,
@@ -51,6 +52,8 @@ def instruct(
     set_: SetOption = None,
     batch_size: BatchSizeOption = 8,
     data_dir: DataDirOption = None,
+    device: DeviceOverride = None,
+    dtype: DtypeOverride = None,
     output: OutputOption = Path("bench-instruct"),
     dry_run: DryRunOption = False,
     json: JsonOption = False,
@@ -78,6 +81,8 @@ def instruct(
         config=config,
         set_=set_,
         data_dir=data_dir,
+        device=device,
+        dtype=dtype,
     )
     plans = planned([asked | own])
     if dry_run:
@@ -121,6 +126,7 @@ def _compare(plan: "Plan", data_dir: Path, judge_url: str | None, judge_model: s
     from roselora.evaluation.finetuning.likelihood import weigh
     from roselora.evaluation.finetuning.run_files import read_answers
     from roselora.models.loading import load
+    from roselora.training import processes
 
     answers = read_answers(plan.folder)
     if judge_url is not None and judge_model is not None:
@@ -129,6 +135,6 @@ def _compare(plan: "Plan", data_dir: Path, judge_url: str | None, judge_model: s
             judge_answers(plan.folder, answers, read_references(data_dir), judge, on_progress)
         return
     (questions,) = plan.questions.values()
-    loaded = load(plan.model)
+    loaded = load(plan.model, device=processes.join(plan.device), dtype=plan.dtype)
     with measuring("answers weighed") as on_progress:
         weigh(plan.folder, answers, questions, loaded.model, loaded.tokenizer, on_progress)

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from roselora.cli.device_options import DeviceOverride, DtypeOverride
 from roselora.cli.stores import DryRunOption, JsonOption
 from roselora.cli.tuning_options import (
     BatchSizeOption,
@@ -46,6 +47,8 @@ def glue(
     set_: SetOption = None,
     batch_size: BatchSizeOption = 32,
     data_dir: DataDirOption = None,
+    device: DeviceOverride = None,
+    dtype: DtypeOverride = None,
     output: OutputOption = Path("bench-glue"),
     dry_run: DryRunOption = False,
     json: JsonOption = False,
@@ -74,6 +77,8 @@ def glue(
         config=config,
         set_=set_,
         data_dir=data_dir,
+        device=device,
+        dtype=dtype,
     )
     parts = {name: {"benchmark": f"glue/{name}", "protocol": "half of validation"} for name in chosen}
     _run_parts("GLUE", shared, parts, output, batch_size, dry_run, json)
@@ -97,6 +102,8 @@ def datasize(
     set_: SetOption = None,
     batch_size: BatchSizeOption = 16,
     data_dir: DataDirOption = None,
+    device: DeviceOverride = None,
+    dtype: DtypeOverride = None,
     output: OutputOption = Path("bench-datasize"),
     dry_run: DryRunOption = False,
     json: JsonOption = False,
@@ -126,6 +133,8 @@ def datasize(
         config=config,
         set_=set_,
         data_dir=data_dir,
+        device=device,
+        dtype=dtype,
         sets=sets,
     )
     _run_parts(f"data size, {after}", shared, parts, output, batch_size, dry_run, json)
@@ -145,6 +154,8 @@ def forgetting(
     set_: SetOption = None,
     batch_size: BatchSizeOption = 16,
     data_dir: DataDirOption = None,
+    device: DeviceOverride = None,
+    dtype: DtypeOverride = None,
     output: OutputOption = Path("bench-forgetting"),
     dry_run: DryRunOption = False,
     json: JsonOption = False,
@@ -170,6 +181,8 @@ def forgetting(
         config=config,
         set_=set_,
         data_dir=data_dir,
+        device=device,
+        dtype=dtype,
     )
     run_one(asked | own, batch_size, dry_run, json)
 

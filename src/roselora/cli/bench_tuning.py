@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from roselora.cli.device_options import DeviceOverride, DtypeOverride
 from roselora.cli.stores import DryRunOption, JsonOption
 from roselora.cli.tuning_options import (
     BatchSizeOption,
@@ -61,6 +62,8 @@ def command(benchmark: str) -> Callable[..., None]:
         set_: SetOption = None,
         batch_size: BatchSizeOption = 16,
         data_dir: DataDirOption = None,
+        device: DeviceOverride = None,
+        dtype: DtypeOverride = None,
         output: OutputOption = Path(f"bench-{benchmark}"),
         dry_run: DryRunOption = False,
         json: JsonOption = False,
@@ -77,6 +80,8 @@ def command(benchmark: str) -> Callable[..., None]:
             config=config,
             set_=set_,
             data_dir=data_dir,
+            device=device,
+            dtype=dtype,
             sets=sets,
         )
         run_one(asked | own, batch_size, dry_run, json)

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from roselora.cli.console import out, print_json, working
+from roselora.cli.device_options import DeviceOption, DtypeOption
 from roselora.cli.stores import DEFAULT_STORE, JsonOption, ModelOption, StoreOption, open_editor
 
 if TYPE_CHECKING:
@@ -17,12 +18,18 @@ if TYPE_CHECKING:
 SHOWN_COLLISIONS = 5
 
 
-def check(store: StoreOption = DEFAULT_STORE, model: ModelOption = None, json: JsonOption = False) -> None:
+def check(
+    store: StoreOption = DEFAULT_STORE,
+    model: ModelOption = None,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    json: JsonOption = False,
+) -> None:
     """Load the base, apply all active edits, and ask: which hold, which were broken, what collides, what moved.
 
     Exits with 1 if an active edit does not hold, unless a later one asks the same with another target.
     """
-    editor = open_editor(store, model)
+    editor = open_editor(store, model, device, dtype)
     with working("asking the model"):
         report = editor.check()
     if json:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from roselora.cli.console import complain, err, measuring, out, print_json, training, working
+from roselora.cli.device_options import DeviceOption, DtypeOption
 from roselora.cli.stores import edit_as_json
 from roselora.cli.trial import show_answers, show_update
 from roselora.errors import EditError
@@ -69,6 +70,8 @@ FACTS = (
 
 
 def demo(
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Correct three facts in SmolLM2-135M-Instruct, one after the other, and take each back byte for byte.
@@ -80,7 +83,7 @@ def demo(
 
     with working("loading the libraries"):
         import transformers  # noqa: F401  # so that the next message tells the truth about what takes time
-    editor = Editor.open("demo")
+    editor = Editor.open("demo", device=device, dtype=dtype)
     original = fingerprint(editor.model)
     with measuring("reading what the model says, once for a model") as on_progress:
         editor.prepare(on_progress)

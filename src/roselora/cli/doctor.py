@@ -40,8 +40,10 @@ def _versions() -> dict[str, str]:
 def _machine() -> dict[str, Any]:
     import torch
 
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-    return {"platform": platform.platform(), "device": device, "threads": torch.get_num_threads()}
+    from roselora.models.devices import device_for, device_name
+
+    used = device_name(device_for())
+    return {"platform": platform.platform(), "device": used, "threads": torch.get_num_threads()}
 
 
 def _caches() -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from roselora.cli.console import measuring, out, print_json, training
+from roselora.cli.device_options import DeviceOption, DtypeOption
 from roselora.cli.edit_many import edit_many
 from roselora.cli.stores import DEFAULT_STORE, DryRunOption, JsonOption, StoreOption, edit_as_json, open_editor
 from roselora.cli.trial import show_answers, show_update
@@ -48,6 +49,8 @@ def edit(
     learning_rate: Annotated[float | None, typer.Option(help="Of Adam.")] = None,
     max_steps: Annotated[int | None, typer.Option(min=1, help="Steps after which the edit has failed.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the factors' initial values.")] = None,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
     dry_run: DryRunOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -67,7 +70,7 @@ def edit(
     requests = _requests(from_, about_one)  # refused before loading
 
     fresh = dry_run and not store.exists()
-    editor = open_editor(None if fresh else store, model, settings)
+    editor = open_editor(None if fresh else store, model, device, dtype, settings)
     editor.settings = replace(editor.settings, **both)  # of the method that the model allows, where none was named
     with measuring(f"reading what {model} says, once for a model") as on_progress:
         editor.prepare(on_progress)

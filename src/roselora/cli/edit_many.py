@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from roselora.cli.console import err, measuring, out, print_json
+from roselora.cli.device_options import DeviceOption, DtypeOption
 from roselora.cli.stores import DEFAULT_STORE, JsonOption, ModelOption, StoreOption, edit_as_json, open_editor
 from roselora.editing.request import EditRequest
 from roselora.errors import EditError
@@ -79,12 +80,18 @@ def _say(
     out.print(f"{len(made)} edits are in the store {store}", highlight=False, soft_wrap=True)
 
 
-def repair(store: StoreOption = DEFAULT_STORE, model: ModelOption = None, json: JsonOption = False) -> None:
+def repair(
+    store: StoreOption = DEFAULT_STORE,
+    model: ModelOption = None,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    json: JsonOption = False,
+) -> None:
     """Train anew the active edits that later ones have broken; the old ones are undone.
 
     An edit whose place a later one has taken, by asking the same with another target, is left as it is.
     """
-    editor = open_editor(store, model)
+    editor = open_editor(store, model, device, dtype)
     with err.status("asking whether all hold, and mending"):
         made = editor.repair()
     if json:

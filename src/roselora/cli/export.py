@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from roselora.cli.console import out, print_json, working
+from roselora.cli.device_options import DeviceOption, DtypeOption
 from roselora.cli.stores import (
     DEFAULT_STORE,
     DryRunOption,
@@ -25,6 +26,8 @@ def export(
     ] = "model",
     store: StoreOption = DEFAULT_STORE,
     model: ModelOption = None,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
     dry_run: DryRunOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -35,7 +38,7 @@ def export(
 
         require_free(path)
     else:
-        editor = open_editor(store, model)
+        editor = open_editor(store, model, device, dtype)
         with working(f"writing {path}"):
             editor.export(path, format)
     if json:

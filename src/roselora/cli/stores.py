@@ -32,7 +32,9 @@ def open_store(folder: Path) -> "EditStore":
     return EditStore.open(folder)
 
 
-def open_editor(folder: Path | None, model: str | None, settings: "Settings | None" = None) -> "Editor":
+def open_editor(
+    folder: Path | None, model: str | None, device: str, dtype: str, settings: "Settings | None" = None
+) -> "Editor":
     """The base model loaded with the store's active edits applied; without a folder, a temporary store."""
     if model is None:
         assert folder is not None, "a base that is not named is found in a store"
@@ -40,7 +42,7 @@ def open_editor(folder: Path | None, model: str | None, settings: "Settings | No
     with working(f"loading {model}"):
         from roselora.editing.editor import Editor
 
-        return Editor.open(model, store=folder, settings=settings)
+        return Editor.open(model, store=folder, settings=settings, device=device, dtype=dtype)
 
 
 def edit_as_json(edit: "StoredEdit") -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from roselora.cli.console import err, out, print_json, working
+from roselora.cli.device_options import DeviceOverride, DtypeOverride
 from roselora.cli.stores import DryRunOption, JsonOption
 from roselora.errors import ConfigError, StoppedError
 
@@ -33,6 +34,8 @@ def train(
     ] = None,
     output: Annotated[Path | None, typer.Option(help="A new or empty folder.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of initial values, dropout and order.")] = None,
+    device: DeviceOverride = None,
+    dtype: DtypeOverride = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in the output.")] = False,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
@@ -52,7 +55,15 @@ def train(
     if list_presets:
         _list_presets(json)
         return
-    given = {"model": model, "data.train": data, "method": method, "output": output, "training.seed": seed}
+    given = {
+        "model": model,
+        "data.train": data,
+        "method": method,
+        "output": output,
+        "training.seed": seed,
+        "training.device": device,
+        "training.dtype": dtype,
+    }
     if config is None and preset is None and not set_ and all(value is None for value in given.values()):
         raise ConfigError("Name a config file; `roselora train --init > config.yaml` writes one.")
     settings = _settings(config, given, set_ or [], preset)

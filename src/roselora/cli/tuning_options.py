@@ -50,6 +50,8 @@ def wishes(
     config: Path | None,
     set_: list[str] | None,
     data_dir: Path | None,
+    device: str | None,
+    dtype: str | None,
     sets: str | None = None,
 ) -> dict[str, Any]:
     """What every command asks for, as arguments of a ``Wanted``; benchmark, protocol and folder are the command's own.
@@ -69,6 +71,8 @@ def wishes(
         "overrides": tuple(set_ or ()),
         "rates": positive_numbers(rates, "--rates", "5e-4,2e-3"),
         "data_dir": data_dir,
+        "device": device,
+        "dtype": dtype,
         "command": shlex.join(["roselora", *sys.argv[1:]]),
     }
 

@@ -26,6 +26,7 @@ from roselora.editing.superseding import rounds, superseded
 from roselora.editing.trained import Settings, default_settings, settings_of
 from roselora.errors import EditError
 from roselora.models.calling import Progress
+from roselora.models.devices import AUTO
 from roselora.models.fingerprint import fingerprint
 from roselora.models.generation import greedy_answers
 from roselora.models.loading import LoadedModel, load
@@ -73,13 +74,18 @@ class Editor:
         *,
         store: str | os.PathLike[str] | None = None,
         settings: Settings | None = None,
-        dtype: torch.dtype | None = None,
-        device: str | None = None,
+        dtype: str | torch.dtype = AUTO,
+        device: str | torch.device = AUTO,
         force: bool = False,
     ) -> "Editor":
         """Load a model (``demo``, a folder, a GGUF file or a hub id) for editing, with its store's active edits.
 
+        Args:
+            dtype: such as ``bfloat16``; ``auto`` is the checkpoint's own, which a store's edits were made for.
+            device: such as ``cuda:1``; ``auto`` is CUDA, then MPS, then the CPU.
+
         Raises:
+            ConfigError: the device is not there, or cannot compute in the dtype.
             ModelError: the model cannot be loaded.
             WrongBaseError: the store belongs to another model.
             StoreError: the store cannot be used.

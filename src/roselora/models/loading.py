@@ -34,6 +34,7 @@ from transformers.utils.hub import cached_file
 
 from roselora.errors import ModelError
 from roselora.files import PICKLE_SUFFIXES
+from roselora.models.devices import AUTO, device_for, dtype_for, require_dtype
 from roselora.models.encoders import ENCODERS
 from roselora.models.heads import CAUSAL, Head
 from roselora.models.packages import folder_of
@@ -55,27 +56,31 @@ class LoadedModel:
 def load(
     source: str | os.PathLike[str],
     *,
-    dtype: torch.dtype | None = None,
-    device: str | None = None,
+    dtype: str | torch.dtype = AUTO,
+    device: str | torch.device = "cpu",
     head: Head = CAUSAL,
 ) -> LoadedModel:
     """Load a model, a causal language model unless ``head`` says otherwise, with its tokenizer.
 
     `source` is `demo`, or for a classifier `mpnet` or `minilm` (each fetched on first use), a folder written by
     `save_pretrained`, a `.gguf` file, or a hub id; a `Path` is never taken for a hub id, and `./demo` is a folder.
-    `dtype` None keeps the checkpoint's own; `device` None leaves the model on the CPU. The model is in eval mode with
-    `requires_grad` as the library sets it; the tokenizer pads on the left and has a pad token.
+    `dtype` and `device` may be torch's or their names; `auto` is the checkpoint's own dtype, and the accelerator if
+    there is one. The model is in eval mode with `requires_grad` as the library sets it; the tokenizer pads on the left
+    and has a pad token.
 
     Raises:
+        ConfigError: the device is not there, or cannot compute in the dtype.
         ModelError: nothing is there, the hub cannot be reached, the weights are pickles, broken or incomplete,
             the model is not of the kind that ``head`` needs, or it has no tokenizer.
     """
     name = os.fspath(source)
+    place = device_for(device)
+    wanted = dtype_for(dtype, place)
     with quiet_libraries(), _refusing(f"{name} could not be loaded", "see that it is whole and readable"):
-        model, tokenizer = _find_and_read(source, "auto" if dtype is None else dtype, head)
-        if device is not None:
-            with _refusing(f"{name} could not be moved to the device {device!r}", "name one that is there"):
-                model.to(device)  # type: ignore[arg-type]
+        model, tokenizer = _find_and_read(source, wanted or AUTO, head)
+    require_dtype(model.dtype, place)
+    with _refusing(f"{name} could not be moved to the device {place}", "free memory there, or name another device"):
+        model.to(place)  # type: ignore[arg-type]
     if tokenizer.eos_token is None and head is CAUSAL:
         raise ModelError(f"the tokenizer of {name} has no end-of-sequence token: set eos_token in its config.")
     if tokenizer.pad_token is None:

@@ -120,8 +120,7 @@ def prepare(settings: TrainSettings) -> Prepared:
     adapter_config(settings, TaskType.CAUSAL_LM, total_steps)
     labels = labels_of(records["train"], settings.data.train) if shape == "classification" else None
     torch.manual_seed(settings.training.seed)  # a classifier's new head is drawn while the model is loaded
-    dtype = None if settings.training.dtype == "auto" else getattr(torch, settings.training.dtype)
-    loaded = load(settings.model, dtype=dtype, head=head_for(labels))
+    loaded = load(settings.model, dtype=settings.training.dtype, head=head_for(labels))
     if labels is not None:
         loaded.tokenizer.padding_side = "right"  # encoders count positions from the first token
     if loaded.model.config.pad_token_id is None:

@@ -77,6 +77,7 @@ def train(
         SparsityError: a RoseLoRA adapter did not reach its density.
         NonFiniteError: a loss or gradient became NaN or infinite.
     """
+    processes.join(settings.training.device)
     checkpoint = find_checkpoint(settings, resume)
     processes.wait()  # before the first of them writes there
     prompts = None if settings.retention.prompts is None else read_prompts(settings.retention.prompts)
@@ -93,6 +94,7 @@ def plan(settings: TrainSettings, resume: bool) -> tuple[Prepared, str | None]:
         ConfigError: settings, data or output cannot be meant so.
         ModelError: the model cannot be loaded.
     """
+    processes.join(settings.training.device)
     checkpoint = find_checkpoint(settings, resume)
     with _quietly():
         return prepare(settings), checkpoint

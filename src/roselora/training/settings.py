@@ -74,6 +74,9 @@ class TrainingSettings(_Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Dtype of the frozen base; auto keeps the checkpoint's own."
     )
+    device: str = Field(
+        "auto", description="auto (CUDA, then MPS, then the CPU), cpu, cuda or mps; of several GPUs torch's first."
+    )
     gradient_checkpointing: bool = Field(False, description="Recompute activations to save memory.")
     seed: int = Field(0, ge=0, description="Of initial values, dropout and the order of examples.")
     log_steps: int = Field(5, ge=1, description="Steps between two lines of the log.")

@@ -122,7 +122,7 @@ def _arguments(prepared: Prepared, settings: TrainSettings) -> dict[str, Any]:
         "save_total_limit": 2,
         "report_to": training.report_to,
         "disable_tqdm": True,
-        "use_cpu": processes.on_cpu(),
+        "use_cpu": processes.join(training.device).type == "cpu",
         "bf16": False,
         "fp16": training.dtype == "float16",
         "dataloader_pin_memory": torch.cuda.is_available(),

@@ -15,9 +15,11 @@ from roselora.evaluation.finetuning.run_files import HEAD, Head
 from roselora.evaluation.finetuning.shape import AnyTask, Question, Read
 from roselora.evaluation.machine import machine
 from roselora.evaluation.record_files import from_json, refusing
+from roselora.models.devices import AUTO
 from roselora.models.fingerprint import fingerprint
 from roselora.models.heads import head_for
 from roselora.models.loading import load
+from roselora.training import processes
 from roselora.training.config_file import read_settings
 from roselora.training.settings import TrainSettings
 
@@ -45,6 +47,7 @@ class Wanted:
         forgetting: questions or texts of each task that a model may have forgotten; 0 for none.
         examples: how many training records, drawn by the question seed; None for all.
         share: how much of these is trained on; a smaller share is a part of every larger one.
+        device, dtype: that models are trained and asked on and in; None: as the file says.
         preset: of `roselora train`, whose ``adapter`` and ``training`` hold for every method unless the file says
             otherwise.
         config: a file of `roselora train` whose ``adapter`` and ``training`` hold for every method.
@@ -68,6 +71,8 @@ class Wanted:
     forgetting: int = 0
     examples: int | None = None
     share: float = 1.0
+    device: str | None = None
+    dtype: str | None = None
     preset: str | None = None
     config: Path | None = None
     overrides: tuple[str, ...] = ()
@@ -88,6 +93,7 @@ class Plan:
         lessons: training's records; ``held_out``: those that choose a learning rate, none if there is no choice.
         settings: by method and seed, the training run, with the first learning rate.
         labels: as the benchmark's.
+        device, dtype: that models are trained and asked on and in.
         forgetting, data_dir: how many questions of each other task, and where they are.
         folder: for all that is written.
     """
@@ -100,6 +106,8 @@ class Plan:
     held_out: Sequence[Mapping[str, Any]]
     settings: Mapping[tuple[str, int], TrainSettings]
     labels: tuple[str, ...] | None
+    device: str
+    dtype: str
     folder: Path
     forgetting: int
     data_dir: Path | None
@@ -149,6 +157,8 @@ def make_plan(wanted: Wanted) -> Plan:
         for method in wanted.methods
         for seed in wanted.seeds
     }
+    device, dtype = _place(wanted, settings)
+    used = processes.join(device)
     torch.manual_seed(wanted.question_seed)  # a classifier's pooler may be drawn while the model is loaded
     model = load(wanted.model, head=head_for(benchmark.labels)).model
     head = Head(
@@ -173,7 +183,7 @@ def make_plan(wanted: Wanted) -> Plan:
         seeds=wanted.seeds,
         question_seed=wanted.question_seed,
         versions={name: metadata.version(name) for name in VERSIONS},
-        machine=machine(model.device),
+        machine=machine(used),
     )
     _check_folder(wanted.folder, head)
     return Plan(
@@ -185,6 +195,8 @@ def make_plan(wanted: Wanted) -> Plan:
         held_out=held_out,
         settings=settings,
         labels=benchmark.labels,
+        device=device,
+        dtype=dtype,
         folder=wanted.folder,
         forgetting=wanted.forgetting,
         data_dir=wanted.data_dir,
@@ -217,6 +229,11 @@ def _settings(wanted: Wanted, benchmark: Benchmark, method: str, seed: int, eval
     """A training run's settings: the file's, the overrides, and what the benchmark sets itself."""
     shape = "completion" if benchmark.labels is None else "classification"
     overrides = [*wanted.overrides, f"training.seed={seed}", f"data.shape={shape}"]
+    overrides += [
+        f"training.{name}={value}"
+        for name, value in (("device", wanted.device), ("dtype", wanted.dtype))
+        if value is not None
+    ]
     if wanted.rates:
         overrides.append(f"training.learning_rate={wanted.rates[0]}")
     given = {
@@ -230,8 +247,16 @@ def _settings(wanted: Wanted, benchmark: Benchmark, method: str, seed: int, eval
     return read_settings(wanted.config, overrides, given, wanted.preset)
 
 
+def _place(wanted: Wanted, settings: Mapping[tuple[str, int], TrainSettings]) -> tuple[str, str]:
+    """Device and dtype of every run, which are those of the questions too, also where nothing is trained."""
+    for own in settings.values():
+        return own.training.device, own.training.dtype
+    return wanted.device or AUTO, wanted.dtype or AUTO
+
+
 def _plain(settings: TrainSettings) -> dict[str, Any]:
     plain = settings.model_dump()
+    del plain["training"]["device"]  # which is the machine's matter
     return {section: plain[section] for section in ("adapter", "training")}
 
 

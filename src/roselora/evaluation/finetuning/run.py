@@ -57,6 +57,7 @@ def run(plan: Plan, on_progress: OnProgress, *, batch_size: int = 16) -> None:
         StoppedError: a training run was interrupted; the same command goes on with it.
         RoseLoraError: whatever training raises.
     """
+    processes.join(plan.device)
     main = processes.index() == 0
     if main:
         _begin(plan)
@@ -125,9 +126,8 @@ def _train(plan: Plan, settings: TrainSettings, on_progress: OnProgress) -> Trai
     if not resume and output.exists() and processes.index() == 0:
         shutil.rmtree(output)  # of a run that was killed before its first checkpoint
     processes.wait()
-    device = torch.device("cpu" if processes.on_cpu() else torch.accelerator.current_accelerator() or "cpu")
     what = _training(settings.method, settings.training.seed, settings.training.learning_rate)
-    with measured(device) as cost:
+    with measured(processes.join(plan.device)) as cost:
         outcome = train(settings, resume=resume, on_step=lambda at: on_progress(what, at.step, at.total_steps))
     if isinstance(outcome, Interrupted):
         raise StoppedError(
@@ -207,15 +207,18 @@ def _rounds(
 
 
 def _trained_model(plan: Plan, method: str, seed: int, rate: float | None) -> LoadedModel:
-    """The model that a unit has saved, as it is on the disk; without a rate the base."""
+    """The model that a unit has saved, on the device that trained it; without a rate the base."""
+    device = processes.join(plan.device)
     if rate is None:
-        return load(plan.model)
+        return load(plan.model, device=device, dtype=plan.dtype)
     head, output = head_for(plan.labels), Path(plan.at(method, seed, rate).output)
     torch.manual_seed(seed)  # as in training: what the checkpoint lacks and no adapter saves is drawn alike
     if method == "full":
-        return load(output / "model", head=head)
-    loaded = load(plan.model, head=head)
+        return load(output / "model", head=head, device=device, dtype=plan.dtype)
+    loaded = load(plan.model, head=head, device=device, dtype=plan.dtype)
     if method == "loreft":
         return replace(loaded, model=load_loreft(loaded.model, output / "adapter"))
-    tuned: PreTrainedModel = PeftModel.from_pretrained(loaded.model, output / "adapter")  # type: ignore[assignment]
+    tuned: PreTrainedModel = PeftModel.from_pretrained(  # type: ignore[assignment]
+        loaded.model, output / "adapter", torch_device=str(device)
+    )
     return replace(loaded, model=tuned)

@@ -1,0 +1,60 @@
+"""The device and the dtype of a model: what was asked for, or what is there and fits."""
+
+import torch
+
+from roselora.errors import ConfigError
+
+AUTO = "auto"
+
+
+def device_for(wanted: str | torch.device = AUTO) -> torch.device:
+    """The device that was asked for; ``auto`` is the accelerator (CUDA, MPS or another that torch sees), else the CPU.
+
+    Raises:
+        ConfigError: it is no device that holds numbers, or it is not there.
+    """
+    there = torch.accelerator.current_accelerator(check_available=True)
+    if wanted == AUTO:
+        return there or torch.device("cpu")
+    count = torch.accelerator.device_count() if there else 0
+    known = ", ".join(["cpu", *(f"{there}:{number}" for number in range(count))])
+    try:
+        device = torch.device(wanted)
+    except RuntimeError:
+        raise ConfigError(f"There is no kind of device {str(wanted)!r}: name auto, or one of {known}.") from None
+    if device.type != "cpu" and (there is None or device.type != there.type or (device.index or 0) >= count):
+        raise ConfigError(f"The device {device} is not here: name auto, or one of {known}.")
+    return device
+
+
+def dtype_for(wanted: str | torch.dtype, device: torch.device) -> torch.dtype | None:
+    """The dtype that was asked for, such as ``bfloat16``; None for ``auto``, the checkpoint's own.
+
+    Raises:
+        ConfigError: it is no dtype of floating-point numbers, or the device cannot compute in it.
+    """
+    if wanted == AUTO:
+        return None
+    dtype = getattr(torch, wanted, None) if isinstance(wanted, str) else wanted
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise ConfigError(f"{wanted} is no dtype to compute in: name auto, float32, bfloat16 or float16.")
+    require_dtype(dtype, device)
+    return dtype
+
+
+def require_dtype(dtype: torch.dtype, device: torch.device) -> None:
+    """Refuse a dtype in which a device cannot multiply.
+
+    Raises:
+        ConfigError: so it is.
+    """
+    try:
+        torch.ones(2, 2, dtype=dtype, device=device) @ torch.ones(2, 2, dtype=dtype, device=device)
+    except (RuntimeError, TypeError) as error:
+        name, reason = str(dtype).removeprefix("torch."), str(error).splitlines()[0].rstrip(". ")
+        raise ConfigError(f"The device {device} cannot compute in {name} ({reason}): name another dtype.") from None
+
+
+def device_name(device: torch.device) -> str:
+    """The device as a reader knows it, such as ``cuda (NVIDIA H200)``."""
+    return f"{device.type} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type
