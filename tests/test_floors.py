@@ -10,6 +10,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "roselora"
 FLOORS = {
     "errors": -1,  # below all: every module may raise
     "files": 0,
+    "plain_files": 0,
     "core": 1,
     "adapter": 2,
     "delta": 2,

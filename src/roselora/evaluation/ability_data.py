@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from roselora.errors import ConfigError
-from roselora.evaluation.data_files import csv_rows, json_lines, json_list, read_data_file
+from roselora.evaluation.data_files import read_data_file
 from roselora.evaluation.harness import Document
+from roselora.plain_files import csv_rows, json_list, json_records, read_text
 
 LETTERS = ("A", "B", "C", "D")
 
@@ -63,7 +64,7 @@ def triviaqa(data_dir: Path, n: int | None, seed: int) -> list[Document]:
         ConfigError: the file is not there, or a line is not a question with answers.
     """
     path = data_dir / "forgetting" / "triviaqa_1k.jsonl"
-    return _drawn(read_data_file(path, json_lines, _triviaqa), n, seed)
+    return _drawn(read_data_file(path, json_records, _triviaqa), n, seed)
 
 
 def held_out_texts(data_dir: Path, n: int | None) -> list[str]:
@@ -83,11 +84,7 @@ def read_texts(path: Path) -> list[str]:
     Raises:
         ConfigError: the file cannot be read, or holds no text.
     """
-    try:
-        parts = re.split(r"\n\s*\n", path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read as text ({error}): name a plain UTF-8 text file.") from None
-    texts = [part.strip() for part in parts if part.strip()]
+    texts = [part.strip() for part in re.split(r"\n\s*\n", read_text(path)) if part.strip()]
     if not texts:
         raise ConfigError(f"{path} holds no text: put held-out texts there, parted by blank lines.")
     return texts

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from roselora.baselines.methods import METHODS, Method
 from roselora.errors import ConfigError
 from roselora.files import sha256_file
+from roselora.plain_files import read_text, yaml_value
 
 
 def configured(
@@ -88,13 +88,12 @@ def _fields(config: Any) -> list[str]:
 
 
 def _read(file: Path) -> list[tuple[str, str, Any]]:
+    text = read_text(file)
     try:
-        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+        document = yaml_value(text)
         table = document.get("settings", document)
         entries = [(name, field, value) for name, fields in table.items() for field, value in fields.items()]
-    except OSError as error:
-        raise ConfigError(f"The settings {file} cannot be read ({error.strerror}).") from None
-    except (UnicodeDecodeError, yaml.YAMLError, AttributeError) as error:
+    except (ValueError, AttributeError) as error:
         raise ConfigError(f"{file} is not a file of settings, METHOD: {{FIELD: VALUE}}, in YAML or JSON.") from error
     unknown = [name for name, _, _ in entries if name not in METHODS]
     if unknown:
@@ -108,6 +107,6 @@ def _parse(override: str) -> tuple[str, str, Any]:
     if not (equals and dot and name and field):
         raise ConfigError(f"--set {override!r} is not of the form METHOD.FIELD=VALUE, such as ft-m.steps=10.")
     try:
-        return name, field, yaml.safe_load(text)
-    except yaml.YAMLError:
+        return name, field, yaml_value(text)
+    except ValueError:
         return name, field, text

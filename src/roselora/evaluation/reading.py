@@ -1,7 +1,5 @@
 """Read one benchmark file: records in, cases out, and a word on all that could not be used."""
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +7,8 @@ from typing import Any
 
 from roselora.errors import ConfigError
 from roselora.evaluation.cases import EditCase, Probe
+from roselora.files import sha256_file
+from roselora.plain_files import json_list, read_text, shown
 
 Record = Mapping[str, Any]
 ToCase = Callable[[str, Record], EditCase]
@@ -44,15 +44,11 @@ def read_file(path: Path, name: str, to_case: ToCase) -> CaseFile:
     Raises:
         ConfigError: the file cannot be read, or is of another format.
     """
+    text = read_text(path)
     try:
-        data = path.read_bytes()
-        records = json.loads(data)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read ({error.strerror}): see that the file is there.") from None
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is not valid JSON ({error}): fetch the file of {name} again.") from None
-    if not isinstance(records, list):
-        raise ConfigError(f"{path} holds no list of records: {name} needs a file of another format.")
+        records = json_list(text)
+    except ValueError as error:
+        raise ConfigError(f"{path} is not the file of {name} ({error}): fetch it again.") from None
     cases: list[EditCase] = []
     left_out: dict[str, str] = {}
     unanswered = 0
@@ -66,7 +62,7 @@ def read_file(path: Path, name: str, to_case: ToCase) -> CaseFile:
         judged = _answerable(case)
         unanswered += _questions(case) - _questions(judged)
         cases.append(judged)
-    return CaseFile(tuple(cases), path.name, hashlib.sha256(data).hexdigest(), left_out, unanswered)
+    return CaseFile(tuple(cases), path.name, sha256_file(path), left_out, unanswered)
 
 
 def _convert(path: Path, key: str, record: Any, to_case: ToCase) -> EditCase:
@@ -129,7 +125,7 @@ def mapping(value: Any) -> Record:
         TypeError: it is something else.
     """
     if not isinstance(value, dict):
-        raise TypeError(f"{_shown(value)} is no object")
+        raise TypeError(f"{shown(value)} is no object")
     return value
 
 
@@ -149,10 +145,5 @@ def answers(value: Any) -> tuple[str, ...]:
 
 def _text(value: Any, field: str) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"its {field} is {_shown(value)}, not a text")
+        raise TypeError(f"its {field} is {shown(value)}, not a text")
     return value.strip()
-
-
-def _shown(value: Any) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 40 else f"{shown[:40]}..."

@@ -180,9 +180,9 @@ def test_a_malformed_record_is_one_sentence_that_names_file_and_record(
     assert "\n" not in str(error.value)
 
 
-def test_a_broken_line_is_named_by_its_record(data: Path, put: Put) -> None:
+def test_a_broken_line_is_named_by_its_number(data: Path, put: Put) -> None:
     put("commonsense/hellaswag_rubriks.jsonl", f"{json.dumps(HELLASWAG)}\n\n{{\n")
-    with pytest.raises(ConfigError, match=r"hellaswag_rubriks\.jsonl cannot be read \(record 1: "):
+    with pytest.raises(ConfigError, match=r"hellaswag_rubriks\.jsonl cannot be read \(line 3: "):
         commonsense.tasks("loreft")["hellaswag"].read(data)
 
 
@@ -249,3 +249,14 @@ def test_a_hub_file_that_is_no_parquet_is_refused(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(hub_files, "hf_hub_download", lambda *_, **__: str(path))
     with pytest.raises(ConfigError, match=r"hub\.parquet cannot be read"):
         arithmetic.tasks("loreft")["gsm8k"].read(None)
+
+
+def test_a_record_nested_too_deeply_or_a_byte_order_mark_breaks_nothing(data: Path, put: Put) -> None:
+    name = "commonsense/hellaswag_rubriks.jsonl"
+    read = commonsense.tasks("loreft")["hellaswag"].read
+    put(name, "\ufeff" + json.dumps(HELLASWAG)[:-1] + ', "note": "a\u2028b"}\n')
+    assert len(read(data).records) == 1
+    for depth in (500, 100_000):
+        put(name, json.dumps(HELLASWAG)[:-1] + ', "ctx": ' + "[" * depth + "]" * depth + "}")
+        with pytest.raises(ConfigError, match=r"Record 0 of|line 1: it is nested too deeply"):
+            read(data)

@@ -17,6 +17,7 @@ from roselora.evaluation.finetuning.instructions import HubSource, Instruction, 
 from roselora.evaluation.finetuning.protocols import Protocol, named
 from roselora.evaluation.finetuning.shape import Decoding, Read, Task
 from roselora.evaluation.hub_files import HubFile
+from roselora.plain_files import shown
 
 TRAINING_MIX = "Math-9K (2 of 3 sources)"
 """What `training_rows` gives, in reports: it is not Math10K."""
@@ -72,7 +73,7 @@ def training_rows(protocol: str, data_dir: Path | None) -> Read:
 def _number(value: Any) -> float:
     number = float(value)
     if not math.isfinite(number):
-        raise ValueError(f"its answer is {value!r}, no number")
+        raise ValueError(f"its answer is {shown(value)}, no number")
     return number
 
 
@@ -85,7 +86,7 @@ def _asked_for_number(record: Any) -> Instruction:
 def _asked_for_letter(record: Any) -> Instruction:
     answer = record["answer"]
     if answer not in LETTERS:
-        raise ValueError(f"its answer is {answer!r}, none of {', '.join(LETTERS)}")
+        raise ValueError(f"its answer is {shown(answer)}, none of {', '.join(LETTERS)}")
     return Instruction(text(record, "instruction"), answer)
 
 

@@ -15,6 +15,7 @@ from roselora.evaluation.finetuning.instructions import HubSource, Instruction, 
 from roselora.evaluation.finetuning.protocols import Protocol, named
 from roselora.evaluation.finetuning.shape import Decoding, Read, Task
 from roselora.evaluation.hub_files import HubFile
+from roselora.plain_files import shown
 
 TRAINING_MIX = "Commonsense-17K (4 of 8 sources)"
 """What `training_rows` gives, in reports: it is not Commonsense170K."""
@@ -88,7 +89,7 @@ def training_rows(protocol: str, data_dir: Path | None) -> Read:
 def _asked(choices: tuple[str, ...], record: Any) -> Instruction:
     answer = record["answer"]
     if answer not in choices:
-        raise ValueError(f"its answer is {answer!r}, none of {', '.join(choices)}")
+        raise ValueError(f"its answer is {shown(answer)}, none of {', '.join(choices)}")
     return Instruction(text(record, "instruction"), answer)
 
 

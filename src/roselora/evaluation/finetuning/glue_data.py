@@ -4,7 +4,6 @@ The TSV files quote nothing, CoLA's have no header, and MRPC's begin with a byte
 classifier shall have them, but for STS-B, whose are similarities from 0 to 5.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +14,7 @@ from roselora.errors import ConfigError
 from roselora.evaluation.data_files import read_data_file
 from roselora.evaluation.finetuning.shape import Read
 from roselora.files import sha256_file
+from roselora.plain_files import json_value, shown
 
 Part = Literal["train", "dev"]
 
@@ -76,14 +76,14 @@ def _row(glue: GlueSet, record: Mapping[str, str]) -> dict[str, Any]:
             raise ValueError(f"its similarity is {written}, not within 0 and 5")
         return {**row, "label": similarity}
     if written not in glue.labels:
-        raise ValueError(f"its label is {written!r}, none of {', '.join(glue.labels)}")
+        raise ValueError(f"its label is {shown(written)}, none of {', '.join(glue.labels)}")
     return {**row, "label": glue.labels[written]}
 
 
 def _text(record: Mapping[str, str], field: str) -> str:
     value = record[field]
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"its {field} is {value!r}, not a text")
+        raise ValueError(f"its {field} is {shown(value)}, not a text")
     return value
 
 
@@ -98,7 +98,7 @@ def _without_header(columns: tuple[str, ...], text: str) -> list[dict[str, str]]
 
 def _lines(text: str) -> list[str]:
     # Not splitlines: sentences hold separators of other kinds.
-    found = [line.removesuffix("\r") for line in text.removeprefix("\ufeff").split("\n")]
+    found = [line.removesuffix("\r") for line in text.split("\n")]
     lines = [line for line in found if line]
     if not lines:
         raise ValueError("it is empty")
@@ -114,7 +114,7 @@ def _cells(line: str, columns: list[str], number: int) -> dict[str, str]:
 
 def _numbered(text: str) -> list[Any]:
     """The values of one JSON object whose keys count."""
-    records = json.loads(text)
+    records = json_value(text)
     if not isinstance(records, dict):
         raise ValueError("no object of records")
     return list(records.values())

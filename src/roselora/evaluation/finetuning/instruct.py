@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from roselora.errors import ConfigError
-from roselora.evaluation.data_files import json_records, read_data_file
+from roselora.evaluation.data_files import read_data_file
 from roselora.evaluation.finetuning import templates
 from roselora.evaluation.finetuning.instructions import Instruction, Source, questions, rows, text
 from roselora.evaluation.finetuning.protocols import Protocol, named
 from roselora.evaluation.finetuning.run_files import Answered
 from roselora.evaluation.finetuning.shape import Decoding, Read, Task
+from roselora.plain_files import json_records, shown
 
 TRAINING_MIX = "UltraFeedback-1K"
 """What `training_rows` gives, in reports: a thousand records of UltraFeedback's answers."""
@@ -109,7 +110,7 @@ def alpaca_eval_outputs(
 def _reference(record: Any) -> Reference:
     output = record["output"]
     if not isinstance(output, str):  # two of the references are empty
-        raise ValueError(f"its output is {output!r}, not a text")
+        raise ValueError(f"its output is {shown(output)}, not a text")
     return Reference(text(record, "instruction"), output, text(record, "dataset"))
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from roselora.errors import ConfigError
-from roselora.evaluation.data_files import convert_records, json_records, read_data_file
+from roselora.evaluation.data_files import convert_records, read_data_file
 from roselora.evaluation.finetuning.shape import Question, Read
 from roselora.evaluation.hub_files import HubFile, fetch, read_parquet
 from roselora.files import sha256_file
+from roselora.plain_files import json_records, shown
 
 ASKED_IN_A_TEST = "its question stands in a test set too"
 """Why a training record is left out."""
@@ -102,7 +103,7 @@ def text(record: Mapping[str, Any], field: str) -> str:
     """
     value = record[field]
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"its {field} is {value!r}, not a text")
+        raise ValueError(f"its {field} is {shown(value)}, not a text")
     return value
 
 

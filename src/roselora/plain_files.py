@@ -1,0 +1,201 @@
+"""Files that people write: text, JSON, JSON lines, CSV and YAML, read whole, within bounds, and without surprises.
+
+Whatever a file holds, it costs time and memory in proportion to its size, and what cannot be read is one sentence.
+"""
+
+import csv
+import io
+import json
+import reprlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import yaml
+from yaml.composer import ComposerError
+
+from roselora.errors import ConfigError
+
+YAML_BYTES = 1 << 18
+"""What is longer than this is no file of settings; YAML is read some thousand times slower than JSON."""
+YAML_NODES = 20_000
+"""Values in a YAML file, counted once for every place where an alias puts them."""
+YAML_LEVELS = 40
+
+
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file, with its lines as they stand and without the byte order mark that some editors put.
+
+    Raises:
+        ConfigError: it is not there, cannot be read, or is in another encoding.
+    """
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path} is not text in UTF-8 (byte {error.start} is {error.object[error.start]:#04x}); save it as UTF-8."
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror or error}).") from None
+    except ValueError as error:  # a name with a NUL
+        raise ConfigError(f"{str(path)!r} cannot be read ({error}).") from None
+
+
+def json_value(text: str) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: it is something else, nested too deeply, or holds a number of thousands of digits.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is not JSON: {error}") from None
+    except ValueError:
+        raise ValueError("it holds a number of too many digits") from None
+
+
+def json_lines(text: str) -> Iterator[tuple[int, Any]]:
+    """Each line's number, from 1, and its JSON value; blank lines hold none.
+
+    Lines end with a line feed alone: U+2028 and its like may stand unescaped in a JSON text.
+
+    Raises:
+        ValueError: a line is no JSON; the message gives its number.
+    """
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            yield number, json_value(line)
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from None
+
+
+def json_records(text: str) -> list[Any]:
+    """The records of one JSON list, or of a text with one JSON value a line, whatever the file is called.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    return json_list(text) if text.lstrip().startswith("[") else [record for _, record in json_lines(text)]
+
+
+def json_list(text: str) -> list[Any]:
+    """The records of one JSON list.
+
+    Raises:
+        ValueError: the text is something else.
+    """
+    records = json_value(text)
+    if not isinstance(records, list):
+        raise ValueError("it is no list of records")
+    return records
+
+
+def csv_rows(text: str) -> list[list[str]]:
+    """The rows of a CSV text, each a list of its cells as they stand: ``null``, ``None`` and ``001`` are text.
+
+    Raises:
+        ValueError: a quotation is not closed, or goes on behind its end.
+    """
+    before = csv.field_size_limit(max(len(text), 1))  # a cell may be as long as its file
+    try:
+        return [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row]
+    except csv.Error as error:
+        raise ValueError(f"it is not CSV: {error}") from None
+    finally:
+        csv.field_size_limit(before)
+
+
+def yaml_value(text: str) -> Any:
+    """The value of a YAML text: texts, numbers, yes and no, null, lists and mappings; dates stay texts.
+
+    Raises:
+        ValueError: it is something else, a key stands twice, it is too large or too deep, or an alias holds itself.
+    """
+    if len(text) > YAML_BYTES:
+        raise ValueError(f"it has {len(text):,} characters, and settings have at most {YAML_BYTES:,}")
+    try:
+        return yaml.load(text, Loader=_YamlLoader)
+    except yaml.YAMLError as error:
+        raise ValueError(shortened(" ".join(str(error).split()), 300)) from None
+    except (ValueError, KeyError, AttributeError):  # such as `!!bool maybe`, or a number of 5000 digits
+        raise ValueError("a value in it is not what its tag says, or is a number of too many digits") from None
+
+
+class _YamlLoader(yaml.SafeLoader):
+    """Safe YAML that refuses a key given twice, of which YAML would silently take the last, and aliases that explode.
+
+    The nodes are counted as the text is read, an alias as often as it is used, so that merge keys and whoever walks
+    through the value are bounded too.
+    """
+
+    _MERGE = "tag:yaml.org,2002:merge"
+    yaml_constructors: ClassVar = {
+        tag: constructor
+        for tag, constructor in yaml.SafeLoader.yaml_constructors.items()
+        if tag is None or tag.rpartition(":")[2] in ("null", "bool", "int", "float", "str", "seq", "map")
+    }
+    yaml_implicit_resolvers: ClassVar = {  # type: ignore[misc]
+        first: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] not in ("timestamp", "value")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._level = self._nodes = 0
+        self._sizes: dict[yaml.Node, int] = {}
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        before, mark = self._nodes, event.start_mark
+        self._level += 1
+        if self._level > YAML_LEVELS:
+            raise ComposerError(None, None, f"it has more than {YAML_LEVELS} levels", mark)
+        node = super().compose_node(parent, index)
+        self._level -= 1
+        if node is None:
+            return None
+        if isinstance(event, yaml.AliasEvent):
+            if node not in self._sizes:
+                raise ComposerError(None, None, f"the alias {event.anchor!r} holds itself", mark)
+            self._nodes += self._sizes[node]
+        else:
+            self._nodes += 1 + (len(node.value) // 100 if isinstance(node, yaml.ScalarNode) else 0)
+            self._sizes[node] = self._nodes - before
+            if isinstance(node, yaml.MappingNode):
+                self._refuse_repeated_keys(node)
+        if self._nodes > YAML_NODES:
+            raise ComposerError(None, None, f"it holds more than {YAML_NODES:,} values", mark)
+        return node
+
+    def _refuse_repeated_keys(self, node: yaml.MappingNode) -> None:
+        seen: set[Any] = set()
+        for key, _ in node.value:
+            named = (key.tag, key.value) if isinstance(key, yaml.ScalarNode) and key.tag != self._MERGE else key
+            if named in seen:
+                raise ComposerError(None, None, f"the key {shown(key.value)} stands twice", cast(Any, key.start_mark))
+            seen.add(named)
+
+
+def shown(value: Any, length: int = 80) -> str:
+    """A value that somebody wrote, for a message: as Python shows it, but never longer than a message can be."""
+    return shortened(_Shown().repr(value), length)
+
+
+class _Shown(reprlib.Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxother = 3, 60, 60
+
+    def repr_int(self, value: int, level: int) -> str:
+        digits = value.bit_length() * 30103 // 100000 + 1
+        return f"a number of {digits} digits" if digits > 60 else repr(value)
+
+
+def shortened(text: str, length: int = 200) -> str:
+    """The beginning of a text that may be longer than a message can be."""
+    return text if len(text) <= length else f"{text[: length - 3]}..."
