@@ -45,7 +45,7 @@ def test_every_verb_that_loads_a_model_takes_a_device_and_a_dtype(verb: list[str
         command = command.commands[name]
     options = {option: parameter for parameter in command.params for option in parameter.opts}
     assert options["--device"].help.startswith("auto (CUDA, then MPS, then the CPU)")
-    assert list(options["--dtype"].type.choices) == ["auto", "float32", "bfloat16", "float16"]
+    assert options["--dtype"].help.startswith("Of the model's weights; auto is the checkpoint's own")
 
 
 def test_version(run: Run) -> None:
