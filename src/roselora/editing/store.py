@@ -30,7 +30,7 @@ from roselora.editing.records import (
 from roselora.editing.request import EditRequest
 from roselora.editing.schema import store_errors, transaction
 from roselora.errors import StoreError, WrongBaseError
-from roselora.files import flush_folder, is_temporary, write_atomically, writer_lock
+from roselora.files import flush, is_temporary, write_atomically, writer_lock
 
 MANY = 8
 """How many ids an error names at most."""
@@ -227,8 +227,8 @@ class EditStore:
             if self._database.exists():  # another process was first
                 return
             self._deltas.mkdir(exist_ok=True)
-            flush_folder(self.folder)
-            flush_folder(self.folder.absolute().parent)
+            flush(self.folder)
+            flush(self.folder.absolute().parent)
             write_atomically(self._database, _new_database(base))
 
     def _may_stay(self, path: Path) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from roselora.errors import FileFormatError
 from roselora.evaluation.records import EditRecord, RunHead
-from roselora.files import flush_folder, write_atomically
+from roselora.files import flush, write_atomically
 
 HEAD = "head.json"
 RECORDS = "records.jsonl"
@@ -100,7 +100,7 @@ def appending_lines(path: Path) -> Iterator[Callable[[Any], None]]:
         file.seek(0)
         file.truncate(file.read().rfind(b"\n") + 1)
         os.fsync(file.fileno())
-        flush_folder(path.parent)
+        flush(path.parent)
 
         def append(value: Any) -> None:
             file.write(json.dumps(to_json(value), allow_nan=False).encode() + b"\n")

@@ -32,7 +32,7 @@ from transformers import (
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
 from transformers.utils.hub import cached_file
 
-from roselora.errors import ModelError
+from roselora.errors import ModelError, RoseLoraError
 from roselora.files import PICKLE_SUFFIXES
 from roselora.models.devices import AUTO, device_for, dtype_for, require_dtype
 from roselora.models.encoders import ENCODERS
@@ -76,10 +76,10 @@ def load(
     name = os.fspath(source)
     place = device_for(device)
     wanted = dtype_for(dtype, place)
-    with quiet_libraries(), _refusing(f"{name} could not be loaded", "see that it is whole and readable"):
+    with quiet_libraries(), refusing(f"{name} could not be loaded", "see that it is whole and readable"):
         model, tokenizer = _find_and_read(source, wanted or AUTO, head)
     require_dtype(model.dtype, place)
-    with _refusing(f"{name} could not be moved to the device {place}", "free memory there, or name another device"):
+    with refusing(f"{name} could not be moved to the device {place}", "free memory there, or name another device"):
         model.to(place)  # type: ignore[arg-type]
     if tokenizer.eos_token is None and head is CAUSAL:
         raise ModelError(f"the tokenizer of {name} has no end-of-sequence token: set eos_token in its config.")
@@ -107,7 +107,8 @@ def _find_and_read(source: str | os.PathLike[str], dtype: torch.dtype | str, hea
         return _read(name, str(folder_of(ENCODERS[name])), dtype, head, local_files_only=True)
     if path.is_dir():
         _check_folder(name, path)
-        return _read(name, str(path), dtype, head, local_files_only=True)
+        # Absolute, for adapters name it as their base.
+        return _read(name, str(path.absolute()), dtype, head, local_files_only=True)
     if path.suffix.lower() in PICKLE_SUFFIXES:
         raise ModelError(f"only safetensors are read, and {name} is a pickle: save the model as safetensors.")
     if path.is_file():
@@ -188,13 +189,13 @@ def _read(
         advice = "see that the model is whole, or fetch or save it again"
     else:
         advice = "it is no path here and not whole in the cache, so check its spelling and the network"
-    with _refusing(f"the config of {name} could not be read", advice):
+    with refusing(f"the config of {name} could not be read", advice):
         _check_parts(name, location, local_files_only)
         config = AutoConfig.from_pretrained(location, **where)
     head.check(name, config)
-    with _refusing(f"there is no usable tokenizer with {name}", "tokenizer.json belongs beside the weights"):
+    with refusing(f"there is no usable tokenizer with {name}", "tokenizer.json belongs beside the weights"):
         tokenizer = AutoTokenizer.from_pretrained(location, **where)
-    with _refusing(f"the weights of {name} could not be read as safetensors or GGUF", advice):
+    with refusing(f"the weights of {name} could not be read as safetensors or GGUF", advice):
         loaded: Any = head.auto_class.from_pretrained(
             location, dtype=dtype, use_safetensors=True, output_loading_info=True, **where | gguf | head.options
         )
@@ -224,14 +225,17 @@ def _check_parts(name: str, location: str, local_files_only: bool) -> None:
 
 
 @contextlib.contextmanager
-def _refusing(what: str, advice: str) -> Iterator[None]:
-    """Turn any failure inside into one ModelError: what happened, the library's own first line, the way out."""
+def refusing(what: str, advice: str) -> Iterator[None]:
+    """Turn any failure of a library inside into one ModelError: what happened, its own first line, the way out."""
     try:
         yield
-    except ModelError:
+    except RoseLoraError:
         raise
     except (Exception, SafetensorError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
+        said = str(error)
+        if isinstance(error, OSError) and error.strerror:
+            said = ": ".join([error.strerror, *([os.path.basename(error.filename)] if error.filename else [])])
+        lines = said.strip().splitlines() or [type(error).__name__]
         raise ModelError(f"{what} ({lines[0].rstrip('. :')}): {advice}.") from error
 
 

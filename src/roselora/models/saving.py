@@ -1,8 +1,6 @@
 """Save a model and its tokenizer as safetensors, wholly or not at all."""
 
 import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,17 +9,24 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.errors import ModelError
-from roselora.models.loading import quiet_libraries
+from roselora.files import user_path
+from roselora.models.loading import quiet_libraries, refusing
+from roselora.staging import put_in_place, staging_folder
 
 
-def require_free(path: Path) -> None:
-    """Refuse a place where something is already.
+def require_free(path: Path) -> Path:
+    """Refuse a place where something is already; returns where it lies, with ``~`` and links followed.
 
     Raises:
-        ModelError: there is a file, or a folder that is not empty.
+        ModelError: there is a file, a folder that is not empty or that this process is in, or it cannot be looked at.
     """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ModelError(f"{path} exists already; name a place that is new or empty.")
+    place = Path(os.path.realpath(user_path(path)))
+    with refusing(f"{path} cannot be written to", "name another place"):
+        if place.exists() and (not place.is_dir() or any(place.iterdir())):
+            raise ModelError(f"{path} exists already; name a place that is new or empty.")
+        if place.exists() and place.samefile("."):
+            raise ModelError(f"{path} is the folder that you are in, which cannot be replaced; name a new one.")
+    return place
 
 
 def save(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
@@ -30,29 +35,34 @@ def save(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase,
     Raises:
         ModelError: the folder is not empty, or the disk refused.
     """
+    save_wholly(folder, lambda staged: write_model(model, tokenizer, staged))
+
+
+def write_model(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write the model, or an adapter alone, and the tokenizer as the libraries do, into a new folder."""
     # PEFT would ask the hub whether the embeddings have changed; ours are frozen.
     options: dict[str, Any] = {"save_embedding_layers": False} if isinstance(model, PeftModel) else {}
-
-    def write(staged: Path) -> None:
-        model.save_pretrained(str(staged), **options)
-        tokenizer.save_pretrained(staged)
-
-    save_wholly(folder, write)
+    model.save_pretrained(str(folder), **options)
+    tokenizer.save_pretrained(folder)
 
 
-def save_wholly(folder: Path, write: Callable[[Path], None]) -> None:
-    """Let something write its files into a folder that appears when it has; raises as :func:`save` does."""
-    require_free(folder)
-    staged = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        with quiet_libraries():
-            write(staged)
-        staged.chmod(0o755)
-        os.replace(staged, folder)
-    except OSError as error:
-        raise ModelError(f"The model could not be saved to {folder} ({error.strerror or error}).") from error
-    finally:
-        if staged is not None:
-            shutil.rmtree(staged, ignore_errors=True)
+def save_wholly(path: Path, write: Callable[[Path], None]) -> None:
+    """Let something write a new file or folder, which then appears at ``path`` in one step, flushed to the disk.
+
+    Args:
+        path: as for :func:`require_free`.
+        write: called with the path to write to, of which the folder is there; whatever it raises, nothing is left.
+
+    Raises:
+        ModelError: something is at ``path``, or the disk refused.
+    """
+    place = require_free(path)
+    with (
+        refusing(f"{path} could not be written", "see that there is room and that you may write there"),
+        quiet_libraries(),
+        staging_folder(place) as staging,
+    ):
+        made = staging / "made"
+        write(made)
+        require_free(path)  # for writing may have taken long
+        put_in_place(made, place)

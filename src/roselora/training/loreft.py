@@ -143,8 +143,9 @@ def add_loreft(model: PreTrainedModel, config: LoReftConfig) -> PreTrainedModel:
 
 
 def save_loreft(model: PreTrainedModel, folder: Path) -> None:
-    """Write what was trained, and its configuration, into a folder that is there."""
+    """Write what was trained, and its configuration, into a folder."""
     interventions: Any = model.get_submodule(NAME)
+    folder.mkdir(exist_ok=True)
     save_file({name: tensor.contiguous() for name, tensor in _trained(model).items()}, folder / WEIGHTS)
     (folder / CONFIG).write_text(json.dumps(asdict(interventions.config), indent=2) + "\n")
 

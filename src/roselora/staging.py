@@ -1,0 +1,120 @@
+"""Folders and files that appear whole or not at all: made in a staging folder, flushed to the disk, then renamed.
+
+The staging folder stands beside what it is for, since a rename does not leave a file system. It is locked while its
+process lives, which tells what is being written from what a killed process left; the next one that stages something
+in the same place removes that.
+"""
+
+import contextlib
+import os
+import re
+import secrets
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from roselora.files import flush
+
+LOCK = ".lock"
+
+
+@contextlib.contextmanager
+def staging_folder(target: Path) -> Iterator[Path]:
+    """A new folder beside ``target`` to make it in, for :func:`put_in_place`; afterwards it is gone with all in it.
+
+    The folders above ``target`` are made, and those that an error leaves empty are removed again.
+
+    Raises:
+        OSError: the disk refused.
+    """
+    missing = [folder for folder in target.parents if not folder.exists()]
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for folder in missing:
+            flush(folder.parent)
+        remove_stale(target.parent)
+        staging, lock = _locked_folder(target)
+        try:
+            yield staging
+        finally:
+            lock.release()
+            shutil.rmtree(staging, ignore_errors=True)
+    except BaseException:
+        for folder in missing:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+def put_in_place(made: Path, target: Path, report: Callable[[int, int], None] | None = None) -> None:
+    """Flush a file or folder in the staging folder of ``target``, rename it to ``target``, and flush that.
+
+    Files get the mode that the umask gives; safetensors writes 0600 under any. What takes the place of an empty folder
+    gets its mode and group.
+
+    Args:
+        report: called with how many of how many files are on the disk.
+
+    Raises:
+        OSError: the disk refused, or something is there.
+    """
+    everything = [made, *made.rglob("*")]
+    _share(everything, made.parent, target)
+    for number, path in enumerate(reversed(everything), start=1):
+        flush(path)
+        if report is not None:
+            report(number, len(everything))
+    os.replace(made, target)
+    flush(target.parent)
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove the staging folders that killed processes left in a folder; those in use stay."""
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if _is_staging(path):
+                _remove_unlocked(path)
+
+
+def _is_staging(path: Path) -> bool:
+    named = re.fullmatch(r"\..+\.[0-9a-f]{16}\.staging", path.name) is not None
+    return named and path.is_dir() and not path.is_symlink()
+
+
+def _remove_unlocked(staging: Path) -> None:
+    lock = FileLock(staging / LOCK, timeout=0, is_singleton=False)
+    with contextlib.suppress(Timeout, OSError), lock:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _locked_folder(target: Path) -> tuple[Path, FileLock]:
+    while True:
+        staging = target.with_name(f".{target.name[:40]}.{secrets.token_hex(8)}.staging")
+        staging.mkdir()
+        lock = FileLock(staging / LOCK, timeout=0, is_singleton=False)
+        try:
+            lock.acquire()
+        except Timeout:  # another process found it before it was locked, and is removing it
+            continue
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
+        return staging, lock
+
+
+def _share(paths: list[Path], staging: Path, target: Path) -> None:
+    """Give files the mode that the umask gives, and a folder that takes another's place that one's mode and group."""
+    mode = stat.S_IMODE(staging.stat().st_mode) & 0o666
+    for path in paths:
+        if path.is_file() and stat.S_IMODE(path.stat().st_mode) != mode:
+            path.chmod(mode)
+    if target.is_dir() and os.name == "posix":
+        there = target.stat()
+        for path in paths:
+            if path.stat().st_gid != there.st_gid:
+                with contextlib.suppress(PermissionError):
+                    os.chown(path, -1, there.st_gid)
+        paths[0].chmod(stat.S_IMODE(there.st_mode))
