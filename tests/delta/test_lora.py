@@ -1,5 +1,6 @@
 """LoRA adapters in and out, against stock PEFT."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from transformers.pytorch_utils import Conv1D
 from roselora.delta.lora import export_lora, import_lora
 from roselora.delta.overlay import Overlay
 from roselora.delta.sparse_delta import SparseDelta
-from roselora.errors import ConfigError, FileFormatError, UnsupportedError
+from roselora.errors import ConfigError, FileFormatError, NonFiniteError, UnsupportedError
 
 
 class Tiny(nn.Module):
@@ -73,11 +74,45 @@ def test_promise_11_an_exported_delta_is_the_same_in_stock_peft(tmp_path: Path, 
     delta = import_lora(tmp_path / "in", Tiny())
     export_lora(delta, tmp_path / "out")
     loaded = PeftModel.from_pretrained(Tiny(), str(tmp_path / "out")).eval()
-    assert torch.equal(loaded(TOKENS), with_adapter(TOKENS))
+    torch.testing.assert_close(loaded(TOKENS), with_adapter(TOKENS), rtol=1e-5, atol=1e-5)
     again = import_lora(tmp_path / "out", Tiny())
     for one, other in zip(delta.weights, again.weights, strict=True):
-        assert one.scale == other.scale
-        assert all(torch.equal(a, b) for a, b in zip(one.to_factors(), other.to_factors(), strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(one.expand(), other.expand(), strict=True))
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_an_exported_adapter_has_one_rank_and_one_whole_alpha_whatever_program_divides_them(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    with_adapter = adapter(tmp_path / "in", **options)
+    export_lora(import_lora(tmp_path / "in", Tiny()), tmp_path / "out", base="owner/model", task_type="CAUSAL_LM")
+    config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert config["lora_alpha"] == config["r"] == (3 if "rank_pattern" in options else 2)
+    assert isinstance(config["lora_alpha"], int)
+    assert not {"rank_pattern", "alpha_pattern"} & set(config)
+    assert (config["base_model_name_or_path"], config["task_type"]) == ("owner/model", "CAUSAL_LM")
+    tensors = safetensors.torch.load_file(tmp_path / "out" / "adapter_model.safetensors")
+    model = Tiny()
+    for module in config["target_modules"]:
+        stem, suffix = f"base_model.model.{module}.lora_", ".weight"
+        if module == "embedding":
+            stem, suffix = f"{stem}embedding_", ""
+        A, B = tensors[f"{stem}A{suffix}"], tensors[f"{stem}B{suffix}"]
+        assert len(A) == B.shape[1] == config["r"]
+        weight = model.get_parameter(f"{module}.weight")
+        update = config["lora_alpha"] / len(A) * (B @ A)  # as a program does that knows the tensor's own rank
+        with torch.no_grad():
+            weight += update if module == "linear" else update.T
+    torch.testing.assert_close(model(TOKENS), with_adapter(TOKENS), rtol=1e-5, atol=1e-5)
+
+
+def test_a_scale_that_no_lora_factor_can_hold_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    adapter(tmp_path)
+    factors = import_lora(tmp_path, Tiny()).weights[0]
+    huge = dataclasses.replace(factors, scale=3e38, b_values=factors.b_values * 1e5)
+    with pytest.raises(NonFiniteError, match=r"conv\.weight: B times its scale 3e\+38"):
+        export_lora(SparseDelta((huge,)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_dense_adapter_is_imported_whole_and_taken_back_exactly(tmp_path: Path) -> None:

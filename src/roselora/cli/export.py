@@ -1,7 +1,8 @@
 """``roselora export``: the edited model, or its edits alone, for other programs."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -16,6 +17,9 @@ from roselora.cli.stores import (
     open_editor,
     open_store,
 )
+
+if TYPE_CHECKING:
+    from roselora.editing.records import StoredEdit
 
 
 def export(
@@ -32,18 +36,19 @@ def export(
     json: JsonOption = False,
 ) -> None:
     """Write what all active edits make of the model; it is read back and compared before it is called done."""
-    active = open_store(store).active()
     if dry_run:
-        from roselora.models.saving import require_free
+        from roselora.editing.export import require_place
 
-        require_free(path)
+        opened = open_store(store)
+        require_place(path, model or opened.base.name)
+        edits: Sequence[StoredEdit] = opened.active()
     else:
         editor = open_editor(store, model, device, dtype)
         with working(f"writing {path}"):
-            editor.export(path, format)
+            edits = editor.export(path, format)
     if json:
-        ids = [edit.id for edit in active]
+        ids = [edit.id for edit in edits]
         print_json({"path": str(path), "format": format, "edits": ids, "dry_run": dry_run})
     else:
         verb = "would write" if dry_run else "wrote"
-        out.print(f"{verb} {path} ({format}, {len(active)} active edits)", highlight=False, soft_wrap=True)
+        out.print(f"{verb} {path} ({format}, {len(edits)} active edits)", highlight=False, soft_wrap=True)

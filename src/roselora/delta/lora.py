@@ -16,10 +16,11 @@ import torch
 from peft.utils.other import get_pattern_key
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from roselora.delta.layers import layer_factors, layer_kind
 from roselora.delta.sparse_delta import SparseDelta, SparseFactors
-from roselora.errors import ConfigError, FileFormatError, UnsupportedError
+from roselora.errors import ConfigError, FileFormatError, NonFiniteError, UnsupportedError
 from roselora.files import write_atomically
 
 _KEY = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(\.weight)?")
@@ -73,38 +74,47 @@ def import_lora(folder: str | os.PathLike[str], model: nn.Module) -> SparseDelta
     return SparseDelta(tuple(weights), {"method": "lora", "config": _json_only(config)})
 
 
-def export_lora(delta: SparseDelta, folder: str | os.PathLike[str]) -> None:
-    """Write `delta` as an adapter folder that stock PEFT loads; it sees the same A, B and scale.
+def export_lora(
+    delta: SparseDelta, folder: str | os.PathLike[str], *, base: str | None = None, task_type: str | None = None
+) -> None:
+    """Write `delta` as an adapter folder that stock PEFT and other programs load.
+
+    All modules have one rank, the largest, filled up with zeros; alpha is that rank, and each module's scale is
+    multiplied into its B in fp32. Some programs know one rank and one whole alpha only, divide by a tensor's own rank,
+    or do not read patterns: this means the same to each.
+
+    Args:
+        delta: the update.
+        folder: where to write; made if it is missing.
+        base: the folder or hub id of the model that it is for, so that PEFT finds it.
+        task_type: PEFT's name for what that model does, such as "CAUSAL_LM", by which PEFT knows how to load it.
 
     Raises:
         ConfigError: a weight's name does not end in ".weight", so no layer has it.
+        NonFiniteError: a scaled B is not finite in fp32.
         OSError: the files cannot be written.
     """
     folder = Path(folder)
+    rank = max(factors.rank for factors in delta.weights)
     tensors: dict[str, Tensor] = {}
-    ranks: dict[str, int] = {}
-    alphas: dict[str, float] = {}
+    modules = []
     for factors in delta.weights:
         module = factors.name.removesuffix(".weight")
         if module == factors.name:
             raise ConfigError(f"{factors.name} is not a layer's weight, so it can't be part of a LoRA adapter.")
-        A, B = factors.to_factors()
+        modules.append(module)
+        A, B = _padded(factors, rank)
         embedding, suffix = ("embedding_", "") if factors.layer == "embedding" else ("", ".weight")
         tensors[f"base_model.model.{module}.lora_{embedding}A{suffix}"] = A
         tensors[f"base_model.model.{module}.lora_{embedding}B{suffix}"] = B
-        ranks[module] = factors.rank
-        alphas[module] = _alpha(factors)
-    rank, alpha = _most_common(list(ranks.values())), _most_common(list(alphas.values()))
     config = {
         "peft_type": "LORA",
-        "task_type": None,
-        "base_model_name_or_path": None,
+        "task_type": task_type,
+        "base_model_name_or_path": base,
         "inference_mode": True,
         "r": rank,
-        "lora_alpha": alpha,
-        "rank_pattern": {module: own for module, own in ranks.items() if own != rank},
-        "alpha_pattern": {module: own for module, own in alphas.items() if own != alpha},
-        "target_modules": sorted(ranks),
+        "lora_alpha": rank,
+        "target_modules": sorted(modules),
         "fan_in_fan_out": any(factors.layer == "conv1d" for factors in delta.weights),
         "lora_dropout": 0.0,
         "bias": "none",
@@ -114,6 +124,16 @@ def export_lora(delta: SparseDelta, folder: str | os.PathLike[str]) -> None:
     # The config comes last: a folder without one is not an adapter yet.
     write_atomically(folder / _ADAPTER, safetensors.torch.save(tensors, {"format": "pt"}))
     write_atomically(folder / _CONFIG, json.dumps(config, indent=2).encode() + b"\n")
+
+
+def _padded(factors: SparseFactors, rank: int) -> tuple[Tensor, Tensor]:
+    """A (rank, d_in) and B (d_out, rank) in fp32, the scale in B, rows and columns of zeros after the factors' own."""
+    A, B = factors.to_factors()
+    B = B.float() * factors.scale
+    if not bool(B.isfinite().all()):
+        raise NonFiniteError(f"{factors.name}: B times its scale {factors.scale} is not finite in float32.")
+    missing = rank - factors.rank
+    return pad(A.float(), (0, 0, 0, missing)), pad(B, (0, missing))
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -171,19 +191,6 @@ def _scale(module: str, rank: int, config: dict[str, Any]) -> float:
     if expected != rank or not isinstance(alpha, int | float):
         raise FileFormatError(f"{module} has rank {rank}, and the config says r={expected!r}, alpha={alpha!r}.")
     return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
-
-
-def _alpha(factors: SparseFactors) -> float:
-    """The alpha for which alpha / r is the scale again; a whole number where one is."""
-    alpha = factors.scale * factors.rank
-    whole = round(alpha)
-    if whole / factors.rank == factors.scale:
-        return whole
-    return alpha
-
-
-def _most_common(values: list[Any]) -> Any:
-    return max(values, key=values.count)
 
 
 def _json_only(config: dict[str, Any]) -> dict[str, Any]:

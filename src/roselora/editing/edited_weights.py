@@ -30,10 +30,11 @@ class EditedWeights:
         self.overlay = Overlay(model)
         self._model, self._store, self._force = model, store, force
 
-    def bring_up_to_date(self) -> None:
+    def bring_up_to_date(self) -> list[StoredEdit]:
         """Make the weights hold exactly the store's active edits, which another process may have changed.
 
-        If not all of those that are missing can be applied, none is.
+        If not all of those that are missing can be applied, none is. Returns the edits that are in the weights now, in
+        commit order; the store may have others a moment later.
 
         Raises:
             WrongBaseError: a delta is for other weights, or the result is not what was committed.
@@ -50,6 +51,7 @@ class EditedWeights:
             if missing and not self._force:
                 self._prove(list(wanted.values()))
             on_failure.pop_all()
+        return list(wanted.values())
 
     def bring_back(self, edit: StoredEdit) -> None:
         """Apply one stored edit, at its place in commit order."""

@@ -354,21 +354,25 @@ class Editor:
         active = [(edit, self.store.delta(edit.id)) for edit in self.store.active()]
         return check_edits(self.model, self.tokenizer, self._weights.overlay, active)
 
-    def export(self, path: str | os.PathLike[str], format: Format = "model") -> Path:
+    def export(self, path: str | os.PathLike[str], format: Format = "model") -> tuple[StoredEdit, ...]:
         """Write what the active edits make of the model, read it back and compare before it is called done.
 
         Args:
-            path: a new or empty folder (``model``, ``lora``) or a file (``patch``).
+            path: a new or empty folder (``model``, ``lora``) or a new file (``patch``), not in the base model's folder.
             format: ``model`` the merged model in safetensors, ``lora`` one LoRA adapter, ``patch`` flat index and
                 value tensors per weight.
 
+        Returns:
+            The edits that were written, in commit order.
+
         Raises:
-            EditError: there is nothing to export, or what was read back differs.
+            EditError: there is nothing to export, or what was read back differs; nothing is left there.
             ModelError: the place is taken, or the disk refused.
         """
-        self._weights.bring_up_to_date()
-        deltas = [self.store.delta(edit.id) for edit in self.store.active()]
-        return export_edits(self.model, self.tokenizer, deltas, Path(path), format)
+        edits = self._weights.bring_up_to_date()
+        deltas = [self.store.delta(edit.id) for edit in edits]
+        export_edits(self.model, self.tokenizer, deltas, Path(path), format)
+        return tuple(edits)
 
     def _earlier(self, beside: Sequence[EditRequest] = ()) -> Earlier:
         """What the store's edits, and the requests beside it, ask of a new one."""

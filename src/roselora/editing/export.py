@@ -1,10 +1,12 @@
 """What the active edits make of the model, for other programs; read back and compared before it is called done."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import torch
+from peft import TaskType
 from safetensors import safe_open
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -14,8 +16,9 @@ from roselora.delta.lora import export_lora, import_lora
 from roselora.delta.patches import export_patches
 from roselora.delta.sparse_delta import SparseDelta
 from roselora.errors import EditError, ModelError
-from roselora.models.saved import SavedWeights
-from roselora.models.saving import require_free, save
+from roselora.files import user_path
+from roselora.models.saved import holds_model
+from roselora.models.saving import require_free, save_wholly, write_model
 
 Format = Literal["model", "lora", "patch"]
 
@@ -26,40 +29,47 @@ def export_edits(
     deltas: Sequence[SparseDelta],
     path: Path,
     format: Format,
-) -> Path:
-    """Write the edited model, or its edits alone, to ``path``.
+) -> None:
+    """Write the edited model, or its edits alone, to ``path``, where it appears once it has been read back.
 
     Raises:
         EditError: there are no edits to write, or what was read back differs.
-        ModelError: something is at ``path`` already, or the disk refused.
+        ModelError: something is at ``path`` already, it is within the base model's folder, or the disk refused.
     """
     if format != "model" and not deltas:
         raise EditError("There is no active edit to export.")
-    require_free(path)
-    try:
+    require_place(path, model.name_or_path)
+
+    def write(made: Path) -> None:
         if format == "model":
-            save(model, tokenizer, path)
-            same = _is_saved(model, path)
+            write_model(model, tokenizer, made)
+            same = holds_model(made, model)
         elif format == "lora":
             combined = combine(deltas)
-            export_lora(combined, path)
-            same = _same_products(combined, import_lora(path, model))
+            export_lora(combined, made, base=model.name_or_path or None, task_type=TaskType.CAUSAL_LM)
+            same = _same_products(combined, import_lora(made, model))
         else:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            export_patches(deltas, path)
-            same = _is_patch_of(combine(deltas), path)
-    except OSError as error:
-        raise ModelError(f"{path} could not be written ({error.strerror or error}).") from error
-    if not same:
-        raise EditError(f"What was read back from {path} is not what was written; do not use it.")
-    return path
+            export_patches(deltas, made)
+            same = _is_patch_of(combine(deltas), made)
+        if not same:
+            raise EditError(f"What was read back for {path} is not what was written, so it was not kept; try again.")
+
+    save_wholly(path, write)
 
 
-def _is_saved(model: PreTrainedModel, folder: Path) -> bool:
-    state, saved = model.state_dict(), SavedWeights(folder)
-    tied = set(getattr(model, "all_tied_weights_keys", None) or ())
-    complete = set(state) - set(saved) <= tied
-    return complete and all(torch.equal(tensor, state[name].cpu()) for name, tensor in saved.items())
+def require_place(path: Path, base: str | None) -> None:
+    """Refuse a place for an export that is taken, or where it would become a part of the base model.
+
+    Args:
+        path: where it shall be.
+        base: the folder of the base model; another name of it is in nobody's way.
+
+    Raises:
+        ModelError: it is.
+    """
+    place, folder = require_free(path), Path(os.path.realpath(user_path(base or "")))
+    if base and folder.is_dir() and place.is_relative_to(folder):
+        raise ModelError(f"{path} is within the folder of the base model, {base}; name a place outside of it.")
 
 
 def _same_products(first: SparseDelta, second: SparseDelta) -> bool:

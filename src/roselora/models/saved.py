@@ -3,10 +3,13 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from roselora.errors import ModelError
+from roselora.models.loading import refusing
 
 
 class SavedWeights(Mapping[str, Tensor]):
@@ -40,3 +43,22 @@ class SavedWeights(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._files)
+
+
+def holds_model(folder: Path, model: PreTrainedModel) -> bool:
+    """Whether a folder holds exactly the weights of a model.
+
+    Where transformers has saved them under other names than the model's own, or split or joined, as the checkpoints of
+    that architecture have them, they are compared as it loads them, which takes the model's memory again.
+
+    Raises:
+        ModelError: the folder cannot be read.
+    """
+    state, saved = model.state_dict(), SavedWeights(folder)
+    tied = set(model.all_tied_weights_keys)
+    if set(saved) <= set(state) and set(state) - set(saved) <= tied:
+        return all(torch.equal(tensor, state[name].cpu()) for name, tensor in saved.items())
+    with refusing(f"{folder} could not be read back", "see to the disk"):
+        loaded = type(model).from_pretrained(folder, dtype=model.dtype, use_safetensors=True, local_files_only=True)
+    again = loaded.state_dict()
+    return again.keys() == state.keys() and all(torch.equal(again[name], state[name].cpu()) for name in state)
