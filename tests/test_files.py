@@ -14,7 +14,15 @@ import numpy as np
 import pytest
 import torch
 
-from roselora.files import LockedError, sha256_file, sha256_tensor, user_path, write_atomically, writer_lock
+from roselora.files import (
+    LockedError,
+    read_regular,
+    sha256_file,
+    sha256_tensor,
+    user_path,
+    write_atomically,
+    writer_lock,
+)
 
 KILLED_AT_EACH_POINT = """
 import os, signal, sys
@@ -88,10 +96,31 @@ def test_promise_5_mode_and_link_are_kept_and_a_new_file_obeys_the_umask(tmp_pat
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
     (tmp_path / "file").chmod(0o604)
     (tmp_path / "link").symlink_to(tmp_path / "file")
-    write_atomically(tmp_path / "link", b"two")
+    write_atomically(tmp_path / "link", b"two", follow_link=True)
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "file").read_bytes() == b"two"
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o604
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links are POSIX")
+def test_a_link_that_the_user_did_not_name_is_replaced_and_what_it_points_to_stays(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_bytes(b"precious")
+    (tmp_path / "link").symlink_to(tmp_path / "mine")
+    write_atomically(tmp_path / "link", b"new")
+    assert not (tmp_path / "link").is_symlink()
+    assert ((tmp_path / "mine").read_bytes(), (tmp_path / "link").read_bytes()) == (b"precious", b"new")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links and pipes are POSIX")
+def test_only_an_ordinary_file_is_read(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"abcdef")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    os.mkfifo(tmp_path / "pipe")  # to open it as usual would wait for ever
+    assert (read_regular(tmp_path / "file"), read_regular(tmp_path / "file", 4)) == (b"abcdef", b"abcd")
+    with pytest.raises(OSError, match="it is a symbolic link"):
+        read_regular(tmp_path / "link")
+    with pytest.raises(OSError, match="no ordinary file"):
+        read_regular(tmp_path / "pipe")
 
 
 FAULTS: list[tuple[str, int]] = [
@@ -243,3 +272,56 @@ def test_a_path_means_what_was_typed_and_a_leading_tilde_the_home_folder(
     wanted = Path(meant.format(home="/somewhere/home", here=Path.cwd()))
     assert user_path(typed) == wanted
     assert user_path(user_path(typed)) == wanted
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links are POSIX")
+def test_the_lock_follows_no_link_and_reads_no_endless_holder(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_bytes(b"precious")
+    (tmp_path / "lock.holder").symlink_to(tmp_path / "mine")
+    with writer_lock(tmp_path / "lock"):
+        assert not (tmp_path / "lock.holder").is_symlink()
+        (tmp_path / "lock.holder").unlink()
+        (tmp_path / "lock.holder").symlink_to("/dev/zero")
+        with pytest.raises(LockedError, match="another process"), writer_lock(tmp_path / "lock"):
+            pass
+    assert (tmp_path / "mine").read_bytes() == b"precious"
+    (tmp_path / "other").symlink_to(tmp_path / "mine")
+    with pytest.raises(OSError, match="it is a symbolic link"), writer_lock(tmp_path / "other"):
+        pass
+
+
+def test_promise_8_who_finds_no_room_to_name_themselves_holds_the_lock_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with (
+        writer_lock(tmp_path / "lock"),
+        pytest.raises(LockedError, match="another process"),
+        writer_lock(tmp_path / "lock"),
+    ):
+        pass
+
+
+@pytest.mark.skipif(os.name != "posix", reason="flock is POSIX")
+@pytest.mark.parametrize("code", ["ENOSYS", "EOPNOTSUPP", "ENOLCK"])
+def test_a_file_system_without_locks_is_told_as_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    import fcntl
+
+    def without(*args: Any) -> None:
+        raise OSError(getattr(errno, code), os.strerror(getattr(errno, code)))
+
+    monkeypatch.setattr(fcntl, "flock", without)
+    for _ in range(2):
+        with pytest.raises(LockedError, match="its file system has no locks"), writer_lock(tmp_path / "lock"):
+            pass
+
+
+def test_a_lock_makes_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), writer_lock(tmp_path / "gone" / "lock"):
+        pass
+    assert not (tmp_path / "gone").exists()

@@ -1,5 +1,6 @@
 """The edit store: what goes in comes out, and nothing that was altered does."""
 
+import os
 import random
 import re
 import shutil
@@ -268,9 +269,10 @@ def test_create_opens_a_store_that_is_there(store: EditStore, base: BaseIdentity
         (lambda path: path.write_bytes(b""), "is not a roselora edit store"),
         (lambda path: path.write_bytes(b"no database, but long enough to look at it twice" * 100), "is damaged"),
         (lambda path: path.write_bytes(path.read_bytes()[:5000]), "is damaged"),
-        (lambda path: (path.unlink(), path.mkdir()), "cannot be opened"),
+        (lambda path: (path.unlink(), path.mkdir()), "no ordinary file"),
+        (lambda path: (path.unlink(), os.mkfifo(path)), "no ordinary file"),
     ],
-    ids=["empty", "text", "truncated", "folder"],
+    ids=["empty", "text", "truncated", "folder", "pipe"],
 )
 def test_promise_2_what_is_no_database_is_one_typed_error(
     store: EditStore, make: Callable[[Path], object], message: str

@@ -203,6 +203,7 @@ def outcomes(disturbed: Path, how: str, change: str) -> Iterator[tuple[Path, Any
 def as_is(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Opening a store does not go on with a migration that was disturbed."""
     if request.node.callspec.params["change"] == "migrate":
+        monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, REMARKS))
         monkeypatch.setattr(schema, "is_outdated", lambda database: False)
 
 

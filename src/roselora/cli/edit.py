@@ -69,7 +69,10 @@ def edit(
     about_one = _given(prompt=prompt, target=target, subject=subject, rephrase=rephrase, keep=keep)
     requests = _requests(from_, about_one)  # refused before loading
 
-    fresh = dry_run and not store.exists()
+    from roselora.editing.store import has_store, require_place
+
+    require_place(store)  # before the model is loaded, and in a dry run too
+    fresh = dry_run and not has_store(store)
     editor = open_editor(None if fresh else store, model, device, dtype, settings)
     editor.settings = replace(editor.settings, **both)  # of the method that the model allows, where none was named
     with measuring(f"reading what {model} says, once for a model") as on_progress:

@@ -42,7 +42,7 @@ def save(delta: SparseDelta, path: str | os.PathLike[str]) -> None:
         ConfigError: the header would be longer than safetensors reads.
         OSError: the file cannot be written; what was there before is as it was.
     """
-    write_atomically(path, encode(delta))
+    write_atomically(path, encode(delta), follow_link=True)
 
 
 def load(path: str | os.PathLike[str]) -> SparseDelta:

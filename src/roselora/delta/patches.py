@@ -69,7 +69,7 @@ def export_patches(deltas: Iterable[SparseDelta], path: str | os.PathLike[str]) 
         }
     header = {"format_version": PATCH_FORMAT_VERSION, "weights": table}
     text = json.dumps(header, separators=(",", ":"))
-    write_atomically(path, safetensors.torch.save(tensors, {"roselora_patches": text}))
+    write_atomically(path, safetensors.torch.save(tensors, {"roselora_patches": text}), follow_link=True)
 
 
 def _base(factors: SparseFactors) -> tuple[object, ...]:

@@ -368,6 +368,7 @@ class Editor:
         Raises:
             EditError: there is nothing to export, or what was read back differs; nothing is left there.
             ModelError: the place is taken, or the disk refused.
+            StoreError: the place is within a store.
         """
         edits = self._weights.bring_up_to_date()
         deltas = [self.store.delta(edit.id) for edit in edits]

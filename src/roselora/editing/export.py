@@ -15,6 +15,7 @@ from roselora.delta.combine import combine
 from roselora.delta.lora import export_lora, import_lora
 from roselora.delta.patches import export_patches
 from roselora.delta.sparse_delta import SparseDelta
+from roselora.editing.store import require_outside_stores
 from roselora.errors import EditError, ModelError
 from roselora.files import user_path
 from roselora.models.saved import holds_model
@@ -35,6 +36,7 @@ def export_edits(
     Raises:
         EditError: there are no edits to write, or what was read back differs.
         ModelError: something is at ``path`` already, it is within the base model's folder, or the disk refused.
+        StoreError: ``path`` is within an edit store.
     """
     if format != "model" and not deltas:
         raise EditError("There is no active edit to export.")
@@ -66,8 +68,10 @@ def require_place(path: Path, base: str | None) -> None:
 
     Raises:
         ModelError: it is.
+        StoreError: it is within an edit store.
     """
     place, folder = require_free(path), Path(os.path.realpath(user_path(base or "")))
+    require_outside_stores(place)
     if base and folder.is_dir() and place.is_relative_to(folder):
         raise ModelError(f"{path} is within the folder of the base model, {base}; name a place outside of it.")
 

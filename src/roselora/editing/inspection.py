@@ -10,9 +10,9 @@ from typing import Any
 from roselora.delta import io
 from roselora.delta.sparse_delta import SparseDelta
 from roselora.editing.records import EDIT_COLUMNS, EVENT_COLUMNS, STATE_KINDS, edit_from_row, event_from_row, read_base
-from roselora.editing.schema import expected_definitions, is_outdated, table_definitions, transaction
+from roselora.editing.schema import is_outdated, store_errors, transaction
 from roselora.errors import FileFormatError, StoreError
-from roselora.files import is_temporary
+from roselora.files import is_temporary, read_regular, refuse_link
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,11 @@ class Problem:
 
 def verify_store(database: Path, deltas: Path) -> list[Problem]:
     """Everything that is wrong with a store; it may be in use meanwhile."""
-    # The files are listed before the rows are read: what an edit that is committed in between refers to is no orphan.
-    orphans = set(left_over_files(database, deltas))
     try:
+        # The files are listed before the rows are read: what an edit that is committed in between refers to is no
+        # orphan.
+        with store_errors(deltas):
+            orphans = set(left_over_files(database, deltas))
         if is_outdated(database):
             return [Problem(database, f"{database} has an old schema; open the store again to upgrade it.")]
         with transaction(database) as connection:
@@ -65,10 +67,11 @@ def read_delta(path: Path, sha256: str) -> SparseDelta:
     """The delta in the file at `path`, of which every byte is what was written.
 
     Raises:
-        FileFormatError: the file is missing, has another SHA-256 or is not a delta.
+        FileFormatError: the file is missing or a link, has another SHA-256 or is not a delta.
     """
     try:
-        data = path.read_bytes()
+        refuse_link(path.parent)
+        data = read_regular(path)
     except OSError as error:
         raise FileFormatError(f"{path} cannot be read: {error.strerror or error}; put a copy of it back.") from error
     if hashlib.sha256(data).hexdigest() != sha256:
@@ -77,7 +80,12 @@ def read_delta(path: Path, sha256: str) -> SparseDelta:
 
 
 def left_over_files(database: Path, deltas: Path) -> list[Path]:
-    """Every delta file, and every temporary file that a killed process left; other people's files are not ours."""
+    """Every delta file, and every temporary file that a killed process left; other people's files are not ours.
+
+    Raises:
+        OSError: the folder of deltas is a link, so what lies there is not the store's.
+    """
+    refuse_link(deltas)
     files = [*database.parent.glob(".*.tmp"), *deltas.glob(".*.tmp")]
     temporary = [path for path in files if is_temporary(path)]
     named_by_hash = [path for path in deltas.glob("*.safetensors") if len(path.stem) == 64]
@@ -88,8 +96,6 @@ def _database_problems(connection: sqlite3.Connection) -> list[str]:
     complaints = [text for (text,) in connection.execute("PRAGMA integrity_check") if text != "ok"]
     for table, row, parent, _ in connection.execute("PRAGMA foreign_key_check").fetchall():
         complaints.append(f"Row {row} of {table} refers to one of {parent} that is not there.")
-    if table_definitions(connection) != expected_definitions():
-        complaints.append("The tables are not defined as this version of roselora defines them.")
     complaints += _complaint(read_base, connection)
     events = connection.execute(f"SELECT {EVENT_COLUMNS} FROM events ORDER BY number").fetchall()
     edits = connection.execute(f"SELECT {EDIT_COLUMNS} FROM edits ORDER BY position").fetchall()

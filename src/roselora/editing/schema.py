@@ -4,12 +4,17 @@ The columns are explained in docs/file-formats.md.
 """
 
 import contextlib
+import functools
+import itertools
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from roselora.errors import StoreError
+from roselora.files import require_regular
 
 APPLICATION_ID = 0x526F7365
 """Stands in the database's header and tells it from other SQLite files; "Rose" in ASCII."""
@@ -43,8 +48,20 @@ BUSY_SECONDS = 10.0
 
 POLL_SECONDS = 0.001
 
+STEPS, STEPS_PER_BYTE = 1_000_000, 10
+"""How many steps of SQLite's machine one transaction may take at most, for the database and for each byte of it.
+
+Reading, checking and writing a whole store take about one a byte. A damaged or hostile file can ask for any number.
+"""
+
+_COUNTED = 100_000
+
+SUPER_JOURNAL = bytes.fromhex("d9d505f920a163d7")
+"""Ends a journal that names another file, which SQLite may delete; ours are of one database and name none."""
+
 _WRITING = ("BEGIN IMMEDIATE",)
-_READING = ("PRAGMA query_only = ON", "BEGIN", "SELECT count(*) FROM sqlite_master")
+_READING = ("BEGIN", "SELECT count(*) FROM sqlite_master")
+_LEFT_HALFWAY = (sqlite3.SQLITE_READONLY_ROLLBACK, sqlite3.SQLITE_READONLY_RECOVERY)
 _CAUSES = {
     sqlite3.SQLITE_FULL: "cannot be written, for the disk is full; free some space and try again",
     sqlite3.SQLITE_READONLY: "cannot be written; give yourself write permission for it and its folder",
@@ -55,6 +72,7 @@ _CAUSES = {
     sqlite3.SQLITE_CORRUPT: "is damaged; put a copy of it back",
     sqlite3.SQLITE_NOTADB: "is damaged, or no database at all; put a copy of it back",
     sqlite3.SQLITE_IOERR: "cannot be read or written; check the disk",
+    sqlite3.SQLITE_INTERRUPT: "takes more work than a store of its size can, so it is damaged; put a copy of it back",
 }
 
 
@@ -79,14 +97,17 @@ def store_errors(path: Path) -> Iterator[None]:
 def transaction(database: Path, *, write: bool = False) -> Iterator[sqlite3.Connection]:
     """One transaction on a connection of its own: committed at the end of the block, undone by any exception.
 
-    A reading block sees one state of the database from its first query to its end, and cannot write.
+    A reading block sees one state of the database from its first query to its end, and cannot write. The tables are
+    ours, and nothing else is there: no trigger, view or column of someone else's runs.
 
     Raises:
-        StoreError: SQLite or the file system failed; the database is as it was before.
+        StoreError: this is no edit store, or a newer roselora made it, or SQLite or the file system failed; the
+            database is as it was before.
     """
     with store_errors(database):
         begun = _begin(database, _WRITING, busy_seconds=BUSY_SECONDS) if write else _begin_reading(database)
         with contextlib.closing(begun) as connection:
+            _require_ours(connection, database)
             yield connection
             # Closing a connection undoes what it has not committed: nothing else is needed after an exception.
             connection.execute("COMMIT")
@@ -122,32 +143,38 @@ def is_outdated(database: Path) -> bool:
         StoreError: this is no edit store, or a newer roselora made it, or SQLite failed.
     """
     with transaction(database) as connection:
-        (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return bool(version < len(MIGRATIONS))
+
+
+def _require_ours(connection: sqlite3.Connection, database: Path) -> None:
+    """Refuse a database that is not defined word for word as its schema's number says."""
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application != APPLICATION_ID or version < 1:
         raise StoreError(f"{database} is not a roselora edit store; name another folder.")
     if version > len(MIGRATIONS):
         raise StoreError(
             f"{database} has schema {version}, and this roselora knows {len(MIGRATIONS)}; use a newer roselora."
         )
-    return bool(version < len(MIGRATIONS))
+    if _definitions(connection) != _expected(MIGRATIONS[:version]):
+        raise StoreError(f"The tables of {database} are not defined as roselora defines them; put a copy of it back.")
 
 
-def table_definitions(connection: sqlite3.Connection) -> set[tuple[str, str | None]]:
-    """Name and SQL of every table, index, view and trigger that SQLite did not make for itself."""
-    rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite!_%' ESCAPE '!'")
-    return set(rows.fetchall())
+def _definitions(connection: sqlite3.Connection) -> frozenset[tuple[str | None, ...]]:
+    """Type, name, table and SQL of all that is defined: tables, indexes, views, triggers."""
+    return frozenset(connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master").fetchall())
 
 
-def expected_definitions() -> set[tuple[str, str | None]]:
-    """What `table_definitions` gives for an undamaged store."""
+@functools.cache
+def _expected(migrations: tuple[str, ...]) -> frozenset[tuple[str | None, ...]]:
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
-        connection.executescript(";".join(MIGRATIONS))
-        return table_definitions(connection)
+        connection.executescript(";".join(migrations))
+        return _definitions(connection)
 
 
-def _begin(database: Path, statements: tuple[str, ...], *, busy_seconds: float) -> sqlite3.Connection:
-    connection = _connect(database, busy_seconds=busy_seconds)
+def _begin(database: Path, statements: tuple[str, ...], **how: Any) -> sqlite3.Connection:
+    connection = _connect(database, **how)
     try:
         for statement in statements:
             connection.execute(statement).fetchone()
@@ -164,16 +191,19 @@ def _begin_reading(database: Path) -> sqlite3.Connection:
         try:
             # SQLite's own waiting sleeps longer and longer, and so misses the gaps of a writer that commits one change
             # after the other: a reader then waited for seconds. Asking each millisecond it gets in between two commits.
-            return _begin(database, _READING, busy_seconds=0.0)
+            return _begin(database, _READING, mode="ro", busy_seconds=0.0)
         except sqlite3.OperationalError as error:
-            busy = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
-            if not busy or time.monotonic() > deadline:
+            code = getattr(error, "sqlite_errorcode", 0)
+            if code in _LEFT_HALFWAY:  # by a crash; whoever may write takes the unfinished change back
+                _begin(database, _WRITING, busy_seconds=BUSY_SECONDS).close()
+            elif code & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
         time.sleep(POLL_SECONDS)
 
 
 def _connect(database: Path, *, mode: str = "rw", busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection:
     """A connection in which transactions begin and end only where we say so."""
+    steps = STEPS + STEPS_PER_BYTE * _require_own_files(database)
     uri = f"{database.absolute().as_uri()}?mode={mode}"
     connection = sqlite3.connect(uri, uri=True, timeout=busy_seconds, isolation_level=None)
     try:
@@ -183,7 +213,8 @@ def _connect(database: Path, *, mode: str = "rw", busy_seconds: float = BUSY_SEC
         # outside edits.sqlite, where a copy of that file misses them. What the log would give is readers that need
         # not wait for a commit. Our transactions are a few rows, all of them written at the commit (cache_spill),
         # so that wait is some milliseconds, and until the commit readers and the writer don't meet.
-        connection.execute("PRAGMA journal_mode = DELETE")
+        if mode != "ro":
+            connection.execute("PRAGMA journal_mode = DELETE")
         connection.execute("PRAGMA cache_spill = OFF")
         # EXTRA also flushes the folder after the journal is removed: a commit that we reported survives a power cut.
         connection.execute("PRAGMA synchronous = EXTRA")
@@ -191,7 +222,29 @@ def _connect(database: Path, *, mode: str = "rw", busy_seconds: float = BUSY_SEC
         # The file may come from anyone: no functions with side effects in its schema, no trust in its page layout.
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA cell_size_check = ON")
+        ticks = itertools.count(1)
+        connection.set_progress_handler(lambda: next(ticks) * _COUNTED > steps, _COUNTED)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _require_own_files(database: Path) -> int:
+    """Refuse a database with files beside it that would lead SQLite to others; returns the size of all in bytes.
+
+    Raises:
+        OSError: one of them is a link, through which SQLite would write, or no file.
+        StoreError: a journal names another file, which SQLite would delete.
+    """
+    size = 0
+    for name in ("", "-journal", "-wal", "-shm"):
+        path = database.with_name(database.name + name)
+        with contextlib.suppress(FileNotFoundError):
+            size += require_regular(path).st_size
+    journal = database.with_name(f"{database.name}-journal")
+    with contextlib.suppress(FileNotFoundError), open(journal, "rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - len(SUPER_JOURNAL)))
+        if file.read() == SUPER_JOURNAL:
+            raise StoreError(f"{journal} names another file, and no store's does; put a copy of the store back.")
+    return size

@@ -30,7 +30,9 @@ from roselora.editing.records import (
 from roselora.editing.request import EditRequest
 from roselora.editing.schema import store_errors, transaction
 from roselora.errors import StoreError, WrongBaseError
-from roselora.files import flush, is_temporary, write_atomically, writer_lock
+from roselora.files import flush, is_temporary, refuse_link, user_path, write_atomically, writer_lock
+
+DATABASE, DELTAS = "edits.sqlite", "deltas"
 
 MANY = 8
 """How many ids an error names at most."""
@@ -47,8 +49,8 @@ class EditStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._database = folder / "edits.sqlite"
-        self._deltas = folder / "deltas"
+        self._database = folder / DATABASE
+        self._deltas = folder / DELTAS
         self._writing = False
 
     @classmethod
@@ -74,12 +76,14 @@ class EditStore:
                 one cannot be made, for the folder holds other things.
             LockedError: it must be created, upgraded or forced, and another process is writing.
         """
-        store = cls(Path(folder))
+        # An absolute path, for the store is the same one if the process goes to another folder.
+        store = cls(user_path(folder).absolute())
         with store_errors(store.folder):
             if not store._database.exists():
                 if not create or base is None:
                     raise StoreError(f"There is no edit store in {folder}; check the path, or make one for a model.")
                 store._create(base)
+            refuse_link(store._deltas)
         if schema.is_outdated(store._database):
             with store.writing():
                 schema.migrate(store._database)
@@ -99,8 +103,16 @@ class EditStore:
 
         Raises:
             LockedError: someone else is writing; the message says who.
-            StoreError: the folder cannot be written.
+            StoreError: the store is gone, or the folder cannot be written.
         """
+        with store_errors(self.folder):
+            if not self._database.exists():
+                raise StoreError(f"There is no edit store in {self.folder} any more; was it moved?")
+        with self._locked():
+            yield
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
         with contextlib.ExitStack() as stack:
             with store_errors(self.folder):
                 stack.enter_context(writer_lock(self.folder / "lock"))
@@ -126,6 +138,7 @@ class EditStore:
         data = io.encode(delta)
         sha256 = hashlib.sha256(data).hexdigest()
         with store_errors(self._deltas):
+            refuse_link(self._deltas)
             # Even if the file is there already: a crash may have kept its name from reaching the disk.
             write_atomically(delta_path(self._deltas, sha256), data)
         with transaction(self._database, write=True) as connection:
@@ -213,29 +226,22 @@ class EditStore:
         """
         self._require_writing()
         kept = {delta_path(self._deltas, edit.delta_sha256) for edit in self.edits()}
-        orphans = sorted(set(left_over_files(self._database, self._deltas)) - kept)
         with store_errors(self._deltas):
+            orphans = sorted(set(left_over_files(self._database, self._deltas)) - kept)
             for path in orphans:
                 path.unlink()
         return orphans
 
     def _create(self, base: BaseIdentity) -> None:
-        if self.folder.exists() and any(not self._may_stay(path) for path in self.folder.iterdir()):
-            raise StoreError(f"{self.folder} holds other things, so no edit store is made there; name a new folder.")
+        require_place(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        with self.writing():
+        with self._locked():
             if self._database.exists():  # another process was first
                 return
             self._deltas.mkdir(exist_ok=True)
             flush(self.folder)
             flush(self.folder.absolute().parent)
             write_atomically(self._database, _new_database(base))
-
-    def _may_stay(self, path: Path) -> bool:
-        """Whether this is what a crash while creating a store leaves; deltas without a database are precious."""
-        if path == self._deltas:
-            return path.is_dir() and all(map(is_temporary, path.iterdir()))
-        return path.name in ("lock", "lock.holder") or is_temporary(path)
 
     def _require_base(self, base: BaseIdentity, force: bool) -> None:
         own = self.base
@@ -272,10 +278,45 @@ class EditStore:
         )
 
 
+def require_place(folder: Path) -> None:
+    """Refuse a folder in which there is no store, and none can be made, for it holds other things.
+
+    Raises:
+        StoreError: it does.
+    """
+    with store_errors(folder):
+        if not has_store(folder) and folder.exists() and not all(map(_may_stay, folder.iterdir())):
+            raise StoreError(f"{folder} holds other things, so no edit store is made there; name a new folder.")
+
+
+def has_store(folder: Path) -> bool:
+    """Whether there is a store's database in the folder."""
+    return (folder / DATABASE).exists()
+
+
+def require_outside_stores(path: Path) -> None:
+    """Refuse a place within a store, where nothing but the store's own files may be.
+
+    Raises:
+        StoreError: it is within one.
+    """
+    place = Path(os.path.realpath(path))
+    for folder in (place, *place.parents):
+        if has_store(folder):
+            raise StoreError(f"{path} is within the edit store {folder}; name a place outside of it.")
+
+
+def _may_stay(path: Path) -> bool:
+    """Whether this is what a crash while creating a store leaves; deltas without a database are precious."""
+    if path.name == DELTAS:
+        return path.is_dir() and not path.is_symlink() and all(map(is_temporary, path.iterdir()))
+    return path.name in ("lock", "lock.holder") or is_temporary(path)
+
+
 def _new_database(base: BaseIdentity) -> bytes:
     """A whole new database, made elsewhere so that it can be put in its place in one step."""
     with tempfile.TemporaryDirectory() as scratch:
-        database = Path(scratch) / "edits.sqlite"
+        database = Path(scratch) / DATABASE
         schema.create(database)
         with transaction(database, write=True) as connection:
             append_event(connection, "create", asdict(base))
