@@ -48,7 +48,24 @@ def test_a_run_is_repeated_by_the_settings_that_it_wrote(config: Path, tmp_path:
         ("density=0.1", "unknown key density; did you mean adapter.density"),
         ("adapter.rank=x", "adapter.rank = 'x': input should be a valid integer"),
         ("adapter.rank=0", "adapter.rank = 0: input should be greater than or equal to 1"),
-        ("training.learning_rate=.nan", "training.learning_rate = nan"),
+        ("training.learning_rate=.nan", "training.learning_rate = nan: input should be a finite number"),
+        ("training.learning_rate=1e38", "training.learning_rate = '1e38': input should be less than"),
+        ("training.epochs=.inf", "training.epochs = inf: input should be a finite number"),
+        ("adapter.alpha=.inf", "adapter.alpha = inf: input should be a finite number"),
+        ("training.weight_decay=.inf", "training.weight_decay = inf: input should be a finite number"),
+        ("training.max_grad_norm=.inf", "training.max_grad_norm = inf: no clipping is written null"),
+        ("retention.weight=.inf", "retention.weight = inf: input should be a finite number"),
+        ("training.seed=4294967296", "training.seed = 4294967296: input should be less than 4294967296"),
+        ("training.max_steps=99999999999999", "training.max_steps = 99999999999999: input should be less than"),
+        ("adapter.rank=yes", "adapter.rank = True: yes and no (true and false) are nothing that this key takes"),
+        ("adapter.warmup=x", "adapter.warmup = 'x': input should be a valid integer"),
+        ("adapter.target_modules=[]", "adapter.target_modules = []: list should have at least 1 item"),
+        ("data.columns={promt: a}", "no shape has a column 'promt'; did you mean prompt"),
+        ("data.columns={'': a}", "no shape has a column ''; there are messages"),
+        ("data.columns={prompt: a, completion: a}", "the column 'a' stands for two of them"),
+        ("data.columns={1: a}", "data.columns.1.[key] = 1: input should be a valid string"),
+        ("int=1", "unknown key int; known here are model"),
+        ("1=1", "unknown key 1; known here are model"),
         ("method=lor", "method = 'lor': input should be 'rose'"),
         ("data=3", "data = 3"),
         ("nothing", "not of the form key=value"),
@@ -70,8 +87,8 @@ def test_retention_is_refused_for_methods_that_choose_no_entries(config: Path) -
     [
         ("model: demo\nmodel: other\n", "stands twice"),
         ("- a\n", "no keys and values"),
-        ("model: [", "not valid YAML"),
-        ("model: !!python/object/apply:os.system [ls]\n", "not valid YAML"),
+        ("model: [", "is not a config file in YAML"),
+        ("model: !!python/object/apply:os.system [ls]\n", "is not a config file in YAML"),
         ("model: demo\n", "data is missing"),
     ],
 )
@@ -91,3 +108,57 @@ def test_a_missing_or_binary_file_is_refused(tmp_path: Path) -> None:
 
 def test_the_commented_config_is_plain_yaml() -> None:
     assert yaml.safe_load(commented_config())["adapter"]["density"] == 0.05
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &a [x, x, x]\nb: &b [*a, *a, *a]\nmodel: &c [*b, *b, *b]\ndata: {train: [*c, *c, *c]}",
+        f"model: demo\ndata: {{train: d, max_examples: {'1' * 4000}}}",
+        f"model: demo\ndata: {{train: d}}\n{'k' * 10_000}: 1",
+        f"model: demo\ndata: {{train: d, shape: {'s' * 10_000}}}",
+        f"model: demo\ndata: {{train: {'[' * 30 + ']' * 30}}}",
+        'model: "\\ud800"\ndata: {train: d}',
+        '"\\ud800": 1\ndata: {train: d}',
+    ],
+    ids=range(7),
+)
+def test_whatever_stands_in_a_file_its_error_is_a_short_sentence(config: Path, text: str) -> None:
+    config.write_text(text)
+    with pytest.raises(ConfigError, match=r"^[^\n]*\.$") as caught:
+        read_settings(config)
+    assert len(str(caught.value)) < 600 + len(str(config))
+
+
+def test_equal_settings_are_written_alike(config: Path) -> None:
+    asked = {"alpha": "16", "dropout": "0", "warmup": "0.0"}, {"alpha": "16.0", "dropout": "0.0", "warmup": "0"}
+    first, second = (
+        read_settings(None, ["model=demo", "data.train=d", *(f"adapter.{key}={value}" for key, value in keys.items())])
+        for keys in asked
+    )
+    assert as_yaml(first) == as_yaml(second)
+    config.write_text(as_yaml(read_settings(config)))
+    assert as_yaml(read_settings(config)) == config.read_text()
+    one_step, whole = (read_settings(config, [f"adapter.warmup={value}"]) for value in ("1", "1.0"))
+    assert as_yaml(one_step) != as_yaml(whole)  # a step, and all steps
+
+
+def test_a_leading_tilde_is_the_home_folder_wherever_a_path_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    keys = ["output: ~/out", "model: ~/m", "data: {train: ~/d.jsonl, eval: ./~/e.jsonl}", "retention: {prompts: ~/p}"]
+    (tmp_path / "c.yaml").write_text("\n".join(keys))
+    settings = read_settings("~/c.yaml", ["output=~/other"])
+    assert settings.output == str(tmp_path / "other")
+    assert settings.checkpoints == tmp_path / "other" / "checkpoints"
+    assert (settings.model, settings.data.train) == (str(tmp_path / "m"), str(tmp_path / "d.jsonl"))
+    assert (settings.data.eval, settings.retention.prompts) == ("./~/e.jsonl", str(tmp_path / "p"))
+
+
+def test_sections_can_share_values_by_a_merge_key(config: Path) -> None:
+    config.write_text(
+        "model: demo\ndata: {train: d}\nadapter: &a {rank: 4}\ntraining: {<<: {epochs: 2}, batch_size: 3}\n"
+    )
+    settings = read_settings(config)
+    assert (settings.adapter.rank, settings.training.epochs, settings.training.batch_size) == (4, 2, 3)

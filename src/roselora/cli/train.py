@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    config: Annotated[Path | None, typer.Argument(help="A config file in YAML; --init writes one.")] = None,
+    config: Annotated[str | None, typer.Argument(help="A config file in YAML; --init writes one.")] = None,
     init: Annotated[bool, typer.Option("--init", help="Print a config file with comments, and do nothing.")] = False,
     list_presets: Annotated[bool, typer.Option("--list-presets", help="Print the presets, and do nothing.")] = False,
     preset: Annotated[str | None, typer.Option(help="Published settings, to which the config file is added.")] = None,
@@ -32,7 +32,7 @@ def train(
         Literal["rose", "lora", "dora", "adalora", "shira", "ia3", "prefix", "loreft", "full"] | None,
         typer.Option(help="How the model is trained."),
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="A new or empty folder.")] = None,
+    output: Annotated[str | None, typer.Option(help="A new or empty folder.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of initial values, dropout and order.")] = None,
     device: DeviceOverride = None,
     dtype: DtypeOverride = None,
@@ -83,7 +83,7 @@ def _list_presets(json: bool) -> None:
         out.print(f"{name}: {preset.source}", highlight=False, soft_wrap=True)
 
 
-def _settings(config: Path | None, given: dict[str, Any], overrides: list[str], preset: str | None) -> "TrainSettings":
+def _settings(config: str | None, given: dict[str, Any], overrides: list[str], preset: str | None) -> "TrainSettings":
     try:
         from roselora.training.config_file import read_settings
     except ModuleNotFoundError as error:

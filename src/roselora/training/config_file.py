@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,23 +11,14 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from roselora.errors import ConfigError
+from roselora.files import user_path
+from roselora.plain_files import read_text, shortened, shown, yaml_value
 from roselora.training.presets import preset_values
 from roselora.training.settings import TrainSettings
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice, of which YAML would silently take the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
 def read_settings(
-    path: Path | None,
+    path: str | os.PathLike[str] | None,
     overrides: Sequence[str] = (),
     given: Mapping[str, str] | None = None,
     preset: str | None = None,
@@ -43,7 +35,7 @@ def read_settings(
         ConfigError: there is no such preset, the file cannot be read, or a key or value is not one that a run has.
     """
     values = {} if preset is None else preset_values(preset)
-    for key, value in ({} if path is None else _read_yaml(path)).items():
+    for key, value in ({} if path is None else _read_yaml(user_path(path))).items():
         below = values.get(key)
         values[key] = {**below, **value} if isinstance(below, dict) and isinstance(value, dict) else value
     for override in overrides:
@@ -72,14 +64,13 @@ def as_yaml(settings: TrainSettings) -> str:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise ConfigError(f"{path} cannot be read (there is no such file); `roselora train --init` writes one.")
+    text = read_text(path)
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read ({error.strerror}); `roselora train --init` writes one.") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path} is not a text file in UTF-8; `roselora train --init` writes one.") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
+        values = yaml_value(text)
+    except ValueError as error:
+        raise ConfigError(f"{path} is not a config file in YAML: {error}.") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds no keys and values; `roselora train --init` writes a file that does.")
     return values
@@ -88,10 +79,10 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _override(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise ConfigError(f"{override!r} is not of the form key=value, such as training.learning_rate=1e-3.")
+        raise ConfigError(f"{shown(override)} is not of the form key=value, such as training.learning_rate=1e-3.")
     try:
-        value = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError:
+        value = yaml_value(text)
+    except ValueError:
         value = text
     _put(values, key, value)
 
@@ -109,24 +100,27 @@ def _put(values: dict[str, Any], key: str, value: Any) -> None:
 
 def _first_sentence(error: ValidationError) -> str:
     """The first of the things that are wrong, in one sentence that names the key and the way out."""
-    details = error.errors(include_url=False)
+    details = error.errors(include_url=False, include_context=False)
     first = details[0]
-    where = ".".join(str(part) for part in first["loc"] if not _is_union_branch(str(part)))
-    if first["type"] == "extra_forbidden":
-        problem = f"unknown key {where}{_suggestion(first['loc'])}"
-    elif first["type"] == "missing":
-        problem = f"{where} is missing; it must be given"
+    if first["type"] in ("extra_forbidden", "invalid_key"):
+        # A key that is no text is told as the unknown key that it is.
+        location = first["loc"] if first["type"] == "extra_forbidden" else first["loc"][:-1]
+        problem = f"unknown key {shortened('.'.join(map(str, location)), 80)}{_suggestion(location)}"
     else:
+        where = shortened(".".join(str(part) for part in first["loc"] if not _is_union_branch(str(part))), 80)
         message = first["msg"].removeprefix("Value error, ")
         message = message[:1].lower() + message[1:]
-        problem = f"{where} = {first['input']!r}: {message}" if where else message
+        if first["type"] == "missing":
+            problem = f"{where} is missing; it must be given"
+        else:
+            problem = f"{where} = {shown(first['input'])}: {message}" if where else message
     more = len({detail["loc"][:2] for detail in details}) - 1
     return f"{problem}{f' (and {more} more)' if more else ''}."
 
 
 def _is_union_branch(part: str) -> bool:
     """Whether pydantic, not the user, named this step of a path: the member of a union that was tried."""
-    return part in ("int", "float", "list[str]") or part.startswith("literal[")
+    return part in ("int", "float") or part.startswith(("literal[", "list[", "constrained-", "function-"))
 
 
 def _suggestion(location: tuple[int | str, ...]) -> str:

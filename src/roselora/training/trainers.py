@@ -110,7 +110,7 @@ def _arguments(prepared: Prepared, settings: TrainSettings) -> dict[str, Any]:
         # The constant schedule of transformers knows no warm-up.
         "warmup_steps": 0 if training.lr_scheduler == "constant" else training.lr_warmup,
         "weight_decay": training.weight_decay,
-        "max_grad_norm": training.max_grad_norm,
+        "max_grad_norm": training.max_grad_norm or 0.0,  # at 0 the Trainer does not clip
         "gradient_checkpointing": training.gradient_checkpointing,
         "seed": training.seed,
         "logging_steps": training.log_steps,
