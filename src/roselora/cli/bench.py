@@ -12,7 +12,7 @@ import typer
 from roselora.cli.bench_instruct import instruct
 from roselora.cli.bench_parts import datasize, forgetting, glue
 from roselora.cli.bench_tuning import HELP, command
-from roselora.cli.console import err, out, print_json, saying, working
+from roselora.cli.console import err, out, print_json, saying, tell, working
 from roselora.cli.device_options import DeviceOption, DtypeOption
 from roselora.cli.stores import DryRunOption, JsonOption
 from roselora.errors import ConfigError, StoppedError
@@ -119,7 +119,7 @@ def edit(
         return
     _show_scores(head, records)
     for path in paths:
-        out.print(f"wrote {path}", highlight=False, soft_wrap=True)
+        tell(f"wrote {path}")
 
 
 def _run(
@@ -157,12 +157,12 @@ def _list(json: bool) -> None:
     if json:
         print_json({"benchmarks": list(DATASETS), "methods": {name: each.paper for name, each in METHODS.items()}})
         return
-    out.print("benchmarks", style="bold")
+    tell(("benchmarks", "bold"))
     for name, dataset in DATASETS.items():
-        out.print(f"  {name}: {dataset.file}", highlight=False, soft_wrap=True)
-    out.print("methods", style="bold")
+        tell(f"  {name}: {dataset.file}")
+    tell(("methods", "bold"))
     for name, method in METHODS.items():
-        out.print(f"  {name}: {method.paper}", highlight=False, soft_wrap=True)
+        tell(f"  {name}: {method.paper}")
 
 
 def _show_plan(waiting: dict[str, int], head: "RunHead", output: Path, json: bool) -> None:
@@ -179,10 +179,10 @@ def _show_plan(waiting: dict[str, int], head: "RunHead", output: Path, json: boo
     if json:
         print_json(shown)
         return
-    out.print(f"{head.n} edits of {head.dataset}, {head.mode}, into {output}", highlight=False, soft_wrap=True)
+    tell(f"{head.n} edits of {head.dataset}, {head.mode}, into {output}")
     for name, count in waiting.items():
         settings = ", ".join(f"{field} {value}" for field, value in head.methods[name].items())
-        out.print(f"  {name}: {count} to make; {settings}", markup=False, highlight=False, soft_wrap=True)
+        tell(f"  {name}: {count} to make; {settings}")
 
 
 def _show_scores(head: "RunHead", records: "list[EditRecord]") -> None:
@@ -214,7 +214,7 @@ def _progress() -> Iterator[Callable[["At"], None]]:
     columns = (
         BarColumn(bar_width=16),
         MofNCompleteColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         TimeElapsedColumn(),
         TextColumn("{task.fields[left]}"),
     )

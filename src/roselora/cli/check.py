@@ -5,10 +5,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
-from roselora.cli.console import out, print_json, working
+from roselora.cli.console import out, print_json, styled, tell, working
 from roselora.cli.device_options import DeviceOption, DtypeOption
 from roselora.cli.stores import DEFAULT_STORE, JsonOption, ModelOption, StoreOption, open_editor
 
@@ -44,20 +43,20 @@ def check(
 def _print(report: "CheckReport") -> None:
     table = Table("id", "prompt", "says now", "", box=None, pad_edge=False)
     for state in report.edits:
-        verdict = "[green]holds[/green]" if state.holds else "[bold red]broken[/bold red]"
+        verdict = ("holds", "green") if state.holds else ("broken", "bold red")
         by = f" by {state.broken_by}" if state.broken_by else ""
         if state.superseded_by and not state.holds:
-            verdict, by = "[dim]superseded[/dim]", f" by {state.superseded_by}"
+            verdict, by = ("superseded", "dim"), f" by {state.superseded_by}"
         said = "\n".join(dict.fromkeys(state.answers))
-        table.add_row(state.edit_id, escape(state.prompt), escape(said), f"{verdict}{by}")
+        table.add_row(state.edit_id, state.prompt, said, styled(verdict, by))
     out.print(table if report.edits else "No active edits.")
     if report.collisions:
         _print_collisions(report.collisions)
     if report.kept:
         moved = [answer for answer in report.kept if answer.moved]
-        out.print(f"\nkeep-prompts: {len(report.kept) - len(moved)} of {len(report.kept)} answer as before")
+        tell(f"\nkeep-prompts: {len(report.kept) - len(moved)} of {len(report.kept)} answer as before")
         for answer in moved:
-            out.print(f"  {escape(answer.prompt)}: {escape(answer.before)} -> {escape(answer.now)}", highlight=False)
+            tell(f"  {answer.prompt}: {answer.before} -> {answer.now}")
 
 
 def _print_collisions(found: "Sequence[EditCollision]") -> None:
@@ -71,4 +70,4 @@ def _print_collisions(found: "Sequence[EditCollision]") -> None:
         table.add_row(f"{pair.first} {pair.second}", f"{pair.entries:,}", norms, about)
     out.print("", table)
     if len(ranked) > SHOWN_COLLISIONS:
-        out.print(f"and {len(ranked) - SHOWN_COLLISIONS} more pairs, which --json lists", highlight=False)
+        tell(f"and {len(ranked) - SHOWN_COLLISIONS} more pairs, which --json lists")

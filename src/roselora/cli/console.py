@@ -1,29 +1,92 @@
-"""What every verb shows in the same way: errors, JSON, and the progress of an edit."""
+"""What every verb shows in the same way: text, errors, JSON, and the progress of an edit.
 
+Much of what is shown is not ours: prompts, answers, notes, paths, a stranger's store. It is shown as it stands, never
+as markup or emoji codes, and its control characters as escapes, so that it cannot steer the terminal.
+"""
+
+import io
 import json
+import re
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.highlighter import JSONHighlighter
+from rich.segment import Segment
+from rich.text import Text
 
-out = Console()
-err = Console(stderr=True)
+from roselora.json_text import json_text
+
+CONTROLS = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 but tab and newline, and C1: ESC, CSI, OSC among them
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # what turns the direction of text
+    "\u2028\u2029\u2060-\u2065\u206a-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"  # breaks lines, or is not seen
+    "\ud800-\udfff]"  # surrogates: bytes of a path that are no text
+)
+
+
+def visible(text: str) -> str:
+    """Text with its control characters as escapes, such as ``\\x1b``; newlines and tabs stay."""
+    return CONTROLS.sub(_escape, text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode("ascii")
+
+
+class PlainConsole(Console):
+    """A console that shows text as it stands; all that we print goes through it."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Escaped already here, so that the columns of a table are made wide enough."""
+        return super().render_str(visible(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """What is written, whatever it was made of; rich's own control sequences stay."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
+
+
+out = PlainConsole()
+err = PlainConsole(stderr=True)
 
 PLAIN_SECONDS = 60.0
 """Where there is no terminal to draw a bar on, a line says at most so often where a run is."""
 
 
+def accept_any_text() -> None:
+    """Let standard output and error write what their encoding lacks as an escape, so that printing never fails."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def styled(*parts: str | tuple[str, str]) -> Text:
+    """Text of parts, each plain or with a style of rich."""
+    return Text.assemble(*(visible(part) if isinstance(part, str) else (visible(part[0]), part[1]) for part in parts))
+
+
+def tell(*parts: str | tuple[str, str]) -> None:
+    """A line on standard output, of parts as `styled` takes them, as long as it is."""
+    out.print(styled(*parts), soft_wrap=True)
+
+
 def complain(message: str) -> None:
     """One line on standard error."""
-    err.print("[bold red]Error:[/bold red] ", end="", highlight=False)
-    err.print(message, markup=False, highlight=False, soft_wrap=True)
+    err.print(styled(("Error:", "bold red"), " ", " ".join(message.split("\n"))), soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on standard output."""
-    out.print_json(json.dumps(value, ensure_ascii=False), indent=2, ensure_ascii=False)
+    """One JSON document on standard output: NaN and infinity are null, control characters and the like JSON escapes."""
+    text = json_text(value, indent=2, ensure_ascii=not out.encoding.startswith("utf"))
+    escaped = CONTROLS.sub(lambda found: json.dumps(found[0])[1:-1], text)
+    out.print(JSONHighlighter()(escaped), soft_wrap=True)
 
 
 def saying() -> Callable[[str], None]:
@@ -34,7 +97,7 @@ def saying() -> Callable[[str], None]:
         nonlocal last
         if time.monotonic() - last >= PLAIN_SECONDS:
             last = time.monotonic()
-            err.print(line, markup=False, highlight=False, soft_wrap=True)
+            err.print(line, soft_wrap=True)
 
     return say
 
@@ -42,7 +105,7 @@ def saying() -> Callable[[str], None]:
 @contextmanager
 def working(what: str) -> Iterator[None]:
     """A spinner on standard error while something slow happens."""
-    with err.status(what):
+    with err.status(styled(what)):
         yield
 
 
@@ -51,11 +114,12 @@ def measuring(what: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on standard error that appears when work begins; yields what to call with done and all of it."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(), TimeRemainingColumn())
+    words = TextColumn("{task.description}", markup=False)
+    columns = (words, BarColumn(bar_width=20), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True) as progress:
 
         def on_progress(done: int, of: int) -> None:
-            task = progress.task_ids[0] if progress.task_ids else progress.add_task(what, total=of)
+            task = progress.task_ids[0] if progress.task_ids else progress.add_task(visible(what), total=of)
             progress.update(task, completed=done)
 
         yield on_progress
@@ -70,14 +134,14 @@ def training(what: str, first_stop: int, max_steps: int) -> Iterator[Callable[[i
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=20),
         TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
         TextColumn("loss {task.fields[loss]:.3f}"),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=err, transient=True) as progress:
-        task = progress.add_task(what, total=first_stop, loss=float("nan"))
+        task = progress.add_task(visible(what), total=first_stop, loss=float("nan"))
 
         def on_step(step: int, loss: float) -> None:
             progress.update(task, completed=step, total=max(first_stop, min(step, max_steps)), loss=loss)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from roselora.cli.console import complain, err, measuring, out, print_json, training, working
+from roselora.cli.console import complain, err, measuring, print_json, tell, training, working
 from roselora.cli.device_options import DeviceOption, DtypeOption
 from roselora.cli.stores import edit_as_json
 from roselora.cli.trial import show_answers, show_update
@@ -97,7 +97,7 @@ def demo(
     if json:
         print_json({"model": "demo", "ok": ok, "seconds": round(seconds, 1), "edits": results})
     elif ok:
-        out.print(f"\nThree edits made and taken back in {seconds:.0f} s; the model's every byte is as it was.")
+        tell(f"\nThree edits made and taken back in {seconds:.0f} s; the model's every byte is as it was.")
     if not ok:
         complain("an edit failed, or undo did not restore every byte.")
         raise typer.Exit(1)
@@ -114,16 +114,16 @@ def _try(editor: "Editor", fact: Fact, original: str, title: str, *, show: bool)
         with training(title, editor.settings.first_stop, editor.settings.max_steps) as on_step:
             edit = editor.edit(fact.prompt, fact.target, on_step=on_step)
     except EditError as error:
-        err.print(f"{title}: {error}", highlight=False, markup=False)
+        err.print(f"{title}: {error}", soft_wrap=True)
         return {"prompt": fact.prompt, "edited": False, "restored": fingerprint(editor.model) == original}
     rows = zip(kinds, prompts, before, editor.answers(prompts), strict=True)
     answers = [{"kind": kind, "prompt": prompt, "before": old, "after": new} for kind, prompt, old, new in rows]
     editor.undo(edit.id)
     restored = fingerprint(editor.model) == original
     if show:
-        out.print(f"\n[bold]{title}[/bold]: {fact.prompt!r} -> {fact.target!r}\n", highlight=False)
+        tell("\n", (title, "bold"), f": {fact.prompt!r} -> {fact.target!r}\n")
         show_answers(answers, fact.target)
         show_update(edit.provenance, editor.model.num_parameters())
-        verdict = "every byte is as it was" if restored else "[bold red]SOME BYTES DIFFER[/bold red]"
-        out.print(f"undone: {verdict} (SHA-256 of all weights)", highlight=False)
+        verdict = "every byte is as it was" if restored else ("SOME BYTES DIFFER", "bold red")
+        tell("undone: ", verdict, " (SHA-256 of all weights)")
     return {**edit_as_json(edit), "answers": answers, "edited": True, "restored": restored}

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
-from roselora.cli.console import out, print_json, working
+from roselora.cli.console import out, print_json, tell, working
 from roselora.cli.stores import DEFAULT_STORE, JsonOption, StoreOption, edit_as_json, edits_table, open_store
 from roselora.errors import ConfigError
 
@@ -94,7 +93,7 @@ def _show_changes(changes: "Sequence[WeightChange]", json: bool) -> None:
         table.add_row(change.name, f"{change.entries:,}", f"{change.share:.2%}", f"{change.norm:.2g}", move)
     out.print(table)
     entries, norm = sum(c.entries for c in changes), math.hypot(*(c.norm for c in changes))
-    out.print(f"{entries:,} entries in {len(changes)} weights, norm {norm:.3g}", highlight=False)
+    tell(f"{entries:,} entries in {len(changes)} weights, norm {norm:.3g}")
 
 
 def _diff_edits(store: Path, first: str, second: str, json: bool) -> None:
@@ -113,14 +112,14 @@ def _diff_edits(store: Path, first: str, second: str, json: bool) -> None:
 
 def _show_shared(shared: "Sequence[Collision]") -> None:
     if not shared:
-        out.print("They share no entry of any weight: neither can disturb the other's entries.")
+        tell("They share no entry of any weight: neither can disturb the other's entries.")
         return
     table = _table("weight", "shared entries", "norm of 1st", "of 2nd")
     for collision in shared:
         norms = (f"{collision.first_norm:.2g}", f"{collision.second_norm:.2g}")
         table.add_row(collision.name, f"{collision.entries:,}", *norms)
     out.print("", table)
-    out.print(f"{sum(c.entries for c in shared):,} shared entries in {len(shared)} weights", highlight=False)
+    tell(f"{sum(c.entries for c in shared):,} shared entries in {len(shared)} weights")
 
 
 def _diff_stores(first: Path, second: Path, json: bool) -> None:
@@ -131,7 +130,7 @@ def _diff_stores(first: Path, second: Path, json: bool) -> None:
         print_json(report | {"first": [edit_as_json(e) for e in only[0]], "second": [edit_as_json(e) for e in only[1]]})
         return
     for folder, edits in zip((first, second), only, strict=True):
-        out.print(f"[bold]only in {escape(str(folder))}[/bold]: {len(edits)} active edits")
+        tell((f"only in {folder}", "bold"), f": {len(edits)} active edits")
         if edits:
             out.print(edits_table(edits))
-    out.print(f"in both: {len(active[0].keys() & active[1].keys())} active edits")
+    tell(f"in both: {len(active[0].keys() & active[1].keys())} active edits")

@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from roselora.cli.console import out, print_json
+from roselora.cli.console import print_json, tell
 from roselora.cli.stores import DEFAULT_STORE, JsonOption, StoreOption, open_store
 from roselora.errors import RoseLoraError
 
@@ -26,9 +26,9 @@ def doctor(store: StoreOption = DEFAULT_STORE, json: JsonOption = False) -> None
         print_json(report)
     else:
         for title, rows in report.items():
-            out.print(f"[bold]{title}[/bold]")
+            tell((title, "bold"))
             for name, value in rows.items():
-                out.print(f"  {name}: {value}", highlight=False, markup=False, soft_wrap=True)
+                tell(f"  {name}: {value}")
     if report["store"].get("serious"):
         raise typer.Exit(1)
 

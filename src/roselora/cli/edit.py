@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from roselora.cli.console import measuring, out, print_json, training
+from roselora.cli.console import measuring, print_json, tell, training
 from roselora.cli.device_options import DeviceOption, DtypeOption
 from roselora.cli.edit_many import edit_many
 from roselora.cli.stores import DEFAULT_STORE, DryRunOption, JsonOption, StoreOption, edit_as_json, open_editor
@@ -95,12 +95,11 @@ def edit(
     show_answers(result["answers"], request.target)
     show_update(result, editor.model.num_parameters())
     if dry_run:
-        out.print("dry run: nothing was kept", highlight=False)
+        tell("dry run: nothing was kept")
     else:
-        out.print(f"edit {result['id']} is in the store {store}", highlight=False, soft_wrap=True)
+        tell(f"edit {result['id']} is in the store {store}")
         for id in result.get("supersedes", ()):
-            taken = f"it takes the place of edit {id}, {older[id]!r}, which holds again if you undo {result['id']}"
-            out.print(taken, markup=False, highlight=False, soft_wrap=True)
+            tell(f"it takes the place of edit {id}, '{older[id]}', which holds again if you undo {result['id']}")
 
 
 def _requests(facts: Path | None, about_one: dict[str, Any]) -> list[EditRequest]:

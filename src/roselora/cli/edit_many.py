@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from roselora.cli.console import err, measuring, out, print_json
+from roselora.cli.console import measuring, print_json, tell, working
 from roselora.cli.device_options import DeviceOption, DtypeOption
 from roselora.cli.stores import DEFAULT_STORE, JsonOption, ModelOption, StoreOption, edit_as_json, open_editor
 from roselora.editing.request import EditRequest
@@ -39,7 +39,7 @@ def edit_many(
                 on_progress(next(done), len(new))
 
             made = editor.edit_many(new, lambda _: on_progress(next(done), len(new)), on_failure)
-        with err.status("asking whether all hold"):
+        with working("asking whether all hold"):
             repaired = editor.repair()
     if json:
         result: dict[str, Any] = {
@@ -66,18 +66,18 @@ def _say(
     dry_run: bool,
 ) -> None:
     if skipped := len(requests) - len(new):
-        out.print(f"{skipped} of {len(requests)} facts are in the store already", highlight=False)
+        tell(f"{skipped} of {len(requests)} facts are in the store already")
     if dry_run:
-        out.print(f"dry run: {len(new)} facts would be edited, and nothing was kept", highlight=False)
+        tell(f"dry run: {len(new)} facts would be edited, and nothing was kept")
         return
     for request, error in failed:
-        out.print(f"failed: {request.prompt} -> {request.target}: {error}", markup=False, highlight=False)
+        tell(f"failed: {request.prompt} -> {request.target}: {error}")
     for edit in made:
         for id in edit.provenance.get("supersedes", ()):
-            out.print(f"edit {edit.id} takes the place of edit {id}", highlight=False)
+            tell(f"edit {edit.id} takes the place of edit {id}")
     if repaired:
-        out.print(f"{len(repaired)} no longer held after the others, and were trained anew", highlight=False)
-    out.print(f"{len(made)} edits are in the store {store}", highlight=False, soft_wrap=True)
+        tell(f"{len(repaired)} no longer held after the others, and were trained anew")
+    tell(f"{len(made)} edits are in the store {store}")
 
 
 def repair(
@@ -92,11 +92,11 @@ def repair(
     An edit whose place a later one has taken, by asking the same with another target, is left as it is.
     """
     editor = open_editor(store, model, device, dtype)
-    with err.status("asking whether all hold, and mending"):
+    with working("asking whether all hold, and mending"):
         made = editor.repair()
     if json:
         print_json({"repaired": [edit_as_json(edit) for edit in made]})
         return
     for edit in made:
-        out.print(f"edit {edit.provenance['repairs']} was broken; {edit.id} is in its place", highlight=False)
-    out.print(f"{len(made)} edits repaired" if made else "nothing to repair: every edit holds, or could not be mended")
+        tell(f"edit {edit.provenance['repairs']} was broken; {edit.id} is in its place")
+    tell(f"{len(made)} edits repaired" if made else "nothing to repair: every edit holds, or could not be mended")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from roselora.cli.console import out, print_json, working
+from roselora.cli.console import print_json, tell, working
 from roselora.cli.device_options import DeviceOption, DtypeOption
 from roselora.cli.stores import (
     DEFAULT_STORE,
@@ -51,4 +51,4 @@ def export(
         print_json({"path": str(path), "format": format, "edits": ids, "dry_run": dry_run})
     else:
         verb = "would write" if dry_run else "wrote"
-        out.print(f"{verb} {path} ({format}, {len(edits)} active edits)", highlight=False, soft_wrap=True)
+        tell(f"{verb} {path} ({format}, {len(edits)} active edits)")

@@ -3,9 +3,8 @@
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from roselora.cli.console import out, print_json
+from roselora.cli.console import out, print_json, tell
 from roselora.cli.stores import (
     DEFAULT_STORE,
     DryRunOption,
@@ -30,7 +29,7 @@ def log(store: StoreOption = DEFAULT_STORE, json: JsonOption = False) -> None:
     elif edits:
         out.print(edits_table(edits, by))
     else:
-        out.print("No edits yet.")
+        tell("No edits yet.")
 
 
 def show(edit_id: EditArgument, store: StoreOption = DEFAULT_STORE, json: JsonOption = False) -> None:
@@ -47,31 +46,28 @@ def show(edit_id: EditArgument, store: StoreOption = DEFAULT_STORE, json: JsonOp
         return
     out.print(edits_table([edit], by))
     if edit.id in by:
-        out.print(f"superseded by {by[edit.id]}, which asks the same with another target", highlight=False)
+        tell(f"superseded by {by[edit.id]}, which asks the same with another target")
     for answer in edit.provenance.get("answers", ()):
-        out.print(f"\n[dim]{answer['kind']}[/dim] {escape(answer['prompt'])}")
-        out.print(f"  before: {escape(answer['before'])}\n  after:  {escape(answer['after'])}", highlight=False)
+        tell("\n", (answer["kind"], "dim"), f" {answer['prompt']}")
+        tell(f"  before: {answer['before']}\n  after:  {answer['after']}")
     update, training = edit.provenance.get("update"), edit.provenance.get("training")
     if update and training:
-        out.print(
+        tell(
             f"\n{update['entries_changed']:,} entries changed, sparsity {update['sparsity']:.2%} (at least "
-            f"{update['sparsity_bound']:.2%}), {training['steps']} steps, {training['seconds']} s",
-            highlight=False,
+            f"{update['sparsity_bound']:.2%}), {training['steps']} steps, {training['seconds']} s"
         )
     for key, words in (("supersedes", "takes the place of"), ("repairs", "made anew in the place of")):
         if earlier := edit.provenance.get(key):
-            out.print(f"{words} {earlier if isinstance(earlier, str) else ', '.join(earlier)}", highlight=False)
+            tell(f"{words} {earlier if isinstance(earlier, str) else ', '.join(earlier)}")
     if edit.request.subject is not None:
-        out.print(f"subject {escape(edit.request.subject)}", highlight=False)
+        tell(f"subject {edit.request.subject}")
     for title in ("settings", "versions"):
         pairs = edit.provenance.get(title, {}).items()
         if pairs:
-            out.print(f"{title} {escape(', '.join(f'{name} {value}' for name, value in pairs))}", highlight=False)
-    out.print(f"delta {edit.delta_sha256}", highlight=False, soft_wrap=True)
+            tell(f"{title} {', '.join(f'{name} {value}' for name, value in pairs)}")
+    tell(f"delta {edit.delta_sha256}")
     for event in history:
-        out.print(
-            f"{event.time[:19].replace('T', ' ')} {event.kind} {escape(event.detail.get('text', ''))}", highlight=False
-        )
+        tell(f"{event.time[:19].replace('T', ' ')} {event.kind} {event.detail.get('text', '')}")
 
 
 def note(
@@ -93,4 +89,4 @@ def note(
     if json:
         print_json({"id": edit.id, "text": text, "dry_run": dry_run})
         return
-    out.print(f"{'would note' if dry_run else 'noted'} for {edit.id}: {escape(text)}", highlight=False)
+    tell(f"{'would note' if dry_run else 'noted'} for {edit.id}: {text}")

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from roselora.cli import bench, check, demo, diff, doctor, edit, edit_many, export, log, train, undo, verify
-from roselora.cli.console import complain
+from roselora.cli.console import accept_any_text, complain
 from roselora.errors import ConfigError, RoseLoraError, StoppedError
 
 INTERRUPTED = 130
@@ -68,6 +68,7 @@ def options(
 def main() -> None:
     """Run the command line and exit with its code."""
     debug = "--debug" in sys.argv
+    accept_any_text()
     if not debug:
         # The libraries' advice to developers is not for this command's user.
         warnings.simplefilter("ignore")

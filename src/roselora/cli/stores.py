@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
-from roselora.cli.console import working
+from roselora.cli.console import styled, working
 
 if TYPE_CHECKING:
     from roselora.editing.editor import Editor
@@ -72,9 +71,9 @@ def edits_table(edits: Iterable["StoredEdit"], superseded: Collection[str] = ())
     table.add_column("prompt", overflow="fold", ratio=1)
     table.add_column("target", overflow="fold", max_width=20)
     for edit in edits:
-        state = "[green]active[/green]" if edit.active else "[dim]undone[/dim]"
+        state = ("active", "green") if edit.active else ("undone", "dim")
         if edit.id in superseded:
-            state = "[dim]superseded[/dim]"
+            state = ("superseded", "dim")
         when = edit.created[:16].replace("T", " ")
-        table.add_row(edit.id, state, when, escape(edit.request.prompt), escape(edit.request.target))
+        table.add_row(edit.id, styled(state), when, edit.request.prompt, edit.request.target)
     return table

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from roselora.cli.console import err, out, print_json, working
+from roselora.cli.console import err, print_json, tell, working
 from roselora.cli.device_options import DeviceOverride, DtypeOverride
 from roselora.cli.stores import DryRunOption, JsonOption
 from roselora.errors import ConfigError, StoppedError
@@ -80,7 +80,7 @@ def _list_presets(json: bool) -> None:
         print_json({name: {"source": preset.source, **preset_values(name)} for name, preset in PRESETS.items()})
         return
     for name, preset in PRESETS.items():
-        out.print(f"{name}: {preset.source}", highlight=False, soft_wrap=True)
+        tell(f"{name}: {preset.source}")
 
 
 def _settings(config: str | None, given: dict[str, Any], overrides: list[str], preset: str | None) -> "TrainSettings":
@@ -111,7 +111,7 @@ def _show_plan(settings: "TrainSettings", resume: bool, json: bool) -> None:
         print_json(shown)
         return
     for name, value in shown.items():
-        out.print(f"{name.replace('_', ' ')}: {value}", highlight=False, soft_wrap=True)
+        tell(f"{name.replace('_', ' ')}: {value}")
 
 
 def _run(settings: "TrainSettings", resume: bool, json: bool) -> None:
@@ -143,7 +143,7 @@ def _progress() -> Iterator[Callable[["StepReport"], None]]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=16),
         TextColumn("{task.fields[state]}"),
         TimeElapsedColumn(),
@@ -188,22 +188,17 @@ def _show(finished: "Finished", card: Path) -> None:
     if last is not None:
         lines.append(f"training loss {last:.3f}")
     lines += [f"{name.replace('eval_', 'held-out ')} {value:.4f}" for name, value in finished.metrics.items()]
-    out.print(", ".join(lines), highlight=False)
+    tell(", ".join(lines))
     if finished.left_out:
-        out.print(
-            f"{finished.left_out} examples had no completion within max_length and were left out", highlight=False
-        )
+        tell(f"{finished.left_out} examples had no completion within max_length and were left out")
     if (counts := finished.counts) is not None:
-        out.print(
+        tell(
             f"verified: density {counts.density} in every row of A and column of B of {len(counts.matrices)} matrices\n"
             f"changed {counts.update_nonzeros:,} of {counts.entries:,} entries; sparsity {counts.sparsity:.2%}, "
-            f"Proposition 1 promises at least {counts.sparsity_bound:.2%}",
-            highlight=False,
+            f"Proposition 1 promises at least {counts.sparsity_bound:.2%}"
         )
     for name, size in finished.artifacts.bytes.items():
-        out.print(
-            f"wrote {Path(finished.settings.output, name)} ({size / 1e6:.2f} MB)", highlight=False, soft_wrap=True
-        )
+        tell(f"wrote {Path(finished.settings.output, name)} ({size / 1e6:.2f} MB)")
     if finished.settings.method == "rose" and finished.artifacts.no_delta:
-        out.print(f"no SparseDelta: {finished.artifacts.no_delta}", highlight=False, soft_wrap=True)
-    out.print(f"wrote {card}", highlight=False, soft_wrap=True)
+        tell(f"no SparseDelta: {finished.artifacts.no_delta}")
+    tell(f"wrote {card}")

@@ -3,10 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 
-from roselora.cli.console import out
+from roselora.cli.console import out, styled, tell
 from roselora.evaluation.metrics import matches
 
 
@@ -26,10 +25,10 @@ def show_answers(answers: Sequence[Mapping[str, str]], target: str) -> None:
         meant = answer["before"] if answer["kind"] in ("keep", "elsewhere") else target
         style = "green" if matches(answer["after"], [meant]) else "yellow"
         table.add_row(
-            f"[dim]{answer['kind']}[/dim]",
-            escape(answer["prompt"]),
-            escape(answer["before"]),
-            f"[{style}]{escape(answer['after'])}[/{style}]",
+            styled((answer["kind"], "dim")),
+            answer["prompt"],
+            answer["before"],
+            styled((answer["after"], style)),
         )
     out.print(table)
 
@@ -38,10 +37,9 @@ def show_update(provenance: Mapping[str, Any], parameters: int) -> None:
     """The numbers of one update: entries, sparsity against Proposition 1's bound, time."""
     update, training = provenance["update"], provenance["training"]
     changed = update["entries_changed"]
-    out.print(
+    tell(
         f"changed {changed:,} entries: {100 * changed / update['entries']:.2g}% of the adapted matrices, "
         f"{100 * changed / parameters:.2g}% of the model\n"
         f"sparsity {update['sparsity']:.2%}, Proposition 1 promises at least {update['sparsity_bound']:.2%}\n"
-        f"{training['steps']} steps, {training['seconds']:.1f} s",
-        highlight=False,
+        f"{training['steps']} steps, {training['seconds']:.1f} s"
     )

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from roselora.cli.console import err, out, print_json, saying, working
+from roselora.cli.console import err, print_json, saying, tell, visible, working
 from roselora.errors import ConfigError, StoppedError
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def execute(
         print_json({"files": [str(path) for path in paths]})
         return
     for path in paths:
-        out.print(f"wrote {path}", highlight=False, soft_wrap=True)
+        tell(f"wrote {path}")
 
 
 def _prefixed(on_progress: OnProgress, prefix: str) -> OnProgress:
@@ -93,7 +93,7 @@ def show(plans: "Sequence[Plan]", json: bool) -> None:
         return
     for one in shown:
         for name, value in one.items():
-            out.print(f"{name.replace('_', ' ')}: {value}", markup=False, highlight=False, soft_wrap=True)
+            tell(f"{name.replace('_', ' ')}: {value}")
 
 
 def _described(plan: "Plan") -> dict[str, Any]:
@@ -128,7 +128,7 @@ def _progress() -> Iterator[OnProgress]:
     )
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=16),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -144,6 +144,6 @@ def _progress() -> Iterator[OnProgress]:
             if doing != doing_now:
                 bar.reset(task)  # so that the time that is left is this part's
                 doing_now = doing
-            bar.update(task, description=doing, completed=done, total=of)
+            bar.update(task, description=visible(doing), completed=done, total=of)
 
         yield draw

@@ -1,8 +1,6 @@
 """``roselora undo`` and ``redo``: take an edit back, or bring it back. No model is loaded for it."""
 
-from rich.markup import escape
-
-from roselora.cli.console import out, print_json
+from roselora.cli.console import print_json, tell
 from roselora.cli.stores import DEFAULT_STORE, DryRunOption, EditArgument, JsonOption, StoreOption, open_store
 from roselora.errors import StoreError
 
@@ -34,5 +32,4 @@ def _switch(edit_id: str, store: StoreOption, dry_run: bool, json: bool, *, acti
         print_json({"id": edit.id, "active": active if not dry_run else edit.active, "dry_run": dry_run})
     else:
         request = edit.request
-        text = f"{'would be ' if dry_run else ''}{word}: {edit.id} {request.prompt!r} -> {request.target!r}"
-        out.print(escape(text), highlight=False)
+        tell(f"{'would be ' if dry_run else ''}{word}: {edit.id} '{request.prompt}' -> '{request.target}'")

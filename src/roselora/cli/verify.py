@@ -3,9 +3,8 @@
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from roselora.cli.console import out, print_json
+from roselora.cli.console import print_json, tell
 from roselora.cli.stores import DEFAULT_STORE, JsonOption, StoreOption, open_store
 
 
@@ -27,10 +26,10 @@ def verify(
         print_json({"whole": not serious, "problems": found, "removed": [str(path) for path in removed]})
     else:
         for path in removed:
-            out.print(f"removed {escape(str(path))}", highlight=False, soft_wrap=True)
+            tell(f"removed {path}")
         for problem in problems:
-            out.print(escape(problem.what), highlight=False, soft_wrap=True)
+            tell(problem.what)
         if not serious:
-            out.print(f"{store} is whole: {len(opened.edits())} edits", highlight=False, soft_wrap=True)
+            tell(f"{store} is whole: {len(opened.edits())} edits")
     if serious:
         raise typer.Exit(1)

@@ -1,6 +1,5 @@
 """What a finished run leaves: the adapter as LoRA and as SparseDelta, or the whole model, and the log."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +16,7 @@ from roselora.delta.layers import layer_factors
 from roselora.delta.sparse_delta import SparseDelta
 from roselora.errors import ConfigError, UnsupportedError
 from roselora.files import sha256_file, write_atomically
+from roselora.json_text import json_text
 from roselora.models.saving import save, save_wholly
 from roselora.training.loreft import save_loreft
 from roselora.training.prepare import Prepared
@@ -64,9 +64,9 @@ def save_artifacts(
         else:
             delta, no_delta = output / "delta.safetensors", None
             save_delta(update, delta)
-    lines = "".join(json.dumps(entry) + "\n" for entry in history)
+    lines = "".join(json_text(entry) + "\n" for entry in history)
     write_atomically(output / "log.jsonl", lines.encode())
-    write_atomically(output / "metrics.json", json.dumps(dict(metrics), indent=2).encode() + b"\n")
+    write_atomically(output / "metrics.json", json_text(metrics, indent=2).encode() + b"\n")
     weights = [*sorted(folder.glob("*.safetensors")), *([delta] if delta else [])]
     names = {str(path.relative_to(output)): path for path in weights}
     return Artifacts(

@@ -1,0 +1,21 @@
+"""JSON that every reader of JSON takes."""
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+
+def json_text(value: Any, *, indent: int | None = None, ensure_ascii: bool = True) -> str:
+    """Plain data as JSON, with null where a number is NaN or infinite, for which JSON has no word."""
+    return json.dumps(_finite(value), indent=indent, ensure_ascii=ensure_ascii, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
