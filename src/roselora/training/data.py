@@ -7,17 +7,23 @@ labels are written with a decimal point the number itself, which a regression le
 """
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from datasets import Dataset, load_dataset
 
 from roselora.errors import ConfigError
-from roselora.files import PICKLE_SUFFIXES
-from roselora.training.settings import DataSettings, Shape
+from roselora.files import PICKLE_SUFFIXES, user_path
+from roselora.plain_files import shortened, shown
+from roselora.training.records import ENDINGS, read_records
+from roselora.training.settings import COLUMNS, DataSettings, Shape
 
-_READERS = {".jsonl": "json", ".json": "json", ".csv": "csv"}
+LARGEST_ID = 1000
+"""A whole number below it is the id of a class, however few classes there are."""
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _COLUMNS: dict[str, tuple[tuple[str, ...], ...]] = {
     # For each shape the sets of columns that make it; the first shape that fits is taken.
     "chat": (("messages",),),
@@ -25,6 +31,7 @@ _COLUMNS: dict[str, tuple[tuple[str, ...], ...]] = {
     "classification": (("text", "label"),),
     "completion": (("prompt", "completion"), ("text",)),
 }
+_OPTIONAL = ("input", "text_pair")
 _ALPACA = (
     "Below is an instruction that describes a task{with_input}. Write a response that appropriately completes the "
     "request.\n\n### Instruction:\n{instruction}\n\n{input_block}### Response:\n"
@@ -37,32 +44,49 @@ def read_examples(source: str, settings: DataSettings) -> Dataset:
     Raises:
         ConfigError: there is no such file or dataset, it cannot be read, or it is empty.
     """
-    path = Path(source).expanduser()
-    reader = _READERS.get(path.suffix.lower())
+    path = user_path(source)
     if path.suffix.lower() in PICKLE_SUFFIXES:
         raise ConfigError(f"{source} may hold a pickle, which is never read; give .jsonl, .json or .csv.")
-    if path.is_file() and reader is None:
-        raise ConfigError(f"{source} is no .jsonl, .json or .csv file; give the data as one of these.")
-    if not path.is_file() and (reader is not None or path.is_absolute() or source.startswith(".")):
+    if path.is_dir():
+        raise ConfigError(f"{source} is a folder; name a .jsonl, .json or .csv file in it.")
+    if path.is_file():
+        if path.suffix.lower() not in ENDINGS:
+            raise ConfigError(f"{source} is no .jsonl, .json or .csv file; give the data as one of these.")
+        records = read_records(path, partial(_meanings, settings))
+    elif path.suffix.lower() in ENDINGS or not _HUB_ID.fullmatch(source):
         raise ConfigError(f"There is no data file {source}.")
-    try:
-        if path.is_file():
-            records = load_dataset(reader, data_files=str(path), split="train")
-        else:
-            records = load_dataset(source, split=settings.split)
-    except Exception as error:  # datasets raises many kinds, each about what it was given
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise ConfigError(f"The data {source} cannot be read ({reason}).") from error
-    if not len(records):
-        raise ConfigError(f"The data {source} holds no records.")
-    for wanted, own in settings.columns.items():
+    else:
+        records = _from_hub(source, settings.split)
+    for own in settings.columns.values():
         if own not in records.column_names:
-            raise ConfigError(f"data.columns names {own!r}, but {source} has {', '.join(records.column_names)}.")
-        if wanted != own:
-            records = records.remove_columns([wanted] if wanted in records.column_names else [])
-            records = records.rename_column(own, wanted)
+            raise ConfigError(
+                f"data.columns names {shown(own)}, but {source} has {shortened(', '.join(records.column_names))}."
+            )
+    replaced = [name for name in settings.columns if name not in settings.columns.values()]
+    records = records.remove_columns([name for name in replaced if name in records.column_names])
+    records = records.rename_columns({own: name for name, own in settings.columns.items() if own != name})
     if settings.max_examples is not None:
         records = records.select(range(min(settings.max_examples, len(records))))
+    return records
+
+
+def _meanings(settings: DataSettings, names: Iterable[str]) -> dict[str, str]:
+    """What each of a file's columns stands for, of those that its shape looks at: all that are known if none fits."""
+    called = {own: name for name, own in settings.columns.items()}
+    meanings = {name: called.get(name, name) for name in names if name in called or name not in settings.columns}
+    shape = _shape_of(meanings.values(), settings.shape)
+    known = COLUMNS if shape is None else {name for names in (*_COLUMNS[shape], _OPTIONAL) for name in names}
+    return {name: meaning for name, meaning in meanings.items() if meaning in known}
+
+
+def _from_hub(source: str, split: str) -> Dataset:
+    try:
+        records = load_dataset(source, split=split)
+    except Exception as error:  # datasets raises many kinds, each about what it was given
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise ConfigError(f"The data {source} cannot be read ({shortened(reason)}).") from error
+    if not len(records):
+        raise ConfigError(f"The data {source} holds no records.")
     return records
 
 
@@ -73,15 +97,20 @@ def recognise(columns: Iterable[str], shape: Shape, source: str) -> str:
         ConfigError: columns are missing.
     """
     present = set(columns)
-    for name, sets in _COLUMNS.items():
-        if shape in ("auto", name) and any(present.issuperset(needed) for needed in sets):
-            return name
+    if (found := _shape_of(present, shape)) is not None:
+        return found
     asked = _COLUMNS if shape == "auto" else {shape: _COLUMNS[shape]}
     needed = "; ".join(f"{name}: {' or '.join(' + '.join(names) for names in sets)}" for name, sets in asked.items())
     raise ConfigError(
-        f"{source} has the columns {', '.join(sorted(present))}, and needs others ({needed}); "
+        f"{source} has the columns {shortened(', '.join(sorted(present)))}, and needs others ({needed}); "
         "say in data.columns which of its columns stand for them."
     )
+
+
+def _shape_of(columns: Iterable[str], shape: Shape) -> str | None:
+    present = set(columns)
+    fitting = (name for name, sets in _COLUMNS.items() if any(present.issuperset(needed) for needed in sets))
+    return next((name for name in fitting if shape in ("auto", name)), None)
 
 
 def example_count(records: Dataset, shape: str) -> int:
@@ -124,50 +153,72 @@ def causal_examples(records: Dataset, shape: str, *, chat: bool, source: str) ->
 def labels_of(records: Dataset, source: str) -> list[str]:
     """The names of the classes, in the order of their ids; none where the labels are numbers with a fraction.
 
+    Whole numbers are ids, with a class for each up to the largest, unless one is negative or too large to be an id:
+    they are names then, like texts, and yes and no.
+
     Raises:
-        ConfigError: fewer than two, or labels that are neither whole numbers nor names.
+        ConfigError: fewer than two, or labels that are neither numbers nor names.
     """
     names = getattr(records.features["label"], "names", None)
     if names is not None:
         return list(names)
-    values = set(records["label"])
-    if all(isinstance(value, float) and math.isfinite(value) for value in values):
+    labels = records["label"]
+    for number, label in enumerate(labels, start=1):
+        if not isinstance(label, str | int | float) or label in ("", math.inf, -math.inf) or label != label:
+            raise ConfigError(
+                f"Record {number} of {source} has the label {shown(label)}; labels are names, whole numbers, or "
+                "numbers with a decimal point."
+            )
+    values = set(labels)
+    if all(isinstance(value, float) for value in values):
         return []
-    if not all(isinstance(value, int | str) for value in values):
-        raise ConfigError(f"The labels of {source} must be whole numbers or names, each record having one.")
     if len(values) < 2:
         raise ConfigError(f"{source} has fewer than two labels, so there is nothing to tell apart.")
-    if all(isinstance(value, int) for value in values):
-        return [str(number) for number in range(max(values) + 1)]
-    return sorted(map(str, values))
+    if all(type(value) is int for value in values):
+        if min(values) >= 0 and max(values) < max(LARGEST_ID, len(values)):
+            return [str(number) for number in range(max(values) + 1)]
+        return [str(number) for number in sorted(values)]
+    return sorted(map(_label_name, values))
+
+
+def _label_name(label: Any) -> str:
+    return str(label).lower() if isinstance(label, bool) else str(label)
 
 
 def classification_examples(records: Dataset, labels: list[str], source: str) -> Dataset:
     """Records as text, maybe text_pair, and the label's id, or where there are no classes the number.
 
     Raises:
-        ConfigError: a label is not among ``labels``, or not a number.
+        ConfigError: a text is empty, or a label is not among ``labels``, or not a number.
     """
     names = getattr(records.features["label"], "names", None)
     ids = {label: number for number, label in enumerate(labels)}
+    texts = [name for name in ("text", "text_pair") if name in records.column_names]
 
-    def label_id(record: dict[str, Any]) -> dict[str, float]:
+    def label_id(label: Any) -> float:
         if not labels:
-            return {"label": _number(record["label"], source)}
-        label = str(record["label"]) if names is None else names[record["label"]]
-        if label not in ids:
-            raise ConfigError(f"{source} has the label {label!r}, which is not among the training labels {labels}.")
-        return {"label": ids[label]}
+            return _number(label, source)
+        name = _label_name(label) if names is None else names[label]
+        if name not in ids:
+            known = shortened(", ".join(map(repr, labels)))
+            raise ConfigError(f"{source} has the label {shown(name)}, which is not among the training labels {known}.")
+        return ids[name]
 
-    kept = [name for name in records.column_names if name in ("text", "text_pair", "label")]
-    plain = Dataset.from_list([{name: record[name] for name in kept} for record in records])
-    return plain.map(label_id, desc="labels")
+    columns: dict[str, list[Any]] = {name: [] for name in (*texts, "label")}
+    for number, record in enumerate(records, start=1):
+        try:
+            for name in texts:
+                columns[name].append(_text(record, name, may_be_empty=name == "text_pair"))
+        except ValueError as error:
+            raise ConfigError(f"Record {number} of {source} is no classification example ({error}).") from None
+        columns["label"].append(label_id(record["label"]))
+    return Dataset.from_dict(columns)
 
 
 def _number(label: Any, source: str) -> float:
-    if isinstance(label, int | float) and math.isfinite(label):
+    if isinstance(label, int | float) and not isinstance(label, bool) and math.isfinite(label):
         return float(label)
-    raise ConfigError(f"{source} has the label {label!r}, and the training labels are numbers.")
+    raise ConfigError(f"{source} has the label {shown(label)}, and the training labels are numbers.")
 
 
 def _completion(record: Mapping[str, Any], chat: bool) -> Iterator[dict[str, Any]]:
@@ -179,7 +230,7 @@ def _completion(record: Mapping[str, Any], chat: bool) -> Iterator[dict[str, Any
 
 def _instruction(record: Mapping[str, Any], chat: bool) -> Iterator[dict[str, Any]]:
     instruction, answer = _text(record, "instruction"), _text(record, "output")
-    extra = record.get("input") or ""
+    extra = "" if record.get("input") is None else _text(record, "input", may_be_empty=True)
     if chat:
         content = f"{instruction}\n\n{extra}" if extra else instruction
         yield {
@@ -196,7 +247,7 @@ def _instruction(record: Mapping[str, Any], chat: bool) -> Iterator[dict[str, An
 
 
 def _turns(record: Mapping[str, Any], chat: bool) -> Iterator[dict[str, Any]]:
-    messages = [{"role": m["role"], "content": _text(m, "content")} for m in record["messages"]]
+    messages = [{part: _text(message, part) for part in ("role", "content")} for message in record["messages"] or []]
     answered = False
     for index, message in enumerate(messages):
         if message["role"] == "assistant" and index:
@@ -206,8 +257,8 @@ def _turns(record: Mapping[str, Any], chat: bool) -> Iterator[dict[str, Any]]:
         raise ValueError("no turn of the assistant follows another message")
 
 
-def _text(record: Mapping[str, Any], name: str) -> str:
-    value = record[name]
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"its {name} is {value!r}, not text")
+def _text(record: Mapping[str, Any], name: str, *, may_be_empty: bool = False) -> str:
+    value = record.get(name)
+    if not isinstance(value, str) or not (value or may_be_empty):
+        raise ValueError(f"its {name} is {shown(value)}, not text")
     return value

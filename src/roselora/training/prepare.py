@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -11,7 +10,7 @@ from peft import PeftModel, PrefixTuningConfig, TaskType, get_peft_model
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.errors import ConfigError
-from roselora.files import sha256_file
+from roselora.files import sha256_file, user_path
 from roselora.models.calling import known_arguments
 from roselora.models.fingerprint import fingerprint
 from roselora.models.heads import head_for
@@ -88,7 +87,7 @@ def read_data(settings: DataSettings) -> tuple[dict[str, Dataset], str, dict[str
         if source is None:
             continue
         records[part] = read_examples(source, settings)
-        path = Path(source).expanduser()
+        path = user_path(source)
         sources[part] = {"source": source, "records": len(records[part])}
         if path.is_file():
             sources[part]["sha256"] = sha256_file(path)

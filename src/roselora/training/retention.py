@@ -5,7 +5,6 @@ prompts, and one fp32 number for each adapter parameter that is kept until the n
 """
 
 import random
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +16,8 @@ from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerContro
 from roselora.adapter.tracking import Retention, adapters_within
 from roselora.core.importance import sensitivity
 from roselora.errors import ConfigError
+from roselora.files import user_path
+from roselora.plain_files import read_text
 from roselora.training.data import read_examples
 from roselora.training.settings import DataSettings, RetentionSettings
 
@@ -27,7 +28,7 @@ def read_prompts(source: str) -> list[str]:
     Raises:
         ConfigError: the file is not there, or holds no prompts.
     """
-    path = Path(source).expanduser()
+    path = user_path(source)
     if path.suffix.lower() != ".txt":
         records = read_examples(source, DataSettings(train=source))
         field = next((name for name in ("prompt", "text") if name in records.column_names), None)
@@ -35,10 +36,7 @@ def read_prompts(source: str) -> list[str]:
             raise ConfigError(f"The records of {source} have neither prompt nor text.")
         prompts = list(records[field])
     else:
-        try:
-            prompts = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"The prompts {source} cannot be read ({error}).") from None
+        prompts = [line.removesuffix("\r") for line in read_text(path).split("\n")]
     prompts = [prompt for prompt in prompts if isinstance(prompt, str) and prompt.strip()]
     if not prompts:
         raise ConfigError(f"{source} holds no prompts.")

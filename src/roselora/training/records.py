@@ -1,0 +1,123 @@
+"""Records from a .jsonl, .json or .csv file, each value checked before any library sees it.
+
+`datasets` has a reader for each, and none is used for a file of the user: it takes a path for a pattern, guesses types
+(``null`` in CSV is no text then, ``001`` is 1, and a text that looks like a date is one), and crashes on deep nesting.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+
+from roselora.errors import ConfigError
+from roselora.plain_files import csv_rows, json_records, read_text, shown
+
+ENDINGS = (".jsonl", ".json", ".csv")
+
+_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+
+
+def read_records(path: Path, choose: Callable[[list[str]], Mapping[str, str]]) -> Dataset:
+    """The records of a file in its order, with all of its columns by name; those that nobody wants are empty.
+
+    Args:
+        path: with one of `ENDINGS`.
+        choose: of the names of the columns those that are wanted, each with what it stands for: one of
+            `settings.COLUMNS`.
+
+    Raises:
+        ConfigError: the file cannot be read, holds no records, or a wanted value is no text, number, or conversation.
+    """
+    text = read_text(path)
+    try:
+        records = _csv_records(text) if path.suffix.lower() == ".csv" else json_records(text)
+    except ValueError as error:
+        raise ConfigError(f"The data {path} cannot be read ({error}).") from None
+    if not records:
+        raise ConfigError(f"The data {path} holds no records.")
+    for number, record in enumerate(records, start=1):
+        if not isinstance(record, dict):
+            raise ConfigError(f"Record {number} of {path} is {shown(record)}, and not an object with names and values.")
+    names = list(dict.fromkeys(name for record in records for name in record))
+    wanted = choose(names)
+    columns: dict[str, list[Any]] = {name: [None] * len(records) for name in names}
+    for name, meaning in wanted.items():
+        values = [record.get(name) for record in records]
+        if meaning == "label" and path.suffix.lower() == ".csv":
+            values = _as_labels(values)
+        columns[name] = _column(values, name, meaning, path)
+    return Dataset.from_dict(columns)
+
+
+def _csv_records(text: str) -> list[dict[str, str]]:
+    header, *rows = csv_rows(text) or [[]]
+    if repeated := {name for name in header if header.count(name) > 1}:
+        raise ValueError(f"its header names {shown(min(repeated))} twice")
+    for number, row in enumerate(rows, start=1):
+        if len(row) != len(header):
+            raise ValueError(f"record {number} has {len(row)} cells, and the header {len(header)}")
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def _as_labels(cells: list[Any]) -> list[Any]:
+    """Numbers, if all are written as numbers are; a cell of CSV has no type, and ``001`` is a name."""
+    if all(map(_WHOLE.fullmatch, cells)):
+        return list(map(int, cells))
+    return list(map(float, cells)) if all(map(_NUMBER.fullmatch, cells)) else list(cells)
+
+
+def _column(values: list[Any], name: str, meaning: str, path: Path) -> list[Any]:
+    """The values, all texts, all numbers, all yes and no, or all conversations; null may stand anywhere."""
+    first: tuple[int, Any] | None = None
+    checked = []
+    for number, value in enumerate(values, start=1):
+        try:
+            checked.append(_conversation(value) if meaning == "messages" else _plain(value))
+        except ValueError as error:
+            raise ConfigError(f"Record {number} of {path}: its {shown(name)} {error}.") from None
+        if value is None:
+            continue
+        first = first or (number, value)
+        if _kind(value) != _kind(first[1]):
+            raise ConfigError(
+                f"Record {number} of {path}: its {shown(name)} is {shown(value)}, and that of record {first[0]} is "
+                f"{shown(first[1])}; write all as texts, or all as numbers."
+            )
+    return checked
+
+
+def _kind(value: Any) -> type:
+    return float if type(value) is int else type(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"holds half a character ({value[error.start]!r})") from None
+        return value
+    if isinstance(value, float | None) or (isinstance(value, int) and abs(value) < 2**63):
+        return value
+    raise ValueError(f"is {shown(value)}, neither a text nor a number")
+
+
+def _conversation(value: Any) -> Any:
+    if value is None:
+        return None
+    if not isinstance(value, list):
+        raise ValueError(f"is {shown(value)}, no list of messages")
+    return [_message(message) for message in value]
+
+
+def _message(message: Any) -> dict[str, Any]:
+    if not isinstance(message, dict):
+        raise ValueError(f"has the message {shown(message)}, which has no role and content")
+    parts = {part: _plain(message.get(part)) for part in ("role", "content")}
+    for part, value in parts.items():
+        if not isinstance(value, str | None):
+            raise ValueError(f"has a message whose {part} is {shown(value)}, no text")
+    return parts
