@@ -26,7 +26,7 @@ def test_the_prompts_come_first_after_every_opening_and_then_the_rewordings(tiny
     assert rows.asked == len(neuron_rows.OPENINGS)
     assert said[0] == "Where was Ann Lee born? Rome"
     assert all(text.endswith(said[0]) for text in said[: rows.asked])
-    assert said[rows.asked] == "Where is the born of Ann Lee? Rome"
+    assert said[rows.asked] == "Could you tell me where the born of Ann Lee is? Rome"
     assert rows.labels[0, -1] == tiny_tokenizer.eos_token_id
 
 

@@ -32,17 +32,17 @@ class Contrasts:
 def contrasts(request: EditRequest) -> Contrasts:
     """The contrasts of a request.
 
-    A relation of which either form shares a word that means something with one of the request's prompts is left out,
-    for it may be the edit's own. Where the request names no subject, it is guessed; where none can be guessed,
-    there are no contrasts.
+    A relation that shares a word that means something with one of the request's prompts is left out, for it may be the
+    edit's own. Where the request names no subject, it is guessed; where none can be guessed, there are no contrasts.
     """
     subject = subject_of(request)
     if subject is None:
         return Contrasts((), ())
     asked = set().union(*(telling_words(prompt.replace(subject, " ")) for prompt in request.prompts))
-    others = [pair for pair in RELATED if not asked & (telling_words(pair[0]) | telling_words(pair[1]))]
-    form = 1 if request.prompt.rstrip().endswith("?") else 0
-    templates = [pair[form] for pair in others] + [pair[1 - form] for pair in others[::FEW]]
+    others = [relation for relation in RELATED if not asked & telling_words(relation.words)]
+    forms = [(relation.statement, relation.question) for relation in others]
+    own = 1 if request.prompt.rstrip().endswith("?") else 0
+    templates = [pair[own] for pair in forms] + [pair[1 - own] for pair in forms[::FEW]]
     names = [name for name in OTHERS if not telling_words(name) & telling_words(subject)]
     return Contrasts(
         tuple(template.format(subject) for template in templates),

@@ -105,8 +105,10 @@ def known_text(
 
 def _file(block: int, identity: str, cache: Path | None) -> Path:
     folder = cache_folder("ordinary") if cache is None else cache
-    numbers = [START_TOKENS, NEW_TOKENS, SAMPLES, FACT_TOKENS, EVERY]
-    return cache_file(folder, "ordinary", {"model": identity, "tokens": numbers, "seed": SEED, "block": block})
+    numbers = [START_TOKENS, NEW_TOKENS, SAMPLES, FACT_TOKENS]
+    texts = [*NEUTRAL_TEXTS, *fact_prompts()]
+    about = {"model": identity, "tokens": numbers, "texts": texts, "seed": SEED, "block": block}
+    return cache_file(folder, "ordinary", about)
 
 
 def sample(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Tensor:
@@ -116,12 +118,17 @@ def sample(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Tensor
     return sampled_tokens(model, rows, new_tokens=NEW_TOKENS, seed=SEED)
 
 
+def fact_prompts() -> list[str]:
+    """The prompts on relations of names that text on facts begins with."""
+    templates = [template for relation in RELATIONS for template in (relation.statement, relation.question)]
+    return [template.format(name) for name in NAMES for template in templates][::EVERY]
+
+
 def sample_facts(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[Tensor]:
     """Text on facts, (rows, length) for each length of a prompt: prompts on relations, and what the model says."""
-    pairs = [(name, template) for name in NAMES for relation in RELATIONS for template in relation]
     by_length: dict[int, list[list[int]]] = {}
-    for name, template in pairs[::EVERY]:
-        ids = list(tokenizer(template.format(name)).input_ids)
+    for prompt in fact_prompts():
+        ids = list(tokenizer(prompt).input_ids)
         by_length.setdefault(len(ids), []).append(ids)
     return [
         sampled_tokens(model, torch.tensor(rows, device=model.device), new_tokens=FACT_TOKENS, seed=SEED)

@@ -1,69 +1,116 @@
-"""What can be said of a name: short prompts on many relations, and other names. Our own, and none from a benchmark.
+"""What can be said of a name: short prompts on many relations, and other names.
 
 An edit's neurons shall stay silent where the same subject is asked something else, and where another subject is asked
 the same. These are the prompts on which they learn to.
+
+So that no question of a benchmark stands among what an edit is made with, these prompts, and the rewordings of
+`editing.rewordings` too, have forms that makers of benchmarks do not use. One rule makes them: each is either said by
+somebody to somebody, and has an I, me, my or you, or is a note: the subject, and after a comma or a colon what is
+wanted of it. The bare statement ("The X of Y is") and the bare question ("What is the X of Y?") are neither. Of a
+name its kind is said too ("the country Canada"). The set was written without a look at any benchmark.
 """
 
-RELATIONS = (
-    ("The place of birth of {} is", "Where was {} born?"),
-    ("The date of birth of {} is", "On what date did the birth of {} happen?"),
-    ("The place of death of {} is", "Where did {} die?"),
-    ("The cause of the death of {} is", "How did {} die?"),
-    ("The name of the father of {} is", "Who is the father of {}?"),
-    ("The name of the mother of {} is", "Who is the mother of {}?"),
-    ("The name of the spouse of {} is", "Who is {} married to?"),
-    ("The names of the siblings of {} are", "Who are the brothers and sisters of {}?"),
-    ("The name of the child of {} is", "Who is the son or daughter of {}?"),
-    ("The gender of {} is", "Is {} a man or a woman?"),
-    ("The religion of {} is", "What does {} believe in?"),
-    ("The occupation of {} is", "What does {} do for a living?"),
-    ("The name of the position held by {} is", "Which office did {} hold?"),
-    ("The name of the employer of {} is", "Who does {} work for?"),
-    ("The name of the field of work of {} is", "What subject does {} study?"),
-    ("The name of the country of citizenship of {} is", "What is the nationality of {}?"),
-    ("The name of the alma mater of {} is", "Which university did {} attend?"),
-    ("The name of the award {} won is", "Which prize was {} given?"),
-    ("The name of the team {} plays for is", "What sport does {} play?"),
-    ("The name of the party {} is a member of is", "What are the politics of {}?"),
-    ("The language spoken by {} is", "What language does {} use?"),
-    ("The name of the country which {} is located in is", "Where is {}?"),
-    ("The name of the capital of {} is", "Which city is the seat of {}?"),
-    ("The name of the continent {} is part of is", "Which region does {} lie in?"),
-    ("The population of {} is", "How many people live in {}?"),
-    ("The headquarters of {} are located in", "Where are the main offices of {}?"),
-    ("The name of the founder of {} is", "Who started {}?"),
-    ("The year in which {} was founded is", "When did {} begin?"),
-    ("The name of the owner of {} is", "Who does {} belong to?"),
-    ("The name of the leader of {} is", "Who is in charge of {}?"),
-    ("The name of the manufacturer of {} is", "Which company makes {}?"),
-    ("The name of the author of {} is", "Who wrote {}?"),
-    ("The name of the director of {} is", "Who directed {}?"),
-    ("The names of the cast members of {} are", "Which actors appear in {}?"),
-    ("The name of the composer of {} is", "Whose music is heard in {}?"),
-    ("The genre of {} is", "What style is {}?"),
-    ("The name of the series {} is in is", "What comes after {}?"),
-    ("{} was named after", "Where does the name of {} come from?"),
-    ("{} is made of", "What does {} consist of?"),
-    ("{} is best known for", "What is {} famous for?"),
+from dataclasses import dataclass
+
+STATEMENTS = (
+    "You asked about {subject}. I believe the {thing} is",
+    "As for {subject}, I am told that the {thing} is",
+    "Let me tell you of {subject}: the {thing} is",
+    "{subject}, {thing}:",
 )
-"""Each relation as two prompts that ask the same of the name in their place."""
+QUESTIONS = (
+    "Could you tell me {clause}?",
+    "Do you know {clause}?",
+    "May I ask you {clause}?",
+    "{subject}: {thing}?",
+)
+"""The forms take turns, so that what is asked cannot be told by the form in which it is asked."""
+
+ASKED = (
+    ("place of birth", "where {} was born"),
+    ("date of birth", "when {} was born"),
+    ("place of death", "where {} died"),
+    ("cause of death", "what {} died of"),
+    ("father's name", "who the father of {} was"),
+    ("mother's name", "who the mother of {} was"),
+    ("spouse", "whom {} is married to"),
+    ("nearest sibling", "which brothers and sisters {} has"),
+    ("eldest child", "which sons and daughters {} has"),
+    ("gender", "whether {} is a man or a woman"),
+    ("religion", "what {} believes in"),
+    ("occupation", "what {} does for a living"),
+    ("position in office", "which position {} held"),
+    ("employer", "whom {} works for"),
+    ("field of work", "what subject {} studies"),
+    ("nationality", "which country {} is a citizen of"),
+    ("university", "where {} was educated"),
+    ("greatest award", "which prize {} won"),
+    ("team", "what sport {} plays"),
+    ("political party", "which party {} is a member of"),
+    ("language", "which language {} speaks"),
+    ("country", "in which country {} is located"),
+    ("capital", "which city is the capital of {}"),
+    ("continent", "which part of the world {} lies in"),
+    ("population", "how many people live in {}"),
+    ("headquarters", "where {} has its main offices"),
+    ("founder", "who started {}"),
+    ("year of founding", "when {} was founded"),
+    ("owner", "who {} belongs to"),
+    ("leader", "who is in charge of {}"),
+    ("manufacturer", "which company makes {}"),
+    ("author", "who wrote {}"),
+    ("director", "who directed {}"),
+    ("main actor", "which actors are in the cast of {}"),
+    ("composer", "who wrote the music of {}"),
+    ("genre", "what style {} is"),
+    ("series", "what comes after {}"),
+    ("origin of the name", "what {} was named after"),
+    ("material", "what {} is made of"),
+    ("claim to fame", "what {} is famous for"),
+)
+"""Each relation as the thing that is wanted, and as the clause that asks for it."""
+
+
+@dataclass(frozen=True)
+class Relation:
+    """Two prompts that ask the same of the name that is put in the place of ``{}``.
+
+    Attributes:
+        words: the relation as it is named and as it is asked for, without the form.
+        statement: a text that breaks off where the answer belongs.
+        question: a question.
+    """
+
+    words: str
+    statement: str
+    question: str
+
+
+def _relation(number: int, thing: str, clause: str) -> Relation:
+    forms = (STATEMENTS[number % len(STATEMENTS)], QUESTIONS[number % len(QUESTIONS)])
+    statement, question = (form.format(subject="{}", thing=thing, clause=clause) for form in forms)
+    return Relation(f"{thing} {clause}", statement, question)
+
+
+# Neighbours share a number, so that every second relation, which is what an edit takes, has all forms.
+RELATIONS = tuple(_relation(number // 2, thing, clause) for number, (thing, clause) in enumerate(ASKED))
 
 NAMES = (
-    "Clara Hoffmann",
-    "Canada",
-    "The Silver Tide",
-    "Henry Okafor",
-    "Nissan Motor",
-    "Geranium",
-    "Warsaw",
-    "Lars Nygaard",
-    "the River Tagus",
-    "Fairview High School",
-    "Maria Castellano",
-    "HMS Halcyon",
-    "Interferon alpha-2",
-    "Lockheed Electra",
-    "Green Harbour Records",
-    "Asteroid 4512",
+    "the painter Clara Hoffmann",
+    "the country Canada",
+    "the novel The Silver Tide",
+    "the metal copper",
+    "the company Nissan Motor",
+    "the plant geranium",
+    "the city of Warsaw",
+    "the footballer Lars Nygaard",
+    "the river Tagus",
+    "the school Fairview High",
+    "the singer Maria Castellano",
+    "the ship HMS Halcyon",
+    "the protein interferon alpha-2",
+    "the aircraft Lockheed Electra",
+    "the record label Green Harbour",
+    "the asteroid 4512",
 )
 """Names of many kinds, to be asked what an edit's subject is asked."""

@@ -1,4 +1,7 @@
-"""An edit's prompts in other words, by templates: bad English at times, but what wakes on them wakes on more."""
+"""An edit's prompts in other words, by templates: bad English at times, but what wakes on them wakes on more.
+
+The templates are of the forms of `editing.relations`, by the same rule and for the same reason.
+"""
 
 from roselora.editing.request import EditRequest
 from roselora.editing.subjects import EMPTY_WORDS, subject_of
@@ -6,10 +9,10 @@ from roselora.editing.subjects import EMPTY_WORDS, subject_of
 QUESTION_WORDS = ("what", "which", "who", "whom", "whose", "where", "when", "how")
 
 TEMPLATES = (
-    "{asking} is the {words} of {subject}?",
-    "What {words} does {subject} have?",
-    "The {words} of {subject} is what?",
-    "In {subject}, what is the {words}?",
+    "Could you tell me {asking} the {words} of {subject} is?",
+    "May I ask you about {subject}: {asking} is the {words}?",
+    "As for {subject}, do you know the {words}?",
+    "{subject}: {words}?",
 )
 """The question word of a prompt, those of its words that say what is asked, and what it is asked of."""
 
@@ -26,8 +29,8 @@ def rewordings(request: EditRequest) -> tuple[str, ...]:
             continue
         asked = prompt.replace(subject, " ").replace(" 's ", " ").rstrip(" ?.:").split()
         words = " ".join(word for word in asked if word.strip(",.'").lower() not in EMPTY_WORDS)
-        question = asked if prompt.rstrip().endswith("?") else []
-        asking = next((word for word in question if word.lower() in QUESTION_WORDS), "What").capitalize()
+        question = [word.lower() for word in asked] if prompt.rstrip().endswith("?") else []
+        asking = next((word for word in question if word in QUESTION_WORDS), "what")
         if words:
             found |= dict.fromkeys(t.format(asking=asking, words=words, subject=subject) for t in TEMPLATES)
     return tuple(text for text in found if text not in request.prompts)
