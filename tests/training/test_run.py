@@ -1,5 +1,4 @@
 import json
-import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -25,17 +24,12 @@ from roselora.training.config_file import read_settings
 from roselora.training.methods import adapter_config
 from roselora.training.prepare import optimizer_steps, prepare
 from roselora.training.progress import StepReport
-from roselora.training.run import Finished, Interrupted, train
+from roselora.training.run import Interrupted, train
 from roselora.training.settings import TrainingSettings, TrainSettings
+from tests.training.runs import StopAt, finished
 
 Settings = Callable[..., TrainSettings]
 Write = Callable[..., Path]
-
-
-def finished(settings: TrainSettings, **options: Any) -> Finished:
-    outcome = train(settings, **options)
-    assert isinstance(outcome, Finished)
-    return outcome
 
 
 def test_a_run_leaves_a_sparse_adapter_that_stock_peft_reads_and_an_equal_delta(
@@ -139,17 +133,6 @@ def test_two_runs_of_one_seed_are_equal_and_another_seed_is_not(settings: Settin
     assert digests[0] == digests[1] != digests[2]
 
 
-class StopAt:
-    """Sends this process a signal after a step, as Ctrl-C does."""
-
-    def __init__(self, step: int, number: int = signal.SIGINT) -> None:
-        self.step, self.number = step, number
-
-    def __call__(self, report: StepReport) -> None:
-        if report.step == self.step:
-            os.kill(os.getpid(), self.number)
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_goes_on_bit_for_bit_in_mid_ramp(settings: Settings, tmp_path: Path, number: int) -> None:
     changes = {"adapter": {"dropout": 0.1}}
@@ -178,22 +161,6 @@ def test_loreft_goes_on_bit_for_bit_from_a_checkpoint_that_holds_nothing_of_the_
     resumed = finished(stopped, resume=True)
     name = "adapter/loreft.safetensors"
     assert resumed.artifacts.sha256[name] == whole.artifacts.sha256[name]
-
-
-def test_an_output_that_is_not_empty_is_refused_and_left_alone(settings: Settings, tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "mine.txt").write_text("keep")
-    with pytest.raises(ConfigError, match="not empty"):
-        train(settings())
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
-    with pytest.raises(ConfigError, match="no checkpoint"):
-        train(settings(), resume=True)
-
-
-def test_a_run_is_not_resumed_under_other_settings(settings: Settings) -> None:
-    train(settings(), on_step=StopAt(3))
-    with pytest.raises(ConfigError, match="other settings"):
-        train(settings(training={"learning_rate": 1e-3}), resume=True)
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,8 @@ def _run(settings: "TrainSettings", resume: bool, json: bool) -> None:
     with working("loading torch and transformers"):
         from roselora.reports.model_card import PLOT, write_card
         from roselora.reports.training_plot import plot_training
-        from roselora.training.run import CONFIG, Interrupted
+        from roselora.training.output import CONFIG
+        from roselora.training.run import Interrupted
         from roselora.training.run import train as run
     with _progress() as on_step:
         outcome = run(settings, resume=resume, on_step=on_step)

@@ -1,10 +1,17 @@
 """The processes that train together, as torchrun or ``accelerate launch`` has started them."""
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import torch
 from accelerate.state import PartialState
+from accelerate.utils import broadcast_object_list  # type: ignore[attr-defined]
+from torch import distributed
 
 from roselora.errors import ConfigError
 from roselora.models.devices import AUTO, device_for
+
+Found = TypeVar("Found")
 
 
 def join(wanted: str = AUTO) -> torch.device:
@@ -41,6 +48,32 @@ def wait() -> None:
 def index() -> int:
     """Which of them this is; the main one is 0."""
     return int(vars(_state())["process_index"])
+
+
+def agreed(find: Callable[[], Found]) -> Found:
+    """What the main process finds, in all of them; what it raises, all of them raise."""
+    if count() == 1:
+        return find()
+    said: list[Any] = [None, None]
+    if index() == 0:
+        try:
+            said[0] = find()
+        except Exception as error:
+            said[1] = error
+    broadcast_object_list(said)
+    if said[1] is not None:
+        raise said[1]
+    found: Found = said[0]
+    return found
+
+
+def any_of_them(flag: bool) -> bool:
+    """Whether the flag is set in one of the processes; all of them must ask."""
+    if count() == 1:
+        return flag
+    told = torch.tensor(int(flag), device=vars(_state())["device"])
+    distributed.all_reduce(told, distributed.ReduceOp.MAX)
+    return bool(told)
 
 
 def _state() -> PartialState:

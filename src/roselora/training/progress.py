@@ -10,6 +10,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from roselora.adapter.tracking import TrackedAdapter, adapters_within
+from roselora.training import processes
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,10 @@ class ProgressCallback(TrainerCallback):
 class Interruption(TrainerCallback):
     """Ctrl-C or a termination signal: finish the step, keep a checkpoint, stop. A second Ctrl-C stops at once.
 
+    A signal to one of several processes stops all of them after the same step.
+
     Attributes:
-        requested: whether one came.
+        requested: whether one came to this process.
         stopped_at: the step after which training stopped because of it, or None.
     """
 
@@ -101,7 +104,7 @@ class Interruption(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Ask the Trainer for a checkpoint and the end, unless this was the last step anyway."""
-        if self.requested and state.global_step < state.max_steps:
+        if processes.any_of_them(self.requested) and state.global_step < state.max_steps:
             self.stopped_at = state.global_step
             control.should_save = True
             control.should_training_stop = True

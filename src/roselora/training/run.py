@@ -1,33 +1,43 @@
 """One training run from its settings to its files."""
 
+import hashlib
+import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from datasets import Dataset, are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from peft import PeftModel
+from safetensors import SafetensorError
 from transformers import Trainer, TrainerCallback
-from transformers.trainer_utils import get_last_checkpoint
 
 from roselora.adapter.verify import AdapterCounts, verify
-from roselora.errors import ConfigError, SparsityError
+from roselora.errors import ConfigError, ModelError, SparsityError, UnsupportedError
 from roselora.files import write_atomically
 from roselora.models.loading import quiet_libraries
 from roselora.training import processes
-from roselora.training.artifacts import Artifacts, save_artifacts
+from roselora.training.artifacts import Artifacts, save_artifacts, trained_delta
+from roselora.training.checkpoints import (
+    CheckpointCallback,
+    Identity,
+    inputs_identity,
+    is_whole,
+    require_same,
+    settings_identity,
+)
 from roselora.training.config_file import as_yaml
+from roselora.training.finite import FiniteCallback, require_finite, require_finite_loss
 from roselora.training.methods import AdaLoraCallback
+from roselora.training.output import CONFIG, claimed, clear_unfinished, find_checkpoint
 from roselora.training.prepare import Prepared, prepare
 from roselora.training.progress import Interruption, ProgressCallback, StepReport
 from roselora.training.retention import RetentionCallback, read_prompts
 from roselora.training.settings import TrainSettings
 from roselora.training.trainers import make_trainer
-
-CONFIG = "config.yaml"
-"""Beside the results: the settings, complete, as a config file that repeats the run."""
 
 
 @dataclass(frozen=True)
@@ -69,25 +79,33 @@ def train(
 ) -> Finished | Interrupted | None:
     """Train as ``settings`` say and write everything to ``settings.output``.
 
-    Of several processes that train together, the main one alone reports, writes, and returns something.
+    Of several processes that train together, the main one alone reports, writes, and returns something. What a run
+    that fails has written is removed, but for whole checkpoints.
 
     Raises:
         ConfigError: settings, data or output cannot be meant so; nothing was written.
-        ModelError: the model cannot be loaded.
+        LockedError: another run writes to the output.
+        ModelError: the model cannot be loaded, or the disk refused a checkpoint or the results.
         SparsityError: a RoseLoRA adapter did not reach its density.
-        NonFiniteError: a loss or gradient became NaN or infinite.
+        NonFiniteError: the base model, a gradient, a parameter or the loss holds NaN or infinity; nothing is saved.
     """
     processes.join(settings.training.device)
-    checkpoint = find_checkpoint(settings, resume)
-    processes.wait()  # before the first of them writes there
-    prompts = None if settings.retention.prompts is None else read_prompts(settings.retention.prompts)
-    with _quietly():
+    prompts = _read_prompts(settings)
+    with _quietly(), ExitStack() as held:
+        processes.agreed(lambda: held.enter_context(claimed(settings)))
+        checkpoint = processes.agreed(lambda: find_checkpoint(settings, resume))
         prepared = prepare(settings)
+        identity = _identity(prepared, settings, prompts, checkpoint)
         retention = [] if prompts is None else [_retention(prepared, prompts, settings)]
-        return _train(prepared, settings, checkpoint, retention, on_step)
+        try:
+            return _train(prepared, settings, checkpoint, identity, retention, on_step)
+        except BaseException:
+            if processes.index() == 0:
+                clear_unfinished(settings)
+            raise
 
 
-def plan(settings: TrainSettings, resume: bool) -> tuple[Prepared, str | None]:
+def plan(settings: TrainSettings, resume: bool) -> tuple[Prepared, Path | None]:
     """What :func:`train` would start from: the prepared model, and a checkpoint. Nothing is written.
 
     Raises:
@@ -95,9 +113,27 @@ def plan(settings: TrainSettings, resume: bool) -> tuple[Prepared, str | None]:
         ModelError: the model cannot be loaded.
     """
     processes.join(settings.training.device)
+    prompts = _read_prompts(settings)
     checkpoint = find_checkpoint(settings, resume)
     with _quietly():
-        return prepare(settings), checkpoint
+        prepared = prepare(settings)
+        _identity(prepared, settings, prompts, checkpoint)
+        return prepared, checkpoint
+
+
+def _read_prompts(settings: TrainSettings) -> list[str] | None:
+    return None if settings.retention.prompts is None else read_prompts(settings.retention.prompts)
+
+
+def _identity(
+    prepared: Prepared, settings: TrainSettings, prompts: list[str] | None, checkpoint: Path | None
+) -> Identity:
+    """What this run's checkpoints say of it, which must be what the one says that it goes on from."""
+    digest = None if prompts is None else hashlib.sha256(json.dumps(prompts).encode()).hexdigest()
+    identity = {"settings": settings_identity(settings), "inputs": inputs_identity(prepared, digest)}
+    if checkpoint is not None:
+        require_same(checkpoint, identity)
+    return identity
 
 
 @contextmanager
@@ -113,54 +149,33 @@ def _quietly() -> Iterator[None]:
             enable_progress_bars()
 
 
-def find_checkpoint(settings: TrainSettings, resume: bool) -> str | None:
-    """The checkpoint to go on from.
-
-    Raises:
-        ConfigError: there is none, or it belongs to other settings; or, without ``resume``, the output is not empty.
-    """
-    output = Path(settings.output)
-    if output.exists() and not output.is_dir():
-        raise ConfigError(f"output {output} is a file; name a new or empty folder.")
-    if not resume:
-        if output.exists() and any(output.iterdir()):
-            raise ConfigError(f"output {output} is not empty; name another folder, or go on there with --resume.")
-        return None
-    found = get_last_checkpoint(settings.checkpoints) if settings.checkpoints.is_dir() else None  # type: ignore[no-untyped-call]
-    if found is None:
-        raise ConfigError(f"{settings.checkpoints} holds no checkpoint to go on from; start without --resume.")
-    earlier = output / CONFIG
-    if earlier.is_file() and earlier.read_text(encoding="utf-8") != as_yaml(settings):
-        raise ConfigError(f"The run in {output} had other settings, see {earlier}; go on with those.")
-    return str(found)
-
-
 def _train(
     prepared: Prepared,
     settings: TrainSettings,
-    checkpoint: str | None,
+    checkpoint: Path | None,
+    identity: Identity,
     more_callbacks: list[TrainerCallback],
     on_step: Callable[[StepReport], None] | None,
 ) -> Finished | Interrupted | None:
+    _check_what_can_be_checked(prepared, settings)
     interruption = Interruption()
-    callbacks: list[TrainerCallback] = [ProgressCallback(on_step), interruption, *more_callbacks]
+    callbacks = [
+        ProgressCallback(on_step),
+        FiniteCallback(),
+        interruption,
+        CheckpointCallback(identity, checkpoint),
+        *more_callbacks,
+    ]
     if settings.method == "adalora":
         callbacks.append(AdaLoraCallback())
     output = Path(settings.output)
-    try:
-        trainer = make_trainer(prepared, settings, callbacks)
-    except ConfigError:
-        for folder in (settings.checkpoints, output):  # the Trainer makes them before it looks at the data
-            with suppress(OSError):
-                folder.rmdir()
-        raise
+    trainer = make_trainer(prepared, settings, callbacks)
     if trainer.is_world_process_zero():
-        output.mkdir(parents=True, exist_ok=True)
         write_atomically(output / CONFIG, as_yaml(settings).encode())
     start = time.perf_counter()
-    with interruption.listening():
+    with interruption.listening(), _naming_a_refused_checkpoint(trainer, settings):
         try:
-            trainer.train(resume_from_checkpoint=checkpoint)
+            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         except SparsityError:
             if interruption.stopped_at is None:  # a run that was stopped in mid-ramp is not at its density yet
                 raise
@@ -168,14 +183,39 @@ def _train(
     if interruption.stopped_at is not None:
         kept = settings.checkpoints / f"checkpoint-{interruption.stopped_at}"
         return Interrupted(interruption.stopped_at, prepared.total_steps, kept)
+    require_finite_loss(trainer)
     counts = verify(prepared.model) if settings.method == "rose" else None
     metrics = {} if prepared.examples.eval is None else _evaluate(trainer)
     if not trainer.is_world_process_zero():
         return None
     history = trainer.state.log_history
     artifacts = save_artifacts(prepared, settings, history, metrics)
+    with suppress(OSError):  # it holds checkpoints
+        settings.checkpoints.rmdir()
     left_out = len(prepared.examples.train) - len(cast(Dataset, trainer.train_dataset))
     return Finished(settings, prepared, left_out, seconds, counts, metrics, history, artifacts)
+
+
+def _check_what_can_be_checked(prepared: Prepared, settings: TrainSettings) -> None:
+    """Meet before the training what would else be met after it."""
+    require_finite(prepared.model.state_dict().items(), f"before training; fetch or make {settings.model} anew")
+    if settings.method == "rose":
+        with suppress(UnsupportedError):  # no delta, which is no failure
+            trained_delta(prepared, settings, {})
+
+
+@contextmanager
+def _naming_a_refused_checkpoint(trainer: Trainer, settings: TrainSettings) -> Iterator[None]:
+    """Say that the disk refused a checkpoint, whose writers raise what they like, and remove what there is of it."""
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        checkpoint = settings.checkpoints / f"checkpoint-{trainer.state.global_step}"
+        if not checkpoint.is_dir() or is_whole(checkpoint):
+            raise
+        shutil.rmtree(checkpoint, ignore_errors=True)
+        reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[0].rstrip(".")
+        raise ModelError(f"{checkpoint} could not be written ({reason}); make room, and start it again.") from error
 
 
 def _retention(prepared: Prepared, prompts: list[str], settings: TrainSettings) -> TrainerCallback:

@@ -1,7 +1,7 @@
 """The Trainer of a run: trl's for language models, transformers' own for classifiers."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from roselora.training import processes
 from roselora.training.prepare import Prepared
 from roselora.training.settings import TrainSettings
 
+Arguments = TypeVar("Arguments", bound=TrainingArguments)
+
 
 def make_trainer(prepared: Prepared, settings: TrainSettings, callbacks: Sequence[TrainerCallback]) -> Trainer:
     """A Trainer that is ready to train.
@@ -39,9 +41,11 @@ def make_trainer(prepared: Prepared, settings: TrainSettings, callbacks: Sequenc
 
 
 def _causal(prepared: Prepared, settings: TrainSettings, callbacks: Sequence[TrainerCallback]) -> Trainer:
-    arguments = SFTConfig(
-        **_arguments(prepared, settings),
-        max_length=min(settings.training.max_length, _context(prepared.model)),
+    arguments = _on_one_device(
+        SFTConfig(
+            **_arguments(prepared, settings),
+            max_length=min(settings.training.max_length, _context(prepared.model)),
+        )
     )
     trainer = SFTTrainer(
         model=prepared.model,
@@ -70,7 +74,7 @@ def _classifying(prepared: Prepared, settings: TrainSettings, callbacks: Sequenc
 
     return Trainer(
         model=prepared.model,
-        args=TrainingArguments(**_arguments(prepared, settings)),
+        args=_on_one_device(TrainingArguments(**_arguments(prepared, settings))),
         data_collator=DataCollatorWithPadding(tokenizer),
         train_dataset=tokenized(prepared.examples.train),
         eval_dataset=tokenized(prepared.examples.eval),
@@ -93,6 +97,12 @@ def _accuracy(prediction: EvalPrediction) -> dict[str, float]:
 def _context(model: Any) -> int:
     """How many tokens the model reads; no bound where its config does not say."""
     return int(getattr(model.config, "max_position_embeddings", None) or 2**31)
+
+
+def _on_one_device(arguments: Arguments) -> Arguments:
+    """Without a launcher a Trainer would split batches over all GPUs that it sees, and make epochs of fewer steps."""
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
 
 
 def _arguments(prepared: Prepared, settings: TrainSettings) -> dict[str, Any]:
@@ -119,7 +129,6 @@ def _arguments(prepared: Prepared, settings: TrainSettings) -> dict[str, Any]:
         "eval_steps": training.eval_steps,
         "save_strategy": "steps" if saving else "no",
         "save_steps": training.save_steps or prepared.total_steps,
-        "save_total_limit": 2,
         "report_to": training.report_to,
         "disable_tqdm": True,
         "use_cpu": processes.join(training.device).type == "cpu",
