@@ -65,11 +65,18 @@ def test_a_base_that_holds_nan_is_named_before_training(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_scale_that_no_delta_can_carry_is_told_before_training(settings: Settings) -> None:
+def test_what_no_delta_can_carry_is_told_before_training(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise NonFiniteError("the scale inf is not a finite float32.")
+
+    monkeypatch.setattr("roselora.training.artifacts.layer_factors", refuse)
     steps: list[int] = []
     with pytest.raises(NonFiniteError, match="scale"):
-        train(settings(adapter={"alpha": 1e300}), on_step=lambda report: steps.append(report.step))
+        train(settings(), on_step=lambda report: steps.append(report.step))
     assert not steps
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float8_e4m3fn])

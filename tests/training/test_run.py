@@ -13,6 +13,7 @@ from transformers import (
     AutoModelForSequenceClassification,
     MPNetConfig,
     MPNetForSequenceClassification,
+    TrainingArguments,
 )
 
 from roselora.adapter.verify import verify
@@ -298,6 +299,24 @@ def test_a_prefix_is_refused_where_a_model_takes_no_keys_and_values(
     with pytest.raises(ConfigError, match="takes no keys and values"):
         train(run)
     assert not (tmp_path / "out").exists()
+
+
+def test_several_gpus_without_a_launcher_make_no_epoch_shorter(
+    settings: Settings, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from roselora.training.trainers import make_trainer
+
+    begin = TrainingArguments.__post_init__
+
+    def begin_beside_two_gpus(self: TrainingArguments) -> None:
+        begin(self)
+        self._n_gpu = 2
+
+    monkeypatch.setattr(TrainingArguments, "__post_init__", begin_beside_two_gpus)
+    for data in ({}, {"train": str(write(REVIEWS, "reviews.jsonl"))}):
+        run = settings(data=data)
+        arguments = make_trainer(prepare(run), run, []).args
+        assert (arguments.n_gpu, arguments.train_batch_size, arguments.eval_batch_size) == (1, 4, 4)
 
 
 def test_a_held_out_label_that_was_not_trained_is_refused(settings: Settings, write: Write) -> None:
