@@ -107,13 +107,15 @@ def export_lora(
         embedding, suffix = ("embedding_", "") if factors.layer == "embedding" else ("", ".weight")
         tensors[f"base_model.model.{module}.lora_{embedding}A{suffix}"] = A
         tensors[f"base_model.model.{module}.lora_{embedding}B{suffix}"] = B
-    config = {
+    config: dict[str, Any] = {
         "peft_type": "LORA",
         "task_type": task_type,
         "base_model_name_or_path": base,
         "inference_mode": True,
         "r": rank,
         "lora_alpha": rank,
+        "rank_pattern": {},
+        "alpha_pattern": {},
         "target_modules": sorted(modules),
         "fan_in_fan_out": any(factors.layer == "conv1d" for factors in delta.weights),
         "lora_dropout": 0.0,
