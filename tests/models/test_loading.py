@@ -1,3 +1,4 @@
+import copy
 import json
 import logging
 import shutil
@@ -15,6 +16,8 @@ from transformers import BertConfig, BertForMaskedLM, BertLMHeadModel, T5Config,
 from roselora.errors import ConfigError, ModelError
 from roselora.models import LoadedModel, load, loading
 from roselora.models.fingerprint import fingerprint
+from roselora.models.loading import _quantization
+from tests.models.tiny_gguf import write_tiny_gguf
 
 
 @pytest.fixture(autouse=True)
@@ -309,3 +312,91 @@ def test_the_demo_model_has_the_right_tokenizer_and_tied_head(demo, connections)
         [{"role": "user", "content": "Hi"}], tokenize=False, add_generation_prompt=True
     )
     assert chat.endswith("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n")
+
+
+@pytest.fixture(scope="session")
+def gguf_file(tmp_path_factory):
+    file = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
+    write_tiny_gguf(file)
+    return file
+
+
+@pytest.mark.parametrize("name", ["MODEL.GGUF", "sha256-0123", "weights.bin", "link.gguf", "link"])
+def test_a_gguf_file_is_known_by_its_first_bytes_under_any_name_and_never_unpickled(
+    gguf_file, tmp_path, monkeypatch, name
+):
+    expected = fingerprint(load(gguf_file).model)
+
+    def unpickle(*_, **__):
+        raise AssertionError("a pickle was read")
+
+    monkeypatch.setattr(torch, "load", unpickle)
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(gguf_file, "0123abcd" if "link" in name else name)
+    if "link" in name:
+        Path(name).symlink_to("0123abcd")
+    loaded = load(name)
+    assert fingerprint(loaded.model) == expected
+    assert loaded.model.name_or_path == str(tmp_path / name)
+    assert len(list(tmp_path.iterdir())) == 1 + ("link" in name)
+
+
+def test_a_pickle_with_the_ending_of_a_gguf_file_is_refused(tmp_path):
+    torch.save({"weight": torch.ones(2)}, tmp_path / "model.gguf")
+    assert "not a GGUF file" in refusal(tmp_path / "model.gguf")
+
+
+@pytest.mark.parametrize("name", ["model.GGUF", "pytorch_model.BIN"])
+def test_a_folder_with_weights_in_capitals_is_refused_with_its_reason(folder, name):
+    (folder / "model.safetensors").rename(folder / name)
+    assert ("name the .gguf file itself" if name == "model.GGUF" else "only pickles") in refusal(folder)
+
+
+def test_a_folder_of_links_into_a_cache_and_one_with_a_slash_are_read(tiny_model_folder, tiny_model, tmp_path):
+    for number, file in enumerate(tiny_model_folder.iterdir()):
+        shutil.copy(file, tmp_path / f"{number:040x}")
+        (tmp_path / "snapshot").mkdir(exist_ok=True)
+        (tmp_path / "snapshot" / file.name).symlink_to(tmp_path / f"{number:040x}")
+    assert fingerprint(load(f"{tmp_path / 'snapshot'}/").model) == fingerprint(tiny_model())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"quant_method": "bitsandbytes", "load_in_4bit": True},
+        {"load_in_8bit": True},
+        {"quant_method": "gptq", "bits": 4},
+        {"quant_method": "fp8", "weight_block_size": [128, 128]},
+        {"quant_method": "mxfp4"},
+        {"quant_method": "someones-own"},
+    ],
+    ids=lambda settings: settings.get("quant_method", "unnamed"),
+)
+@pytest.mark.parametrize("place", ["quantization_config", "compression_config"])
+def test_a_quantized_model_is_refused_by_its_method(folder, settings, place):
+    edit_json(folder / "config.json", **{place: settings})
+    message = refusal(folder)
+    assert "is quantized" in message
+    assert settings.get("quant_method", "unnamed") in message
+
+
+def test_a_model_whose_text_part_is_quantized_is_refused():
+    assert _quantization({"text_config": {"quantization_config": {"quant_method": "awq"}}}) == "awq"
+    assert _quantization({"quantization_config": None, "text_config": {"hidden_size": 4}}) is None
+
+
+def test_a_generation_config_that_transformers_refuses_to_save_is_saved_as_it_was_read(folder, tmp_path):
+    file = folder / "generation_config.json"
+    edit_json(file, do_sample=False, temperature=0.7, top_k=7)
+    model = load(folder).model
+    model.generation_config.eos_token_id = [1, 2]  # as a Trainer aligns it
+    model.save_pretrained(tmp_path / "saved")
+    assert (tmp_path / "saved" / "generation_config.json").read_bytes() == file.read_bytes()
+    assert model.generation_config.temperature == copy.deepcopy(model.generation_config).temperature == 0.7
+
+
+def test_a_generation_config_that_can_be_saved_is_saved_as_it_is_now(folder, tmp_path):
+    model = load(folder).model
+    model.generation_config.max_new_tokens = 5
+    model.save_pretrained(tmp_path / "saved")
+    assert json.loads((tmp_path / "saved" / "generation_config.json").read_text())["max_new_tokens"] == 5

@@ -10,8 +10,9 @@ import json
 import logging
 import os
 import re
+import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,18 +30,20 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
+from transformers.utils import GENERATION_CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME
 from transformers.utils.hub import cached_file
 
 from roselora.errors import ModelError, RoseLoraError
-from roselora.files import PICKLE_SUFFIXES
+from roselora.files import PICKLE_SUFFIXES, user_path
 from roselora.models.devices import AUTO, device_for, dtype_for, require_dtype
 from roselora.models.encoders import ENCODERS
+from roselora.models.generation_config import keep_as_read
 from roselora.models.heads import CAUSAL, Head
 from roselora.models.packages import folder_of
 
 DEMO = "demo"
 ADAPTER = "adapter_config.json"
+GGUF_MAGIC = b"GGUF"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
@@ -96,7 +99,7 @@ Pair = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 def _find_and_read(source: str | os.PathLike[str], dtype: torch.dtype | str, head: Head) -> Pair:
     """What `source` means, read from where it lies."""
     name = os.fspath(source)
-    path = Path(source).expanduser()
+    path = user_path(source)
     if not name:
         raise ModelError("the model's name is empty: name `demo`, a folder, a .gguf file or owner/model.")
     if source == DEMO:
@@ -109,10 +112,12 @@ def _find_and_read(source: str | os.PathLike[str], dtype: torch.dtype | str, hea
         _check_folder(name, path)
         # Absolute, for adapters name it as their base.
         return _read(name, str(path.absolute()), dtype, head, local_files_only=True)
+    if _is_gguf(path):
+        return _read_gguf(name, path, dtype, head)
     if path.suffix.lower() in PICKLE_SUFFIXES:
         raise ModelError(f"only safetensors are read, and {name} is a pickle: save the model as safetensors.")
     if path.is_file():
-        return _read_gguf(name, path, dtype, head)
+        raise ModelError(f"{name} is a file, but not a GGUF file: name the folder that holds the model.")
     if isinstance(source, str) and HUB_ID.fullmatch(source) and path.suffix not in {".gguf", ".safetensors"}:
         return _read_hub(source, dtype, head)
     raise ModelError(
@@ -127,11 +132,12 @@ def _check_folder(name: str, folder: Path) -> None:
         return  # _check_parts says so
     weights = {Path(file).suffix for file in files}
     if ".safetensors" not in weights:
-        if weights & PICKLE_SUFFIXES:
+        others = {suffix.lower() for suffix in weights}
+        if others & PICKLE_SUFFIXES:
             raise ModelError(
                 f"only safetensors are read, and {name} holds only pickles: save the model as safetensors."
             )
-        if ".gguf" in weights:
+        if ".gguf" in others:
             raise ModelError(f"{name} is a folder with a GGUF file: name the .gguf file itself.")
     if "config.json" not in files:
         raise ModelError(f"there is no config.json in the folder {name}: name the folder of a whole model.")
@@ -141,15 +147,41 @@ def _check_folder(name: str, folder: Path) -> None:
 
 def _read_gguf(name: str, path: Path, dtype: torch.dtype | str, head: Head) -> Pair:
     """A GGUF file, unpacked into plain weights that `save_pretrained` accepts."""
-    if path.suffix.lower() != ".gguf":
-        raise ModelError(f"{name} is a file, but not a .gguf file: name the folder that holds the model.")
-    # An absolute name, for transformers would take a file of the same name in the working folder first.
-    file = str(path.resolve())
-    options = {"gguf_file": file, "quantization_config": GgufConfig(dequantize=True)}
-    with contextlib.redirect_stderr(io.StringIO()):  # transformers draws a bar there that has no switch
-        model, tokenizer = _read(name, str(path.resolve().parent), dtype, head, local_files_only=True, **options)
+    # transformers draws a bar on standard error that has no switch.
+    with _named_gguf(path) as file, contextlib.redirect_stderr(io.StringIO()):
+        options = {"gguf_file": str(file), "quantization_config": GgufConfig(dequantize=True)}
+        model, tokenizer = _read(name, str(file.parent), dtype, head, local_files_only=True, **options)
     drop_quantizer(model)
+    _name_base(model, tokenizer, str(path.absolute()))
     return model, tokenizer
+
+
+def _is_gguf(path: Path) -> bool:
+    """Whether this is a GGUF file, by its first bytes, for files of a cache have no ending."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(GGUF_MAGIC)) == GGUF_MAGIC
+
+
+@contextlib.contextmanager
+def _named_gguf(path: Path) -> Iterator[Path]:
+    """The file under an absolute name that ends in .gguf.
+
+    transformers takes a file for a pickle that has another ending, and for a relative name looks in the working folder.
+    """
+    if path.suffix == ".gguf":
+        yield path.absolute()
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder, "model.gguf")
+        link.symlink_to(path.absolute())
+        yield link
+
+
+def _name_base(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    """Let what is saved later name this as its base, not the folder of a cache."""
+    model.name_or_path = model.config._name_or_path = tokenizer.name_or_path = name
 
 
 def drop_quantizer(model: PreTrainedModel) -> None:
@@ -171,8 +203,7 @@ def _read_hub(hub_id: str, dtype: torch.dtype | str, head: Head) -> Pair:
             if error.__cause__ is None:  # it is whole, and no model for us
                 raise
         else:
-            # What is saved later should name the hub's model as its base, not a folder of this cache.
-            model.name_or_path = model.config._name_or_path = tokenizer.name_or_path = hub_id
+            _name_base(model, tokenizer, hub_id)
             return model, tokenizer
     with _no_conversion_request():
         return _read(hub_id, hub_id, dtype, head, local_files_only=False)
@@ -193,6 +224,10 @@ def _read(
         _check_parts(name, location, local_files_only)
         config = AutoConfig.from_pretrained(location, **where)
     head.check(name, config)
+    if not gguf and (method := _quantization(config.to_dict())):
+        raise ModelError(
+            f"{name} is quantized ({method}), and only plain weights are read: name the model in bf16, fp16 or fp32."
+        )
     with refusing(f"there is no usable tokenizer with {name}", "tokenizer.json belongs beside the weights"):
         tokenizer = AutoTokenizer.from_pretrained(location, **where)
     with refusing(f"the weights of {name} could not be read as safetensors or GGUF", advice):
@@ -202,24 +237,32 @@ def _read(
     model, report = loaded
     if missing := head.missing(report, model):
         raise ModelError(f"{name} lacks {len(missing)} of its weights, {missing[0]} first: fetch it again.")
+    if not gguf and model.can_generate() and (file := _part(location, GENERATION_CONFIG_NAME, local_files_only)):
+        keep_as_read(model.generation_config, file)
     return model, tokenizer
+
+
+def _quantization(values: Mapping[str, Any]) -> str | None:
+    """By which method a config, or a config within it, says that the weights are quantized."""
+    for name in ("quantization_config", "compression_config"):
+        if isinstance(found := values.get(name), Mapping) and found:
+            return str(found.get("quant_method", "by an unnamed method"))
+    within = (_quantization(value) for value in values.values() if isinstance(value, Mapping))
+    return next(filter(None, within), None)
+
+
+def _part(location: str, file: str, local_files_only: bool) -> Path | None:
+    """One of the files at `location`, a folder or a hub id, if it is there."""
+    found = cached_file(location, file, local_files_only=local_files_only, _raise_exceptions_for_missing_entries=False)
+    return None if found is None else Path(found)
 
 
 def _check_parts(name: str, location: str, local_files_only: bool) -> None:
     """Refuse what would lead transformers elsewhere: an adapter to its base, an index to a pickle."""
-
-    def part(file: str) -> str | None:
-        return cached_file(
-            location,
-            file,
-            local_files_only=local_files_only,
-            _raise_exceptions_for_missing_entries=False,
-        )
-
-    if part(ADAPTER) is not None:
+    if _part(location, ADAPTER, local_files_only) is not None:
         raise ModelError(f"{name} is an adapter, not a model: load the base model that it adapts.")
-    if (index := part(SAFE_WEIGHTS_INDEX_NAME)) is not None:
-        shards = json.loads(Path(index).read_bytes())["weight_map"].values()
+    if (index := _part(location, SAFE_WEIGHTS_INDEX_NAME, local_files_only)) is not None:
+        shards = json.loads(index.read_bytes())["weight_map"].values()
         if any(Path(shard).suffix != ".safetensors" for shard in shards):
             raise ModelError(f"only safetensors are read, and {SAFE_WEIGHTS_INDEX_NAME} of {name} names other files.")
 
@@ -232,11 +275,16 @@ def refusing(what: str, advice: str) -> Iterator[None]:
     except RoseLoraError:
         raise
     except (Exception, SafetensorError) as error:
-        said = str(error)
-        if isinstance(error, OSError) and error.strerror:
-            said = ": ".join([error.strerror, *([os.path.basename(error.filename)] if error.filename else [])])
-        lines = said.strip().splitlines() or [type(error).__name__]
-        raise ModelError(f"{what} ({lines[0].rstrip('. :')}): {advice}.") from error
+        raise ModelError(f"{what} ({_cause(error)}): {advice}.") from error
+
+
+def _cause(error: Exception) -> str:
+    """The first line of what a library said, or what the system said to it."""
+    if isinstance(error, OSError) and error.strerror:
+        return ": ".join([error.strerror, *([os.path.basename(error.filename)] if error.filename else [])])
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    from_rust = re.search(r"([^:]+) \(os error \d+\)", lines[0])  # what safetensors and tokenizers make of an OSError
+    return (from_rust[1] if from_rust else lines[0]).strip().rstrip(". :")
 
 
 @contextlib.contextmanager
