@@ -222,6 +222,35 @@ def test_other_exports_are_written_once(invoke: Invoke, ids: list[str], tmp_path
             invoke("export", "there", "--format", format, *dry_run)
 
 
+def test_an_export_names_the_edits_that_it_wrote_though_one_is_undone_while_the_model_is_loaded(
+    invoke: Invoke, ids: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_editor = Editor.open
+
+    def undo_and_open(*arguments: Any, **options: Any) -> Editor:
+        invoke("undo", ids[1])
+        return open_editor(*arguments, **options)
+
+    monkeypatch.setattr(Editor, "open", undo_and_open)
+    assert invoke("export", "there")["edits"] == [ids[0], ids[2]]
+
+
+def test_a_dry_run_of_an_export_promises_nothing_that_the_export_would_refuse(invoke: Invoke, ids: list[str]) -> None:
+    Path("empty").mkdir()
+    refused = (
+        (["world/edited"], "within the folder of the base model"),
+        (["edits/out"], "within the edit store"),
+        (["empty", "--format", "patch"], "a patch is a file"),
+    )
+    for arguments, words in refused:
+        with pytest.raises(RoseLoraError, match=words):
+            invoke("export", *arguments, "--dry-run")
+    for edit in ids:
+        invoke("undo", edit)
+    with pytest.raises(EditError, match="no active edit to export"):
+        invoke("export", "there", "--format", "lora", "--dry-run")
+
+
 def test_a_dry_run_trains_and_shows_and_keeps_nothing(invoke: Invoke, tmp_path: Path) -> None:
     result = invoke("edit", "world", "--prompt", FACTS[1][0], "--target", "Lyon", *TINY, "--dry-run")
     assert result["answers"][0]["after"] == "Lyon"

@@ -10,8 +10,10 @@ from roselora.delta.overlay import Overlay
 from roselora.editing.earlier import Earlier
 from roselora.editing.editor import Editor
 from roselora.editing.proposal import Proposal, propose
+from roselora.editing.records import StoredEdit
 from roselora.editing.request import EditRequest
 from roselora.editing.settings import EditSettings
+from roselora.editing.store import EditStore
 from roselora.errors import ConfigError, EditError, ModelError, StoreError, WrongBaseError
 from roselora.models import LoadedModel
 from roselora.models.generation import greedy_answers
@@ -292,6 +294,31 @@ def test_promise_11_exports_give_the_edited_model_to_other_programs(
         patched[name].view(-1)[patch[f"{name}.index"].long()] += patch[f"{name}.value"]
     for name, tensor in patched.items():
         torch.testing.assert_close(tensor, edited[name], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("format", ["lora", "patch"])
+def test_an_export_holds_and_names_the_edits_that_were_in_the_weights_whoever_undoes_one_meanwhile(
+    filled: tuple[Editor, nn.Module], tmp_path: Any, monkeypatch: pytest.MonkeyPatch, format: Any
+) -> None:
+    editor, _ = filled
+    expected = editor.export(tmp_path / "quiet", format)
+    assert expected == editor.edits
+    list_active = editor.store.active
+
+    def list_and_undo() -> list[StoredEdit]:
+        active = list_active()
+        if len(active) == len(expected):
+            other = EditStore.open(editor.store.folder)
+            with other.writing():
+                other.undo(expected[-1].id)
+        return active
+
+    monkeypatch.setattr(editor.store, "active", list_and_undo)
+    assert editor.export(tmp_path / "disturbed", format) == expected
+    assert len(editor.edits) == len(expected) - 1
+    quiet, disturbed = ([path, *path.rglob("*")] for path in (tmp_path / "quiet", tmp_path / "disturbed"))
+    files = [path.read_bytes() for path in sorted(disturbed) if path.is_file()]
+    assert files == [path.read_bytes() for path in sorted(quiet) if path.is_file()]
 
 
 @pytest.mark.parametrize("format", ["model", "lora", "patch"])

@@ -37,11 +37,11 @@ def export(
 ) -> None:
     """Write what all active edits make of the model; it is read back and compared before it is called done."""
     if dry_run:
-        from roselora.editing.export import require_place
+        from roselora.editing.export import require_exportable
 
         opened = open_store(store)
-        require_place(path, model or opened.base.name)
         edits: Sequence[StoredEdit] = opened.active()
+        require_exportable(len(edits), path, format, model or opened.base.name)
     else:
         editor = open_editor(store, model, device, dtype)
         with working(f"writing {path}"):

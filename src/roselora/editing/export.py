@@ -38,9 +38,7 @@ def export_edits(
         ModelError: something is at ``path`` already, it is within the base model's folder, or the disk refused.
         StoreError: ``path`` is within an edit store.
     """
-    if format != "model" and not deltas:
-        raise EditError("There is no active edit to export.")
-    require_place(path, model.name_or_path)
+    require_exportable(len(deltas), path, format, model.name_or_path)
 
     def write(made: Path) -> None:
         if format == "model":
@@ -59,19 +57,26 @@ def export_edits(
     save_wholly(path, write)
 
 
-def require_place(path: Path, base: str | None) -> None:
-    """Refuse a place for an export that is taken, or where it would become a part of the base model.
+def require_exportable(edits: int, path: Path, format: Format, base: str | None) -> None:
+    """Refuse an export of nothing, and a place that is taken or where it would be a part of something else.
 
     Args:
+        edits: how many there are.
         path: where it shall be.
-        base: the folder of the base model; another name of it is in nobody's way.
+        format: as what.
+        base: the folder of the base model; any other name of it is in nobody's way.
 
     Raises:
-        ModelError: it is.
+        EditError: there are no edits to write.
+        ModelError: there is something, or it is within the base model's folder.
         StoreError: it is within an edit store.
     """
+    if format != "model" and not edits:
+        raise EditError("There is no active edit to export.")
     place, folder = require_free(path), Path(os.path.realpath(user_path(base or "")))
     require_outside_stores(place)
+    if format == "patch" and place.is_dir():
+        raise ModelError(f"{path} is a folder, and a patch is a file; name a new file.")
     if base and folder.is_dir() and place.is_relative_to(folder):
         raise ModelError(f"{path} is within the folder of the base model, {base}; name a place outside of it.")
 

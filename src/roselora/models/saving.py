@@ -22,7 +22,8 @@ def require_free(path: Path) -> Path:
     """
     place = Path(os.path.realpath(user_path(path)))
     with refusing(f"{path} cannot be written to", "name another place"):
-        if place.exists() and (not place.is_dir() or any(place.iterdir())):
+        taken = any(place.iterdir()) if place.is_dir() else place.exists() or place.is_symlink()
+        if taken:  # a link that is still one leads round in a circle
             raise ModelError(f"{path} exists already; name a place that is new or empty.")
         if place.exists() and place.samefile("."):
             raise ModelError(f"{path} is the folder that you are in, which cannot be replaced; name a new one.")
