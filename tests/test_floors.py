@@ -12,6 +12,7 @@ FLOORS = {
     "files": 0,
     "json_text": 0,
     "plain_files": 0,
+    "visible": 0,
     "staging": 1,
     "core": 1,
     "adapter": 2,

@@ -59,6 +59,18 @@ def test_trainer_prunes_by_itself_and_sets_the_number_of_steps(adapted_model: Bu
     assert report.sparsity >= report.sparsity_bound > 0
 
 
+def test_a_checkpoint_without_the_optimizers_state_is_refused_before_the_first_step(
+    adapted_model: Build, tmp_path: Path
+) -> None:
+    saving = {"save_strategy": "steps", "save_steps": 5}
+    trainer(adapted_model(total_steps=None), tmp_path, save_only_model=True, **saving).train()
+    model = adapted_model(total_steps=None)
+    resumed = trainer(model, tmp_path)
+    with pytest.raises(ConfigError, match=r"goes on at step 5 .* saved with save_only_model=False, or train from"):
+        resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-5"))
+    assert resumed.state.global_step == 5
+
+
 def test_a_run_that_was_already_finished_may_be_resumed(adapted_model: Build, tmp_path: Path) -> None:
     finished = adapted_model(total_steps=None)
     trainer(finished, tmp_path, save_strategy="steps", save_steps=10).train()

@@ -211,3 +211,19 @@ def test_a_weight_that_is_no_layers_is_not_exported(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="table is not a layer's weight"):
         export_lora(SparseDelta((factors,)), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_an_adapter_of_a_weight_that_has_two_names_is_refused_for_a_delta_would_move_both(tmp_path: Path) -> None:
+    model = get_peft_model(TiedTiny(), LoraConfig(r=2, target_modules=["embedding"]))
+    model.save_pretrained(str(tmp_path))
+    with pytest.raises(UnsupportedError, match=r"embedding.weight and head.weight are one weight"):
+        import_lora(tmp_path, TiedTiny())
+
+
+class TiedTiny(nn.Module):
+    """An embedding that is the head too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(11, 6), nn.Linear(6, 11, bias=False)
+        self.head.weight = self.embedding.weight

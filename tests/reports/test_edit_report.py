@@ -1,11 +1,14 @@
+import html
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from markdown_it import MarkdownIt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -16,7 +19,7 @@ from roselora.reports.edit_markdown import markdown
 from roselora.reports.edit_plots import COLOURS, MARKERS, linear_up_to, plot_costs, plot_retention, styles
 from roselora.reports.edit_report import write_report
 from roselora.reports.labels import Point, label_points
-from roselora.reports.numbers import capability, count, mebibytes, number, rate, seconds, text
+from roselora.reports.numbers import capability, code, count, mebibytes, number, rate, seconds, text
 
 HEAD = RunHead(
     parts=(RunPart("roselora bench edit --model tiny | tee <log>", ("rose",), {"torch": "2.13"}, {"threads": 1}),),
@@ -397,4 +400,38 @@ def test_an_axis_is_logarithmic_where_costs_are_far_apart(medians: list[float], 
 
 def test_texts_stay_in_their_cell() -> None:
     assert text("a\nb | <c>") == "a b \\| &lt;c>"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "[see](http://x.example)",
+        "![](http://x.example/a.png)",
+        "<http://x.example>",
+        "<img src=x>",
+        "*a* **b** _c_ ~~d~~",
+        "`a`",
+        "a | b |",
+        "a\\",
+        "\\|",
+        "&lt; &amp;",
+        "snake_case and 2 * 3",
+    ],
+)
+def test_text_in_a_cell_is_shown_as_it_stands(words: str) -> None:
+    page = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    for shown, tags in ((text(words), 0), (code(words), 1)):
+        first, last = re.findall(r"<td>(.*?)</td>", page.render(f"| a | b |\n|---|---|\n| {shown} | last |"))
+        assert last == "last"
+        assert html.unescape(re.sub("</?code>", "", first)).strip() == words
+        assert len(re.findall(r"<(?!/)", first)) == tags
+
+
+def test_what_a_page_would_make_a_link_of_is_text() -> None:
+    assert text("http://x.example, www.x.example, 3:1") == r"http\://x.example, www\.x.example, 3:1"
+
+
+def test_control_characters_are_shown_as_escapes() -> None:
+    assert text("a\x1b[2Jb\u202ec") == r"a\\x1b\[2Jb\\u202ec"
+    assert code("\x1b]0;t\x07") == r"`\x1b]0;t\x07`"
     assert capability("out of\nmemory") == "out of memory"

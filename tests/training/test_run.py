@@ -66,7 +66,22 @@ def test_an_adapted_embedding_is_saved_as_factors_alone_and_no_hub_is_asked(
     outcome = finished(settings(adapter={"target_modules": ["embed_tokens", "q_proj"]}))
     saved = load_file(outcome.artifacts.folder / "adapter_model.safetensors")
     assert all("lora_" in name for name in saved)
-    assert outcome.artifacts.delta is not None
+
+
+def test_an_adapted_embedding_that_is_the_head_too_has_no_delta_for_it_would_move_both(
+    settings: Settings, tiny_model: Callable[..., Any], tiny_tokenizer: Any, tmp_path: Path
+) -> None:
+    adapter = {"target_modules": ["embed_tokens", "q_proj"]}
+    outcome = finished(settings(adapter=adapter, output=str(tmp_path / "tied")))
+    assert outcome.artifacts.delta is None
+    assert not (tmp_path / "tied" / "delta.safetensors").exists()
+    reason = outcome.artifacts.no_delta
+    assert reason is not None
+    assert "model.embed_tokens.weight and lm_head.weight are one weight" in reason
+    tiny_model(tie_word_embeddings=False).save_pretrained(tmp_path / "untied")
+    tiny_tokenizer.save_pretrained(tmp_path / "untied")
+    untied = settings(adapter=adapter, output=str(tmp_path / "apart"), model=str(tmp_path / "untied"))
+    assert finished(untied).artifacts.delta is not None
 
 
 def test_the_loss_falls_and_every_step_is_reported_with_its_density(settings: Settings) -> None:

@@ -24,8 +24,8 @@ from transformers.training_args import OptimizerNames
 from roselora.adapter.config import RoseLoraConfig
 from roselora.adapter.engines import refuse_deepspeed
 from roselora.adapter.factors import adapted_layers
-from roselora.adapter.pruner import ScoredFactor, prune, prune_again, score
-from roselora.adapter.tracking import TrackedAdapter, adapters_within, track, tracked_models, untrack
+from roselora.adapter.pruner import STEP, ScoredFactor, prune, prune_again, score
+from roselora.adapter.tracking import TrackedAdapter, TrackedModel, adapters_within, track, tracked_models, untrack
 from roselora.adapter.verify import require_sparse
 from roselora.errors import ConfigError, SparsityError, UnsupportedError
 
@@ -153,7 +153,8 @@ class RoseLoraCallback(TrainerCallback):
         """Set the number of steps where the config left it open; refuse one that ends too soon.
 
         Raises:
-            ConfigError: the schedule would not end within this training.
+            ConfigError: the schedule would not end within this training, or training goes on from a checkpoint that
+                does not hold where the schedule is.
             UnsupportedError: DeepSpeed or FSDP1 trains the model, or an optimizer that makes no steps.
         """
         self._first_step = state.global_step
@@ -169,6 +170,12 @@ class RoseLoraCallback(TrainerCallback):
                 )
             if adapter.config.total_steps is None:
                 adapter.total_steps = state.max_steps
+            if state.global_step and _has_forgotten(kwargs.get("optimizer"), tracked, adapter):
+                raise ConfigError(
+                    f"Training goes on at step {state.global_step} from a checkpoint without its optimizer's state, in "
+                    f"which RoseLoRA adapter {adapter.name!r} keeps its importance and its place in the schedule; go "
+                    "on from one that was saved with save_only_model=False, or train from the start."
+                )
             _, ramp_end = adapter.ramp()
             if ramp_end > state.max_steps:
                 raise ConfigError(
@@ -206,6 +213,14 @@ class RoseLoraCallback(TrainerCallback):
             if adapter.steps == 0 and state.global_step > self._first_step:
                 raise _never_pruned(adapter.name)
             require_sparse(adapter.name, tracked.pairs(adapter.name), adapter.config.density)
+
+
+def _has_forgotten(optimizer: Any, tracked: TrackedModel, adapter: TrackedAdapter) -> bool:
+    """Whether the optimizer trains the adapter's factors and knows of none how often it has been pruned."""
+    factors = {id(factor) for _, factor, _ in tracked.factors(adapter.name)}
+    groups = getattr(optimizer, "param_groups", [])
+    own = [parameter for group in groups for parameter in group["params"] if id(parameter) in factors]
+    return bool(own) and not any(STEP in optimizer.state.get(parameter, {}) for parameter in own)
 
 
 def _never_pruned(adapter_name: str) -> SparsityError:

@@ -5,8 +5,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from roselora.cli.console import err, print_json, saying, tell, visible, working
+from roselora.cli.console import err, print_json, saying, tell, working
 from roselora.errors import ConfigError, StoppedError
+from roselora.visible import visible
 
 if TYPE_CHECKING:
     from roselora.evaluation.finetuning.plan import Plan

@@ -23,6 +23,27 @@ def layer_kind(name: str, layer: nn.Module) -> Layer:
     raise UnsupportedError(f"{name} is a {type(layer).__name__}; only Linear, Conv1D and Embedding can carry a delta.")
 
 
+def require_own_weight(model: nn.Module, module: str, layer: nn.Module) -> None:
+    """Refuse a layer whose weight is another's too: its adapter moves one of them, and a delta would move both.
+
+    Args:
+        model: all that may share the weight.
+        module: the layer's name, for the message.
+        layer: the layer itself, without an adapter around it.
+
+    Raises:
+        UnsupportedError: the weight has another name in the model, as tied embeddings have.
+    """
+    weight = getattr(layer, "weight", None)
+    names = [name for name, other in model.named_parameters(remove_duplicate=False) if other is weight]
+    if len(names) > 1:
+        names = [name.replace(".base_layer.", ".") for name in names]
+        raise UnsupportedError(
+            f"{' and '.join(names)} are one weight, so a delta would change them all, and the adapter of {module} "
+            "changes one; leave it out of target_modules, or use the adapter itself."
+        )
+
+
 def layer_factors(
     module: str, layer: nn.Module, A: Tensor, B: Tensor, scale: float, base_sha256: str | None = None
 ) -> SparseFactors:

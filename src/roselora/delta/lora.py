@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from roselora.delta.layers import layer_factors, layer_kind
+from roselora.delta.layers import layer_factors, layer_kind, require_own_weight
 from roselora.delta.sparse_delta import SparseDelta, SparseFactors
 from roselora.errors import ConfigError, FileFormatError, NonFiniteError, UnsupportedError
 from roselora.files import write_atomically
@@ -54,7 +54,7 @@ def import_lora(folder: str | os.PathLike[str], model: nn.Module) -> SparseDelta
     Raises:
         FileFormatError: a file is missing, malformed or a pickle.
         UnsupportedError: the adapter is not a plain LoRA (DoRA, trained biases, modules_to_save,
-            initialisations that change the base, layers other than Linear, Conv1D and Embedding).
+            initialisations that change the base, layers other than Linear, Conv1D and Embedding, tied weights).
         ConfigError: the adapter does not fit the model.
         NonFiniteError: the adapter holds NaN or infinity.
     """
@@ -176,6 +176,7 @@ def _import_layer(model: nn.Module, module: str, A: Tensor, B: Tensor, config: d
     except AttributeError:
         raise ConfigError(f"The model has no layer {module}; the adapter was made for another one.") from None
     layer_kind(module, layer)  # names a layer of the wrong kind before its factors' shapes
+    require_own_weight(model, module, layer)
     if A.ndim != 2 or B.ndim != 2:
         raise UnsupportedError(f"{module}'s factors are not matrices, so they are not read.")
     dtype = A.dtype if A.dtype == B.dtype else torch.promote_types(A.dtype, B.dtype)

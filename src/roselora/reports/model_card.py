@@ -6,7 +6,9 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
+from roselora.files import write_atomically
 from roselora.models.loading import DEMO, HUB_ID
+from roselora.reports.numbers import block, code, text
 from roselora.training.artifacts import VERSIONS
 from roselora.training.config_file import as_yaml
 from roselora.training.run import Finished
@@ -19,23 +21,23 @@ def model_card(finished: Finished) -> ModelCard:
     settings = finished.settings
     data = ModelCardData(
         base_model=settings.model if "/" in settings.model and HUB_ID.fullmatch(settings.model) else None,
-        library_name="transformers" if settings.method == "full" else "peft",
+        library_name={"full": "transformers", "loreft": "roselora"}.get(settings.method, "peft"),
         tags=["roselora", settings.method] if settings.method == "rose" else [settings.method],
         pipeline_tag="text-generation" if finished.prepared.examples.labels is None else "text-classification",
     )
     sections = [
         f"---\n{data.to_yaml()}\n---",
-        f"# {_short(settings.model)}, fine-tuned by {_METHODS[settings.method]}",
+        f"# {text(_short(settings.model))}, fine-tuned by {METHODS[settings.method]}",
         _facts(finished),
         f"![Loss, schedule, and where the update lies]({PLOT})",
         _use(finished),
-        f"## Repeat it\n\nSave this as `config.yaml` and run `roselora train config.yaml`:\n\n"
-        f"```yaml\n{as_yaml(settings)}```",
+        "## Repeat it\n\nSave this as `config.yaml` and run `roselora train config.yaml`:",
+        block(as_yaml(settings), "yaml"),
     ]
     return ModelCard("\n\n".join(sections) + "\n")
 
 
-_METHODS = {
+METHODS = {
     "rose": "RoseLoRA, a sparse low-rank update",
     "lora": "LoRA",
     "dora": "DoRA",
@@ -43,6 +45,7 @@ _METHODS = {
     "shira": "SHiRA",
     "ia3": "IA3",
     "prefix": "prefix tuning",
+    "loreft": "LoReFT, which changes states and no weights",
     "full": "full fine-tuning",
 }
 
@@ -55,13 +58,13 @@ def _short(model: str) -> str:
 def _facts(finished: Finished) -> str:
     settings, prepared = finished.settings, finished.prepared
     rows: list[tuple[str, Any]] = [
-        ("base", f"`{settings.model}`, SHA-256 of its weights `{prepared.base_fingerprint}`"),
+        ("base", f"{code(settings.model)}, SHA-256 of its weights `{prepared.base_fingerprint}`"),
     ]
     for part, source in prepared.examples.sources.items():
         digest = f", SHA-256 `{source['sha256']}`" if "sha256" in source else ""
-        rows.append((f"{part} data", f"`{Path(source['source']).name}`, {source['records']} records{digest}"))
+        rows.append((f"{part} data", f"{code(Path(source['source']).name)}, {source['records']} records{digest}"))
     rows += [
-        ("method", _METHODS[settings.method]),
+        ("method", METHODS[settings.method]),
         ("examples left out as too long", finished.left_out),
         ("steps", f"{prepared.total_steps} in {finished.seconds:.0f} s, seed {settings.training.seed}"),
         ("trained parameters", f"{prepared.trainable:,}"),
@@ -83,39 +86,46 @@ def _facts(finished: Finished) -> str:
 
 
 def _use(finished: Finished) -> str:
-    model = finished.settings.model
-    causal = finished.prepared.examples.labels is None
-    auto = "AutoModelForCausalLM" if causal else "AutoModelForSequenceClassification"
-    if finished.settings.method == "full":
-        return (
-            f'## Use it\n\n```python\nfrom transformers import {auto}\n\nmodel = {auto}.from_pretrained("model")\n```'
-        )
-    lines = [
-        "## Use it",
-        "",
-        "An ordinary PEFT adapter: every program that reads LoRA can read it.",
-        "",
-        "```python",
-        "from peft import PeftModel",
-        *(
-            ["from roselora.models import load", "", 'base = load("demo").model']
-            if model == DEMO
-            else [f"from transformers import {auto}", "", f'base = {auto}.from_pretrained("{model}")']
-        ),
-        'model = PeftModel.from_pretrained(base, "adapter")',
-        "```",
-    ]
-    if finished.artifacts.delta is not None:
-        lines += [
+    method, labels = finished.settings.method, finished.prepared.examples.labels
+    auto = "AutoModelForCausalLM" if labels is None else "AutoModelForSequenceClassification"
+    classes = "" if labels is None else f", num_labels={max(1, len(labels))}"
+    if method == "full":
+        lines = [f"from transformers import {auto}", "", f'model = {auto}.from_pretrained("model")']
+        return "\n\n".join(["## Use it", block("\n".join(lines), "python")])
+    if finished.settings.model == DEMO:
+        base = ["from roselora.models import load", "", 'base = load("demo").model']
+    else:
+        # Python's own escapes, since a folder's name may hold anything.
+        base = [
+            f"from transformers import {auto}",
             "",
-            "`delta.safetensors` holds the same update as a SparseDelta, which can be applied to the weights and taken "
-            "back bit for bit.",
+            f"base = {auto}.from_pretrained({finished.settings.model!r}{classes})",
         ]
-    return "\n".join(lines)
+    if method == "loreft":
+        words = "Interventions on a model's states, which roselora reads."
+        imports = ["from pathlib import Path", "", "from roselora.training.loreft import load_loreft"]
+        last = 'model = load_loreft(base, Path("adapter"))'
+    else:
+        readers = "; every program that reads LoRA can read it" if method in ("rose", "lora") else ""
+        words = f"An ordinary PEFT adapter{readers}."
+        imports, last = ["from peft import PeftModel"], 'model = PeftModel.from_pretrained(base, "adapter")'
+    sections = ["## Use it", words, block("\n".join([*imports, *base, last]), "python")]
+    if finished.artifacts.delta is not None:
+        sections.append(
+            "`delta.safetensors` holds the same update as a SparseDelta, which can be applied to the weights and taken "
+            "back bit for bit."
+        )
+    elif method == "rose":
+        sections.append(f"There is no SparseDelta of it: {text(finished.artifacts.no_delta)}")
+    return "\n\n".join(sections)
 
 
 def write_card(finished: Finished) -> Path:
-    """Put the card into the folder of the adapter or model, in place of the one that PEFT leaves."""
+    """Put the card into the folder of the adapter or model, in place of the one that PEFT leaves.
+
+    Raises:
+        OSError: it cannot be written; the one that was there is as it was.
+    """
     path = finished.artifacts.folder / "README.md"
-    model_card(finished).save(path)
+    write_atomically(path, str(model_card(finished)).encode())
     return path

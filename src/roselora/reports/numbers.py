@@ -1,10 +1,12 @@
 """Numbers, intervals and tables as Markdown shows them."""
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from roselora.evaluation.estimates import Estimate, Spread
+from roselora.visible import visible
 
 NOTHING = "-"
 MIB = 2**20
@@ -15,13 +17,38 @@ Show = Callable[[float], str]
 
 
 def text(value: Any) -> str:
-    """Any text on one line of a table: no bar ends its cell, and nothing in it is taken for HTML."""
-    return " ".join(str(value).split()).replace("|", "\\|").replace("<", "&lt;")
+    """Any text on one line, or in one cell of a table: nothing in it is taken for Markdown, HTML or a link."""
+    return _MARKDOWN.sub(lambda found: _HTML.get(found[0]) or f"\\{found[0]}", _one_line(value))
+
+
+_HTML = {"<": "&lt;", "&": "&amp;"}
+_MARKDOWN = re.compile(
+    r"[<&\\`*\[\]|~$]"
+    r"|(?<!\w)_|_(?!\w)"  # within a word it is a character as others
+    r"|(?<=\w):(?=//)|(?<=www)\."  # what GitHub makes links of
+)
 
 
 def code(value: Any) -> str:
-    """Any text as a code span on one line of a table."""
-    return "`" + " ".join(str(value).split()).replace("|", "\\|") + "`"
+    """Any text as a code span on one line, or in one cell of a table."""
+    shown = _one_line(value).replace("|", "\\|")
+    fence = "`" * (1 + longest_run(shown, "`"))
+    return f"{fence} {shown} {fence}" if "`" in (shown[:1], shown[-1:]) else f"{fence}{shown}{fence}"
+
+
+def block(value: str, language: str) -> str:
+    """Lines as a block of code."""
+    fence = "`" * max(3, 1 + longest_run(value, "`"))
+    return f"{fence}{language}\n{value.rstrip()}\n{fence}"
+
+
+def longest_run(value: str, character: str) -> int:
+    """How often a character stands in a row at most."""
+    return max((len(run) for run in re.findall(f"{re.escape(character)}+", value)), default=0)
+
+
+def _one_line(value: Any) -> str:
+    return visible(" ".join(str(value).split()))
 
 
 def number(value: float | None) -> str:

@@ -1,5 +1,6 @@
 """What a finished run leaves: the adapter as LoRA and as SparseDelta, or the whole model, and the log."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,13 +13,15 @@ from transformers import PreTrainedModel
 
 from roselora.adapter.factors import as_matrix, factor_pairs
 from roselora.delta.io import save as save_delta
-from roselora.delta.layers import layer_factors
+from roselora.delta.layers import layer_factors, require_own_weight
 from roselora.delta.sparse_delta import SparseDelta
 from roselora.errors import ConfigError, UnsupportedError
 from roselora.files import sha256_file, write_atomically
 from roselora.json_text import json_text
 from roselora.models.saving import save, save_wholly
+from roselora.training.finite import require_finite
 from roselora.training.loreft import save_loreft
+from roselora.training.output import DELTA, LOG, METRICS, weights_folder
 from roselora.training.prepare import Prepared
 from roselora.training.settings import TrainSettings
 
@@ -47,13 +50,17 @@ class Artifacts:
 def save_artifacts(
     prepared: Prepared, settings: TrainSettings, history: Sequence[Mapping[str, Any]], metrics: Mapping[str, float]
 ) -> Artifacts:
-    """Write the weights, ``log.jsonl`` and ``metrics.json`` into the output folder."""
-    output = Path(settings.output)
-    folder = output / ("model" if settings.method == "full" else "adapter")
-    if settings.method == "loreft":
-        save_wholly(folder, partial(save_loreft, cast(PreTrainedModel, prepared.model)))
-    else:
-        save(prepared.model, prepared.tokenizer, folder)
+    """Write ``delta.safetensors``, ``log.jsonl`` and ``metrics.json`` into the output folder, and then the weights.
+
+    The folder of weights comes last: where it is, the run is finished.
+
+    Raises:
+        ModelError: the disk refused the weights.
+        NonFiniteError: what would be saved holds NaN or infinity.
+        OSError: the disk refused one of the other files.
+    """
+    output, folder = Path(settings.output), weights_folder(settings)
+    require_finite(prepared.model.state_dict().items(), "after training; nothing is saved")
     delta: Path | None = None
     no_delta: str | None = f"The method {settings.method} makes no sparse update."
     if settings.method == "rose":
@@ -62,11 +69,14 @@ def save_artifacts(
         except UnsupportedError as error:
             no_delta = str(error)
         else:
-            delta, no_delta = output / "delta.safetensors", None
+            delta, no_delta = output / DELTA, None
             save_delta(update, delta)
-    lines = "".join(json_text(entry) + "\n" for entry in history)
-    write_atomically(output / "log.jsonl", lines.encode())
-    write_atomically(output / "metrics.json", json_text(metrics, indent=2).encode() + b"\n")
+    write_atomically(output / LOG, "".join(json_text(entry) + "\n" for entry in history).encode())
+    write_atomically(output / METRICS, json_text(metrics, indent=2).encode() + b"\n")
+    if settings.method == "loreft":
+        save_wholly(folder, partial(save_loreft, cast(PreTrainedModel, prepared.model)))
+    else:
+        save(prepared.model, prepared.tokenizer, folder)
     weights = [*sorted(folder.glob("*.safetensors")), *([delta] if delta else [])]
     names = {str(path.relative_to(output)): path for path in weights}
     return Artifacts(
@@ -82,12 +92,13 @@ def trained_delta(prepared: Prepared, settings: TrainSettings, metrics: Mapping[
     """The trained factors as a SparseDelta of the base, whose weights were frozen.
 
     Raises:
-        UnsupportedError: a layer was adapted that no delta can carry, such as a convolution.
+        UnsupportedError: a layer was adapted that no delta can carry, such as a convolution or a tied embedding.
     """
     base = cast(PeftModel, prepared.model).get_base_model()
     weights = []
     for pair in factor_pairs(base, "default"):
         layer = cast(Any, base.get_submodule(pair.name)).get_base_layer()
+        require_own_weight(base, pair.name, layer)
         try:
             weights.append(layer_factors(pair.name, layer, as_matrix(pair.a), as_matrix(pair.b), pair.scale))
         except ConfigError as error:  # a quantized weight has another dtype and shape than its update
@@ -97,6 +108,6 @@ def trained_delta(prepared: Prepared, settings: TrainSettings, metrics: Mapping[
         "config": settings.model_dump(mode="json"),
         "base_fingerprint": prepared.base_fingerprint,
         "versions": {name: metadata.version(name) for name in VERSIONS},
-        "metrics": dict(metrics),
+        "metrics": json.loads(json_text(metrics)),  # no NaN, which a delta refuses
     }
     return SparseDelta(tuple(weights), described)
