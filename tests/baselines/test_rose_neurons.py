@@ -44,7 +44,7 @@ def test_what_does_not_hold_is_made_anew_in_neurons_of_its_own(
 ) -> None:
     before = Before(word_model)
     monkeypatch.setattr(rose_neurons, "unheld", lambda *_: [1, 2])
-    applied = edit("rose-neurons", word_model, word_tokenizer, *REQUESTS, **TWO_BLOCKS)
+    applied = edit("gate", word_model, word_tokenizer, *REQUESTS, **TWO_BLOCKS)
     assert passes == [[0, 1, 2], [1, 2]]
     taken = list(map(tuple, applied.memory["neurons"].tolist()))
     assert {block for block, _ in taken} == {1, 2}
@@ -56,7 +56,7 @@ def test_what_does_not_hold_is_made_anew_in_neurons_of_its_own(
 def test_one_request_alone_is_made_once(
     passes: list[list[int]], word_model: LlamaForCausalLM, word_tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    edit("rose-neurons", word_model, word_tokenizer, REQUESTS[0], **TWO_BLOCKS)
+    edit("gate", word_model, word_tokenizer, REQUESTS[0], **TWO_BLOCKS)
     assert passes == [[0]]
 
 
@@ -64,8 +64,8 @@ def test_a_later_call_leaves_the_neurons_of_earlier_ones(
     passes: list[list[int]], word_model: LlamaForCausalLM, word_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     before = Before(word_model)
-    first = edit("rose-neurons", word_model, word_tokenizer, REQUESTS[0], **TWO_BLOCKS)
-    second = edit("rose-neurons", word_model, word_tokenizer, REQUESTS[2], history=(first,), **TWO_BLOCKS)
+    first = edit("gate", word_model, word_tokenizer, REQUESTS[0], **TWO_BLOCKS)
+    second = edit("gate", word_model, word_tokenizer, REQUESTS[2], history=(first,), **TWO_BLOCKS)
     held, all_held = ({tuple(row) for row in call.memory["neurons"].tolist()} for call in (first, second))
     assert held < all_held
     assert len(all_held) == 2 * len(held)

@@ -108,6 +108,21 @@ def test_questions_that_nothing_could_judge_are_left_out_and_counted(truth: Any,
     assert read.unanswered == 2
 
 
+def test_questions_that_are_the_edits_own_prompt_are_left_out_and_counted(write: Write) -> None:
+    own = {"prompt": " the country of  Marmalade Lake is:", "ground_truth": "Norway"}
+    record = FACT | {
+        "rephrase_prompt": "The country of Marmalade Lake is ",
+        "portability": {"Subject_Aliasing": [own]},
+        "locality": {"Other": [own, {"prompt": "The country of Marmalade Lake is not", "ground_truth": "Chad"}]},
+    }
+    read = read_cases("zsre", write("zsre", [record]))
+    case = read.cases[0]
+    assert case.rephrasings == ()
+    assert case.portability == {}
+    assert [probe.prompt for probe in case.locality["Other"]] == ["The country of Marmalade Lake is not"]
+    assert read.unanswered == 3
+
+
 def test_both_kinds_of_paraphrases_are_rephrasings_without_numbers_blanks_and_notes(write: Write) -> None:
     record = FACT | {
         "rephrase_prompt": "Where is Marmalade Lake?",

@@ -216,10 +216,11 @@ def test_the_time_that_is_over_stops_single_edits_between_two(run: Runner) -> No
     assert nudge.calls == []
 
 
-def test_a_larger_n_holds_the_cases_of_a_smaller_one_and_another_seed_has_others() -> None:
+def test_a_larger_n_holds_the_cases_of_a_smaller_one_and_another_seed_or_what_was_skipped_has_others() -> None:
     many = [EditCase(f"made/{number}", f"{number} is", "x") for number in range(30)]
     assert choose(many, 20, seed=1)[:5] == choose(many, 5, seed=1)
     assert choose(many, 5, seed=1) != choose(many, 5, seed=2)
+    assert choose(many, 5, seed=1, skip=5) == choose(many, 10, seed=1)[5:]
     assert sorted(choose(many, None, seed=0), key=lambda case: case.key) == sorted(many, key=lambda case: case.key)
 
 

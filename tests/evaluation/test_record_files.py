@@ -34,6 +34,7 @@ HEAD = RunHead(
     data_sha256="cd",
     mode="single",
     n=2,
+    skip=0,
     skipped=("zsre/7",),
     seed=0,
     fluency=False,
@@ -51,6 +52,19 @@ def write(folder: Path, *records: EditRecord) -> None:
     with appending(folder) as append:
         for record in records:
             append(record)
+
+
+def test_what_an_earlier_version_wrote_of_the_gated_edits_is_read_under_todays_name(tmp_path: Path) -> None:
+    by_gate = {"methods": {"gate": {"depth": 0.86}}, "requests_per_call": {"gate": None}, "entries": {"gate": 7}}
+    head = replace(HEAD, parts=(replace(HEAD.parts[0], methods=("gate",)),), **by_gate, capability={"gate": {}})
+    write_head(tmp_path, head)
+    write(tmp_path, replace(RECORD, method="gate"))
+    for name in ("head.json", "records.jsonl"):
+        text = (tmp_path / name).read_text().replace('"gate"', '"rose-neurons"').replace('  "skip": 0,\n', "")
+        assert "rose-neurons" in text
+        (tmp_path / name).write_text(text)
+    assert read_head(tmp_path) == head
+    assert read_records(tmp_path) == [replace(RECORD, method="gate")]
 
 
 def test_a_head_and_records_come_back_as_they_were_written(tmp_path: Path) -> None:

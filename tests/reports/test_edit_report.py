@@ -30,6 +30,7 @@ HEAD = RunHead(
     data_sha256="cd" * 32,
     mode="single",
     n=12,
+    skip=0,
     skipped=("made/7", "made/9"),
     seed=3,
     methods={"no-edit": {}, "lora": {"rank": 8, "norm": math.inf}, "rose": {"density": 0.05}},
@@ -210,12 +211,12 @@ def test_another_method_may_be_ours() -> None:
 
 
 def test_each_of_ours_that_was_run_is_compared_the_default_first() -> None:
-    records = run_of(lora=(0.0, 1.0), rose=(1.0, 0.5), rose_neurons=(1.0, 1.0))
-    page = report(records, replace(HEAD, methods={**HEAD.methods, "rose-neurons": {}}))
-    assert "**locality** against rose-neurons" in section(page, "Where rose loses")
-    assert "**locality** against rose:" in section(page, "Where rose-neurons wins")
-    assert page.index("## Where rose-neurons loses") < page.index("## Where rose loses")
-    alone = report(run_of(lora=(0.0, 1.0), rose_neurons=(1.0, 1.0)))
+    records = run_of(lora=(0.0, 1.0), rose=(1.0, 0.5), gate=(1.0, 1.0))
+    page = report(records, replace(HEAD, methods={**HEAD.methods, "gate": {}}))
+    assert "**locality** against gate" in section(page, "Where rose loses")
+    assert "**locality** against rose:" in section(page, "Where gate wins")
+    assert page.index("## Where gate loses") < page.index("## Where rose loses")
+    alone = report(run_of(lora=(0.0, 1.0), gate=(1.0, 1.0)))
     assert "## Where rose " not in alone
 
 

@@ -68,7 +68,7 @@ _ROWS = (
     Method("grace", grace, GraceConfig(), "Hartvigsen et al., 2022, arXiv 2211.11031", 1),
     Method("rose", rose, DEFAULTS, "Wang et al., 2024, arXiv 2406.10777; our settings", 1),
     Method("rose-published", rose, PUBLISHED, "Wang et al., 2024, arXiv 2406.10777; the published code's settings", 1),
-    Method("rose-neurons", rose_neurons, NeuronSettings(), "ours, `core/gating.py`", None, neurons_text),
+    Method("gate", rose_neurons, NeuronSettings(), "ours, `core/gating.py`", None, neurons_text),
 )
 
 METHODS: dict[str, Method] = {method.name: method for method in _ROWS}

@@ -1,4 +1,4 @@
-"""RoseLoRA's editing by neurons, ours: each request some neurons of one late MLP."""
+"""Gated neuron edits, ours: each request some neurons of one late MLP."""
 
 from collections.abc import Sequence
 

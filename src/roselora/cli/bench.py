@@ -50,6 +50,9 @@ def edit(
     ] = "single",
     n: Annotated[int | None, typer.Option(min=1, help="How many cases, drawn by the seed; all if left out.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the choice of cases and of every method.")] = 0,
+    skip: Annotated[
+        int, typer.Option(min=0, help="How many cases to pass over first, so that a draw holds none of an earlier one.")
+    ] = 0,
     output: Annotated[Path, typer.Option(help="A folder; one that holds a part of this run is gone on with.")] = Path(
         "bench-edit"
     ),
@@ -100,6 +103,7 @@ def edit(
         capability=capability,
         seconds=None if budget is None else budget * 60,
         command=shlex.join(["roselora", *sys.argv[1:]]),
+        skip=skip,
     )
     bench_.check_output(output)
     with working("reading data and model"):

@@ -41,6 +41,7 @@ class EditBench:
         mode: see :class:`~roselora.evaluation.editing_run.Plan`.
         n: how many cases, or None for all.
         seed: of the choice of cases.
+        skip: how many cases of the seed's order are passed over, so that they are none of an earlier draw's.
         folder: where records, checkpoints and reports go.
         fluency: whether 100 tokens are generated for each case.
         capability: questions of each task of general ability, asked of the base and after each method's sequence.
@@ -59,6 +60,7 @@ class EditBench:
     capability: int
     seconds: float | None
     command: str
+    skip: int = 0
 
 
 def prepare(bench: EditBench, loaded: LoadedModel) -> tuple[Plan, RunHead]:
@@ -75,9 +77,13 @@ def prepare(bench: EditBench, loaded: LoadedModel) -> tuple[Plan, RunHead]:
     unique = deduplicate(data.cases)
     if not unique.cases:
         raise ConfigError(f"{data.file} holds no cases of {bench.dataset}.")
-    if bench.n is not None and not 1 <= bench.n <= len(unique.cases):
-        raise ConfigError(f"n must be within 1 and {len(unique.cases)}, the cases of {bench.dataset}, not {bench.n}.")
-    cases = choose(unique.cases, bench.n, bench.seed)
+    left = len(unique.cases) - bench.skip
+    if left < 1:
+        raise ConfigError(f"skip must be below {len(unique.cases)}, the cases of {bench.dataset}, not {bench.skip}.")
+    if bench.n is not None and not 1 <= bench.n <= left:
+        after = f" after the first {bench.skip}" if bench.skip else ""
+        raise ConfigError(f"n must be within 1 and {left}, the cases of {bench.dataset}{after}, not {bench.n}.")
+    cases = choose(unique.cases, bench.n, bench.seed, bench.skip)
     plan = Plan(cases, bench.methods, bench.mode, bench.folder)
     head = RunHead(
         parts=(
@@ -95,6 +101,7 @@ def prepare(bench: EditBench, loaded: LoadedModel) -> tuple[Plan, RunHead]:
         data_sha256=data.sha256,
         mode=bench.mode,
         n=len(cases),
+        skip=bench.skip,
         skipped=(*unique.repeated, *unique.conflicting, *data.left_out),
         seed=bench.seed,
         fluency=bench.fluency,
@@ -196,7 +203,7 @@ def _joined(head: RunHead, folder: Path, capability_asked: bool) -> RunHead:
     before = read_head(folder)
     recorded = {record.method for record in read_records(folder)}
     begun = recorded | {name for name in head.methods if checkpoint_file(folder, name).exists()}
-    for field in ("model_sha256", "dataset", "data_sha256", "mode", "seed", "fluency"):
+    for field in ("model_sha256", "dataset", "data_sha256", "mode", "seed", "skip", "fluency"):
         if getattr(before, field) != getattr(head, field):
             raise ConfigError(f"{folder} holds a run with another {field.removesuffix('_sha256')}; name a new folder.")
     if head.mode != "single" and before.n != head.n:

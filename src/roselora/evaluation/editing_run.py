@@ -45,9 +45,12 @@ class Plan:
     folder: Path
 
 
-def choose(cases: Sequence[EditCase], n: int | None, seed: int) -> tuple[EditCase, ...]:
-    """The first ``n`` cases of the seed's own order, so that a larger ``n`` holds the cases of a smaller one."""
-    shuffled = random.Random(seed).sample(list(cases), len(cases))
+def choose(cases: Sequence[EditCase], n: int | None, seed: int, skip: int = 0) -> tuple[EditCase, ...]:
+    """``n`` cases of the seed's own order after the first ``skip``: a larger ``n`` holds the cases of a smaller one.
+
+    So a draw that skips as many as another took holds none of the other's.
+    """
+    shuffled = random.Random(seed).sample(list(cases), len(cases))[skip:]
     return tuple(shuffled if n is None else shuffled[:n])
 
 

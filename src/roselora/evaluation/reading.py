@@ -7,6 +7,7 @@ from typing import Any
 
 from roselora.errors import ConfigError
 from roselora.evaluation.cases import EditCase, Probe
+from roselora.evaluation.metrics import normalize
 from roselora.files import sha256_file
 from roselora.plain_files import json_list, read_text, shown
 
@@ -24,8 +25,8 @@ class CaseFile:
         file: the file's name.
         sha256: of the file's bytes.
         left_out: the keys of records that no method could be asked for, and why.
-        unanswered: how many questions were left out of the cases because they have no text, or no answer though the
-            answer is what is judged.
+        unanswered: how many questions were left out of the cases because they have no text, no answer though the answer
+            is what is judged, or the edit's own prompt as their text, at which nothing but the edit itself is judged.
     """
 
     cases: tuple[EditCase, ...]
@@ -79,19 +80,24 @@ def _convert(path: Path, key: str, record: Any, to_case: ToCase) -> EditCase:
 def _answerable(case: EditCase) -> EditCase:
     """The case without questions that cannot be judged, and without sub-types that are empty then.
 
-    A question that must not move needs no answer: what the base says to it is the measure.
+    A question that must not move needs no answer: what the base says to it is the measure. One that is the edit's own
+    prompt, to case and outer punctuation, is neither another wording nor another question.
     """
+    own = normalize(case.prompt)
+
+    def another(prompt: str) -> bool:
+        return bool(prompt) and normalize(prompt) != own
 
     def keep(groups: Mapping[str, tuple[Probe, ...]], answered: bool) -> dict[str, tuple[Probe, ...]]:
         kept = {
-            kind: tuple(probe for probe in probes if probe.prompt and (probe.answers or not answered))
+            kind: tuple(probe for probe in probes if another(probe.prompt) and (probe.answers or not answered))
             for kind, probes in groups.items()
         }
         return {kind: probes for kind, probes in kept.items() if probes}
 
     return replace(
         case,
-        rephrasings=tuple(filter(None, case.rephrasings)),
+        rephrasings=tuple(filter(another, case.rephrasings)),
         portability=keep(case.portability, answered=True),
         locality=keep(case.locality, answered=False),
     )

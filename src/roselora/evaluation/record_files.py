@@ -11,6 +11,7 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from roselora.errors import FileFormatError
+from roselora.evaluation.earlier_runs import head_of_today, record_of_today
 from roselora.evaluation.records import EditRecord, RunHead
 from roselora.files import flush, write_atomically
 
@@ -40,7 +41,7 @@ def read_head(folder: Path) -> RunHead:
     """
     path = folder / HEAD
     with refusing(f"{path} is not the head of an editing benchmark"):
-        head: RunHead = from_json(RunHead, path.read_bytes())
+        head: RunHead = from_json(RunHead, path.read_bytes(), head_of_today)
     return head
 
 
@@ -59,7 +60,7 @@ def read_records(folder: Path) -> list[EditRecord]:
     records: dict[tuple[str, str], EditRecord] = {}
     for number, line in enumerate(whole_lines(path), start=1):
         with refusing(f"Line {number} of {path} is not a record of an edit"):
-            record: EditRecord = from_json(EditRecord, line)
+            record: EditRecord = from_json(EditRecord, line, record_of_today)
             if (record.scores is None) == (record.error is None):
                 raise ValueError("it must have either scores or an error")
             if records.setdefault((record.method, record.case), record) is not record:
@@ -141,8 +142,11 @@ def refusing(what: str) -> Iterator[None]:
         raise FileFormatError(f"{what}: {error}; run the benchmark anew, or mend the file.") from None
 
 
-def from_json(expected: type, line: bytes) -> Any:
+def from_json(expected: type, line: bytes, today: Callable[[Any], Any] | None = None) -> Any:
     """The value of a dataclass that strict JSON holds, with every field and no other.
+
+    Args:
+        today: turns a value that an earlier version wrote into one that this version would have written.
 
     Raises:
         ValueError: it holds something else.
@@ -152,7 +156,7 @@ def from_json(expected: type, line: bytes) -> Any:
     except UnicodeDecodeError:
         raise ValueError("it is not UTF-8 text") from None
     value = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_repeats)
-    return _read(expected, value, "")
+    return _read(expected, value if today is None else today(value), "")
 
 
 def _no_constant(name: str) -> None:

@@ -110,7 +110,8 @@ class RunHead:
         model: the name it was asked for by; ``model_sha256``: the fingerprint of its weights.
         dataset: the benchmark's name; ``data_sha256``: the hash of its file; ``data_file``: that file's name.
         mode: how edits follow each other.
-        n: cases that were to be run; ``skipped``: keys that were left out as repeated or conflicting.
+        n: cases that were to be run, after ``skip`` others of the seed's order; ``skipped``: keys that were left out
+            as repeated or conflicting.
         seed: of the choice of cases and of every method.
         fluency: whether it was measured.
         methods: by name, every setting.
@@ -127,6 +128,7 @@ class RunHead:
     data_sha256: str
     mode: Mode
     n: int
+    skip: int
     skipped: tuple[str, ...]
     seed: int
     fluency: bool

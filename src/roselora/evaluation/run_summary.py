@@ -11,7 +11,7 @@ from roselora.evaluation.summary import MethodSummary, summarize
 
 OURS = "rose"
 
-OUR_EDITING = ("rose-neurons", OURS)
+OUR_EDITING = ("gate", OURS)
 """Our methods of editing, the default of `roselora edit` first."""
 
 
