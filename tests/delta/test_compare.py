@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from roselora.delta import compare
-from roselora.delta.compare import Move, changes, collisions, weight_differences
+from roselora.delta.compare import Move, changes, collisions, shared_entries, weight_differences
 from roselora.delta.sparse_delta import SparseDelta, SparseFactors
 from roselora.errors import ConfigError
 
@@ -50,6 +50,28 @@ def test_two_deltas_collide_where_both_change_an_entry() -> None:
     assert collisions(delta(first), delta(torch.tensor([[0.0, 0, 1], [1, 0, 0]]))) == []
     with pytest.raises(ConfigError, match=r"\(2, 3\) in one delta, \(3, 2\) in the other"):
         collisions(delta(first), delta(second.T))
+
+
+@pytest.mark.parametrize("cells", [1, 50, 1 << 22])
+def test_what_each_two_of_many_share_is_what_they_share_one_by_one(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compare, "_CELLS", cells)
+    generator = torch.Generator().manual_seed(0)
+    many = []
+    for number in range(7):
+        weights: list[SparseFactors] = []
+        for name in ("v", "w")[: 1 + number % 2]:
+            matrix = torch.randn(5, 6, generator=generator) * (torch.rand(5, 6, generator=generator) < 0.3)
+            weights += delta(matrix, name).weights
+        many.append(SparseDelta(tuple(weights)))
+    many.append(delta(torch.zeros(5, 6), "w"))
+    counts, squares = shared_entries(many)
+    for first, one in enumerate(many):
+        for second, other in enumerate(many[:first]):
+            shared = collisions(one, other)
+            assert counts[first, second] == counts[second, first] == sum(each.entries for each in shared)
+            assert squares[first, second] == pytest.approx(sum(each.first_norm**2 for each in shared))
+            assert squares[second, first] == pytest.approx(sum(each.second_norm**2 for each in shared))
+    assert [array.shape for array in shared_entries([])] == [(0, 0), (0, 0)]
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 1 << 24])

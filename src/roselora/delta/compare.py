@@ -1,10 +1,11 @@
 """What a delta changes, where two deltas collide, and how two sets of weights differ."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -16,6 +17,9 @@ LARGEST = 5
 """How many of the largest moves of a weight are told."""
 
 _CHUNK = 1 << 24
+_CELLS = 1 << 22
+
+Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,50 @@ def collisions(first: SparseDelta, second: SparseDelta) -> list[Collision]:
         largest = _largest_moves(factors.stored_shape, shared, smaller)
         result.append(Collision(factors.name, shared.size, _norm(mine), _norm(theirs), largest))
     return result
+
+
+def shared_entries(deltas: Sequence[SparseDelta]) -> tuple[Ints, Doubles]:
+    """What `collisions` tells of each two of many deltas, summed over all weights, in one pass over these.
+
+    Returns:
+        How many entries two deltas both change, (n, n) int64; and the squared L2 norm of what the row's delta does at
+        those that it shares with the column's, (n, n) float64. The diagonals mean nothing.
+    """
+    counts = np.zeros((len(deltas), len(deltas)), np.float64)
+    squares = np.zeros_like(counts)
+    touching: dict[str, list[int]] = {}
+    for number, delta in enumerate(deltas):
+        for factors in delta.weights:
+            touching.setdefault(factors.name, []).append(number)
+    for name, numbers in touching.items():
+        own = [factors for number in numbers for factors in deltas[number].weights if factors.name == name]
+        block = np.ix_(numbers, numbers)
+        for change in _where_several_move([factors.expand() for factors in own]):
+            moved = (change != 0).astype(np.float64)
+            counts[block] += moved @ moved.T
+            squares[block] += np.square(change) @ moved.T
+    return counts.astype(np.int64), squares
+
+
+def _where_several_move(updates: Sequence[tuple[Tensor, Tensor]]) -> Iterator[Doubles]:
+    """Of one weight's entries those that two or more updates change, part by part: (n, entries), 0 where one does not.
+
+    Edits by neurons hardly share an entry, so this is little, whatever their number.
+    """
+    entries = [(index.numpy(), value.numpy()) for index, value in updates]
+    index, times = np.unique(np.concatenate([at for at, _ in entries]), return_counts=True)
+    shared = index[times > 1]
+    places = []
+    for at, value in entries:
+        hit = np.isin(at, shared, assume_unique=True)
+        places.append((np.searchsorted(shared, at[hit]), value[hit]))
+    width = _CELLS // len(entries) + 1
+    for start in range(0, shared.size, width):
+        change = np.zeros((len(entries), min(width, shared.size - start)))
+        for row, (place, value) in zip(change, places, strict=True):
+            here = slice(*np.searchsorted(place, (start, start + width)))
+            row[place[here] - start] = value[here]
+        yield change
 
 
 def weight_differences(base: Mapping[str, Tensor], edited: Mapping[str, Tensor]) -> list[WeightChange]:
