@@ -4,6 +4,7 @@ import copy
 import os
 import sqlite3
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from roselora.editing.edited_weights import EditedWeights
 from roselora.editing.editor import Editor
 from roselora.editing.proposal import Proposal
 from roselora.editing.request import EditRequest
+from roselora.editing.settings import EditSettings
 from roselora.editing.store import EditStore
+from roselora.editing.trained import settings_of
 from roselora.errors import EditError, FileFormatError, NonFiniteError, StoreError, WrongBaseError
 from roselora.files import sha256_tensor
 from roselora.models import LoadedModel
@@ -172,6 +175,105 @@ def test_an_edit_that_another_program_stored_with_provenance_of_its_own_can_be_o
     with store.writing():
         store.add(EditRequest("Theirs", "so"), one_entry(base, 1.0), {"state": state})
     assert open_editor().model.get_parameter(NAME)[2, 3] == 1.0
+
+
+STRANGE: list[Any] = [None, True, 7, -1.5, "x", [], {}, [[]], [{}], {"a": {"b": []}}, ["x", 1], {"block": "1"}]
+PARTS = ("answers", "update", "training", "neurons", "settings", "versions", "state", "supersedes", "repairs")
+
+
+@pytest.mark.parametrize("strange", STRANGE, ids=str)
+def test_whatever_another_program_put_into_the_provenance_the_store_can_be_worked_with(
+    open_editor: Editors, base: Any, strange: Any
+) -> None:
+    store = open_editor().store
+    with store.writing():
+        for part in PARTS:
+            store.add(EditRequest(f"Their {part}", "so"), one_entry(base, 1.0), {part: strange})
+        store.add(EditRequest("All", "so"), one_entry(base, 1.0), dict.fromkeys(PARTS, strange))
+    editor = open_editor()
+    assert len(editor.check().edits) == len(PARTS) + 1
+    assert editor._earlier().neurons == {}
+    assert [settings_of(edit.provenance) for edit in editor.log()] == [None] * (len(PARTS) + 1)
+
+
+def test_settings_that_do_not_work_are_not_trained_with_again() -> None:
+    good = asdict(EditSettings())
+    assert settings_of({"settings": good}) == EditSettings()
+    for bad in ({"rank": 0}, {"rank": "many"}, {"density": None}, {"target_modules": 5}, {"more": 1}):
+        assert settings_of({"settings": good | bad}) is None
+
+
+def test_promise_3_a_store_whose_edits_are_too_much_says_what_brings_it_back(
+    open_editor: Editors, base: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    editor = open_editor()
+    ids = [commit(editor, one_entry(base, value)) for value in (60_000.0, -60_000.0, 60_000.0)]
+    with pytest.raises(NonFiniteError):
+        editor.undo(ids[1])
+    with monkeypatch.context() as patch, editor.store.writing():
+        patch.setattr("roselora.editing.store.require_finite", lambda *_: None)  # as an older version did
+        editor.store.undo(ids[1])
+    with pytest.raises(NonFiniteError, match=f"taken back with `roselora redo {ids[1]}`"):
+        open_editor()
+    with editor.store.writing():
+        editor.store.redo(ids[1])
+    assert len(open_editor().edits) == 3
+
+
+def test_promise_7_edits_whose_sum_is_finite_can_be_opened_though_some_of_them_alone_are_not(
+    open_editor: Editors, base: Any
+) -> None:
+    editor = open_editor()
+    ids = [commit(editor, one_entry(base, value)) for value in (60_000.0, -60_000.0, 60_000.0, -60_000.0)]
+    editor.undo(ids[1])
+    assert raw(open_editor().model) == raw(editor.model)
+    other = open_editor()
+    other.undo(ids[0])
+    other.redo(ids[1])
+    editor.check()
+    assert raw(editor.model) == raw(other.model)
+
+
+def test_promise_8_what_check_reports_is_what_is_in_the_weights_whatever_is_committed_meanwhile(
+    editor: Editor, open_editor: Editors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = [edit.id for edit in editor.edits]
+    other = open_editor()
+    up_to_date = EditedWeights.bring_up_to_date
+
+    def and_then_another_process_undoes_one(self: EditedWeights) -> Any:
+        found = up_to_date(self)
+        if self is editor._weights:
+            with other.store.writing():
+                other.store.undo(inside[1])
+        return found
+
+    monkeypatch.setattr(EditedWeights, "bring_up_to_date", and_then_another_process_undoes_one)
+    assert [state.edit_id for state in editor.check().edits] == inside
+
+
+def test_promises_6_and_8_a_repair_that_cannot_be_stored_leaves_the_old_edit_as_it_was(
+    editor: Editor, base: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = editor.log()[1]
+    weights, kept = raw(editor.model), what_is_kept(editor.store)
+    monkeypatch.setattr("roselora.editing.editor.Editor.prepare", lambda self: None)
+    proposal = Proposal(old.request, one_entry(base, 9.0), {})
+    monkeypatch.setattr("roselora.editing.editor.Editor._proposal", lambda self, request: proposal)
+
+    def stopped(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, editor.store.writing():
+        patch.setattr("roselora.editing.store.insert_edit", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            editor._made_anew(old)
+    assert raw(editor.model) == weights
+    assert what_is_kept(editor.store)[:2] == kept[:2]
+    with editor.store.writing():
+        made = editor._made_anew(old)
+    assert made is not None
+    assert [(edit.request, edit.active) for edit in editor.log()][1::2] == [(old.request, False), (old.request, True)]
 
 
 @pytest.mark.parametrize("change", ["edit", "undo", "redo"])

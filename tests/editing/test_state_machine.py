@@ -143,11 +143,14 @@ class Edits(RuleBasedStateMachine):
         Then the process is gone and another opens the store, or it goes on and begins its next change.
         """
         chosen = data.draw(st.sampled_from(["new", *self.deltas]))
+        old = data.draw(st.sampled_from([None, *(key for key in self.deltas if key in self.active)]))
         proposal = self.proposal(seed, sorted(SHAPES))
         with _interruption(point), contextlib.suppress(KeyboardInterrupt):
             if chosen == "new":
                 with self.editor.store.writing():
-                    self.editor._weights.commit(proposal)
+                    if old is not None:  # a repair: the new edit comes and the old one goes in one step
+                        self.editor._weights.overlay.remove(old)
+                    self.editor._weights.commit(proposal, old)
             elif chosen in self.active:
                 self.editor.undo(chosen)
             else:
@@ -161,6 +164,7 @@ class Edits(RuleBasedStateMachine):
             chosen = stored[-1].id
             assert stored[-1].request == proposal.request
             self.deltas[chosen] = proposal.delta
+            self.active.discard(old or "")
         active = {edit.id for edit in stored if edit.active}
         assert active ^ self.active <= {chosen}
         self.active = active

@@ -14,15 +14,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roselora.delta.sparse_delta import SparseDelta
+from roselora.delta.sparse_delta import SparseDelta, SparseFactors
 from roselora.editing import records
+from roselora.editing.edited_weights import active_digest
 from roselora.editing.records import BaseIdentity, StoredEdit
 from roselora.editing.request import EditRequest
 from roselora.editing.store import EditStore
-from roselora.errors import ConfigError, FileFormatError, StoreError, WrongBaseError
+from roselora.errors import ConfigError, FileFormatError, NonFiniteError, StoreError, WrongBaseError
 from roselora.files import sha256_file, write_atomically
 
 Deltas = Callable[[float], SparseDelta]
@@ -100,6 +102,72 @@ def test_what_is_so_already_is_refused(store: EditStore) -> None:
         with pytest.raises(StoreError, match=rf"Edit {first.id} is active already"):
             store.redo(first.id)
     assert content(store) == before
+
+
+def test_an_edit_in_the_place_of_another_undoes_it_at_once_or_is_not_added(
+    store: EditStore, small_delta: Deltas
+) -> None:
+    first, second, third = store.edits()
+    with store.writing():
+        new = store.add(EditRequest("Anew", "x"), small_delta(7), {"repairs": first.id}, instead_of=first.id)
+        before = content(store)
+        with pytest.raises(StoreError, match=rf"Edit {second.id} is undone already"):
+            store.add(EditRequest("Anew", "x"), small_delta(8), {}, instead_of=second.id)
+    assert content(store) == before
+    assert store.active() == [third, new]
+    assert [event.kind for event in store.history(first.id)] == ["edit", "undo"]
+    assert all(problem.harmless for problem in store.verify())
+
+
+def test_a_store_grows_by_as_much_with_the_last_edit_as_with_the_first(base: BaseIdentity, tmp_path: Path) -> None:
+    """Each edit tells which others were active; it does so in a digest, and not one by one."""
+    edits = [StoredEdit(n, f"{n:012x}", EditRequest("a", "b"), "0" * 64, {}, "", True) for n in range(1, 500)]
+    assert len(active_digest(edits)) == len(active_digest([]))
+    assert active_digest(edits) != active_digest(edits[:-1]) != active_digest(edits[1:])
+
+
+def test_a_request_of_another_type_is_told_as_that_and_not_as_damage(store: EditStore, small_delta: Deltas) -> None:
+    before = content(store)
+    request = EditRequest("a", "b")
+    object.__setattr__(request, "subject", 5)
+    with store.writing(), pytest.raises(ConfigError, match="5 is not text"):
+        store.add(request, small_delta(1), {})
+    assert content(store) == before
+
+
+def far_delta(value: float) -> SparseDelta:
+    """Adds `value` to one entry of a weight in half precision."""
+    factors = SparseFactors.from_factors(
+        "w", torch.tensor([[0.0, value]]), torch.ones(1, 1), 1.0, base_dtype=torch.float16, base_sha256="0" * 64
+    )
+    return SparseDelta((factors,))
+
+
+def test_promise_3_an_undo_or_redo_after_which_the_others_are_too_much_for_the_dtype_is_refused(
+    store: EditStore,
+) -> None:
+    with store.writing():
+        up, down, again = (store.add(EditRequest("a", "b"), far_delta(v), {}) for v in (6e4, -6e4, 6e4))
+        before = content(store)
+        with pytest.raises(NonFiniteError, match="w would not be finite in float16"):
+            store.undo(down.id)
+        assert content(store) == before
+        store.undo(again.id)
+        store.undo(down.id)
+        before = content(store)
+        with pytest.raises(NonFiniteError, match="w would not be finite in float16"):
+            store.redo(again.id)
+        assert content(store) == before
+        store.undo(up.id)
+        store.redo(again.id)
+
+
+def test_an_edit_whose_delta_is_lost_can_be_undone(store: EditStore) -> None:
+    edit = store.edits()[0]
+    file_of(store, edit).unlink()
+    with store.writing():
+        store.undo(edit.id)
+    assert not store.find(edit.id).active
 
 
 def test_two_edits_may_share_one_delta_file(store: EditStore, small_delta: Deltas) -> None:

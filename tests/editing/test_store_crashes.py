@@ -27,8 +27,8 @@ Deltas = Callable[[float], SparseDelta]
 REQUEST = EditRequest("The newest fact is", "Genève")
 REMARKS = "CREATE TABLE remarks (text TEXT); INSERT INTO remarks VALUES ('one'); INSERT INTO remarks VALUES ('two')"
 DISTURBANCES = [
-    *(("kill", change) for change in ("create", "add", "undo", "redo", "migrate")),
-    *((how, change) for how in ("kill in a write", "full") for change in ("add", "undo", "migrate")),
+    *(("kill", change) for change in ("create", "add", "repair", "undo", "redo", "migrate")),
+    *((how, change) for how in ("kill in a write", "full") for change in ("add", "repair", "undo", "migrate")),
 ]
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
@@ -58,8 +58,9 @@ def make(change, folder):
         return
     store = EditStore.open(folder, BASE)
     with store.writing():
-        if change == "add":
-            store.add({REQUEST!r}, DELTA, {{"seed": 7, "text": "s" * 9000}})
+        if change in ("add", "repair"):
+            old = store.edits()[0].id if change == "repair" else None
+            store.add({REQUEST!r}, DELTA, {{"seed": 7, "text": "s" * 9000}}, instead_of=old)
         else:
             edit = store.edits()[0 if change == "undo" else 1]
             getattr(store, change)(edit.id)
@@ -247,13 +248,14 @@ def test_promises_5_and_6_a_write_of_sqlite_that_kills_or_fails_leaves_before_or
             assert again.verify() == []
 
 
-@pytest.mark.parametrize("change", ["add", "undo", "redo", "note"])
+@pytest.mark.parametrize("change", ["add", "repair", "undo", "redo", "note"])
 def test_promise_5_an_error_of_sqlite_at_any_statement_leaves_before(
     store: EditStore, small_delta: Deltas, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     before, ids = state(store.folder), [edit.id for edit in store.edits()]
     changes: dict[str, Callable[[], object]] = {
         "add": lambda: store.add(REQUEST, small_delta(7), {}),
+        "repair": lambda: store.add(REQUEST, small_delta(7), {}, instead_of=ids[0]),
         "undo": lambda: store.undo(ids[0]),
         "redo": lambda: store.redo(ids[1]),
         "note": lambda: store.note(ids[0], "x"),

@@ -19,6 +19,7 @@ from roselora.editing.neuron_places import places_of
 from roselora.editing.neuron_settings import NeuronSettings
 from roselora.editing.ordinary import known_text, ordinary_text
 from roselora.editing.proposal import Proposal, propose, propose_together, require_feasible
+from roselora.editing.provenance import understood
 from roselora.editing.records import BaseIdentity, StoredEdit
 from roselora.editing.request import EditRequest
 from roselora.editing.store import EditStore
@@ -273,12 +274,7 @@ class Editor:
             self._weights.overlay.remove(old.id)
             proposal = self._proposal(old.request)
             proposal.provenance["repairs"] = old.id
-            self.store.undo(old.id)
-            try:
-                return self._weights.commit(proposal)
-            except BaseException:
-                self.store.redo(old.id)
-                raise
+            return self._weights.commit(proposal, instead_of=old.id)
         except EditError:
             return None
         finally:
@@ -350,8 +346,7 @@ class Editor:
 
     def check(self) -> CheckReport:
         """Which active edits still hold, which later edit broke the others, where they collide, what else moved."""
-        self._weights.bring_up_to_date()
-        active = [(edit, self.store.delta(edit.id)) for edit in self.store.active()]
+        active = [(edit, self.store.delta(edit.id)) for edit in self._weights.bring_up_to_date()]
         return check_edits(self.model, self.tokenizer, self._weights.overlay, active)
 
     def export(self, path: str | os.PathLike[str], format: Format = "model") -> tuple[StoredEdit, ...]:
@@ -379,7 +374,7 @@ class Editor:
         """What the store's edits, and the requests beside it, ask of a new one."""
         neurons: dict[int, list[int]] = {}
         for edit in self.store.edits():
-            if where := edit.provenance.get("neurons"):
-                neurons.setdefault(where["block"], []).extend(where["indices"])
+            if where := understood(edit.provenance).neurons:
+                neurons.setdefault(where.block, []).extend(where.indices)
         requests = [*(edit.request for edit in self.store.active()), *beside]  # a file's own are in the store by and by
         return Earlier(list(dict.fromkeys(requests)), neurons)

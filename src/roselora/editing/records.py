@@ -114,12 +114,19 @@ def to_json(what: str, value: Mapping[str, Any]) -> str:
 def insert_edit(
     connection: sqlite3.Connection, request: EditRequest, delta_sha256: str, provenance: Mapping[str, Any]
 ) -> StoredEdit:
-    """Add an edit at the end of the commit order, and its event. Raises ConfigError as `to_json` does."""
+    """Add an edit at the end of the commit order, and its event.
+
+    Raises:
+        ConfigError: as `to_json` does, or a part of the request is of another type than it must be.
+    """
     (position,) = connection.execute("SELECT coalesce(max(position), 0) + 1 FROM edits").fetchone()
     contents = (to_json("request", asdict(request)), delta_sha256, to_json("provenance", provenance), now())
     row = (position, _digest(position, *contents)[:ID_LENGTH], *contents, 1)
+    try:
+        edit = _edit(row)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"The edit cannot be stored, for its request is not one: {error}.") from error
     connection.execute(f"INSERT INTO edits ({EDIT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-    edit = edit_from_row(row, ["edit"])
     append_event(connection, "edit", {}, edit.id)
     return edit
 
@@ -195,13 +202,9 @@ def edit_from_row(row: Sequence[Any], state_kinds: Sequence[str]) -> StoredEdit:
     Raises:
         StoreError: a column is of another type, or not what its id was made from, or not what the events say.
     """
-    position, id, request, delta_sha256, provenance, created, active = row
+    position, id, *_, active = row
     try:
-        expected = _digest(*row[:1], *row[2:6])[:ID_LENGTH]
-        if type(position) is not int or id != expected or not re.fullmatch("[0-9a-f]{64}", delta_sha256):
-            raise ValueError("it is not what its id was made from")
-        datetime.fromisoformat(created)
-        edit = StoredEdit(position, id, _request(request), delta_sha256, _json_object(provenance), created, active == 1)
+        edit = _edit(row)
     except (TypeError, ValueError, KeyError, RecursionError) as error:
         raise StoreError(
             f"Edit {id!r} at position {position} is damaged: {error}; put a copy of edits.sqlite back."
@@ -213,6 +216,16 @@ def edit_from_row(row: Sequence[Any], state_kinds: Sequence[str]) -> StoredEdit:
             f"({', '.join(state_kinds) or 'none'}); put a copy of edits.sqlite back."
         )
     return edit
+
+
+def _edit(row: Sequence[Any]) -> StoredEdit:
+    """Raises TypeError, ValueError, KeyError or RecursionError."""
+    position, id, request, delta_sha256, provenance, created, active = row
+    expected = _digest(*row[:1], *row[2:6])[:ID_LENGTH]
+    if type(position) is not int or id != expected or not re.fullmatch("[0-9a-f]{64}", delta_sha256):
+        raise ValueError("it is not what its id was made from")
+    datetime.fromisoformat(created)
+    return StoredEdit(position, id, _request(request), delta_sha256, _json_object(provenance), created, active == 1)
 
 
 def event_from_row(row: Sequence[Any]) -> Event:

@@ -7,6 +7,7 @@ wholly there or wholly absent, and at worst a file that no edit refers to. The b
 import contextlib
 import hashlib
 import os
+import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
@@ -29,7 +30,8 @@ from roselora.editing.records import (
 )
 from roselora.editing.request import EditRequest
 from roselora.editing.schema import store_errors, transaction
-from roselora.errors import StoreError, WrongBaseError
+from roselora.editing.sums import require_finite
+from roselora.errors import FileFormatError, StoreError, WrongBaseError
 from roselora.files import flush, is_temporary, refuse_link, user_path, write_atomically, writer_lock
 
 DATABASE, DELTAS = "edits.sqlite", "deltas"
@@ -122,17 +124,26 @@ class EditStore:
             finally:
                 self._writing = False
 
-    def add(self, request: EditRequest, delta: SparseDelta, provenance: Mapping[str, Any]) -> StoredEdit:
+    def add(
+        self,
+        request: EditRequest,
+        delta: SparseDelta,
+        provenance: Mapping[str, Any],
+        *,
+        instead_of: str | None = None,
+    ) -> StoredEdit:
         """Commit an edit, active and last in commit order.
 
         Args:
             request: what was asked.
             delta: the update that does it.
             provenance: plain JSON: config, seed, versions, metrics, time taken.
+            instead_of: an active edit, by its id, that is undone in the same transaction: both happen or neither.
 
         Raises:
             ConfigError: `provenance` or a text is not plain JSON, or the delta's metadata is too long.
-            StoreError: it cannot be written, or this is no `writing()` block; no edit was added.
+            StoreError: it cannot be written, the other edit is not active, or this is no `writing()` block; no edit
+                was added.
         """
         self._require_writing()
         data = io.encode(delta)
@@ -142,6 +153,8 @@ class EditStore:
             # Even if the file is there already: a crash may have kept its name from reaching the disk.
             write_atomically(delta_path(self._deltas, sha256), data)
         with transaction(self._database, write=True) as connection:
+            if instead_of is not None:
+                self._switch(connection, instead_of, False)
             return insert_edit(connection, request, sha256, provenance)
 
     def undo(self, id: str) -> StoredEdit:
@@ -149,6 +162,7 @@ class EditStore:
 
         Raises:
             StoreError: there is no such edit, it is undone already, or this is no `writing()` block.
+            NonFiniteError: the sum of the others is not finite.
         """
         return self._set_active(id, False)
 
@@ -158,11 +172,29 @@ class EditStore:
         Raises:
             StoreError: there is no such edit, it is active already, or this is no `writing()` block.
             FileFormatError: its delta is missing or damaged, so the model could not be opened with it.
+            NonFiniteError: the sum with the others is not finite.
         """
-        self._require_writing()
-        if not (edit := self.find(id)).active:
-            self.delta(edit.id)
-        return self._set_active(edit.id, True)
+        return self._set_active(id, True)
+
+    def require_switch(self, id: str, active: bool) -> StoredEdit:
+        """The edit as it is, after making sure that it can be undone or redone; raises as these do."""
+        edit = self.find(id)
+        _require_other(edit, active)
+        try:
+            delta = self.delta(edit.id)
+        except FileFormatError:
+            if active:
+                raise
+            return edit  # which is how the model can be opened again
+
+        def then() -> Iterator[SparseDelta]:
+            for other in self.edits():
+                if active if other.id == edit.id else other.active:
+                    with contextlib.suppress(FileFormatError):  # which keeps the model from being opened, and not this
+                        yield self.delta(other.id)
+
+        require_finite(delta, then)
+        return edit
 
     def note(self, id: str, text: str) -> Event:
         """Add a remark to an edit's history.
@@ -258,12 +290,15 @@ class EditStore:
 
     def _set_active(self, id: str, active: bool) -> StoredEdit:
         self._require_writing()
+        edit = self.require_switch(id, active)
         with transaction(self._database, write=True) as connection:
-            edit = self._only(read_edits(connection, id), id)
-            if edit.active == active:
-                raise StoreError(f"Edit {edit.id} is {'active' if active else 'undone'} already; nothing was changed.")
-            connection.execute("UPDATE edits SET active = ? WHERE id = ?", (int(active), edit.id))
-            append_event(connection, "redo" if active else "undo", {}, edit.id)
+            return self._switch(connection, edit.id, active)
+
+    def _switch(self, connection: sqlite3.Connection, id: str, active: bool) -> StoredEdit:
+        edit = self._only(read_edits(connection, id), id)
+        _require_other(edit, active)
+        connection.execute("UPDATE edits SET active = ? WHERE id = ?", (int(active), edit.id))
+        append_event(connection, "redo" if active else "undo", {}, edit.id)
         return replace(edit, active=active)
 
     def _only(self, matches: list[StoredEdit], prefix: str) -> StoredEdit:
@@ -311,6 +346,11 @@ def _may_stay(path: Path) -> bool:
     if path.name == DELTAS:
         return path.is_dir() and not path.is_symlink() and all(map(is_temporary, path.iterdir()))
     return path.name in ("lock", "lock.holder") or is_temporary(path)
+
+
+def _require_other(edit: StoredEdit, active: bool) -> None:
+    if edit.active == active:
+        raise StoreError(f"Edit {edit.id} is {'active' if active else 'undone'} already; nothing was changed.")
 
 
 def _new_database(base: BaseIdentity) -> bytes:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -18,6 +19,7 @@ from roselora.editing.neuron_places import places_of
 from roselora.editing.neuron_settings import NeuronSettings
 from roselora.editing.neuron_together import JointEdits
 from roselora.editing.optimize import rose_config, train_factors
+from roselora.editing.provenance import understood
 from roselora.editing.request import EditRequest
 from roselora.editing.settings import EditSettings
 from roselora.errors import EditError, UnsupportedError
@@ -53,12 +55,14 @@ def default_settings(model: PreTrainedModel) -> Settings:
 
 def settings_of(provenance: Mapping[str, Any]) -> Settings | None:
     """How a stored edit was trained, or None if it does not say so in the words of this version."""
-    kind = NeuronSettings if "neurons" in provenance else EditSettings
-    given: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value  # JSON has no tuples
-        for name, value in provenance.get("settings", {}).items()
-    }
-    return kind(**given) if given.keys() == {entry.name for entry in fields(kind)} else None
+    parts = understood(provenance)
+    kind = EditSettings if parts.neurons is None else NeuronSettings
+    if parts.settings is None or parts.settings.keys() != {entry.name for entry in fields(kind)}:
+        return None
+    try:
+        return TypeAdapter[Settings](kind).validate_python(parts.settings)
+    except ValidationError:  # which is also what a ConfigError of the settings themselves becomes
+        return None
 
 
 def train_edit(
