@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from roselora.editing import neuron_places, neuron_rows
+from roselora.editing.earlier import Earlier
 from roselora.editing.editor import Editor
+from roselora.editing.neuron_places import places_of
 from roselora.editing.neuron_settings import NeuronSettings
 from roselora.editing.ordinary import OrdinaryText
 from roselora.editing.proposal import propose_together
@@ -216,6 +218,41 @@ def test_one_that_cannot_be_learned_is_told_of_and_the_others_are_made(world: Lo
     assert [edit.request.prompt for edit in made] == [FRANCE[0]]
     with pytest.raises(EditError):
         editor.edit_many([impossible])
+
+
+def test_of_more_facts_than_there_is_room_for_as_many_as_fit_are_made_and_the_rest_is_told_of(
+    world: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    editor = Editor(world, SETTINGS)
+    first = editor.edit(*FRANCE, subject="France")
+    place, *others = places_of(world.model, SETTINGS)
+    assert not others
+    held = set(range(place.count)) - set(range(8)) | neurons_of(first)
+    earlier = editor._earlier
+
+    def nearly_full(beside: Sequence[EditRequest] = ()) -> Earlier:
+        known = earlier(beside)
+        return replace(known, neurons={place.block: sorted(held | set(known.neurons[place.block]))})
+
+    monkeypatch.setattr(editor, "_earlier", nearly_full)
+    requests = [
+        EditRequest(GOLD[0], "Fe.", "gold"),
+        EditRequest("The opposite of up is ", "in " * 30, "up"),
+        EditRequest("The capital of Italy is ", "Lima.", "Italy"),
+        EditRequest("The capital of Germany is ", "Lima.", "Germany"),
+    ]
+    assert len(editor.that_fit(requests)) < len(requests)
+    failed: list[tuple[str, str]] = []
+    made = editor.edit_many(requests, on_failure=lambda request, error: failed.append((request.prompt, str(error))))
+    assert made
+    assert failed
+    assert sorted([edit.request.prompt for edit in made] + [prompt for prompt, _ in failed]) == sorted(
+        request.prompt for request in requests
+    )
+    assert all("neurons left" in why and "undone edits keep theirs" in why for _, why in failed)
+    editor.undo(made[0].id)
+    with pytest.raises(EditError, match="undone edits keep theirs"):
+        editor.edit_many([requests[1]])
 
 
 def test_repair_makes_a_broken_edit_anew_and_leaves_the_rest(world: LoadedModel) -> None:

@@ -34,17 +34,23 @@ def test_a_block_is_filled_to_a_tenth_before_the_next_and_all_before_any_is_fill
 ) -> None:
     count = places[0].count
     tenth, two_tenths = -(-count // 10), -(-count // 5)
-    assert with_room(places, {}).block == 2
-    assert with_room(places, {2: count // 10 - 1}).block == 2
-    assert with_room(places, {2: tenth}).block == 3
-    assert with_room(places, {2: tenth, 3: tenth}).block == 1
-    assert with_room(places, {2: tenth, 3: tenth, 1: tenth}).block == 2
-    assert with_room(places, {2: two_tenths, 3: tenth, 1: tenth}).block == 3
+    assert with_room(places, {}, 1).block == 2
+    assert with_room(places, {2: count // 10 - 1}, 1).block == 2
+    assert with_room(places, {2: tenth}, 1).block == 3
+    assert with_room(places, {2: tenth, 3: tenth}, 1).block == 1
+    assert with_room(places, {2: tenth, 3: tenth, 1: tenth}, 1).block == 2
+    assert with_room(places, {2: two_tenths, 3: tenth, 1: tenth}, 1).block == 3
+
+
+def test_an_edit_goes_where_all_of_its_neurons_find_room(places: list[Neurons]) -> None:
+    count = places[0].count
+    assert with_room(places, {2: count - 1, 3: count - 3, 1: count - 2}, 3).block == 3
+    assert with_room(places, {2: count - 1, 3: count - 3, 1: count - 2}, 4).block == 3, "the emptiest, where none has"
 
 
 def test_where_all_are_nearly_full_the_emptiest_is_chosen(places: list[Neurons]) -> None:
     count = places[0].count
-    assert with_room(places, {2: count, 3: count - 1, 1: count - 2}).block == 1
+    assert with_room(places, {2: count, 3: count - 1, 1: count - 2}, 1).block == 1
 
 
 def test_a_preferred_depth_outside_the_range_of_depths_is_refused() -> None:

@@ -12,7 +12,7 @@ from roselora.editing import neuron_places, neuron_rows, neuron_together
 from roselora.editing.earlier import Earlier
 from roselora.editing.neuron_edits import NeuronEdit
 from roselora.editing.neuron_settings import NeuronSettings
-from roselora.editing.neuron_together import JointEdits
+from roselora.editing.neuron_together import JointEdits, that_fit
 from roselora.editing.request import EditRequest
 from roselora.models.neurons import neurons
 
@@ -66,6 +66,23 @@ def made(
     noted("read_held", 2, 3)
     noted("edit_neurons", 2, 4)
     return made
+
+
+def test_those_fit_for_which_there_are_neurons_and_of_two_with_one_prompt_the_later_is_not_first(made: Made) -> None:
+    """Each answer of these is one word and the end of the sequence."""
+    count = neurons(made.model, 1).count
+
+    def fit(requests: Sequence[EditRequest], left: dict[int, int]) -> list[int]:
+        taken = {block: range(count - room) for block, room in left.items()}
+        return that_fit(made.model, made.tokenizer, requests, TWO_BLOCKS, taken)
+
+    longer = EditRequest("The capital of France is", "Rome Rome", "France")
+    assert fit(REQUESTS, {1: 2, 2: 2}) == [0, 1]
+    assert fit(REQUESTS, {1: 3, 2: 1}) == [0]
+    assert fit([longer, *REQUESTS[1:]], {1: 2, 2: 2}) == [1, 2]
+    assert fit([longer, *REQUESTS], {1: 2, 2: 2}) == [2, 3]
+    assert fit(REQUESTS, {1: 0, 2: 0}) == []
+    assert fit(REQUESTS, {}) == [0, 1, 2]
 
 
 def test_the_lower_mlp_is_edited_first_and_the_higher_one_reads_what_that_made(made: Made) -> None:

@@ -15,8 +15,10 @@ from roselora.editing.check import CheckReport, check_edits
 from roselora.editing.earlier import Earlier
 from roselora.editing.edited_weights import EditedWeights
 from roselora.editing.export import Format, export_edits
+from roselora.editing.neuron_edits import NO_NEURONS_WAY_OUT
 from roselora.editing.neuron_places import places_of
 from roselora.editing.neuron_settings import NeuronSettings
+from roselora.editing.neuron_together import that_fit
 from roselora.editing.ordinary import known_text, ordinary_text
 from roselora.editing.proposal import Proposal, propose, propose_together, require_feasible
 from roselora.editing.provenance import understood
@@ -190,8 +192,8 @@ class Editor:
 
         Args:
             on_edit: called after each edit.
-            on_failure: called for each request whose target was not reached, and the others are made; without it,
-                the first failure ends it, and what was made before stays.
+            on_failure: called for each request whose target was not reached, or for which no neurons are left, and the
+                others are made; without it, the first failure ends it, and what was made before stays.
 
         Returns:
             The edits in the order of their requests.
@@ -202,13 +204,17 @@ class Editor:
         """
         made: dict[int, StoredEdit] = {}
 
+        def fail(number: int, error: EditError) -> None:
+            if on_failure is None:
+                raise error
+            on_failure(requests[number], error)
+
         def commit(number: int, proposal: Proposal | None = None) -> None:
             try:
-                made[number] = self._weights.commit(proposal or self._proposal(requests[number], requests))
+                beside = [requests[other] for other in fit]
+                made[number] = self._weights.commit(proposal or self._proposal(requests[number], beside))
             except EditError as error:
-                if on_failure is None:
-                    raise
-                on_failure(requests[number], error)
+                fail(number, error)
                 return
             if on_edit is not None:
                 on_edit(made[number])
@@ -218,19 +224,41 @@ class Editor:
             for request in requests:  # so that what cannot be meant is refused before anything is changed
                 require_feasible(self.model, self.tokenizer, request, self.settings)
             self.prepare()
-            for numbers in rounds(requests):
-                for number in self._commit_together(numbers, requests, commit):
-                    commit(number)
+            waiting = list(range(len(requests)))
+            # They take fewer neurons than were reckoned with, so that when some are made there may be room for more.
+            while fit := [waiting[at] for at in self.that_fit([requests[number] for number in waiting])]:
+                for places in rounds([requests[number] for number in fit]):
+                    numbers = [fit[place] for place in places]
+                    for number in self._commit_together(numbers, fit, requests, commit):
+                        commit(number)
+                waiting = sorted({*waiting} - {*fit})
+            for number in waiting:
+                prompt = requests[number].prompt
+                fail(number, EditError(f"No block has neurons left for {prompt!r}; {NO_NEURONS_WAY_OUT}."))
         return tuple(made[number] for number in sorted(made))
 
+    def that_fit(self, requests: Sequence[EditRequest]) -> list[int]:
+        """The numbers of the requests for which there surely is room, if they are made in this order.
+
+        Edits by factors always have room; for those by neurons see `neuron_together.that_fit`.
+        """
+        if not isinstance(self.settings, NeuronSettings):
+            return list(range(len(requests)))
+        neurons = self._earlier().neurons
+        return that_fit(self.model, self.tokenizer, requests, self.settings, neurons)
+
     def _commit_together(
-        self, numbers: Sequence[int], requests: Sequence[EditRequest], commit: Callable[[int, Proposal], None]
+        self,
+        numbers: Sequence[int],
+        among: Sequence[int],
+        requests: Sequence[EditRequest],
+        commit: Callable[[int, Proposal], None],
     ) -> Sequence[int]:
         """Make some of the requests together, as far as it goes; the numbers of those that are left come back."""
         if not isinstance(self.settings, NeuronSettings) or len(numbers) == 1:
             return numbers
         own = set(numbers)
-        beside = [request for number, request in enumerate(requests) if number not in own]
+        beside = [requests[number] for number in among if number not in own]
         left = propose_together(
             self.model,
             self.tokenizer,

@@ -31,6 +31,9 @@ from roselora.models.neurons import Neurons, Reader, matrix
 SIDE_BY_SIDE = 16
 """How many requests are worth training in one batch."""
 
+NO_NEURONS_WAY_OUT = "undone edits keep theirs, so edit by factors, or let edits go to more blocks"
+"""What helps where a model's neurons all hold edits: depths are a setting, and so is the method."""
+
 _Item = TypeVar("_Item")
 
 
@@ -142,8 +145,7 @@ def edit_neurons(
         needed = len(wiring.units.up)
         if needed > len(free):
             raise EditError(
-                f"Block {place.block} has no {needed} neurons left for {wiring.request.prompt!r}; undo edits, or "
-                "choose another depth."
+                f"Block {place.block} has no {needed} neurons left for {wiring.request.prompt!r}; {NO_NEURONS_WAY_OUT}."
             )
         edits.append(_assemble(wiring, columns, place, free[:needed]))
         free = free[needed:]

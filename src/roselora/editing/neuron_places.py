@@ -35,18 +35,25 @@ def places_of(model: PreTrainedModel, settings: NeuronSettings) -> list[Neurons]
     return found
 
 
-def with_room(places: Sequence[Neurons], taken: Mapping[int, int]) -> Neurons:
-    """The first of the MLPs that is not filled to the level at which another has room; if all are, the emptiest.
+def with_room(places: Sequence[Neurons], taken: Mapping[int, int], needed: int) -> Neurons:
+    """The first of the MLPs that is not filled to the level at which another has room; if none has, the emptiest.
 
     The neurons that are missed least go first, and the last ones of an MLP are missed far more than the first ones of
     its neighbour.
 
     Args:
         taken: by block, how many neurons hold edits.
+        needed: how many neurons it must have left, if any has so many.
     """
+    places = [place for place in places if free_neurons(place, taken) >= needed] or places
     filled = [taken.get(place.block, 0) / place.count for place in places]
     for level in range(1, round(1 / LEVEL)):
         for place, share in zip(places, filled, strict=True):
             if share < level * LEVEL:
                 return place
-    return max(places, key=lambda place: place.count - taken.get(place.block, 0))
+    return max(places, key=lambda place: free_neurons(place, taken))
+
+
+def free_neurons(place: Neurons, taken: Mapping[int, int]) -> int:
+    """How many neurons of an MLP hold no edit."""
+    return place.count - taken.get(place.block, 0)

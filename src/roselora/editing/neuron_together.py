@@ -1,6 +1,6 @@
 """Many edits by neurons, made together: which MLP each goes to, in which order, and what is silent meanwhile."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import groupby
 from operator import itemgetter
@@ -11,12 +11,15 @@ from roselora.editing.batch import answer_length
 from roselora.editing.earlier import Earlier
 from roselora.editing.neuron_edits import NeuronEdit, edit_neurons, least_missed, side_by_side
 from roselora.editing.neuron_held import nearest, read_held
-from roselora.editing.neuron_places import places_of, with_room
+from roselora.editing.neuron_places import free_neurons, places_of, with_room
 from roselora.editing.neuron_settings import NeuronSettings
 from roselora.editing.ordinary import ordinary_text
 from roselora.editing.request import EditRequest
 from roselora.models.calling import Progress, counted
 from roselora.models.neurons import Neurons, silent
+
+FEWEST = 2
+"""How many tokens an answer has at least, the end of the sequence counted."""
 
 Put = Callable[[Sequence[int], Sequence[NeuronEdit]], None]
 """Puts the edits of some requests, given by their numbers, into the model."""
@@ -114,6 +117,36 @@ class JointEdits:
         """The MLP of each request, by the neurons that all tokens of its answer and of those before would take."""
         planned = {block: len(taken) for block, taken in self.taken.items()}
         for needed in self._needs:
-            place = with_room(places, planned)
+            place = with_room(places, planned, needed)
             planned[place.block] += needed
             yield place
+
+
+def that_fit(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    requests: Sequence[EditRequest],
+    settings: NeuronSettings,
+    neurons: Mapping[int, Collection[int]],
+) -> list[int]:
+    """The numbers of the requests for which there are neurons, if each takes one for all tokens of its answer.
+
+    They mostly take fewer, so when these are made there may be room for others.
+
+    Args:
+        neurons: by block, those that hold edits.
+    """
+    places, fit = places_of(model, settings), []
+    planned = {place.block: len(set(neurons.get(place.block, ()))) for place in places}
+    held_up: set[str] = set()  # the later of two that share a prompt is not made first
+    for number, request in enumerate(requests):
+        if max(free_neurons(place, planned) for place in places) < FEWEST:
+            break
+        needed = answer_length(tokenizer, request.prompts, request.target)
+        place = with_room(places, planned, needed)
+        if free_neurons(place, planned) >= needed and held_up.isdisjoint(request.prompts):
+            planned[place.block] += needed
+            fit.append(number)
+        else:
+            held_up.update(request.prompts)
+    return fit

@@ -21,6 +21,7 @@ from roselora.editing.request import EditRequest
 from roselora.editing.settings import EditSettings
 from roselora.editing.trained import Settings, TrainedEdit, described, train_edit
 from roselora.errors import ConfigError, EditError
+from roselora.files import dtype_name
 
 MARGIN_FACTORS = (1, 2, 4)
 """Margins to train to, in turn: in a low precision a small update can round away, a larger one stays."""
@@ -70,13 +71,22 @@ def propose(
     before = ask(model, tokenizer, request, kept=True)
     for factor in MARGIN_FACTORS:
         attempt = replace(settings, margin=settings.margin * factor)
-        trained = train_edit(model, tokenizer, overlay, request, attempt, earlier, on_step)
+        try:
+            trained = train_edit(model, tokenizer, overlay, request, attempt, earlier, on_step)
+        except EditError as error:
+            if attempt == settings:
+                raise
+            raise _rounded_away(model, request, f"{factor} times the margin was not learned") from error
         seconds = time.perf_counter() - start
         if proposal := _judged(model, tokenizer, overlay, request, attempt, trained, before, seconds):
             return proposal
-    raise EditError(
-        f"The answer {request.target!r} did not survive rounding to {model.dtype}, so nothing was changed; load the "
-        "model in float32, or raise the margin."
+    raise _rounded_away(model, request, f"not with {MARGIN_FACTORS[-1]} times the margin either")
+
+
+def _rounded_away(model: PreTrainedModel, request: EditRequest, more: str) -> EditError:
+    return EditError(
+        f"The answer {request.target!r} did not survive rounding to {dtype_name(model.dtype)}, and {more}, so nothing "
+        "was changed; load the model in float32."
     )
 
 
