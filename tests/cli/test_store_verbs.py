@@ -7,23 +7,32 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import Result
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
 from roselora.cli.main import app
-from roselora.delta.sparse_delta import SparseDelta
+from roselora.delta.sparse_delta import SparseDelta, SparseFactors
 from roselora.editing import proposal
 from roselora.editing.editor import Editor
 from roselora.editing.proposal import Proposal
+from roselora.editing.records import BaseIdentity
 from roselora.editing.request import EditRequest
-from roselora.errors import ConfigError, EditError, RoseLoraError, StoreError, WrongBaseError
+from roselora.editing.store import EditStore
+from roselora.errors import ConfigError, EditError, NonFiniteError, RoseLoraError, StoreError, WrongBaseError
 from roselora.models.generation import greedy_answers
 
 TINY = ["--method", "factors", "--density", "0.5", "--learning-rate", "0.02"]
 FACTS = (("The symbol of gold is", "Go"), ("The capital of France is", "Lyon"), ("The opposite of up is", "in"))
 
 Invoke = Callable[..., Any]
+
+
+@pytest.fixture
+def base() -> BaseIdentity:
+    """Of a model that is not there."""
+    return BaseIdentity("nowhere", "LlamaForCausalLM", "ab" * 32)
 
 
 @pytest.fixture
@@ -167,6 +176,28 @@ def test_many_facts_of_a_file_are_edits_of_their_own_and_made_once(invoke: Invok
     assert "3 of 3 facts are in the store already" in invoke("edit", "world", "--from", file, *TINY, text=True)
 
 
+def test_a_fact_that_was_superseded_is_edited_again_and_one_that_stands_there_thrice_once(
+    invoke: Invoke, tmp_path: Path
+) -> None:
+    prompt = FACTS[1][0]
+    done = invoke("edit", "world", "--from", write_facts(tmp_path, (prompt, "Lyon"), (prompt, "Nice")), *TINY)
+    assert len(done["edits"]) == 2
+    done = invoke("edit", "world", "--from", write_facts(tmp_path, *[(prompt, "Lyon")] * 3), *TINY)
+    assert ([edit["target"] for edit in done["edits"]], done["skipped"]) == (["Lyon"], 2)
+    states = {edit["prompt"] + edit["target"]: edit["answers"] for edit in invoke("check")["edits"]}
+    assert states == {prompt + "Lyon": ["Lyon"], prompt + "Nice": ["Lyon"]}
+
+
+def test_a_run_that_was_stopped_before_its_repair_is_repaired_by_the_same_command(
+    invoke: Invoke, tmp_path: Path
+) -> None:
+    file = write_facts(tmp_path, FACTS[1])
+    (made,) = invoke("edit", "world", "--from", file, *TINY)["edits"]
+    take_back(tmp_path, made["id"])
+    again = invoke("edit", "world", "--from", file, *TINY)
+    assert [edit["repairs"] for edit in again["repaired"]] == [made["id"]]
+
+
 def test_a_fact_that_fails_is_told_of_and_the_others_are_made(
     invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,7 +219,9 @@ def test_a_file_of_facts_that_cannot_be_meant_changes_nothing(invoke: Invoke, tm
     file = write_facts(tmp_path, FACTS[0], ("a" * 600, "b"))
     with pytest.raises(ConfigError, match="the model reads 512"):
         invoke("edit", "world", "--from", file, *TINY)
-    assert not invoke("log")
+    with pytest.raises(ConfigError, match="the model reads 512"):
+        invoke("edit", "world", "--from", file, *TINY, "--dry-run")
+    assert not (tmp_path / "edits").exists()
     with pytest.raises(ConfigError, match="leave out --prompt"):
         invoke("edit", "world", "--from", file, "--prompt", "a", *TINY)
     with pytest.raises(ConfigError, match="needs a --target"):
@@ -257,6 +290,96 @@ def test_a_dry_run_trains_and_shows_and_keeps_nothing(invoke: Invoke, tmp_path: 
     assert [path.name for path in tmp_path.iterdir()] == ["world"]
 
 
+@pytest.mark.parametrize("content", [None, "thesis.tex"])
+def test_a_dry_run_makes_no_store_where_there_is_none_and_is_refused_where_none_can_be(
+    invoke: Invoke, tmp_path: Path, content: str | None
+) -> None:
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    arguments = ["edit", "world", "--from", write_facts(tmp_path, FACTS[1]), *TINY, "--store", "empty"]
+    if content is None:
+        assert invoke(*arguments, "--dry-run")["dry_run"]
+        assert list(folder.iterdir()) == []
+        return
+    (folder / content).write_text("dear")
+    for dry_run in ([], ["--dry-run"]):
+        with pytest.raises(StoreError, match="holds other things"):
+            invoke(*arguments, *dry_run)
+    assert [path.name for path in folder.iterdir()] == [content]
+
+
+def test_what_another_program_put_into_the_provenance_overrides_nothing_and_breaks_nothing(
+    invoke: Invoke, ids: list[str], tmp_path: Path
+) -> None:
+    store, strange = EditStore.open(tmp_path / "edits"), {"id": "other", "active": False, "position": 99, "prompt": "x"}
+    for value in (None, 7, "x", [], {}, [{"kind": "keep"}]):
+        strange |= dict.fromkeys(("answers", "update", "training", "settings", "versions", "supersedes"), value)
+        with store.writing():
+            added = store.add(EditRequest(FACTS[0][0], "Go"), store.delta(ids[0]), strange)
+        shown = invoke("show", added.id)
+        assert (shown["id"], shown["active"], shown["prompt"]) == (added.id, True, FACTS[0][0])
+        assert shown["position"] == added.position == invoke("log")[-1]["position"]
+        assert added.id in invoke("show", added.id, text=True)
+
+
+def test_promise_3_an_undo_after_which_the_others_are_too_much_is_refused_dry_or_not(
+    invoke: Invoke, tmp_path: Path, base: BaseIdentity
+) -> None:
+    store = EditStore.open(tmp_path / "edits", base, create=True)
+    with store.writing():
+        made = []
+        for value in (6e4, -6e4, 6e4):
+            factors = SparseFactors.from_factors(
+                "w", torch.tensor([[value]]), torch.ones(1, 1), 1.0, base_dtype=torch.float16, base_sha256="0" * 64
+            )
+            made.append(store.add(EditRequest("a", "b"), SparseDelta((factors,)), {}).id)
+    for dry_run in ([], ["--dry-run"]):
+        with pytest.raises(NonFiniteError, match="nothing was changed"):
+            invoke("undo", made[1], *dry_run)
+    assert [edit.active for edit in store.edits()] == [True] * 3
+
+
+def test_promise_10_a_base_that_was_named_by_a_relative_path_is_found_from_every_folder(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    invoke("edit", "world", "--prompt", FACTS[1][0], "--target", "Lyon", *TINY)
+    (tmp_path / "elsewhere" / "world").mkdir(parents=True)  # which is not the base
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert invoke("check", "--store", "../edits")["clean"]
+    (tmp_path / "world").rename(tmp_path / "moved")
+    for verb in (["check"], ["repair"], ["export", "out"]):
+        with pytest.raises(StoreError, match=r"made for the base model .*world, which is not found .* --model"):
+            invoke(*verb, "--store", "../edits")
+    assert invoke("check", "--store", "../edits", "--model", "../moved")["clean"]
+
+
+@pytest.mark.parametrize("name", ["owner/model", "world", "./world", "models/world", "minilm", "../world", "gpt2"])
+def test_promise_10_a_model_that_only_a_store_names_is_neither_fetched_nor_looked_for_here(
+    invoke: Invoke, tmp_path: Path, base: BaseIdentity, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    EditStore.open(tmp_path / "theirs", replace(base, name=name), create=True)
+    monkeypatch.setattr("roselora.cli.stores.working", _not_reached)
+    for verb in (["check"], ["repair"], ["export", "out"]):
+        with pytest.raises(StoreError, match=f"made for the base model {name}, which is not found .* --model"):
+            invoke(*verb, "--store", "theirs")
+
+
+def _not_reached(*_: Any) -> Any:
+    raise AssertionError("A model was about to be loaded.")
+
+
+def test_the_edits_of_one_base_are_applied_to_another_if_that_is_forced(invoke: Invoke, tmp_path: Path) -> None:
+    lyon = invoke("edit", "world", "--prompt", FACTS[1][0], "--target", "Lyon", *TINY)["id"]
+    other = AutoModelForCausalLM.from_pretrained(tmp_path / "world")
+    with torch.no_grad():
+        other.get_parameter("model.norm.weight")[0] += 1e-4
+    other.save_pretrained(tmp_path / "other")
+    AutoTokenizer.from_pretrained(tmp_path / "world").save_pretrained(tmp_path / "other")
+    with pytest.raises(WrongBaseError, match=r"--model.*--force"):
+        invoke("check", "--model", "other")
+    assert [edit["edit_id"] for edit in invoke("check", "--model", "other", "--force")["edits"]] == [lyon]
+
+
 def test_notes_become_part_of_the_history(invoke: Invoke, ids: list[str]) -> None:
     assert invoke("note", ids[0], "for later", "--dry-run")["dry_run"]
     invoke("note", ids[0], "agreed with the editors")
@@ -285,7 +408,7 @@ def test_verify_and_doctor_find_a_changed_file_and_exit_with_1(invoke: Invoke, i
 def test_a_store_of_another_model_is_refused(invoke: Invoke, ids: list[str], tmp_path: Path, tiny_model: Any) -> None:
     tiny_model(seed=5).save_pretrained(tmp_path / "other")
     AutoTokenizer.from_pretrained(tmp_path / "world").save_pretrained(tmp_path / "other")
-    with pytest.raises(WrongBaseError, match="edits of world"):
+    with pytest.raises(WrongBaseError, match=r"edits of .*world"):
         invoke("edit", "other", "--prompt", "a", "--target", "b")
 
 

@@ -2,7 +2,7 @@
 
 from roselora.editing.records import StoredEdit
 from roselora.editing.request import EditRequest
-from roselora.editing.superseding import contradicts, rounds, superseded, supersedes
+from roselora.editing.superseding import contradicts, not_yet, rounds, superseded, supersedes
 
 
 def stored(position: int, prompt: str, target: str, *rephrasings: str) -> StoredEdit:
@@ -40,6 +40,32 @@ def test_the_latest_of_those_that_share_a_prompt_has_the_place_of_all_others() -
 def test_an_edit_of_two_prompts_is_superseded_by_the_latest_that_took_either() -> None:
     edits = [stored(0, "A is", "B", "What is A?"), stored(1, "What is A?", "C"), stored(2, "A is", "D")]
     assert superseded(edits) == {"id0": "id2"}
+
+
+LYON, NICE = EditRequest("The capital of France is", "Lyon"), EditRequest("The capital of France is", "Nice")
+
+
+def test_what_the_last_word_on_a_prompt_says_already_is_not_asked_for_again() -> None:
+    lyon, nice = stored(1, LYON.prompt, LYON.target), stored(2, NICE.prompt, NICE.target)
+    assert not_yet([LYON], [lyon]) == []
+    assert not_yet([NICE], [lyon, nice]) == []
+    assert not_yet([LYON], [lyon, nice]) == [LYON], "another has taken its place"
+    assert not_yet([LYON], [nice]) == [LYON]
+
+
+def test_of_a_file_each_fact_is_asked_for_once_and_what_comes_last_has_the_last_word() -> None:
+    assert not_yet([LYON, LYON, LYON], []) == [LYON]
+    assert not_yet([LYON, NICE, LYON], []) == [LYON, NICE, LYON]
+    assert not_yet([NICE, LYON, LYON, NICE, NICE], [stored(1, LYON.prompt, LYON.target)]) == [NICE, LYON, NICE]
+
+
+def test_a_fact_with_a_prompt_that_says_something_else_yet_is_asked_for() -> None:
+    more = EditRequest(LYON.prompt, "Lyon", None, ("France has its capital in",))
+    assert not_yet([more], [stored(1, LYON.prompt, "Lyon")]) == [more]
+    both = stored(1, LYON.prompt, "Lyon", "France has its capital in")
+    assert not_yet([more, LYON], [both]) == []
+    # The edit of both prompts is superseded as a whole when a later one takes one of them.
+    assert not_yet([LYON], [both, stored(2, "France has its capital in", "Nice")]) == [LYON]
 
 
 def test_the_later_of_two_that_share_a_prompt_is_in_a_later_round() -> None:

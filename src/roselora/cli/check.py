@@ -9,7 +9,7 @@ from rich.table import Table
 
 from roselora.cli.console import out, print_json, styled, tell, working
 from roselora.cli.device_options import DeviceOption, DtypeOption
-from roselora.cli.stores import DEFAULT_STORE, JsonOption, ModelOption, StoreOption, open_editor
+from roselora.cli.stores import DEFAULT_STORE, ForceOption, JsonOption, ModelOption, StoreOption, open_editor
 
 if TYPE_CHECKING:
     from roselora.editing.check import CheckReport, EditCollision
@@ -22,13 +22,14 @@ def check(
     model: ModelOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
+    force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
     """Load the base, apply all active edits, and ask: which hold, which were broken, what collides, what moved.
 
     Exits with 1 if an active edit does not hold, unless a later one asks the same with another target.
     """
-    editor = open_editor(store, model, device, dtype)
+    editor = open_editor(store, model, device, dtype, force=force)
     with working("asking the model"):
         report = editor.check()
     if json:

@@ -9,7 +9,15 @@ import typer
 from roselora.cli.console import measuring, print_json, tell, training
 from roselora.cli.device_options import DeviceOption, DtypeOption
 from roselora.cli.edit_many import edit_many
-from roselora.cli.stores import DEFAULT_STORE, DryRunOption, JsonOption, StoreOption, edit_as_json, open_editor
+from roselora.cli.stores import (
+    DEFAULT_STORE,
+    DryRunOption,
+    ForceOption,
+    JsonOption,
+    StoreOption,
+    edit_as_json,
+    open_editor,
+)
 from roselora.cli.trial import show_answers, show_update
 from roselora.editing.fact_files import read_requests
 from roselora.editing.neuron_settings import NeuronSettings
@@ -51,6 +59,7 @@ def edit(
     seed: Annotated[int | None, typer.Option(help="Of the factors' initial values.")] = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
+    force: ForceOption = False,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -73,7 +82,7 @@ def edit(
 
     require_place(store)  # before the model is loaded, and in a dry run too
     fresh = dry_run and not has_store(store)
-    editor = open_editor(None if fresh else store, model, device, dtype, settings)
+    editor = open_editor(None if fresh else store, model, device, dtype, settings, force=force, requests=requests)
     editor.settings = replace(editor.settings, **both)  # of the method that the model allows, where none was named
     with measuring(f"reading what {model} says, once for a model") as on_progress:
         editor.prepare(on_progress)
@@ -86,7 +95,7 @@ def edit(
     with training("editing", editor.settings.first_stop, editor.settings.max_steps) as on_step:
         if dry_run:
             proposal = editor.propose(request.prompt, request.target, **details, on_step=on_step)
-            result = {"id": None, "dry_run": True, **proposal.provenance}
+            result = {**proposal.provenance, "id": None, "dry_run": True}
         else:
             result = edit_as_json(editor.edit(request.prompt, request.target, **details, on_step=on_step))
     if json:

@@ -8,8 +8,17 @@ import typer
 
 from roselora.cli.console import measuring, print_json, tell, working
 from roselora.cli.device_options import DeviceOption, DtypeOption
-from roselora.cli.stores import DEFAULT_STORE, JsonOption, ModelOption, StoreOption, edit_as_json, open_editor
+from roselora.cli.stores import (
+    DEFAULT_STORE,
+    ForceOption,
+    JsonOption,
+    ModelOption,
+    StoreOption,
+    edit_as_json,
+    open_editor,
+)
 from roselora.editing.request import EditRequest
+from roselora.editing.superseding import not_yet
 from roselora.errors import EditError
 
 if TYPE_CHECKING:
@@ -24,12 +33,14 @@ def edit_many(
 
     Exits with 1 if a fact could not be edited; the others are in the store.
     """
-    known = {(edit.request.prompt, edit.request.target) for edit in editor.edits}
-    new = [request for request in requests if (request.prompt, request.target) not in known]
+    new = not_yet(requests, editor.edits)
+    fit = len(editor.that_fit(new))
     failed: list[tuple[EditRequest, EditError]] = []
     made: Sequence[StoredEdit] = ()
     repaired: Sequence[StoredEdit] = ()
-    if new and not dry_run:
+    if fit < len(new) and not json:
+        tell(f"the model's free neurons are enough for {fit} of {len(new)} facts, and maybe for some more")
+    if not dry_run:
         with measuring("editing") as on_progress:
             on_progress(0, len(new))
             done = iter(range(1, len(new) + 1))
@@ -46,6 +57,7 @@ def edit_many(
             "dry_run": dry_run,
             "edits": [edit_as_json(edit) for edit in made],
             "skipped": len(requests) - len(new),
+            "room": fit,
             "failed": [{"prompt": r.prompt, "target": r.target, "reason": str(error)} for r, error in failed],
             "repaired": [edit_as_json(edit) for edit in repaired],
         }
@@ -68,7 +80,7 @@ def _say(
     if skipped := len(requests) - len(new):
         tell(f"{skipped} of {len(requests)} facts are in the store already")
     if dry_run:
-        tell(f"dry run: {len(new)} facts would be edited, and nothing was kept")
+        tell(f"dry run: {len(new)} facts would be edited, as far as there is room, and nothing was kept")
         return
     for request, error in failed:
         tell(f"failed: {request.prompt} -> {request.target}: {error}")
@@ -85,13 +97,14 @@ def repair(
     model: ModelOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
+    force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
     """Train anew the active edits that later ones have broken; the old ones are undone.
 
     An edit whose place a later one has taken, by asking the same with another target, is left as it is.
     """
-    editor = open_editor(store, model, device, dtype)
+    editor = open_editor(store, model, device, dtype, force=force)
     with working("asking whether all hold, and mending"):
         made = editor.repair()
     if json:

@@ -11,6 +11,7 @@ from roselora.cli.device_options import DeviceOption, DtypeOption
 from roselora.cli.stores import (
     DEFAULT_STORE,
     DryRunOption,
+    ForceOption,
     JsonOption,
     ModelOption,
     StoreOption,
@@ -32,6 +33,7 @@ def export(
     model: ModelOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
+    force: ForceOption = False,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -43,7 +45,7 @@ def export(
         edits: Sequence[StoredEdit] = opened.active()
         require_exportable(len(edits), path, format, model or opened.base.name)
     else:
-        editor = open_editor(store, model, device, dtype)
+        editor = open_editor(store, model, device, dtype, force=force)
         with working(f"writing {path}"):
             edits = editor.export(path, format)
     if json:

@@ -34,6 +34,7 @@ def log(store: StoreOption = DEFAULT_STORE, json: JsonOption = False) -> None:
 
 def show(edit_id: EditArgument, store: StoreOption = DEFAULT_STORE, json: JsonOption = False) -> None:
     """Show one edit: what was asked, what it did to the answers, where it came from, and its history."""
+    from roselora.editing.provenance import understood
     from roselora.editing.superseding import superseded
 
     opened = open_store(store)
@@ -41,30 +42,30 @@ def show(edit_id: EditArgument, store: StoreOption = DEFAULT_STORE, json: JsonOp
     history = opened.history(edit.id)
     by = superseded(opened.active())
     if json:
-        events = [{"kind": event.kind, "time": event.time, **event.detail} for event in history]
+        events = [{**event.detail, "kind": event.kind, "time": event.time} for event in history]
         print_json({**edit_as_json(edit), "superseded_by": by.get(edit.id), "history": events})
         return
     out.print(edits_table([edit], by))
     if edit.id in by:
         tell(f"superseded by {by[edit.id]}, which asks the same with another target")
-    for answer in edit.provenance.get("answers", ()):
-        tell("\n", (answer["kind"], "dim"), f" {answer['prompt']}")
-        tell(f"  before: {answer['before']}\n  after:  {answer['after']}")
-    update, training = edit.provenance.get("update"), edit.provenance.get("training")
-    if update and training:
+    parts = understood(edit.provenance)
+    for answer in parts.answers or ():
+        tell("\n", (answer.kind, "dim"), f" {answer.prompt}")
+        tell(f"  before: {answer.before}\n  after:  {answer.after}")
+    if (update := parts.update) and (training := parts.training):
         tell(
-            f"\n{update['entries_changed']:,} entries changed, sparsity {update['sparsity']:.2%} (at least "
-            f"{update['sparsity_bound']:.2%}), {training['steps']} steps, {training['seconds']} s"
+            f"\n{update.entries_changed:,} entries changed, sparsity {update.sparsity:.2%} (at least "
+            f"{update.sparsity_bound:.2%}), {training.steps} steps, {training.seconds} s"
         )
-    for key, words in (("supersedes", "takes the place of"), ("repairs", "made anew in the place of")):
-        if earlier := edit.provenance.get(key):
-            tell(f"{words} {earlier if isinstance(earlier, str) else ', '.join(earlier)}")
+    if parts.supersedes:
+        tell(f"takes the place of {', '.join(parts.supersedes)}")
+    if parts.repairs:
+        tell(f"made anew in the place of {parts.repairs}")
     if edit.request.subject is not None:
         tell(f"subject {edit.request.subject}")
-    for title in ("settings", "versions"):
-        pairs = edit.provenance.get(title, {}).items()
+    for title, pairs in (("settings", parts.settings), ("versions", parts.versions)):
         if pairs:
-            tell(f"{title} {', '.join(f'{name} {value}' for name, value in pairs)}")
+            tell(f"{title} {', '.join(f'{name} {value}' for name, value in pairs.items())}")
     tell(f"delta {edit.delta_sha256}")
     for event in history:
         tell(f"{event.time[:19].replace('T', ' ')} {event.kind} {event.detail.get('text', '')}")

@@ -1,6 +1,6 @@
 """What the verbs on a store share: where it is, how an edit looks as JSON and in a table."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,10 +8,12 @@ import typer
 from rich.table import Table
 
 from roselora.cli.console import styled, working
+from roselora.errors import StoreError
 
 if TYPE_CHECKING:
     from roselora.editing.editor import Editor
     from roselora.editing.records import StoredEdit
+    from roselora.editing.request import EditRequest
     from roselora.editing.store import EditStore
     from roselora.editing.trained import Settings
 
@@ -20,7 +22,12 @@ DEFAULT_STORE = Path("edits")
 StoreOption = Annotated[Path, typer.Option("--store", envvar="ROSELORA_STORE", help="The edit store's folder.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
-ModelOption = Annotated[str | None, typer.Option("--model", help="The base model, if it is elsewhere now.")]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", help="The base model, if it is elsewhere now, or must be fetched.")
+]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Apply the edits to another base than theirs; the store's history will say so.")
+]
 EditArgument = Annotated[str, typer.Argument(metavar="ID", help="An edit's id, or the beginning of it.")]
 
 
@@ -32,22 +39,62 @@ def open_store(folder: Path) -> "EditStore":
 
 
 def open_editor(
-    folder: Path | None, model: str | None, device: str, dtype: str, settings: "Settings | None" = None
+    folder: Path | None,
+    model: str | None,
+    device: str,
+    dtype: str,
+    settings: "Settings | None" = None,
+    *,
+    force: bool = False,
+    requests: "Sequence[EditRequest]" = (),
 ) -> "Editor":
-    """The base model loaded with the store's active edits applied; without a folder, a temporary store."""
+    """The base model loaded with the store's active edits applied.
+
+    Args:
+        folder: the store's; without one, a temporary store.
+        model: the base, which is fetched if need be; without it, the one that the store names, if it is here.
+        force: apply the edits to another base than that which they were made for.
+        requests: what is to be edited; refused before a store is made, if it cannot be meant for this model.
+    """
+    named = model is not None
     if model is None:
         assert folder is not None, "a base that is not named is found in a store"
-        model = open_store(folder).base.name
+        model = _base_of(folder)
     with working(f"loading {model}"):
         from roselora.editing.editor import Editor
+        from roselora.editing.proposal import require_feasible
+        from roselora.editing.trained import default_settings
+        from roselora.models import load
 
-        return Editor.open(model, store=folder, settings=settings, device=device, dtype=dtype)
+        loaded = load(model, device=device, dtype=dtype, fetch=named)
+        for request in requests:
+            require_feasible(loaded.model, loaded.tokenizer, request, settings or default_settings(loaded.model))
+        return Editor(loaded, settings, folder, force=force)
+
+
+def _base_of(folder: Path) -> str:
+    """The base model that a store names, which is never looked for in the folder that the user happens to be in.
+
+    Nor is it fetched: the store may come from anyone.
+    """
+    from roselora.models.loading import DEMO, HUB_ID, is_cached
+
+    name = open_store(folder).base.name
+    path = Path(name)
+    here = path.exists()
+    if name == DEMO or (path.is_absolute() and here) or (HUB_ID.fullmatch(name) and not here and is_cached(name)):
+        return name
+    raise StoreError(
+        f"{folder} was made for the base model {name}, which is not found by that name here; name it with --model: a "
+        "folder, a .gguf file or a hub id."
+    )
 
 
 def edit_as_json(edit: "StoredEdit") -> dict[str, Any]:
     """Plain data for ``--json``."""
     request = edit.request
     return {
+        **edit.provenance,  # first, for what is the store's own is not another program's to say
         "id": edit.id,
         "position": edit.position,
         "active": edit.active,
@@ -58,7 +105,6 @@ def edit_as_json(edit: "StoredEdit") -> dict[str, Any]:
         "rephrasings": list(request.rephrasings),
         "keep": list(request.keep),
         "delta_sha256": edit.delta_sha256,
-        **edit.provenance,
     }
 
 

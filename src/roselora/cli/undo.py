@@ -2,7 +2,6 @@
 
 from roselora.cli.console import print_json, tell
 from roselora.cli.stores import DEFAULT_STORE, DryRunOption, EditArgument, JsonOption, StoreOption, open_store
-from roselora.errors import StoreError
 
 
 def undo(
@@ -21,10 +20,8 @@ def redo(
 
 def _switch(edit_id: str, store: StoreOption, dry_run: bool, json: bool, *, active: bool) -> None:
     opened = open_store(store)
-    edit = opened.find(edit_id)
+    edit = opened.require_switch(edit_id, active)
     word = "redone" if active else "undone"
-    if edit.active == active:
-        raise StoreError(f"Edit {edit.id} is {'active' if active else 'undone'} already; nothing was changed.")
     if not dry_run:
         with opened.writing():
             edit = opened.redo(edit.id) if active else opened.undo(edit.id)

@@ -280,7 +280,10 @@ class EditStore:
         if base.is_same_model(own):
             return
         if not force:
-            raise WrongBaseError(f"{self.folder} holds edits of {own}, not of {base}; open that model, or use force.")
+            raise WrongBaseError(
+                f"{self.folder} holds edits of {own}, not of {base}; open that model (--model), or have them applied "
+                "to this one (--force, in Python force=True)."
+            )
         with self.writing(), transaction(self._database, write=True) as connection:
             append_event(connection, "force", asdict(base))
 

@@ -1,6 +1,6 @@
 """Contradicting edits: of two that ask for one prompt with different targets, the newest wins."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from roselora.editing.records import StoredEdit
 from roselora.editing.request import EditRequest
@@ -34,6 +34,31 @@ def superseded(active: Sequence[StoredEdit]) -> dict[str, str]:
             if contradicts(newest.request, edit.request) and (known is None or known.position < newest.position):
                 found[edit.id] = newest
     return {id: edit.id for id, edit in found.items()}
+
+
+def not_yet(requests: Sequence[EditRequest], active: Sequence[StoredEdit]) -> list[EditRequest]:
+    """The requests that ask for what is not so already, by the active edits or by a request before them.
+
+    It is so already if for each prompt the last word was the same target, and nothing has since taken the place of what
+    said so.
+
+    Args:
+        active: in commit order.
+    """
+    last: dict[str, EditRequest] = {}
+    wanted = []
+    for request, is_new in [*((edit.request, False) for edit in active), *((request, True) for request in requests)]:
+        words = [last.get(prompt) for prompt in request.prompts]
+        if is_new:
+            if all(word is not None and word.target == request.target and _stands(word, last) for word in words):
+                continue
+            wanted.append(request)
+        last.update(dict.fromkeys(request.prompts, request))
+    return wanted
+
+
+def _stands(request: EditRequest, last: Mapping[str, EditRequest]) -> bool:
+    return all(last[prompt].target == request.target for prompt in request.prompts)
 
 
 def rounds(requests: Sequence[EditRequest]) -> list[list[int]]:

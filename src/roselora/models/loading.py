@@ -62,6 +62,7 @@ def load(
     dtype: str | torch.dtype = AUTO,
     device: str | torch.device = "cpu",
     head: Head = CAUSAL,
+    fetch: bool = True,
 ) -> LoadedModel:
     """Load a model, a causal language model unless ``head`` says otherwise, with its tokenizer.
 
@@ -69,7 +70,7 @@ def load(
     `save_pretrained`, a `.gguf` file, or a hub id; a `Path` is never taken for a hub id, and `./demo` is a folder.
     `dtype` and `device` may be torch's or their names; `auto` is the checkpoint's own dtype, and the accelerator if
     there is one. The model is in eval mode with `requires_grad` as the library sets it; the tokenizer pads on the left
-    and has a pad token.
+    and has a pad token. With `fetch` false a hub id is read from the cache, and the hub is not asked for it.
 
     Raises:
         ConfigError: the device is not there, or cannot compute in the dtype.
@@ -80,7 +81,7 @@ def load(
     place = device_for(device)
     wanted = dtype_for(dtype, place)
     with quiet_libraries(), refusing(f"{name} could not be loaded", "see that it is whole and readable"):
-        model, tokenizer = _find_and_read(source, wanted or AUTO, head)
+        model, tokenizer = _find_and_read(source, wanted or AUTO, head, fetch)
     require_dtype(model.dtype, place)
     with refusing(f"{name} could not be moved to the device {place}", "free memory there, or name another device"):
         model.to(place)  # type: ignore[arg-type]
@@ -90,13 +91,20 @@ def load(
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "left"
     model.train(False)
-    return LoadedModel(model, tokenizer, name)
+    return LoadedModel(model, tokenizer, _lasting_name(source))
 
 
 Pair = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
 
-def _find_and_read(source: str | os.PathLike[str], dtype: torch.dtype | str, head: Head) -> Pair:
+def _lasting_name(source: str | os.PathLike[str]) -> str:
+    """What the model is called from every folder: a path is absolute, any other name stays as it is."""
+    known = source == DEMO or source in ENCODERS
+    path = user_path(source)
+    return os.fspath(source) if known or not path.exists() else str(path.absolute())
+
+
+def _find_and_read(source: str | os.PathLike[str], dtype: torch.dtype | str, head: Head, fetch: bool) -> Pair:
     """What `source` means, read from where it lies."""
     name = os.fspath(source)
     path = user_path(source)
@@ -119,7 +127,7 @@ def _find_and_read(source: str | os.PathLike[str], dtype: torch.dtype | str, hea
     if path.is_file():
         raise ModelError(f"{name} is a file, but not a GGUF file: name the folder that holds the model.")
     if isinstance(source, str) and HUB_ID.fullmatch(source) and path.suffix not in {".gguf", ".safetensors"}:
-        return _read_hub(source, dtype, head)
+        return _read_hub(source, dtype, head, fetch)
     raise ModelError(
         f"there is no file or folder {name}, nor is that a hub id: name `demo`, a folder, a .gguf file or owner/model."
     )
@@ -191,8 +199,13 @@ def drop_quantizer(model: PreTrainedModel) -> None:
         model.__dict__.pop(attribute, None)
 
 
-def _read_hub(hub_id: str, dtype: torch.dtype | str, head: Head) -> Pair:
-    """A hub model: from the cache when it is whole there, else from the hub."""
+def is_cached(hub_id: str) -> bool:
+    """Whether there is something of a hub model in the cache; `load` says whether it is whole."""
+    return isinstance(try_to_load_from_cache(hub_id, "config.json"), str)
+
+
+def _read_hub(hub_id: str, dtype: torch.dtype | str, head: Head, fetch: bool) -> Pair:
+    """A hub model: from the cache when it is whole there, else from the hub, if that may be asked."""
     # transformers is shown the folder, for with a hub id it goes online even when told to use local files only
     # (huggingface_hub refreshes a registry for its user agent).
     config = try_to_load_from_cache(hub_id, "config.json")
@@ -205,6 +218,10 @@ def _read_hub(hub_id: str, dtype: torch.dtype | str, head: Head) -> Pair:
         else:
             _name_base(model, tokenizer, hub_id)
             return model, tokenizer
+    if not fetch:
+        raise ModelError(
+            f"{hub_id} is not whole in the cache, and was not fetched: name it yourself to have it fetched."
+        )
     with _no_conversion_request():
         return _read(hub_id, hub_id, dtype, head, local_files_only=False)
 
