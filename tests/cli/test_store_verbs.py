@@ -268,7 +268,10 @@ def test_an_export_names_the_edits_that_it_wrote_though_one_is_undone_while_the_
     assert invoke("export", "there")["edits"] == [ids[0], ids[2]]
 
 
-def test_a_dry_run_of_an_export_promises_nothing_that_the_export_would_refuse(invoke: Invoke, ids: list[str]) -> None:
+def test_what_cannot_be_exported_is_refused_before_the_model_is_loaded_and_in_a_dry_run_too(
+    invoke: Invoke, ids: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(Editor, "open")
     Path("empty").mkdir()
     refused = (
         (["world/edited"], "within the folder of the base model"),
@@ -276,8 +279,9 @@ def test_a_dry_run_of_an_export_promises_nothing_that_the_export_would_refuse(in
         (["empty", "--format", "patch"], "a patch is a file"),
     )
     for arguments, words in refused:
-        with pytest.raises(RoseLoraError, match=words):
-            invoke("export", *arguments, "--dry-run")
+        for dry_run in ([], ["--dry-run"]):
+            with pytest.raises(RoseLoraError, match=words):
+                invoke("export", *arguments, *dry_run)
     for edit in ids:
         invoke("undo", edit)
     with pytest.raises(EditError, match="no active edit to export"):

@@ -1,4 +1,6 @@
 import json
+import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -100,6 +102,30 @@ def test_other_methods_train_under_the_same_settings(settings: Settings, method:
     assert outcome.artifacts.delta is None
     losses = [entry["loss"] for entry in outcome.history if "loss" in entry]
     assert min(losses) < losses[0]  # each step sees another batch, and AdaLoRA's loss holds a penalty
+
+
+def test_a_whole_model_is_saved_with_its_generation_config_though_transformers_would_refuse_that(
+    settings: Settings, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    base = Path(shutil.copytree(tiny_model_folder, tmp_path / "base"))
+    known = json.loads((base / "generation_config.json").read_text()) | {"do_sample": False, "temperature": 0.6}
+    (base / "generation_config.json").write_text(json.dumps(known))
+    outcome = finished(settings(method="full", model=str(base), training={"save_steps": 5}))
+    saved = [*Path(outcome.settings.output).rglob("generation_config.json")]
+    assert outcome.artifacts.folder / "generation_config.json" in saved
+    assert len(saved) > 1  # a checkpoint has one too
+    assert {file.read_bytes() for file in saved} == {(base / "generation_config.json").read_bytes()}
+
+
+@pytest.mark.parametrize("method", ["lora", "loreft", "full"])
+def test_all_files_of_a_run_can_be_read_by_whom_the_umask_lets(settings: Settings, method: str) -> None:
+    before = os.umask(0o022)
+    try:
+        outcome = finished(settings(method=method, training={"save_steps": 5}))
+    finally:
+        os.umask(before)
+    for path in [output := Path(outcome.settings.output), *output.rglob("*")]:
+        assert path.stat().st_mode & 0o777 == (0o755 if path.is_dir() else 0o644), path
 
 
 @pytest.mark.parametrize("method", ["shira", "ia3", "prefix"])

@@ -38,13 +38,12 @@ def export(
     json: JsonOption = False,
 ) -> None:
     """Write what all active edits make of the model; it is read back and compared before it is called done."""
-    if dry_run:
-        from roselora.editing.export import require_exportable
+    from roselora.editing.export import require_exportable
 
-        opened = open_store(store)
-        edits: Sequence[StoredEdit] = opened.active()
-        require_exportable(len(edits), path, format, model or opened.base.name)
-    else:
+    opened = open_store(store)
+    edits: Sequence[StoredEdit] = opened.active()
+    require_exportable(len(edits), path, format, model or opened.base.name)  # before the model is loaded
+    if not dry_run:
         editor = open_editor(store, model, device, dtype, force=force)
         with working(f"writing {path}"):
             edits = editor.export(path, format)
