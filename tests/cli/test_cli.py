@@ -115,3 +115,28 @@ def test_an_edit_of_the_demo_model_through_the_command_line(demo: Any, run: Run)
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)["answers"][0]
     assert (answer["before"], answer["after"]) == ("Paris.", "Lyon")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            OSError(28, "No space left on device", "edits/x"),
+            "edits/x cannot be read or written (No space left on device)",
+        ),
+        (OSError(36, "File name too long"), "something cannot be read or written (File name too long)"),
+        (ConnectionError("the hub is down\nand more"), "something cannot be read or written (the hub is down)"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: OSError, message: str
+) -> None:
+    def refused() -> None:
+        raise error
+
+    monkeypatch.setattr(main, "app", refused)
+    with pytest.raises(SystemExit) as end:
+        main.main()
+    assert end.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line

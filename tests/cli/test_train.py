@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,6 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from roselora.cli.train import _run
+from roselora.errors import StoppedError
+from roselora.training.run import Interrupted
+from roselora.training.settings import TrainSettings
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -122,3 +128,21 @@ def test_presets_are_listed_with_their_sources_and_ours_as_ours(run: Run) -> Non
     result = run("train", "--preset", "none", "--data", "d.jsonl", "--model", "demo")
     assert result.returncode != 0
     assert "no preset 'none'" in result.stderr
+
+
+@pytest.mark.parametrize("output", ["out", "two words/$HOME/it's", "-o", "runs/[1]"])
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_command_that_is_printed_after_an_interruption_names_the_runs_own_config(
+    monkeypatch: pytest.MonkeyPatch, output: str, count: int
+) -> None:
+    outcome = Interrupted(3, 10, Path(output, "checkpoints", "checkpoint-3"), count)
+    monkeypatch.setattr("roselora.training.run.train", lambda *_, **__: outcome)
+    settings = TrainSettings.model_validate({"model": "demo", "output": output, "data": {"train": "d.jsonl"}})
+    with pytest.raises(StoppedError) as told:
+        _run(settings, resume=False, json=False)
+    before, command = str(told.value).split(" with: ")
+    assert ("in 2 processes as before" in before) == (count == 2)
+    roselora, verb, config, resume = shlex.split(command)
+    assert (roselora, verb, resume) == ("roselora", "train", "--resume")
+    assert not config.startswith("-")
+    assert Path(config) == Path(settings.output, "config.yaml")

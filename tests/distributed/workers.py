@@ -1,7 +1,9 @@
 """What every rank does in the distributed tests; the tests compare what the ranks return."""
 
+import contextlib
 import itertools
 import os
+import signal
 import traceback
 from pathlib import Path
 from typing import Any
@@ -220,8 +222,7 @@ def trainer(folder: Path, **changes: Any) -> Trainer:
     ranks = 1
     if dist.is_initialized():
         ranks = dist.get_world_size()
-        rank = {name: str(dist.get_rank()) for name in ("RANK", "LOCAL_RANK")}  # what torchrun sets
-        os.environ.update(rank, WORLD_SIZE=str(ranks), LOCAL_WORLD_SIZE=str(ranks), MASTER_ADDR="localhost")
+        _as_torchrun_has_it()
     arguments: dict[str, Any] = {
         "output_dir": str(folder),
         "max_steps": STEPS,
@@ -247,6 +248,53 @@ def train_with_trainer(folder: Path, changes: dict[str, Any], resume: str | None
     verify(run.model)
     kind = run.accelerator.distributed_type.value
     return {"factors": factors(run.model.get_base_model()), "distributed type": kind}
+
+
+def _as_torchrun_has_it() -> None:
+    ranks = str(dist.get_world_size())
+    rank = {name: str(dist.get_rank()) for name in ("RANK", "LOCAL_RANK")}
+    os.environ.update(rank, WORLD_SIZE=ranks, LOCAL_WORLD_SIZE=ranks, MASTER_ADDR="localhost")
+
+
+def interrupt_one(settings: dict[str, Any], rank: int, resume: bool) -> dict[str, Any]:
+    """A whole run, of which one rank gets a signal after its third step unless it goes on."""
+    from roselora.training.progress import ProgressCallback
+    from roselora.training.run import Interrupted
+    from roselora.training.run import train as run
+    from roselora.training.settings import TrainSettings
+
+    _as_torchrun_has_it()
+    note = ProgressCallback.on_step_end
+
+    def on_step_end(self: ProgressCallback, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == 3 and dist.get_rank() == rank and not resume:
+            os.kill(os.getpid(), signal.SIGTERM)
+        note(self, args, state, control, **kwargs)
+
+    ProgressCallback.on_step_end = on_step_end  # type: ignore[method-assign]
+    outcome = run(TrainSettings.model_validate(settings), resume=resume)
+    if isinstance(outcome, Interrupted):
+        return {"stopped at": outcome.step, "processes": outcome.processes}
+    return {"finished": outcome is not None}
+
+
+def claim_one_output(settings: dict[str, Any], taken: bool) -> str:
+    """What each rank is told when another run writes to the output, or when there is nothing to go on with."""
+    from roselora.files import writer_lock
+    from roselora.training.run import train as run
+    from roselora.training.settings import TrainSettings
+
+    _as_torchrun_has_it()
+    holding = taken and dist.get_rank() == 0
+    output = Path(settings["output"])
+    if holding:
+        output.mkdir()
+    try:
+        with writer_lock(output / "lock") if holding else contextlib.nullcontext():
+            run(TrainSettings.model_validate(settings), resume=not taken)
+    except RoseLoraError as error:
+        return str(error)
+    return "not refused"
 
 
 def mask_everything(seed: int) -> int:

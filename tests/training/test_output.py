@@ -131,13 +131,20 @@ def test_an_interrupted_run_holds_its_lock_no_longer(settings: Settings) -> None
     finished(settings(), resume=True)
 
 
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "ran out of memory at step 1; lower training.batch_size"),
+        (RuntimeError("a library's own"), "a library's own"),
+    ],
+)
 def test_an_error_of_the_libraries_cleans_up_as_ours_does(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: RuntimeError, message: str
 ) -> None:
     def broken(*_: object, **__: object) -> None:
-        raise torch.OutOfMemoryError("no memory")
+        raise error
 
     monkeypatch.setattr("transformers.Trainer.training_step", broken)
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises((ModelError, RuntimeError), match=message):
         train(settings())
     assert not (tmp_path / "out").exists()

@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 it could not be done; 2 what was asked cannot be meant; 13
 """
 
 import logging
+import os
 import sys
 import warnings
 from importlib import metadata
@@ -80,10 +81,21 @@ def main() -> None:
             raise
         complain(str(error))
         sys.exit(INTERRUPTED if isinstance(error, StoppedError) else 2 if isinstance(error, ConfigError) else 1)
+    except OSError as error:  # what no code below has words of its own for: a full disk, a network that is down
+        if debug:
+            raise
+        complain(_refusal(error))
+        sys.exit(1)
     except SystemExit as end:
         if end.code == INTERRUPTED:  # typer makes this of an interrupt, and says nothing
             complain("interrupted; nothing unfinished was kept.")
         raise
+
+
+def _refusal(error: OSError) -> str:
+    lines = str(error.strerror or error).strip().splitlines() or [type(error).__name__]
+    what = "something" if error.filename is None else os.fsdecode(error.filename)
+    return f"{what} cannot be read or written ({lines[0].rstrip('.')}); see to it, and try again."
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """``roselora train``: fine-tune a model as a config file says."""
 
+import os
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -126,9 +128,11 @@ def _run(settings: "TrainSettings", resume: bool, json: bool) -> None:
     if outcome is None:  # not the main process
         return
     if isinstance(outcome, Interrupted):
+        together = "" if outcome.processes == 1 else f", in {outcome.processes} processes as before,"
+        command = f"roselora train {_typed(Path(settings.output, CONFIG))} --resume"
         raise StoppedError(
             f"interrupted after step {outcome.step} of {outcome.total_steps}; {outcome.checkpoint} is kept. "
-            f"Go on with: roselora train {Path(settings.output, CONFIG)} --resume"
+            f"Go on{together} with: {command}"
         )
     plot_training(outcome, outcome.artifacts.folder / PLOT)
     card = write_card(outcome)
@@ -136,6 +140,11 @@ def _run(settings: "TrainSettings", resume: bool, json: bool) -> None:
         print_json(_as_json(outcome, card))
     else:
         _show(outcome, card)
+
+
+def _typed(path: Path) -> str:
+    """A path as one types it in a shell, where it is not to be taken for an option."""
+    return shlex.quote(os.path.join(".", path) if str(path).startswith("-") else str(path))
 
 
 @contextmanager
@@ -178,6 +187,7 @@ def _as_json(finished: "Finished", card: Path) -> dict[str, Any]:
         "metrics": finished.metrics,
         "adapter": str(artifacts.folder),
         "delta": None if artifacts.delta is None else str(artifacts.delta),
+        "no_delta": artifacts.no_delta,
         "sha256": artifacts.sha256,
         "card": str(card),
     }

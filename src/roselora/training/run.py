@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from datasets import Dataset, are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from peft import PeftModel
 from safetensors import SafetensorError
@@ -67,11 +68,12 @@ class Finished:
 
 @dataclass(frozen=True)
 class Interrupted:
-    """A run that was stopped; it goes on from its checkpoint with ``resume``."""
+    """A run that was stopped; it goes on from its checkpoint with ``resume``, in as many processes."""
 
     step: int
     total_steps: int
     checkpoint: Path
+    processes: int
 
 
 def train(
@@ -173,7 +175,7 @@ def _train(
     if trainer.is_world_process_zero():
         write_atomically(output / CONFIG, as_yaml(settings).encode())
     start = time.perf_counter()
-    with interruption.listening(), _naming_a_refused_checkpoint(trainer, settings):
+    with interruption.listening(), _naming_what_gave_out(trainer, settings):
         try:
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         except SparsityError:
@@ -182,7 +184,7 @@ def _train(
     seconds = time.perf_counter() - start
     if interruption.stopped_at is not None:
         kept = settings.checkpoints / f"checkpoint-{interruption.stopped_at}"
-        return Interrupted(interruption.stopped_at, prepared.total_steps, kept)
+        return Interrupted(interruption.stopped_at, prepared.total_steps, kept, processes.count())
     require_finite_loss(trainer)
     counts = verify(prepared.model) if settings.method == "rose" else None
     metrics = {} if prepared.examples.eval is None else _evaluate(trainer)
@@ -205,10 +207,18 @@ def _check_what_can_be_checked(prepared: Prepared, settings: TrainSettings) -> N
 
 
 @contextmanager
-def _naming_a_refused_checkpoint(trainer: Trainer, settings: TrainSettings) -> Iterator[None]:
-    """Say that the disk refused a checkpoint, whose writers raise what they like, and remove what there is of it."""
+def _naming_what_gave_out(trainer: Trainer, settings: TrainSettings) -> Iterator[None]:
+    """Say that the disk refused a checkpoint, whose writers raise what they like, and remove what there is of it.
+
+    Likewise that the device has no more memory.
+    """
     try:
         yield
+    except torch.OutOfMemoryError as error:
+        raise ModelError(
+            f"The device ran out of memory at step {trainer.state.global_step + 1}; lower training.batch_size or "
+            "max_length, or set training.gradient_checkpointing."
+        ) from error
     except (OSError, SafetensorError, RuntimeError) as error:
         checkpoint = settings.checkpoints / f"checkpoint-{trainer.state.global_step}"
         if not checkpoint.is_dir() or is_whole(checkpoint):
