@@ -1,4 +1,4 @@
-"""No question that judges an edit stands among the texts that it was made with, whatever the method and the benchmark."""
+"""No question that judges an edit stands among the texts that it was made with, by any method, in any benchmark."""
 
 import json
 import os
