@@ -1,7 +1,11 @@
 """Exports: read back before they appear, in the checkpoint's own names, where they may be, and nothing half-made."""
 
+import itertools
 import json
-from collections.abc import Callable
+import os
+import signal
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -227,3 +231,48 @@ def test_what_cannot_be_a_new_place_is_refused_in_one_sentence_and_stays(
     assert sorted(tmp_path.iterdir()) == before
     assert (tmp_path / "file").read_text() == "precious"
     assert list(here.iterdir()) == []
+
+
+def export_until(step: int, *arguments: Any) -> bool:
+    """Exports in a child process that is killed before its ``step``-th flush or rename; whether it came to its end."""
+    child = os.fork()
+    if child == 0:
+        try:
+            left = itertools.count(step, -1)
+            for name in ("fsync", "replace"):
+                setattr(os, name, partial(_call_or_die, left, getattr(os, name)))
+            export_edits(*arguments)
+        finally:
+            os._exit(0)
+    return os.waitpid(child, 0)[1] == 0
+
+
+def _call_or_die(left: Iterator[int], call: Callable[..., None], *arguments: Any) -> None:
+    if next(left) == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    call(*arguments)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.parametrize("format", ["model", "lora", "patch"])
+def test_an_export_killed_at_any_flush_or_rename_is_whole_or_absent_and_the_next_one_cleans_up(
+    tiny: LoadedModel, tmp_path: Path, format: Any
+) -> None:
+    deltas = [delta(tiny.model, "model.layers.0.mlp.up_proj", 2)]
+    arguments = (tiny.model, tiny.tokenizer, deltas, tmp_path / "out", format)
+    export_edits(*arguments[:3], tmp_path / "whole", format)
+    whole = contents(tmp_path / "whole")
+    for step in itertools.count():
+        done = export_until(step, *arguments)
+        if (tmp_path / "out").exists():  # whole, also when it was killed after the rename
+            assert contents(tmp_path / "out") == whole
+            break
+        assert not done
+        assert len([path for path in tmp_path.iterdir() if path.name.startswith(".out.")]) == 1
+    assert step > 2
+    export_edits(*arguments[:3], tmp_path / "next", format)
+    assert {path.name for path in tmp_path.iterdir()} == {"whole", "out", "next"}
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(path)): file.read_bytes() for file in [path, *path.rglob("*")] if file.is_file()}
