@@ -16,6 +16,7 @@ import torch
 
 from roselora.files import (
     LockedError,
+    make_folder,
     read_regular,
     sha256_file,
     sha256_tensor,
@@ -325,3 +326,18 @@ def test_a_lock_makes_no_folder(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), writer_lock(tmp_path / "gone" / "lock"):
         pass
     assert not (tmp_path / "gone").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="folders are flushed on POSIX")
+def test_promise_5_the_names_of_new_folders_are_on_the_disk_and_one_that_is_there_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: flushed.append(os.readlink(f"/proc/self/fd/{descriptor}")))
+    make_folder(tmp_path / "a" / "b")
+    assert sorted(flushed) == [str(tmp_path), str(tmp_path / "a")]
+    monkeypatch.chdir(tmp_path)
+    make_folder(Path("a/b/c"))
+    assert flushed[2:] == [str(tmp_path / "a" / "b")]
+    make_folder(Path("a"))
+    assert len(flushed) == 3

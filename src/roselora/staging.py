@@ -16,7 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from roselora.files import flush
+from roselora.files import flush, make_folder
 
 LOCK = ".lock"
 
@@ -32,9 +32,7 @@ def staging_folder(target: Path) -> Iterator[Path]:
     """
     missing = [folder for folder in target.parents if not folder.exists()]
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        for folder in missing:
-            flush(folder.parent)
+        make_folder(target.parent)
         remove_stale(target.parent)
         staging, lock = _locked_folder(target)
         try:

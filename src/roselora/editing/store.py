@@ -32,7 +32,7 @@ from roselora.editing.request import EditRequest
 from roselora.editing.schema import store_errors, transaction
 from roselora.editing.sums import require_finite
 from roselora.errors import FileFormatError, StoreError, WrongBaseError
-from roselora.files import flush, is_temporary, refuse_link, user_path, write_atomically, writer_lock
+from roselora.files import flush, is_temporary, make_folder, refuse_link, user_path, write_atomically, writer_lock
 
 DATABASE, DELTAS = "edits.sqlite", "deltas"
 
@@ -266,13 +266,12 @@ class EditStore:
 
     def _create(self, base: BaseIdentity) -> None:
         require_place(self.folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         with self._locked():
             if self._database.exists():  # another process was first
                 return
             self._deltas.mkdir(exist_ok=True)
             flush(self.folder)
-            flush(self.folder.absolute().parent)
             write_atomically(self._database, _new_database(base))
 
     def _require_base(self, base: BaseIdentity, force: bool) -> None:

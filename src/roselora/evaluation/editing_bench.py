@@ -19,7 +19,7 @@ from roselora.evaluation.pace import Clock, Progress
 from roselora.evaluation.record_files import HEAD, RECORDS, appending, read_head, read_records, write_head
 from roselora.evaluation.records import EditRecord, Mode, RunHead, RunPart
 from roselora.evaluation.scoring import Judge
-from roselora.files import writer_lock
+from roselora.files import make_folder, writer_lock
 from roselora.models.fingerprint import fingerprint
 from roselora.models.loading import LoadedModel
 
@@ -162,7 +162,7 @@ def check_output(folder: Path) -> None:
 
 def _make(folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     except OSError as error:
         raise ConfigError(f"{folder} cannot be made ({error.strerror}); name another folder.") from None
 

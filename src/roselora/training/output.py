@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from roselora.errors import ConfigError
-from roselora.files import is_temporary, writer_lock
+from roselora.files import is_temporary, make_folder, writer_lock
 from roselora.training.checkpoints import newest_whole, require_same, settings_identity
 from roselora.training.settings import TrainSettings
 
@@ -34,7 +34,7 @@ def claimed(settings: TrainSettings) -> Iterator[None]:
         for folder in reversed(made):  # so that the innermost goes first
             held.callback(_remove_if_empty, folder)
         try:
-            output.mkdir(parents=True, exist_ok=True)
+            make_folder(output)
             held.enter_context(writer_lock(output / _LOCK))
         except OSError as error:
             reason = error.strerror or error

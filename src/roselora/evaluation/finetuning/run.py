@@ -31,7 +31,7 @@ from roselora.evaluation.finetuning.run_files import (
 from roselora.evaluation.finetuning.scores import chosen_rate
 from roselora.evaluation.finetuning.shape import Prediction, Question
 from roselora.evaluation.record_files import appending_lines, from_json, to_json
-from roselora.files import write_atomically
+from roselora.files import make_folder, write_atomically
 from roselora.models.heads import head_for
 from roselora.models.loading import LoadedModel, load
 from roselora.training import processes
@@ -101,7 +101,7 @@ def _training(method: str, seed: int, rate: float) -> str:
 
 def _begin(plan: Plan) -> None:
     """Write the head, which keeps the methods of an earlier part, and training's records."""
-    plan.folder.mkdir(parents=True, exist_ok=True)
+    make_folder(plan.folder)
     path, head = plan.folder / HEAD, plan.head
     if path.exists():
         earlier = from_json(type(head), path.read_bytes())
