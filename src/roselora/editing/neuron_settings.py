@@ -1,8 +1,8 @@
 """How an edit by neurons is trained."""
 
-import math
 from dataclasses import dataclass
 
+from roselora.editing.bounds import require_number, require_whole
 from roselora.errors import ConfigError
 
 
@@ -39,12 +39,11 @@ class NeuronSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("depth", "lowest_depth", "highest_depth", "quantile", "activity"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name} must be within 0 and 1, not {getattr(self, name)}.")
-        for name in ("ridge", "learning_rate", "activity"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ConfigError(f"{name} must be above 0 and finite, not {getattr(self, name)}.")
+        require_number(self, "depth", "lowest_depth", "highest_depth", "quantile", "lowest", "highest", least=0, most=1)
+        require_number(self, "ridge", "learning_rate", above=0)
+        require_number(self, "activity", above=0, most=1)
+        require_number(self, "margin")
+        require_whole(self, "min_steps", "max_steps", "seed", least=0)
         if not self.lowest_depth <= self.depth <= self.highest_depth:
             raise ConfigError(
                 f"depth ({self.depth}) must be between lowest_depth ({self.lowest_depth}) and highest_depth "

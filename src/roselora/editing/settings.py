@@ -1,8 +1,9 @@
 """How an edit is trained."""
 
-import math
 from dataclasses import dataclass
 
+from roselora.editing.bounds import require_number, require_whole
+from roselora.editing.request import texts
 from roselora.errors import ConfigError
 
 
@@ -44,15 +45,17 @@ class EditSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 < self.density <= 1:
-            raise ConfigError(f"density must be in (0, 1], not {self.density}.")
-        if not 0 < self.learning_rate < math.inf:
-            raise ConfigError(f"learning_rate must be above 0 and finite, not {self.learning_rate}.")
-        for name in ("keep_weight", "retention"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigError(f"{name} must be at least 0 and finite, not {getattr(self, name)}.")
-        if self.rank < 1:
-            raise ConfigError(f"rank must be at least 1, not {self.rank}.")
+        require_whole(self, "rank", least=1)
+        require_whole(self, "warmup", "ramp", "max_steps", "keep_texts", "seed", least=0)
+        require_number(self, "density", above=0, most=1)
+        require_number(self, "alpha", "learning_rate", above=0)
+        require_number(self, "keep_weight", "retention", least=0)
+        require_number(self, "dropout", least=0, most=1)
+        require_number(self, "margin")
+        if self.clamp is not None:
+            require_number(self, "clamp", above=0)
+        if self.target_modules is not None:
+            object.__setattr__(self, "target_modules", texts("target_modules", self.target_modules))
         if self.max_steps < self.warmup + self.ramp:
             raise ConfigError(
                 f"max_steps ({self.max_steps}) must not be below warmup + ramp ({self.warmup + self.ramp}): only "

@@ -1,0 +1,39 @@
+"""Bounds of settings: a number of the right kind, finite and in its range, or one sentence."""
+
+import math
+from numbers import Integral, Real
+from typing import Any
+
+from roselora.errors import ConfigError
+from roselora.plain_files import shown
+
+LARGEST = 2**63 - 1
+
+
+def require_whole(settings: Any, *names: str, least: int) -> None:
+    """Refuse fields that are no whole numbers from ``least`` on.
+
+    Raises:
+        ConfigError: as said.
+    """
+    for name in names:
+        value = getattr(settings, name)
+        if not isinstance(value, Integral) or isinstance(value, bool) or not least <= int(value) <= LARGEST:
+            raise ConfigError(f"{name} must be a whole number and at least {least}, not {shown(value)}.")
+
+
+def require_number(
+    settings: Any, *names: str, least: float = -math.inf, above: float = -math.inf, most: float = math.inf
+) -> None:
+    """Refuse fields that are no finite numbers of at least ``least``, above ``above``, and at most ``most``.
+
+    Raises:
+        ConfigError: as said.
+    """
+    limits = {"at least": least, "above": above, "at most": most}
+    wanted = " and ".join(f"{words} {limit}" for words, limit in limits.items() if math.isfinite(limit))
+    for name in names:
+        value = getattr(settings, name)
+        number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+        if not number or not (value >= least and value > above and value <= most):
+            raise ConfigError(f"{name} must be a finite number{f', {wanted}' if wanted else ''}, not {shown(value)}.")
