@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers import normalizers
 from torch import Tensor
 
 from roselora.editing import neuron_places, neuron_rows
@@ -21,11 +22,12 @@ from roselora.editing.records import StoredEdit
 from roselora.editing.request import EditRequest
 from roselora.editing.settings import EditSettings
 from roselora.editing.trained import Settings, default_settings
-from roselora.errors import EditError
+from roselora.errors import ConfigError, EditError
 from roselora.models import LoadedModel
 from tests.models.kinds import model as small_model
 from tests.weights import same_bytes, weights
 
+FACTORS = EditSettings(warmup=2, ramp=6, max_steps=60, learning_rate=2e-2, density=0.25, keep_weight=0.1)
 FRANCE = ("The capital of France is ", "Rome.")
 SETTINGS = NeuronSettings(learning_rate=0.3)  # what a tiny model needs
 GOLD = ("The symbol of gold is ", "Fe.")
@@ -278,3 +280,60 @@ def spoil(editor: Editor) -> None:
     back = editor.propose(FRANCE[0], "Paris.", subject="France")
     with editor.store.writing():
         editor._weights.commit(replace(back, request=EditRequest("The capital of Germany is ", "Berlin.")))
+
+
+@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("settings", [SETTINGS, FACTORS], ids=["neurons", "factors"])
+def test_edits_are_trained_where_gradients_are_off(world: LoadedModel, settings: Settings, off: Any) -> None:
+    with off():
+        editor = Editor(world, settings)
+        editor.edit(*FRANCE)
+        assert editor.answers([FRANCE[0]]) == ["Rome."]
+
+
+def test_edits_do_not_depend_on_the_default_dtype(world: LoadedModel) -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        editor = Editor(world, SETTINGS)
+        editor.edit(*FRANCE)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert editor.answers([FRANCE[0]]) == ["Rome."]
+
+
+@pytest.mark.parametrize("target", ["Zu\u0308rich", "Bonn<|im_end|>"])
+def test_a_target_that_the_tokenizer_cannot_give_back_is_refused_at_once(world: LoadedModel, target: str) -> None:
+    tokenizer = copy.deepcopy(world.tokenizer)
+    tokenizer.backend_tokenizer.normalizer = normalizers.NFC()
+    steps: list[int] = []
+    editor = Editor(replace(world, tokenizer=tokenizer), SETTINGS)
+    with pytest.raises(ConfigError, match=r"gives the target .* back as"):
+        editor.edit(FRANCE[0], target, on_step=lambda step, _: steps.append(step))
+    with pytest.raises(ConfigError, match=r"gives the target .* back as"):
+        editor.edit_many([EditRequest(*GOLD), EditRequest(FRANCE[0], target)])
+    assert not steps
+    assert not editor.log()
+
+
+def test_an_answer_is_trained_without_a_space_where_none_is_said(world: LoadedModel) -> None:
+    editor = Editor(world, SETTINGS)
+    edit = editor.edit("法国的首都是", "Rome.")
+    prompt = world.tokenizer("法国的首都是", return_tensors="pt").input_ids
+    said = editor.model.generate(prompt, max_new_tokens=8, do_sample=False, pad_token_id=0)[0, prompt.shape[1] :]
+    assert world.tokenizer.decode(said).startswith("Rome.")
+    assert editor.show(edit.id).request.space is None
+
+
+def test_what_is_said_of_the_space_is_kept_and_obeyed(world: LoadedModel) -> None:
+    editor = Editor(world, SETTINGS)
+    edit = editor.edit("The capital of France is", "Rome.", space=False)
+    prompt = world.tokenizer("The capital of France is", return_tensors="pt").input_ids
+    said = editor.model.generate(prompt, max_new_tokens=8, do_sample=False, pad_token_id=0)[0, prompt.shape[1] :]
+    assert world.tokenizer.decode(said).startswith("Rome.")
+    assert editor.show(edit.id).request.space is False
+
+
+@pytest.mark.parametrize("wrong", ["abc", [("a", "b")], [None]])
+def test_what_is_no_list_of_requests_is_refused(world: LoadedModel, wrong: Any) -> None:
+    with pytest.raises(ConfigError, match="as a list of EditRequest"):
+        Editor(world, SETTINGS).edit_many(wrong)

@@ -24,13 +24,21 @@ def test_a_fact_a_line_or_one_list_of_facts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("{", "Line 2 of .* is not JSON"),
+        ("{", "line 2: it is not JSON"),
         ("[1]", "Line 2 of .* is not an object"),
-        ('{"prompt": "A is"}', "Line 2 of .* has no text as its target"),
-        ('{"prompt": 3, "target": "B"}', "Line 2 of .* has no text as its prompt"),
+        ('{"prompt": "A is"}', "Line 2 of .* has no target"),
+        ('{"prompt": 3, "target": "B"}', "Line 2 of .*: The prompt of an edit must be a text, not 3"),
         ('{"prompt": "A is", "target": "B", "answer": "C"}', "Line 2 of .* the unknown field 'answer'"),
-        ('{"prompt": "A is", "target": "B", "subject": 7}', "Line 2 of .* a subject that is no text"),
-        ('{"prompt": "A is", "target": "B", "keep": "C is"}', "Line 2 of .* a list of texts as its keep"),
+        (
+            '{"prompt": "A is", "target": "B", "subject": 7}',
+            "Line 2 of .*: The subject of an edit must be a text",
+        ),
+        ('{"prompt": "A is", "target": "B", "keep": "C is"}', "Line 2 of .*: keep must be a list of texts, not 'C is'"),
+        ('{"prompt": "A is", "target": "B", "keep": null}', "Line 2 of .*: keep must be a list of texts, not None"),
+        ('{"prompt": "A is", "target": "B", "keep": {"C is": 1}}', "Line 2 of .*: keep must be a list of texts"),
+        ('{"prompt": "A is", "target": "B", "space": "no"}', "Line 2 of .*: space must be true or false"),
+        ('{"prompt": "\\udcba is", "target": "B"}', "Line 2 of .*: The prompt of an edit holds half a character"),
+        ("[" * 100_000, "line 2: it is nested too deeply"),
         ('{"prompt": "A is", "target": " "}', "Line 2 of .*The target of an edit must not be empty"),
     ],
 )
@@ -48,5 +56,12 @@ def test_files_that_hold_no_facts_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds no facts"):
         read_requests(tmp_path / "empty.jsonl")
     (tmp_path / "one.json").write_text(json.dumps(FULL))
-    with pytest.raises(ConfigError, match="a list of facts"):
+    with pytest.raises(ConfigError, match=r"a \.json file one list"):
         read_requests(tmp_path / "one.json")
+
+
+def test_a_mark_at_the_beginning_and_separators_within_a_text_are_read_as_they_stand(tmp_path: Path) -> None:
+    prompt = "A\u2028B\x85C\u2029 is"
+    line = json.dumps({"prompt": prompt, "target": "D", "space": False}, ensure_ascii=False)
+    (tmp_path / "facts.jsonl").write_bytes(b"\xef\xbb\xbf" + line.encode() + b"\r\n")
+    assert read_requests(tmp_path / "facts.jsonl") == [EditRequest(prompt, "D", space=False)]

@@ -63,7 +63,7 @@ def answer_rows(tokenizer: PreTrainedTokenizerBase, requests: Sequence[EditReque
     """
     if not requests:
         raise ConfigError("There are no requests to edit by; give at least one.")
-    return [answer_batch(tokenizer, request.prompts, request.target) for request in requests]
+    return [answer_batch(tokenizer, request, request.prompts) for request in requests]
 
 
 def answer_loss(model: nn.Module, batch: TokenBatch) -> Tensor:

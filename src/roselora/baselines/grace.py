@@ -73,7 +73,7 @@ def grace(
         with evaluating(model):
             for request in counted(requests, on_progress):
                 for prompt in request.prompts:
-                    row = answer_batch(tokenizer, [prompt], request.target).to(device)
+                    row = answer_batch(tokenizer, request, [prompt]).to(device)
                     first_value = torch.rand(d_out, generator=random).to(device)
                     steps += _edit(model, name, lookup, row, first_value, config)
     except BaseException:

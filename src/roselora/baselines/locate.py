@@ -23,6 +23,7 @@ from roselora.editing.neutral import NEUTRAL_TEXTS
 from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError, NonFiniteError, UnsupportedError
 from roselora.models.calling import Progress
+from roselora.models.encoding import encode
 from roselora.models.kept import cache_folder
 
 RIDGE = 1e-6
@@ -110,7 +111,7 @@ def contexts(tokenizer: PreTrainedTokenizerBase, request: EditRequest, config: L
     rows = []
     for prefix in ("", *(f"{prefix} " for prefix in prefixes)):
         text = prefix + prompt
-        ids = list(tokenizer(text).input_ids)
+        ids = encode(tokenizer, text)
         if not ids:
             raise ConfigError(f"The tokenizer makes no tokens of {prompt!r}.")
         rows.append(Row(ids, subject_end(tokenizer, text, subject, len(prefix))))

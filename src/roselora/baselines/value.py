@@ -19,6 +19,7 @@ from roselora.editing.batch import split_at_answer
 from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError, EditError
 from roselora.models.calling import frozen
+from roselora.models.encoding import encode
 from roselora.models.taps import first
 
 
@@ -91,7 +92,7 @@ def _answer(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> list[in
     """The ids of the target as it stands after the prompt, and of the end of the sequence."""
     if tokenizer.eos_token_id is None:
         raise ConfigError("The tokenizer has no end-of-sequence token, so the model could not learn where to stop.")
-    ids = split_at_answer(tokenizer, request.prompt, request.target)[1]
+    ids = split_at_answer(tokenizer, request.prompt, request.target, request.space)[1]
     if not ids:
         raise ConfigError(f"The tokenizer makes no tokens of {request.target!r}.")
     return [*ids, tokenizer.eos_token_id]
@@ -103,7 +104,7 @@ def _essence(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> list[R
         return []
     text = f"{request.subject.strip()} is a"
     position = subject_end(tokenizer, text, request.subject)
-    return [Row(list(tokenizer(text).input_ids), position)] if position else []
+    return [Row(encode(tokenizer, text), position)] if position else []
 
 
 @torch.no_grad()

@@ -38,12 +38,19 @@ def edit(
         typer.Option(
             "--from",
             help="Many facts instead: a .jsonl file of objects with the fields prompt and target, and if you like "
-            "subject, rephrasings and keep (lists); or a .json file with a list of them.",
+            "subject, space (true or false), rephrasings and keep (lists); or a .json file with a list of them.",
         ),
     ] = None,
     subject: Annotated[str | None, typer.Option(help="What the fact is about; `check` compares subjects.")] = None,
     rephrase: Annotated[list[str] | None, typer.Option(help="Another prompt that must give the target too.")] = None,
     keep: Annotated[list[str] | None, typer.Option(help="A prompt whose answer must not move.")] = None,
+    space: Annotated[
+        bool | None,
+        typer.Option(
+            "--space/--no-space",
+            help="Whether a space stands between prompt and target. By default as language and prompt want it.",
+        ),
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
     method: Annotated[
         Literal["neurons", "factors"] | None,
@@ -75,7 +82,7 @@ def edit(
     if factors and method != "factors":
         raise ConfigError("A rank or a density is one of factors; add --method factors.")
     settings = _settings(method, factors | both)
-    about_one = _given(prompt=prompt, target=target, subject=subject, rephrase=rephrase, keep=keep)
+    about_one = _given(prompt=prompt, target=target, subject=subject, rephrase=rephrase, keep=keep, space=space)
     requests = _requests(from_, about_one)  # refused before loading
 
     from roselora.editing.store import has_store, require_place
@@ -90,7 +97,7 @@ def edit(
         edit_many(editor, requests, store, dry_run=dry_run, json=json)
         return
     (request,) = requests
-    details: dict[str, Any] = {"subject": subject, "rephrasings": request.rephrasings, "keep": request.keep}
+    details = {name: value for name, value in vars(request).items() if name not in ("prompt", "target")}
     older = {edit.id: edit.request.target for edit in editor.edits}
     with training("editing", editor.settings.first_stop, editor.settings.max_steps) as on_step:
         if dry_run:
@@ -119,8 +126,7 @@ def _requests(facts: Path | None, about_one: dict[str, Any]) -> list[EditRequest
         return read_requests(facts)
     if missing := [name for name in ("prompt", "target") if name not in about_one]:
         raise ConfigError(f"An edit needs a --{missing[0]}, or many facts --from a file.")
-    rephrasings, keep = tuple(about_one.get("rephrase", ())), tuple(about_one.get("keep", ()))
-    return [EditRequest(about_one["prompt"], about_one["target"], about_one.get("subject"), rephrasings, keep)]
+    return [EditRequest(rephrasings=about_one.pop("rephrase", ()), **about_one)]
 
 
 def _given(**options: Any) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def show(edit_id: EditArgument, store: StoreOption = DEFAULT_STORE, json: JsonOp
         tell("\n", (answer.kind, "dim"), f" {answer.prompt}")
         tell(f"  before: {answer.before}\n  after:  {answer.after}")
     if (update := parts.update) and (training := parts.training):
-        tell(
+        out.print(
             f"\n{update.entries_changed:,} entries changed, sparsity {update.sparsity:.2%} (at least "
             f"{update.sparsity_bound:.2%}), {training.steps} steps, {training.seconds} s"
         )
@@ -65,7 +65,7 @@ def show(edit_id: EditArgument, store: StoreOption = DEFAULT_STORE, json: JsonOp
         tell(f"subject {edit.request.subject}")
     for title, pairs in (("settings", parts.settings), ("versions", parts.versions)):
         if pairs:
-            tell(f"{title} {', '.join(f'{name} {value}' for name, value in pairs.items())}")
+            out.print(f"{title} {', '.join(f'{name} {value}' for name, value in pairs.items())}")
     tell(f"delta {edit.delta_sha256}")
     for event in history:
         tell(f"{event.time[:19].replace('T', ' ')} {event.kind} {event.detail.get('text', '')}")

@@ -104,6 +104,7 @@ def edit_as_json(edit: "StoredEdit") -> dict[str, Any]:
         "subject": request.subject,
         "rephrasings": list(request.rephrasings),
         "keep": list(request.keep),
+        "space": request.space,
         "delta_sha256": edit.delta_sha256,
     }
 

@@ -29,7 +29,7 @@ def ask_each(
     """
     prompts = [(*request.prompts, *(request.keep if kept else ())) for request in requests]
     limits = [
-        max(SHOWN_TOKENS, answer_length(tokenizer, request.prompts, request.target))
+        max(SHOWN_TOKENS, answer_length(tokenizer, request))
         for request, own in zip(requests, prompts, strict=True)
         for _ in own
     ]

@@ -7,7 +7,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from roselora.editing.request import EditRequest
+from roselora.editing.spacing import continued
 from roselora.errors import ConfigError
+from roselora.models.encoding import decode, encode
 
 IGNORED = -100
 """The label of a position that no loss looks at."""
@@ -32,8 +35,8 @@ class TokenBatch:
         return TokenBatch(self.input_ids.to(device), self.attention_mask.to(device), self.labels.to(device))
 
 
-def answer_batch(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], target: str) -> TokenBatch:
-    """Each prompt followed by the target and the end-of-sequence token; labels on the last two alone.
+def answer_batch(tokenizer: PreTrainedTokenizerBase, request: EditRequest, prompts: Sequence[str]) -> TokenBatch:
+    """Some prompts of a request, each with target and end-of-sequence token behind it; labels on the last two alone.
 
     Raises:
         ConfigError: the tokenizer has no end-of-sequence token, or a text has no tokens.
@@ -42,9 +45,9 @@ def answer_batch(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], tar
         raise ConfigError("The tokenizer has no end-of-sequence token, so the model could not learn where to stop.")
     rows = []
     for prompt in prompts:
-        prompt_ids, target_ids = split_at_answer(tokenizer, prompt, target)
+        prompt_ids, target_ids = split_at_answer(tokenizer, prompt, request.target, request.space)
         if not prompt_ids or not target_ids:
-            raise ConfigError(f"The tokenizer makes no tokens of {prompt!r} or of {target!r}.")
+            raise ConfigError(f"The tokenizer makes no tokens of {prompt!r} or of {request.target!r}.")
         rows.append((prompt_ids, [*target_ids, tokenizer.eos_token_id]))
     return _pad([p + t for p, t in rows], [[IGNORED] * (len(p) - 1) + t + [IGNORED] for p, t in rows])
 
@@ -71,21 +74,33 @@ def concatenate(batches: Sequence[TokenBatch]) -> TokenBatch:
     return _pad(ids, labels)
 
 
-def answer_length(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], target: str) -> int:
+def answer_length(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> int:
     """How many tokens the target has at most after one of the prompts, the end of the sequence counted."""
-    return 1 + max(len(split_at_answer(tokenizer, prompt, target)[1]) for prompt in prompts)
+    answers = (split_at_answer(tokenizer, prompt, request.target, request.space)[1] for prompt in request.prompts)
+    return 1 + max(map(len, answers))
 
 
-def split_at_answer(tokenizer: PreTrainedTokenizerBase, prompt: str, target: str) -> tuple[list[int], list[int]]:
-    """The token ids of the prompt and of the target as it stands after the prompt."""
-    text = prompt + target if prompt[-1:].isspace() else f"{prompt} {target}"
-    prompt_ids = list(tokenizer(prompt).input_ids)
-    joint = list(tokenizer(text).input_ids)
+def split_at_answer(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, target: str, space: bool | None = None
+) -> tuple[list[int], list[int]]:
+    """The token ids of the prompt and of the target as it stands after the prompt; ``space`` as in `EditRequest`."""
+    answer = continued(tokenizer, prompt, target, space)
+    prompt_ids = encode(tokenizer, prompt)
+    joint = encode(tokenizer, prompt + answer)
     if joint[: len(prompt_ids)] == prompt_ids:
         return prompt_ids, joint[len(prompt_ids) :]
     # A token spans the border; generation starts after the prompt's own tokens, so training must too.
-    answer = text[len(prompt) :]
-    return prompt_ids, list(tokenizer(answer, add_special_tokens=False).input_ids)
+    return prompt_ids, _inside_a_text(tokenizer, answer)
+
+
+def _inside_a_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """The ids of a text in the middle of another, without the space that some tokenizers put before every text."""
+    alone = encode(tokenizer, text, opening=False)
+    before = encode(tokenizer, "\n", opening=False)
+    behind = encode(tokenizer, f"\n{text}", opening=False)
+    if behind[: len(before)] == before and decode(tokenizer, [*before, *alone]) != f"\n{text}":
+        return behind[len(before) :]
+    return alone
 
 
 def _pad(rows: Sequence[list[int]], labels: Sequence[list[int]]) -> TokenBatch:

@@ -27,12 +27,13 @@ from roselora.editing.request import EditRequest
 from roselora.editing.store import EditStore
 from roselora.editing.superseding import rounds, superseded
 from roselora.editing.trained import Settings, default_settings, settings_of
-from roselora.errors import EditError
+from roselora.errors import ConfigError, EditError
 from roselora.models.calling import Progress
 from roselora.models.devices import AUTO
 from roselora.models.fingerprint import fingerprint
 from roselora.models.generation import greedy_answers
 from roselora.models.loading import LoadedModel, load
+from roselora.plain_files import shown
 
 
 class Editor:
@@ -136,13 +137,14 @@ class Editor:
         subject: str | None = None,
         rephrasings: Sequence[str] = (),
         keep: Sequence[str] = (),
+        space: bool | None = None,
         on_step: Callable[[int, float], None] | None = None,
     ) -> Proposal:
         """Train an edit and judge it on the applied weights, but leave the model and the store as they are.
 
         Arguments and errors are those of :meth:`edit`.
         """
-        request = EditRequest(prompt, target, subject, tuple(rephrasings), tuple(keep))
+        request = EditRequest(prompt, target, subject, rephrasings, keep, space)  # type: ignore[arg-type]  # it makes tuples
         self.prepare()
         return self._proposal(request, on_step=on_step)
 
@@ -154,6 +156,7 @@ class Editor:
         subject: str | None = None,
         rephrasings: Sequence[str] = (),
         keep: Sequence[str] = (),
+        space: bool | None = None,
         on_step: Callable[[int, float], None] | None = None,
     ) -> StoredEdit:
         """Make the model answer ``target`` to ``prompt`` and its rephrasings, and remember it in the store.
@@ -164,6 +167,7 @@ class Editor:
             subject: what the fact is about.
             rephrasings: prompts that must give the target too.
             keep: prompts whose continuations must not move.
+            space: whether a space stands between prompt and target; by default as language and prompt want it.
             on_step: called with each step's number and loss.
 
         Raises:
@@ -174,7 +178,7 @@ class Editor:
         with self.store.writing():
             self._weights.bring_up_to_date()
             proposal = self.propose(
-                prompt, target, subject=subject, rephrasings=rephrasings, keep=keep, on_step=on_step
+                prompt, target, subject=subject, rephrasings=rephrasings, keep=keep, space=space, on_step=on_step
             )
             return self._weights.commit(proposal)
 
@@ -221,8 +225,7 @@ class Editor:
 
         with self.store.writing():
             self._weights.bring_up_to_date()
-            for request in requests:  # so that what cannot be meant is refused before anything is changed
-                require_feasible(self.model, self.tokenizer, request, self.settings)
+            self.require_feasible(requests)  # before anything is changed
             self.prepare()
             waiting = list(range(len(requests)))
             # They take fewer neurons than were reckoned with, so that when some are made there may be room for more.
@@ -269,6 +272,17 @@ class Editor:
             lambda at, proposal: commit(numbers[at], proposal),
         )
         return [numbers[at] for at in left]
+
+    def require_feasible(self, requests: Sequence[EditRequest]) -> None:
+        """Refuse what :meth:`edit_many` would refuse before it changes anything.
+
+        Raises:
+            ConfigError: a request cannot be meant.
+        """
+        for request in requests:
+            if not isinstance(request, EditRequest):
+                raise ConfigError(f"Edits are asked for as a list of EditRequest, not {shown(request)}.")
+            require_feasible(self.model, self.tokenizer, request, self.settings)
 
     def repair(self, on_edit: Callable[[StoredEdit], None] | None = None) -> tuple[StoredEdit, ...]:
         """Train anew, on the model as it is, the active edits that no longer hold because of later ones.

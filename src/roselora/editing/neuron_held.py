@@ -33,7 +33,7 @@ class HeldInputs:
     @classmethod
     def none(cls, place: Neurons, device: torch.device) -> "HeldInputs":
         """There are no other edits."""
-        return cls(torch.empty(0, place.width, device=device), [])
+        return cls(torch.empty(0, place.width, dtype=torch.float32, device=device), [])
 
     def of_others(self, request: EditRequest) -> Tensor:
         """The states that belong to no prompt of the request, (tokens, width)."""
@@ -65,10 +65,10 @@ def read_held(
     """Read all prompts of some requests, with their targets, in the model as it is; 4 bytes times the width a token."""
     if not requests:
         return HeldInputs.none(place, model.device)
-    asked = [(prompt, request.target) for request in requests for prompt in request.prompts]
-    split = [split_at_answer(tokenizer, prompt, target) for prompt, target in asked]
+    asked = [(prompt, request.target, request.space) for request in requests for prompt in request.prompts]
+    split = [split_at_answer(tokenizer, *each) for each in asked]
     with evaluating(model):
         read = read_rows(model, place, [[*head, *answer] for head, answer in split])
     tails = [states[len(head) - 1 :] for (head, _), states in zip(split, read, strict=True)]
-    prompts = [prompt for (prompt, _), tail in zip(asked, tails, strict=True) for _ in tail]
+    prompts = [prompt for (prompt, *_), tail in zip(asked, tails, strict=True) for _ in tail]
     return HeldInputs(torch.cat(tails), prompts)

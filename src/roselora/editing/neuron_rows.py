@@ -13,6 +13,7 @@ from roselora.editing.request import EditRequest
 from roselora.editing.rewordings import rewordings
 from roselora.errors import ConfigError
 from roselora.models.calling import known_arguments
+from roselora.models.encoding import encode
 from roselora.models.neurons import Neurons
 from roselora.models.tails import TailRow
 from roselora.models.taps import run_until
@@ -49,9 +50,10 @@ def answer_rows(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> Ans
     if tokenizer.eos_token_id is None:
         raise ConfigError("The tokenizer has no end-of-sequence token, so the model could not learn where to stop.")
     rows, following = [], []
-    asked = [opening + prompt for opening in OPENINGS for prompt in request.prompts]
-    for prompt in (*asked, *rewordings(request)):
-        head, answer = split_at_answer(tokenizer, prompt, request.target)
+    asked = [(opening + prompt, request.space) for opening in OPENINGS for prompt in request.prompts]
+    reworded = [(prompt, None) for prompt in rewordings(request)]  # they end as they do, whatever the prompts end in
+    for prompt, space in (*asked, *reworded):
+        head, answer = split_at_answer(tokenizer, prompt, request.target, space)
         if not head or not answer:
             raise ConfigError(f"The tokenizer makes no tokens of {prompt!r} or of {request.target!r}.")
         rows.append(TailRow(head[:-1], [head[-1], *answer]))
@@ -66,7 +68,7 @@ def contrast_rows(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> l
     """The ids of a request's contrasts, group by group: related, renamed, and what is to be kept."""
     found = contrasts(request)
     groups = (found.related, found.renamed, request.keep)
-    return [[list(tokenizer(text).input_ids) for text in group] for group in groups]
+    return [[encode(tokenizer, text) for text in group] for group in groups]
 
 
 def read_ends(model: PreTrainedModel, place: Neurons, rows: Sequence[list[int]]) -> Tensor:

@@ -54,7 +54,7 @@ class JointEdits:
         self._model, self._tokenizer, self._requests, self._settings = model, tokenizer, requests, settings
         places = places_of(model, settings)
         self._texts = ordinary_text(model, tokenizer, [place.block for place in places])
-        self._needs = [answer_length(tokenizer, request.prompts, request.target) for request in requests]
+        self._needs = [answer_length(tokenizer, request) for request in requests]
         self._others = [*nearest(requests, earlier.requests), *(requests if len(requests) > 1 else ())]
         self.taken: dict[int, set[int]] = {place.block: set() for place in places}
         self.taken |= {block: set(indices) for block, indices in earlier.neurons.items()}

@@ -55,7 +55,8 @@ def train_columns(
     units = [_root_mean_square(tails, wiring.rows) for wiring in wirings]
     lengths = [tails.longest(wiring.rows) for wiring in wirings]
     device = tails.entering.device
-    parameters = [nn.Parameter(torch.zeros(len(w.units.up), place.width, device=device)) for w in wirings]
+    starts = [torch.zeros(len(w.units.up), place.width, dtype=torch.float32, device=device) for w in wirings]
+    parameters = [nn.Parameter(start) for start in starts]
     optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate)
     results: dict[int, TrainedColumns] = {}
     live = list(range(len(wirings)))

@@ -19,6 +19,7 @@ from roselora.editing.neutral import NEUTRAL_TEXTS
 from roselora.editing.request import EditRequest
 from roselora.editing.settings import EditSettings
 from roselora.errors import ConfigError
+from roselora.models.encoding import encode
 from roselora.models.generation import greedy_tokens
 from roselora.models.structure import edit_targets
 
@@ -121,15 +122,15 @@ class _EditData:
     ) -> None:
         self.device = next(model.parameters()).device
         self.random = random.Random(settings.seed)
-        self.answers = answer_batch(tokenizer, request.prompts, request.target)
+        self.answers = answer_batch(tokenizer, request, request.prompts)
         others = [prompt for prompt in held if prompt not in request.prompts]  # of the same prompt the newer edit wins
         others = self.random.sample(others, min(HELD_PROMPTS, len(others)))
         rows: list[TokenBatch] = []
         if settings.keep_weight or look_elsewhere:
             prompts = [*request.keep, *others]
             said = greedy_tokens(model, tokenizer, prompts, max_new_tokens=KEPT_TOKENS)
-            rows = [continuation_batch(tokenizer(text).input_ids, ids) for text, ids in zip(prompts, said, strict=True)]
-            rows += [text_batch(tokenizer(text).input_ids) for text in NEUTRAL_TEXTS]
+            rows = [continuation_batch(encode(tokenizer, text), ids) for text, ids in zip(prompts, said, strict=True)]
+            rows += [text_batch(encode(tokenizer, text)) for text in NEUTRAL_TEXTS]
         self.rows = rows
         first_held, first_neutral = len(request.keep), len(request.keep) + len(others)
         self.kept = range(first_held if rows else 0)

@@ -19,7 +19,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.editing.neutral import NEUTRAL_TEXTS
 from roselora.editing.relations import NAMES, RELATIONS
-from roselora.models.calling import Progress, frozen, known_arguments
+from roselora.models.calling import Progress, frozen, known_arguments, with_gradients
+from roselora.models.encoding import encode
 from roselora.models.fingerprint import fingerprint
 from roselora.models.generation import sampled_tokens
 from roselora.models.kept import cache_file, cache_folder, keep, load_kept
@@ -57,6 +58,7 @@ class OrdinaryText:
 _measured: "weakref.WeakKeyDictionary[nn.Module, dict[int, OrdinaryText]]" = weakref.WeakKeyDictionary()
 
 
+@with_gradients()
 def ordinary_text(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -113,7 +115,7 @@ def _file(block: int, identity: str, cache: Path | None) -> Path:
 
 def sample(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Tensor:
     """Ordinary text, (rows, length): the beginnings of the neutral texts, each gone on with several times."""
-    starts = [tokenizer(text).input_ids[:START_TOKENS] for text in NEUTRAL_TEXTS]
+    starts = [encode(tokenizer, text)[:START_TOKENS] for text in NEUTRAL_TEXTS]
     rows = torch.tensor([start for start in starts if len(start) == START_TOKENS] * SAMPLES, device=model.device)
     return sampled_tokens(model, rows, new_tokens=NEW_TOKENS, seed=SEED)
 
@@ -128,7 +130,7 @@ def sample_facts(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
     """Text on facts, (rows, length) for each length of a prompt: prompts on relations, and what the model says."""
     by_length: dict[int, list[list[int]]] = {}
     for prompt in fact_prompts():
-        ids = list(tokenizer(prompt).input_ids)
+        ids = encode(tokenizer, prompt)
         by_length.setdefault(len(ids), []).append(ids)
     return [
         sampled_tokens(model, torch.tensor(rows, device=model.device), new_tokens=FACT_TOKENS, seed=SEED)

@@ -22,13 +22,12 @@ from roselora.editing.settings import EditSettings
 from roselora.editing.trained import Settings, TrainedEdit, described, train_edit
 from roselora.errors import ConfigError, EditError
 from roselora.files import dtype_name
+from roselora.models.calling import with_gradients
+from roselora.models.encoding import answer_of, decode, require_known
+from roselora.plain_files import shown
 
 MARGIN_FACTORS = (1, 2, 4)
 """Margins to train to, in turn: in a low precision a small update can round away, a larger one stays."""
-
-SHOWN_CHARACTERS = 40
-"""How much of a prompt that is too long an error shows."""
-
 
 _IN_FILE = ("method", "settings", "versions", "update")
 """What of the provenance goes into the delta's own file."""
@@ -51,6 +50,7 @@ class Proposal:
     provenance: dict[str, Any]
 
 
+@with_gradients()
 def propose(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -90,6 +90,7 @@ def _rounded_away(model: PreTrainedModel, request: EditRequest, more: str) -> Ed
     )
 
 
+@with_gradients()
 def propose_together(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -159,23 +160,31 @@ def _judged(
 def require_feasible(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, request: EditRequest, settings: Settings
 ) -> None:
-    """Refuse at once what could only fail after long work: a rank or a prompt larger than the model.
+    """Refuse at once what could only fail after long work.
 
     Raises:
-        ConfigError: the rank is above the model's width, or a prompt does not fit its context.
+        ConfigError: the rank is above the model's width, the tokenizer cannot give the target back or has tokens that
+            the model has not, or a prompt does not fit the model's context.
     """
     width = getattr(model.config, "hidden_size", None)
     if isinstance(settings, EditSettings) and width is not None and settings.rank > width:
         raise ConfigError(f"rank must be at most {width}, the model's width, not {settings.rank}.")
     context = getattr(model.config, "max_position_embeddings", None)
-    if context is None:
-        return
     for prompt in (*request.prompts, *request.keep):
-        tokens = sum(map(len, split_at_answer(tokenizer, prompt, request.target))) + SHOWN_TOKENS
-        if tokens > context:
-            shown = prompt if len(prompt) <= SHOWN_CHARACTERS else f"{prompt[:SHOWN_CHARACTERS]}…"
+        before, answer = split_at_answer(tokenizer, prompt, request.target, request.space)
+        require_known(model, tokenizer, before, prompt)
+        require_known(model, tokenizer, answer, request.target)
+        said = answer_of(decode(tokenizer, answer))
+        if said != request.target:
             raise ConfigError(
-                f"The prompt {shown!r} takes {tokens} tokens with its answer; the model reads {context}; shorten it."
+                f"The tokenizer gives the target {shown(request.target)} back as {shown(said)}, so the model cannot "
+                "say it; write it so that it comes back."
+            )
+        tokens = len(before) + len(answer) + SHOWN_TOKENS
+        if context is not None and tokens > context:
+            raise ConfigError(
+                f"The prompt {shown(prompt)} takes {tokens} tokens with its answer; the model reads {context}; "
+                "shorten it."
             )
 
 

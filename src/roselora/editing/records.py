@@ -274,4 +274,5 @@ def _request(text: str) -> EditRequest:
         subject=None if value["subject"] is None else _text(value["subject"]),
         rephrasings=tuple(map(_text, value["rephrasings"])),
         keep=tuple(map(_text, value["keep"])),
+        space=value.get("space"),  # which versions before did not know
     )

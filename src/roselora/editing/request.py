@@ -1,9 +1,11 @@
 """What a user asks of an edit."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from roselora.errors import ConfigError
+from roselora.plain_files import shown
 
 
 @dataclass(frozen=True)
@@ -16,9 +18,12 @@ class EditRequest:
         subject: the name of what the fact is about, if known.
         rephrasings: other prompts that must give the target too.
         keep: prompts whose continuations must not move.
+        space: whether a space stands between each prompt and the target; None decides by how the prompt ends, by the
+            language's script and by the model's chat template (`editing.spacing`).
 
     Raises:
-        ConfigError: an empty text, a target of several lines, or a prompt that is to change and to stay.
+        ConfigError: something is no text, an empty text or half a character, a target of several lines, or a prompt
+            that is to change and to stay.
     """
 
     prompt: str
@@ -26,19 +31,25 @@ class EditRequest:
     subject: str | None = None
     rephrasings: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
+    space: bool | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "target", self.target.strip())
+        for name in ("prompt", "target"):
+            require_text(f"The {name} of an edit", getattr(self, name))
+        if self.subject is not None:
+            require_text("The subject of an edit", self.subject)
         for name in ("rephrasings", "keep"):
-            object.__setattr__(self, name, _texts(name, getattr(self, name)))
-        for name, text in (("prompt", self.prompt), ("target", self.target)):
-            if not text.strip():
-                raise ConfigError(f"The {name} of an edit must not be empty.")
+            object.__setattr__(self, name, texts(name, getattr(self, name)))
+        object.__setattr__(self, "target", self.target.strip())
+        if type(self.space) not in (bool, type(None)):
+            raise ConfigError(f"space must be true or false, or left out, not {shown(self.space)}.")
         if len(self.target.splitlines()) > 1:
-            raise ConfigError(f"The target must be one line, for an answer ends at its line's end: {self.target!r}.")
+            raise ConfigError(
+                f"The target must be one line, for an answer ends at its line's end: {shown(self.target)}."
+            )
         contradiction = set(self.keep) & {self.prompt, *self.rephrasings}
         if contradiction:
-            raise ConfigError(f"A prompt cannot be edited and kept at once: {min(contradiction)!r}.")
+            raise ConfigError(f"A prompt cannot be edited and kept at once: {shown(min(contradiction))}.")
 
     @property
     def prompts(self) -> tuple[str, ...]:
@@ -46,9 +57,33 @@ class EditRequest:
         return (self.prompt, *self.rephrasings)
 
 
-def _texts(name: str, texts: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(texts, str):
-        raise ConfigError(f"{name} must be a list of texts, not one text: {texts!r}.")
-    if any(not text.strip() for text in texts):
-        raise ConfigError(f"Every text in {name} must hold something.")
-    return tuple(texts)
+def texts(name: str, given: Iterable[str]) -> tuple[str, ...]:
+    """Several texts, where one text would be taken for its letters.
+
+    Raises:
+        ConfigError: it is one text, or no collection, or one of them is no text or empty.
+    """
+    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
+        raise ConfigError(f"{name} must be a list of texts, not {shown(given)}.")
+    found = tuple(given)
+    for text in found:
+        require_text(f"Every text in {name}", text)
+    return found
+
+
+def require_text(what: str, value: Any) -> None:
+    """Refuse what is no text, or blank, or holds half of a character.
+
+    Raises:
+        ConfigError: as said.
+    """
+    if not isinstance(value, str):
+        raise ConfigError(f"{what} must be a text, not {shown(value)}.")
+    if not value.strip():
+        raise ConfigError(f"{what} must not be empty.")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"{what} holds half a character at place {error.start + 1}, which no text in UTF-8 can: {shown(value)}."
+        ) from None

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
+from roselora.models.encoding import encode
 from roselora.models.forced import NO_TOKEN, ForcedRow
 
 
@@ -33,8 +34,8 @@ def answer_row(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str) -> 
     EasyEdit skips what has no tokens; with some tokenizers a blank answer has one, the space before it, and that is
     skipped here too.
     """
-    asked = len(tokenizer(prompt).input_ids)
-    ids = list(tokenizer(f"{prompt} {answer}").input_ids)
+    asked = len(encode(tokenizer, prompt))
+    ids = encode(tokenizer, f"{prompt} {answer}")
     if not answer.strip() or not 0 < asked < len(ids):
         return None
     return AnswerRow(ForcedRow(ids[:-1], asked - 1), ids[asked:])

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from transformers import PreTrainedTokenizerBase
 
 from roselora.evaluation.records import LOCALITY_TOKENS
+from roselora.models.encoding import encode
 from roselora.models.forced import ForcedRow
 
 
@@ -25,7 +26,7 @@ def continuation_row(
         said: the base's greedy tokens; fewer than ``max_new_tokens`` mean that it stopped by EOS, which must then be
             predicted after them.
     """
-    prompt_ids = list(tokenizer(prompt).input_ids)
+    prompt_ids = encode(tokenizer, prompt)
     expected = list(said)
     if len(expected) < max_new_tokens and tokenizer.eos_token_id is not None:
         expected.append(tokenizer.eos_token_id)

@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
+import torch
 from torch import nn
 
 Progress = Callable[[int, int], None]
@@ -31,6 +32,13 @@ def known_arguments(model: nn.Module, **arguments: Any) -> dict[str, Any]:
     """Those of the arguments that the model's forward pass takes by name."""
     accepted = inspect.signature(unwrapped(model).forward).parameters
     return {name: value for name, value in arguments.items() if name in accepted}
+
+
+@contextlib.contextmanager
+def with_gradients() -> Iterator[None]:
+    """Gradients inside, also where whoever calls has turned them off."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
 
 
 @contextlib.contextmanager

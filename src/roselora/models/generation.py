@@ -23,6 +23,8 @@ from transformers import (
 
 from roselora.errors import ConfigError, NonFiniteError
 from roselora.models.calling import evaluating, known_arguments, unwrapped
+from roselora.models.encoding import answer_of, decode, embedding_rows, encode, require_known
+from roselora.plain_files import shown
 
 BATCH_SIZE = 16
 
@@ -80,8 +82,9 @@ def limited_answers(
         return "\n" in text.lstrip() or (give_up is not None and give_up(index, new, text))
 
     rows = _generate(model, tokenizer, prompts, limits, batch_size, done=done)
-    texts = [_text(tokenizer, row.ids) for row in rows]
-    return [Answer(_answer(text), row.stopped or "\n" in text.lstrip()) for row, text in zip(rows, texts, strict=True)]
+    texts = [decode(tokenizer, row.ids) for row in rows]
+    ended = [row.stopped or "\n" in text.lstrip() for row, text in zip(rows, texts, strict=True)]
+    return [Answer(answer_of(text), end) for text, end in zip(texts, ended, strict=True)]
 
 
 def greedy_tokens(
@@ -135,7 +138,7 @@ def searched_texts(
         repetition_penalty=repetition_penalty,
         use_cache=True,
         eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=_pad_id(tokenizer),
+        pad_token_id=_pad_id(model, tokenizer),
     )
     generate: Any = model.generate
     said: dict[int, str] = {}
@@ -144,7 +147,7 @@ def searched_texts(
             output = generate(**batch, generation_config=config)
             new = output[:, batch["input_ids"].shape[1] :].tolist()
             for index, row in zip(indices, new, strict=True):
-                said[index] = _text(tokenizer, _before(row, tokenizer.eos_token_id))
+                said[index] = decode(tokenizer, _before(row, tokenizer.eos_token_id))
     return [said[index] for index in range(len(prompts))]
 
 
@@ -198,7 +201,7 @@ class _RowIsDone(StoppingCriteria):
         new = input_ids.shape[1] - self.prompt_length
         rows = input_ids[:, self.prompt_length :].tolist()
         stopped = [
-            new >= limit or (self.done is not None and self.done(index, new, _text(self.tokenizer, row)))
+            new >= limit or (self.done is not None and self.done(index, new, decode(self.tokenizer, row)))
             for index, limit, row in zip(self.indices, self.limits, rows, strict=True)
         ]
         self.kept = [min(kept, new) if stop else kept for kept, stop in zip(self.kept, stopped, strict=True)]
@@ -260,7 +263,7 @@ def _generate(
             stop = _RowIsDone(tokenizer, length, indices, own, done)
             output = generate(
                 **batch,
-                generation_config=_greedy(max(own), eos, _pad_id(tokenizer)),
+                generation_config=_greedy(max(own), eos, _pad_id(model, tokenizer)),
                 logits_processor=LogitsProcessorList([watch]),
                 stopping_criteria=StoppingCriteriaList([stop]),
             )
@@ -316,20 +319,23 @@ def _batches(
     """Prompts of like limit and length together: their indices, and left-padded ids with mask `(batch, length)`."""
     if batch_size < 1:
         raise ConfigError(f"batch_size is {batch_size}: it must be at least 1.")
-    ids = [tokenizer(prompt).input_ids for prompt in prompts]
+    if isinstance(prompts, str):
+        raise ConfigError(f"Prompts are asked for as a list of texts, not as one text, {shown(prompts)}.")
+    ids = [encode(tokenizer, prompt) for prompt in prompts]
     for index, row in enumerate(ids):
         if not row:
             raise ConfigError(f"prompt {index} is {prompts[index]!r}, which has no tokens: give it some text.")
+        require_known(model, tokenizer, row, prompts[index])
     order = sorted(range(len(ids)), key=lambda index: (limits[index] if limits else 0, len(ids[index])))
     device = next(model.parameters()).device
     for start in range(0, len(order), batch_size):
         indices = order[start : start + batch_size]
         longest = max(len(ids[index]) for index in indices)
-        padded = torch.full((len(indices), longest), _pad_id(tokenizer))
+        padded = torch.full((len(indices), longest), _pad_id(model, tokenizer))
         mask = torch.zeros_like(padded)
-        for row, index in enumerate(indices):
-            padded[row, longest - len(ids[index]) :] = torch.tensor(ids[index])
-            mask[row, longest - len(ids[index]) :] = 1
+        for place, index in enumerate(indices):
+            padded[place, longest - len(ids[index]) :] = torch.tensor(ids[index])
+            mask[place, longest - len(ids[index]) :] = 1
         yield indices, {"input_ids": padded.to(device), "attention_mask": mask.to(device)}
 
 
@@ -338,18 +344,11 @@ def _before(ids: list[int], end: int | None) -> list[int]:
     return ids[: ids.index(end)] if end in ids else ids
 
 
-def _pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """An id to pad with; which one does not matter, for it is masked."""
+def _pad_id(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    """An id to pad with that the model knows; which one does not matter, for it is masked."""
+    rows = embedding_rows(model)
     candidates = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
-    return next(candidate for candidate in candidates if candidate is not None)
-
-
-def _text(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
-    return str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
-
-
-def _answer(text: str) -> str:
-    return text.lstrip().split("\n", 1)[0].strip()
+    return next(candidate for candidate in candidates if candidate is not None and candidate < rows)
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from roselora.evaluation.finetuning.run_files import LIKELIHOODS, Answered, Weig
 from roselora.evaluation.finetuning.shape import Question
 from roselora.evaluation.record_files import appending_lines
 from roselora.models.calling import evaluating
+from roselora.models.encoding import encode
 
 RESAMPLES, NEWTON_STEPS = 1000, 25
 RIDGE = 1.0
@@ -60,8 +61,8 @@ def _likelihood(
     model: Any, tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str, max_length: int
 ) -> tuple[float, int]:
     """Nats a token, and tokens, of the answer and the end after it."""
-    start = tokenizer(prompt).input_ids
-    end = [*tokenizer(answer, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
+    start = encode(tokenizer, prompt)
+    end = [*encode(tokenizer, answer, opening=False), tokenizer.eos_token_id]
     ids = torch.tensor([[*start, *end][:max_length]], device=next(model.parameters()).device)
     count = ids.shape[1] - len(start)
     if count < 1:
