@@ -216,12 +216,14 @@ def test_a_fact_that_fails_is_told_of_and_the_others_are_made(
 
 
 def test_a_file_of_facts_that_cannot_be_meant_changes_nothing(invoke: Invoke, tmp_path: Path) -> None:
-    file = write_facts(tmp_path, FACTS[0], ("a" * 600, "b"))
-    with pytest.raises(ConfigError, match="the model reads 512"):
-        invoke("edit", "world", "--from", file, *TINY)
-    with pytest.raises(ConfigError, match="the model reads 512"):
-        invoke("edit", "world", "--from", file, *TINY, "--dry-run")
-    assert not (tmp_path / "edits").exists()
+    for wrong, said in ((("a" * 600, "b"), "the model reads 512"), (("a", "b<|im_end|>"), "gives the target")):
+        file = write_facts(tmp_path, FACTS[0], wrong)
+        for dry_run in ([], ["--dry-run"]):
+            with pytest.raises(ConfigError, match=said):
+                invoke("edit", "world", "--from", file, *TINY, *dry_run)
+    with pytest.raises(ConfigError, match="half a character"):
+        invoke("edit", "world", "--prompt", "a \udcff is", "--target", "b", *TINY)
+    assert not Path("edits").exists()
     with pytest.raises(ConfigError, match="leave out --prompt"):
         invoke("edit", "world", "--from", file, "--prompt", "a", *TINY)
     with pytest.raises(ConfigError, match="needs a --target"):

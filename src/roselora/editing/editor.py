@@ -27,13 +27,12 @@ from roselora.editing.request import EditRequest
 from roselora.editing.store import EditStore
 from roselora.editing.superseding import rounds, superseded
 from roselora.editing.trained import Settings, default_settings, settings_of
-from roselora.errors import ConfigError, EditError
+from roselora.errors import EditError
 from roselora.models.calling import Progress
 from roselora.models.devices import AUTO
 from roselora.models.fingerprint import fingerprint
 from roselora.models.generation import greedy_answers
 from roselora.models.loading import LoadedModel, load
-from roselora.plain_files import shown
 
 
 class Editor:
@@ -225,7 +224,8 @@ class Editor:
 
         with self.store.writing():
             self._weights.bring_up_to_date()
-            self.require_feasible(requests)  # before anything is changed
+            for request in requests:  # so that what cannot be meant is refused before anything is changed
+                require_feasible(self.model, self.tokenizer, request, self.settings)
             self.prepare()
             waiting = list(range(len(requests)))
             # They take fewer neurons than were reckoned with, so that when some are made there may be room for more.
@@ -272,17 +272,6 @@ class Editor:
             lambda at, proposal: commit(numbers[at], proposal),
         )
         return [numbers[at] for at in left]
-
-    def require_feasible(self, requests: Sequence[EditRequest]) -> None:
-        """Refuse what :meth:`edit_many` would refuse before it changes anything.
-
-        Raises:
-            ConfigError: a request cannot be meant.
-        """
-        for request in requests:
-            if not isinstance(request, EditRequest):
-                raise ConfigError(f"Edits are asked for as a list of EditRequest, not {shown(request)}.")
-            require_feasible(self.model, self.tokenizer, request, self.settings)
 
     def repair(self, on_edit: Callable[[StoredEdit], None] | None = None) -> tuple[StoredEdit, ...]:
         """Train anew, on the model as it is, the active edits that no longer hold because of later ones.

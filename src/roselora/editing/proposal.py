@@ -163,9 +163,11 @@ def require_feasible(
     """Refuse at once what could only fail after long work.
 
     Raises:
-        ConfigError: the rank is above the model's width, the tokenizer cannot give the target back or has tokens that
-            the model has not, or a prompt does not fit the model's context.
+        ConfigError: it is no request, the rank is above the model's width, the tokenizer cannot give the target back
+            or has tokens that the model has not, or a prompt does not fit the model's context.
     """
+    if not isinstance(request, EditRequest):
+        raise ConfigError(f"Edits are asked for as a list of EditRequest, not {shown(request)}.")
     width = getattr(model.config, "hidden_size", None)
     if isinstance(settings, EditSettings) and width is not None and settings.rank > width:
         raise ConfigError(f"rank must be at most {width}, the model's width, not {settings.rank}.")
