@@ -142,7 +142,7 @@ def that_fit(
     for number, request in enumerate(requests):
         if max(free_neurons(place, planned) for place in places) < FEWEST:
             break
-        needed = answer_length(tokenizer, request.prompts, request.target)
+        needed = answer_length(tokenizer, request)
         place = with_room(places, planned, needed)
         if free_neurons(place, planned) >= needed and held_up.isdisjoint(request.prompts):
             planned[place.block] += needed
