@@ -187,3 +187,14 @@ def test_a_saved_adapter_is_verified_from_its_folder(adapted_model: Build, tmp_p
     on_disk, live = verify(tmp_path / "adapter"), verify(model)
     assert {m.name: m for m in on_disk.matrices} == {m.name: m for m in live.matrices}
     assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["peft_type"] == "LORA"
+
+
+@pytest.mark.parametrize("changes", [{"lora_alpha": 1e-320}, {"lora_dropout": 0.999999}])
+@pytest.mark.parametrize("warmup", [0, 2])
+def test_an_adapter_that_no_gradient_reaches_is_told_as_such(
+    adapted_model: Build, tmp_path: Path, changes: dict[str, float], warmup: int
+) -> None:
+    torch.manual_seed(0)
+    model = adapted_model(total_steps=None, warmup=0.2, ramp=0.5, **changes)
+    with pytest.raises(ConfigError, match="Every gradient of RoseLoRA adapter 'default' is 0 at the first step"):
+        trainer(model, tmp_path, warmup_steps=warmup).train()

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
+    AutoTokenizer,
     MPNetConfig,
     MPNetForSequenceClassification,
     TrainingArguments,
@@ -22,13 +23,14 @@ from roselora.adapter.verify import verify
 from roselora.core.pruning import kept_count
 from roselora.delta.io import load as load_delta
 from roselora.delta.overlay import Overlay
-from roselora.errors import ConfigError
+from roselora.errors import ConfigError, NonFiniteError
 from roselora.training.config_file import read_settings
 from roselora.training.methods import adapter_config
 from roselora.training.prepare import optimizer_steps, prepare
 from roselora.training.progress import StepReport
 from roselora.training.run import Interrupted, train
 from roselora.training.settings import TrainingSettings, TrainSettings
+from roselora.training.trainers import make_trainer
 from tests.training.runs import StopAt, finished
 
 Settings = Callable[..., TrainSettings]
@@ -208,10 +210,22 @@ def test_loreft_goes_on_bit_for_bit_from_a_checkpoint_that_holds_nothing_of_the_
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"adapter": {"target_modules": ["nowhere"]}}, "cannot be adapted.*nowhere"),
+        (
+            {"adapter": {"target_modules": ["nowhere"]}},
+            "no module of this Llama.* is called so; there are act_fn",
+        ),
+        ({"adapter": {"target_modules": ["qproj", "v_proj"]}}, "names 'qproj'.* did you mean q_proj"),
+        ({"adapter": {"target_modules": ["qproj", "v_proj"]}, "method": "ia3"}, "names 'qproj'.* did you mean q_proj"),
+        ({"adapter": {"target_modules": ["mlp"]}}, "cannot be adapted"),
+        ({"adapter": {"rank": 10_000}}, "rank .10000. is more than any matrix"),
+        ({"method": "prefix", "adapter": {"virtual_tokens": 100_000_000}}, "leave no room for examples"),
+        ({"training": {"epochs": 1e20, "max_steps": None}}, "epochs are 4e.20 steps"),
+        ({"training": {"lr_warmup": 11}}, "lr_warmup .11. is longer than the whole training of 10 steps"),
+        ({"training": {"report_to": "nosuch"}}, "report_to knows no 'nosuch'"),
+        ({"training": {"report_to": "neptune"}}, "report_to names neptune, which is not installed"),
         ({"adapter": {"density": 2.0}}, "density must be in"),
         ({"adapter": {"warmup": 9, "ramp": 9}}, "would never reach its density"),
-        ({"training": {"max_length": 3}}, "No example has a completion within max_length"),
+        ({"training": {"max_length": 3}}, "No example of .* has a completion within max_length"),
         ({"method": "adalora", "adapter": {"ramp": 0.9}}, "AdaLoRA cuts its ranks"),
         ({"method": "loreft", "adapter": {"layers": [99]}}, "no layer 99"),
         ({"data": {"prompt_style": "chat", "shape": "chat"}}, "chat: messages"),
@@ -272,8 +286,6 @@ def test_a_classifiers_new_head_is_drawn_by_the_seed(settings: Settings, write: 
 
 
 def test_a_conversation_is_learnt_only_where_the_assistant_speaks(settings: Settings, write: Write) -> None:
-    from roselora.training.trainers import make_trainer
-
     messages = [{"role": "user", "content": "two and two"}, {"role": "assistant", "content": "four"}]
     run = settings(data={"train": str(write([{"messages": messages}] * 4))})
     prepared = prepare(run)
@@ -281,6 +293,7 @@ def test_a_conversation_is_learnt_only_where_the_assistant_speaks(settings: Sett
     assert prepared.tokenizer.decode([token for token in first if token != -100]).startswith("four")
 
 
+SUMS = [{"prompt": f"{a} and {a} make", "completion": f" {2 * a}"} for a in range(4)]
 REVIEWS = [{"text": text, "label": "up"} for text in ("good", "very good", "fine", "nice")] + [
     {"text": text, "label": "down"} for text in ("bad", "very bad", "poor", "dull")
 ]
@@ -381,3 +394,48 @@ def test_the_rate_rises_in_so_many_steps_or_in_that_part_of_all(
     outcome = finished(settings(training={"lr_warmup": warmup, "learning_rate": 1.0}))
     rates = [entry["learning_rate"] for entry in outcome.history if "learning_rate" in entry]
     assert rates[:2] == pytest.approx([0, second])
+
+
+def test_an_epoch_is_the_examples_that_are_trained_on(settings: Settings, write: Write) -> None:
+    long = {"prompt": "one and two make " * 20, "completion": " three"}
+    data = str(write([long, {"prompt": "one", "completion": " two"}] * 6))
+    run = settings(data={"train": data}, training={"epochs": 3, "max_steps": None, "batch_size": 2, "max_length": 32})
+    outcome = finished(run)
+    assert (outcome.left_out, outcome.prepared.total_steps) == (6, 9)
+    assert outcome.history[-1]["epoch"] == 3
+
+
+def test_a_pad_token_beyond_the_embeddings_pads_nothing(
+    settings: Settings, write: Write, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "padded"
+    shutil.copytree(tiny_model_folder, folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer.add_special_tokens({"pad_token": "<padding>"})
+    tokenizer.save_pretrained(folder)
+    assert tokenizer.pad_token_id >= model.get_input_embeddings().num_embeddings
+    for data in ([*SUMS, {"prompt": "one", "completion": " two"}], REVIEWS):
+        run = settings(model=str(folder), data={"train": str(write(data, "d.jsonl"))}, training={"max_steps": 3})
+        prepared = prepare(run)
+        assert prepared.tokenizer.pad_token == prepared.tokenizer.eos_token
+        trainer = make_trainer(prepared, run, [])
+        for batch in trainer.get_train_dataloader():
+            prepared.model(**{name: value.to(prepared.model.device) for name, value in batch.items()})
+
+
+def test_a_base_with_nan_is_told_as_such_and_not_as_a_learning_rate(
+    settings: Settings, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    model = AutoModelForCausalLM.from_pretrained(tiny_model_folder)
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight[3, 4] = torch.nan
+    shutil.copytree(tiny_model_folder, tmp_path / "broken")
+    model.save_pretrained(tmp_path / "broken")
+    with pytest.raises(NonFiniteError, match=r"layers\.1\.mlp\.up_proj\.weight holds NaN or infinity in .*broken"):
+        prepare(settings(model=str(tmp_path / "broken")))
+
+
+def test_gradients_are_clipped_to_the_norm_or_not_at_all(settings: Settings) -> None:
+    run = settings(training={"max_grad_norm": None})
+    assert make_trainer(prepare(run), run, []).args.max_grad_norm == 0

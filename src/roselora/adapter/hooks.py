@@ -25,6 +25,8 @@ from roselora.adapter.config import RoseLoraConfig
 from roselora.adapter.engines import refuse_deepspeed
 from roselora.adapter.factors import adapted_layers
 from roselora.adapter.pruner import STEP, ScoredFactor, prune, prune_again, score
+from roselora.adapter.sharding import all_gradients_zero
+from roselora.adapter.targets import require_targets
 from roselora.adapter.tracking import TrackedAdapter, TrackedModel, adapters_within, track, tracked_models, untrack
 from roselora.adapter.verify import require_sparse
 from roselora.errors import ConfigError, SparsityError, UnsupportedError
@@ -57,6 +59,7 @@ def _noting(inject_adapter: Callable[..., None]) -> Callable[..., None]:
         config.check()  # it may have been changed since it was made
         config.warn_of_whole_modules()
         config.warn_of_no_dense_step()
+        require_targets(model, config.target_modules)
         inject_adapter(self, model, adapter_name, *args, **kwargs)
         _refuse_grouped_convolutions(self.model, adapter_name)
         # Not `model`: a mixed model passes itself there, and its first adapter its base.
@@ -186,17 +189,27 @@ class RoseLoraCallback(TrainerCallback):
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Refuse, at its first step, an optimizer that used an adapter's gradients and did not prune it.
+        """Refuse, at its first step, an adapter that nothing reaches, and an optimizer that did not prune it.
 
         Raises:
-            SparsityError: it did.
+            ConfigError: every gradient is 0.
+            SparsityError: the optimizer used the gradients and pruned nothing.
         """
         if self._optimizer_was_seen or getattr(kwargs.get("optimizer"), "step_was_skipped", False):
             return
         self._optimizer_was_seen = True
         for tracked, adapter in adapters_within(kwargs["model"]):
-            factors = (factor for _, factor, _ in tracked.factors(adapter.name))
-            if adapter.steps == 0 and any(factor.requires_grad and factor.grad is not None for factor in factors):
+            reached = [
+                (name, factor)
+                for name, factor, _ in tracked.factors(adapter.name)
+                if factor.requires_grad and factor.grad is not None
+            ]
+            if reached and all_gradients_zero(reached):
+                raise ConfigError(
+                    f"Every gradient of RoseLoRA adapter {adapter.name!r} is 0 at the first step: it learns nothing; "
+                    "alpha or max_grad_norm is too small, or dropout too high."
+                )
+            if reached and adapter.steps == 0:
                 raise _never_pruned(adapter.name)
 
     def on_train_end(

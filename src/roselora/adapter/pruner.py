@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from roselora.adapter.engines import refuse_deepspeed
 from roselora.adapter.factors import ROWS, as_matrix
 from roselora.adapter.sharding import (
+    all_gradients_zero,
     can_be_joined,
     competes_across_ranks,
     layout,
@@ -153,8 +154,7 @@ def _only_makes_state(optimizer: Optimizer, scored: Sequence[ScoredFactor]) -> b
     """Whether this is the step of rate 0 on zero gradients by which torch's distributed checkpoint makes a state."""
     if optimizer.state or any(group.get("lr", 0) != 0 for group in optimizer.param_groups):
         return False
-    any_gradient = ((local_gradient(factor.name, factor.parameter).any(), factor.parameter) for factor in scored)
-    return all(true_on_all_ranks(torch.logical_not, any_gradient))
+    return all_gradients_zero([(factor.name, factor.parameter) for factor in scored])
 
 
 def _refuse_non_finite(scored: Sequence[ScoredFactor]) -> None:

@@ -125,3 +125,9 @@ def _sharded_dimensions(tensor: Tensor) -> list[int]:
     if not isinstance(tensor, DTensor):
         return []
     return [placement.dim for placement in tensor.placements if placement.is_shard()]  # type: ignore[attr-defined]
+
+
+def all_gradients_zero(factors: Sequence[tuple[str, Tensor]]) -> bool:
+    """Whether every gradient of these parameters, each with its name, is 0 on all ranks."""
+    any_gradient = ((local_gradient(name, parameter).any(), parameter) for name, parameter in factors)
+    return all(true_on_all_ranks(torch.logical_not, any_gradient))

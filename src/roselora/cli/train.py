@@ -103,6 +103,7 @@ def _show_plan(settings: "TrainSettings", resume: bool, json: bool) -> None:
         "dry_run": True,
         "method": settings.method,
         "examples": len(prepared.examples.train),
+        "left_out": prepared.examples.left_out,
         "eval_examples": None if prepared.examples.eval is None else len(prepared.examples.eval),
         "steps": prepared.total_steps,
         "trained_parameters": prepared.trainable,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from datasets import Dataset, are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from peft import PeftModel
 from safetensors import SafetensorError
 from transformers import Trainer, TrainerCallback
@@ -31,7 +31,7 @@ from roselora.training.checkpoints import (
     settings_identity,
 )
 from roselora.training.config_file import as_yaml
-from roselora.training.finite import FiniteCallback, require_finite, require_finite_loss
+from roselora.training.finite import FiniteCallback, require_finite_loss
 from roselora.training.methods import AdaLoraCallback
 from roselora.training.output import CONFIG, claimed, clear_unfinished, find_checkpoint
 from roselora.training.prepare import Prepared, prepare
@@ -194,13 +194,12 @@ def _train(
     artifacts = save_artifacts(prepared, settings, history, metrics)
     with suppress(OSError):  # it holds checkpoints
         settings.checkpoints.rmdir()
-    left_out = len(prepared.examples.train) - len(cast(Dataset, trainer.train_dataset))
+    left_out = prepared.examples.left_out
     return Finished(settings, prepared, left_out, seconds, counts, metrics, history, artifacts)
 
 
 def _check_what_can_be_checked(prepared: Prepared, settings: TrainSettings) -> None:
     """Meet before the training what would else be met after it."""
-    require_finite(prepared.model.state_dict().items(), f"before training; fetch or make {settings.model} anew")
     if settings.method == "rose":
         with suppress(UnsupportedError):  # no delta, which is no failure
             trained_delta(prepared, settings, {})

@@ -5,7 +5,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from datasets import Dataset
 from transformers import (
     DataCollatorWithPadding,
     EvalPrediction,
@@ -29,7 +28,7 @@ def make_trainer(prepared: Prepared, settings: TrainSettings, callbacks: Sequenc
     """A Trainer that is ready to train.
 
     Raises:
-        ConfigError: no example has anything to learn within ``max_length``, or the device cannot do the dtype.
+        ConfigError: the device cannot do the dtype.
     """
     try:
         trainer = (_causal if prepared.examples.labels is None else _classifying)(prepared, settings, callbacks)
@@ -44,10 +43,11 @@ def _causal(prepared: Prepared, settings: TrainSettings, callbacks: Sequence[Tra
     arguments = _on_one_device(
         SFTConfig(
             **_arguments(prepared, settings),
-            max_length=min(settings.training.max_length, _context(prepared.model)),
+            max_length=None,  # the examples are tokenized and cut already
+            dataset_kwargs={"skip_prepare_dataset": True},
         )
     )
-    trainer = SFTTrainer(
+    return SFTTrainer(
         model=prepared.model,
         args=arguments,
         train_dataset=prepared.examples.train,
@@ -55,48 +55,25 @@ def _causal(prepared: Prepared, settings: TrainSettings, callbacks: Sequence[Tra
         processing_class=prepared.tokenizer,
         callbacks=list(callbacks),
     )
-    # trl leaves out what has nothing to learn within max_length.
-    if not len(trainer.train_dataset):  # type: ignore[arg-type]
-        length = settings.training.max_length
-        raise ConfigError(f"No example has a completion within max_length ({length}); raise training.max_length.")
-    return trainer
 
 
 def _classifying(prepared: Prepared, settings: TrainSettings, callbacks: Sequence[TrainerCallback]) -> Trainer:
-    tokenizer = prepared.tokenizer
-    length = min(settings.training.max_length, _context(prepared.model))
-
-    def tokenize(batch: dict[str, list[str]]) -> dict[str, Any]:
-        return dict(tokenizer(batch["text"], batch.get("text_pair"), truncation=True, max_length=length))
-
-    def tokenized(dataset: Dataset | None) -> Dataset | None:
-        return None if dataset is None else dataset.map(tokenize, batched=True, remove_columns=_texts(dataset))
-
     return Trainer(
         model=prepared.model,
         args=_on_one_device(TrainingArguments(**_arguments(prepared, settings))),
-        data_collator=DataCollatorWithPadding(tokenizer),
-        train_dataset=tokenized(prepared.examples.train),
-        eval_dataset=tokenized(prepared.examples.eval),
-        processing_class=tokenizer,
+        data_collator=DataCollatorWithPadding(prepared.tokenizer),
+        train_dataset=prepared.examples.train,
+        eval_dataset=prepared.examples.eval,
+        processing_class=prepared.tokenizer,
         compute_metrics=_accuracy if prepared.examples.labels else None,  # a regression's loss says how far off it is
         callbacks=list(callbacks),
     )
-
-
-def _texts(dataset: Dataset) -> list[str]:
-    return [name for name in dataset.column_names if name != "label"]
 
 
 def _accuracy(prediction: EvalPrediction) -> dict[str, float]:
     scores = prediction.predictions
     logits = scores[0] if isinstance(scores, tuple) else scores
     return {"accuracy": float((np.argmax(logits, axis=-1) == prediction.label_ids).mean())}
-
-
-def _context(model: Any) -> int:
-    """How many tokens the model reads; no bound where its config does not say."""
-    return int(getattr(model.config, "max_position_embeddings", None) or 2**31)
 
 
 def _on_one_device(arguments: Arguments) -> Arguments:
