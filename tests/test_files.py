@@ -298,6 +298,7 @@ def test_promise_8_who_finds_no_room_to_name_themselves_holds_the_lock_all_the_s
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
+    (tmp_path / "lock.holder").write_text('{"pid": 7, "host": "x", "since": "long ago"}')  # of one that was killed
     with (
         writer_lock(tmp_path / "lock"),
         pytest.raises(LockedError, match="another process"),

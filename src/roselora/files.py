@@ -216,8 +216,11 @@ def writer_lock(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         since = datetime.now(UTC).isoformat(timespec="seconds")
         who = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
-        with contextlib.suppress(OSError):  # a full disk must not keep anyone from freeing some of it
+        try:
             write_atomically(holder, json.dumps(who).encode())
+        except OSError:  # a full disk must not keep anyone from freeing some of it; and the last holder holds no more
+            with contextlib.suppress(OSError):
+                holder.unlink(missing_ok=True)
         yield
     finally:
         with contextlib.suppress(OSError):

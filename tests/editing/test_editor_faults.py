@@ -276,6 +276,25 @@ def test_promises_6_and_8_a_repair_that_cannot_be_stored_leaves_the_old_edit_as_
     assert [(edit.request, edit.active) for edit in editor.log()][1::2] == [(old.request, False), (old.request, True)]
 
 
+def test_one_of_many_that_is_too_much_for_the_dtype_is_told_of_and_the_others_are_made(
+    editor: Editor, base: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    editor.settings = EditSettings()
+    requests = [EditRequest("Far", "so"), EditRequest("Near", "so")]
+
+    def proposal(self: Editor, request: EditRequest, beside: Any = ()) -> Proposal:
+        return Proposal(request, one_entry(base, 1e6 if request.prompt == "Far" else 1.0), {})
+
+    monkeypatch.setattr(Editor, "_proposal", proposal)
+    failed: list[str] = []
+    made = editor.edit_many(requests, on_failure=lambda request, error: failed.append(f"{request.prompt}: {error}"))
+    assert [edit.request.prompt for edit in made] == ["Near"]
+    assert len(failed) == 1
+    assert failed[0].startswith("Far: model.layers.0.mlp.down_proj.weight would not be finite")
+    with pytest.raises(NonFiniteError):
+        editor.edit_many(requests)
+
+
 @pytest.mark.parametrize("change", ["edit", "undo", "redo"])
 @pytest.mark.parametrize("failing", ["disk", "database"])
 def test_promise_5_a_change_that_cannot_be_stored_is_not_in_the_weights(

@@ -11,10 +11,10 @@ import pytest
 
 from roselora.delta.sparse_delta import SparseDelta
 from roselora.editing import schema
-from roselora.editing.export import require_place
+from roselora.editing.export import require_exportable
 from roselora.editing.records import BaseIdentity
 from roselora.editing.request import EditRequest
-from roselora.editing.store import EditStore
+from roselora.editing.store import EditStore, has_store, require_place
 from roselora.errors import FileFormatError, StoreError
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="links are POSIX")
@@ -190,14 +190,16 @@ def test_an_export_never_goes_into_a_store(store: EditStore, tmp_path: Path) -> 
     (tmp_path / "link").symlink_to(store.folder / "deltas")
     for place in ("new", "deltas/new", "deltas/new/deeper", "../link/new"):
         with pytest.raises(StoreError, match="is within the edit store"):
-            require_place(store.folder / place, None)
-    require_place(tmp_path / "beside", None)
+            require_exportable(1, store.folder / place, "model", None)
+    require_exportable(1, tmp_path / "beside", "model", None)
 
 
 def test_a_store_that_was_moved_is_not_written_at_its_old_place(store: EditStore, tmp_path: Path) -> None:
     shutil.move(store.folder, tmp_path / "moved")
     with pytest.raises(StoreError, match=r"no edit store in .* any more"), store.writing():
         pass
+    with pytest.raises(StoreError, match=r"no edit store in .* any more"):
+        store.edits()
     assert not store.folder.exists()
     assert len(EditStore.open(tmp_path / "moved").edits()) == 3
 
@@ -211,4 +213,6 @@ def test_a_store_is_the_same_one_from_every_folder(
     relative = EditStore.open("edits", base, create=True)
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert relative.edits() == EditStore.open("~/edits").edits() == []
+    assert has_store(Path("~/edits"))
+    require_place(Path("~/edits"))
     assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == []

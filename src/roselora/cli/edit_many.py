@@ -19,7 +19,7 @@ from roselora.cli.stores import (
 )
 from roselora.editing.request import EditRequest
 from roselora.editing.superseding import not_yet
-from roselora.errors import EditError
+from roselora.errors import RoseLoraError
 
 if TYPE_CHECKING:
     from roselora.editing.editor import Editor
@@ -35,7 +35,7 @@ def edit_many(
     """
     new = not_yet(requests, editor.edits)
     fit = len(editor.that_fit(new))
-    failed: list[tuple[EditRequest, EditError]] = []
+    failed: list[tuple[EditRequest, RoseLoraError]] = []
     made: Sequence[StoredEdit] = ()
     repaired: Sequence[StoredEdit] = ()
     if fit < len(new) and not json:
@@ -45,7 +45,7 @@ def edit_many(
             on_progress(0, len(new))
             done = iter(range(1, len(new) + 1))
 
-            def on_failure(request: EditRequest, error: EditError) -> None:
+            def on_failure(request: EditRequest, error: RoseLoraError) -> None:
                 failed.append((request, error))
                 on_progress(next(done), len(new))
 
@@ -72,7 +72,7 @@ def _say(
     requests: Sequence[EditRequest],
     new: Sequence[EditRequest],
     made: "Sequence[StoredEdit]",
-    failed: Sequence[tuple[EditRequest, EditError]],
+    failed: Sequence[tuple[EditRequest, RoseLoraError]],
     repaired: "Sequence[StoredEdit]",
     store: Path,
     dry_run: bool,

@@ -80,7 +80,7 @@ class EditedWeights:
 
     def bring_back(self, edit: StoredEdit) -> None:
         """Apply one stored edit, at its place in commit order."""
-        self.overlay.apply(edit.id, self._store.delta(edit.id), edit.position, force=self._force)
+        self.overlay.apply(edit.id, self._store.delta_of(edit), edit.position, force=self._force)
 
     def commit(self, proposal: Proposal, instead_of: str | None = None) -> StoredEdit:
         """Put a proposed edit into the weights and the store, or into neither.
@@ -112,7 +112,7 @@ class EditedWeights:
         state = understood(last.provenance).state
         if state is None or state.after not in (active_digest(before), [edit.id for edit in before]):
             return  # or another program stored this edit
-        if state.weights != self._hashes(self._store.delta(last.id)):
+        if state.weights != self._hashes(self._store.delta_of(last)):
             raise WrongBaseError(
                 f"The weights with edit {last.id} are not those that it was committed with; check the store with "
                 "`roselora verify`."

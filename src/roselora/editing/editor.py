@@ -27,12 +27,15 @@ from roselora.editing.request import EditRequest
 from roselora.editing.store import EditStore
 from roselora.editing.superseding import rounds, superseded
 from roselora.editing.trained import Settings, default_settings, settings_of
-from roselora.errors import EditError
+from roselora.errors import EditError, NonFiniteError, RoseLoraError
 from roselora.models.calling import Progress
 from roselora.models.devices import AUTO
 from roselora.models.fingerprint import fingerprint
 from roselora.models.generation import greedy_answers
 from roselora.models.loading import LoadedModel, load
+
+CANNOT_BE_MADE = (EditError, NonFiniteError)
+"""What one edit fails with, and others beside it need not."""
 
 
 class Editor:
@@ -185,7 +188,7 @@ class Editor:
         self,
         requests: Sequence[EditRequest],
         on_edit: Callable[[StoredEdit], None] | None = None,
-        on_failure: Callable[[EditRequest, EditError], None] | None = None,
+        on_failure: Callable[[EditRequest, RoseLoraError], None] | None = None,
     ) -> tuple[StoredEdit, ...]:
         """Make several edits, each of which can be undone by itself.
 
@@ -195,8 +198,9 @@ class Editor:
 
         Args:
             on_edit: called after each edit.
-            on_failure: called for each request whose target was not reached, or for which no neurons are left, and the
-                others are made; without it, the first failure ends it, and what was made before stays.
+            on_failure: called for each request whose target was not reached, for which no neurons are left, or which is
+                too much for the weights' dtype, and the others are made; without it, the first failure ends it, and
+                what was made before stays.
 
         Returns:
             The edits in the order of their requests.
@@ -207,7 +211,7 @@ class Editor:
         """
         made: dict[int, StoredEdit] = {}
 
-        def fail(number: int, error: EditError) -> None:
+        def fail(number: int, error: RoseLoraError) -> None:
             if on_failure is None:
                 raise error
             on_failure(requests[number], error)
@@ -216,7 +220,7 @@ class Editor:
             try:
                 beside = [requests[other] for other in fit]
                 made[number] = self._weights.commit(proposal or self._proposal(requests[number], beside))
-            except EditError as error:
+            except CANNOT_BE_MADE as error:
                 fail(number, error)
                 return
             if on_edit is not None:
@@ -306,7 +310,7 @@ class Editor:
             proposal = self._proposal(old.request)
             proposal.provenance["repairs"] = old.id
             return self._weights.commit(proposal, instead_of=old.id)
-        except EditError:
+        except CANNOT_BE_MADE:
             return None
         finally:
             self.settings = own
@@ -377,7 +381,7 @@ class Editor:
 
     def check(self) -> CheckReport:
         """Which active edits still hold, which later edit broke the others, where they collide, what else moved."""
-        active = [(edit, self.store.delta(edit.id)) for edit in self._weights.bring_up_to_date()]
+        active = [(edit, self.store.delta_of(edit)) for edit in self._weights.bring_up_to_date()]
         return check_edits(self.model, self.tokenizer, self._weights.overlay, active)
 
     def export(self, path: str | os.PathLike[str], format: Format = "model") -> tuple[StoredEdit, ...]:
@@ -397,7 +401,7 @@ class Editor:
             StoreError: the place is within a store.
         """
         edits = self._weights.bring_up_to_date()
-        deltas = [self.store.delta(edit.id) for edit in edits]
+        deltas = [self.store.delta_of(edit) for edit in edits]
         export_edits(self.model, self.tokenizer, deltas, Path(path), format)
         return tuple(edits)
 

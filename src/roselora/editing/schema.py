@@ -105,6 +105,8 @@ def transaction(database: Path, *, write: bool = False) -> Iterator[sqlite3.Conn
             database is as it was before.
     """
     with store_errors(database):
+        if not database.exists():
+            raise StoreError(f"There is no edit store in {database.parent} any more; was it moved?")
         begun = _begin(database, _WRITING, busy_seconds=BUSY_SECONDS) if write else _begin_reading(database)
         with contextlib.closing(begun) as connection:
             _require_ours(connection, database)

@@ -181,7 +181,7 @@ class EditStore:
         edit = self.find(id)
         _require_other(edit, active)
         try:
-            delta = self.delta(edit.id)
+            delta = self.delta_of(edit)
         except FileFormatError:
             if active:
                 raise
@@ -191,7 +191,7 @@ class EditStore:
             for other in self.edits():
                 if active if other.id == edit.id else other.active:
                     with contextlib.suppress(FileFormatError):  # which keeps the model from being opened, and not this
-                        yield self.delta(other.id)
+                        yield self.delta_of(other)
 
         require_finite(delta, then)
         return edit
@@ -239,8 +239,15 @@ class EditStore:
             StoreError: there is no such edit.
             FileFormatError: its file is missing or damaged in any bit.
         """
-        sha256 = self.find(id).delta_sha256
-        return read_delta(delta_path(self._deltas, sha256), sha256)
+        return self.delta_of(self.find(id))
+
+    def delta_of(self, edit: StoredEdit) -> SparseDelta:
+        """The update that an edit of this store makes, for which the database need not be read again.
+
+        Raises:
+            FileFormatError: as `delta` does.
+        """
+        return read_delta(delta_path(self._deltas, edit.delta_sha256), edit.delta_sha256)
 
     def verify(self) -> list[Problem]:
         """Everything that is wrong with the store; what a crash may leave is marked harmless.
@@ -321,14 +328,15 @@ def require_place(folder: Path) -> None:
     Raises:
         StoreError: it does.
     """
-    with store_errors(folder):
-        if not has_store(folder) and folder.exists() and not all(map(_may_stay, folder.iterdir())):
+    place = user_path(folder)
+    with store_errors(place):
+        if not has_store(place) and place.exists() and not all(map(_may_stay, place.iterdir())):
             raise StoreError(f"{folder} holds other things, so no edit store is made there; name a new folder.")
 
 
 def has_store(folder: Path) -> bool:
     """Whether there is a store's database in the folder."""
-    return (folder / DATABASE).exists()
+    return (user_path(folder) / DATABASE).exists()
 
 
 def require_outside_stores(path: Path) -> None:
