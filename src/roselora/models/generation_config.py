@@ -8,27 +8,36 @@ from transformers import GenerationConfig
 from transformers.utils import GENERATION_CONFIG_NAME
 
 
-def keep_as_read(config: GenerationConfig, file: Path) -> None:
-    """Let a config that transformers refuses to save be saved as the bytes of the file that it came from.
+def keep_as_read(config: GenerationConfig, file: Path | None) -> None:
+    """Let a config that transformers refuses to save be saved as the bytes of the file that it came from, if any.
 
     A published config may set a temperature without sampling. A Trainer changes its special tokens, and from then on
-    transformers refuses to save it, and with it the model, at the first checkpoint or after training.
+    transformers refuses to save it, and with it the model, at the first checkpoint or after training. Once it is mended
+    it is saved as it is then.
     """
+    if _can_be_saved(config):
+        return
+    data = config.to_json_string().encode() if file is None else file.read_bytes()
+    own = type(config)
+
+    class AsRead(own):  # type: ignore[valid-type, misc]
+        def save_pretrained(
+            self,
+            save_directory: str | os.PathLike[str],
+            config_file_name: str | os.PathLike[str] | None = None,
+            **options: Any,
+        ) -> None:
+            if _can_be_saved(self):
+                super().save_pretrained(save_directory, config_file_name, **options)
+            else:
+                Path(save_directory, config_file_name or GENERATION_CONFIG_NAME).write_bytes(data)
+
+    config.__class__ = AsRead  # and no attribute, for these are its settings, which it hashes and writes
+
+
+def _can_be_saved(config: GenerationConfig) -> bool:
     try:
         config.validate(strict=True)
     except ValueError:
-        data = file.read_bytes()
-    else:
-        return
-
-    def save_pretrained(
-        self: GenerationConfig,
-        save_directory: str | os.PathLike[str],
-        config_file_name: str | None = None,
-        **kwargs: Any,
-    ) -> None:
-        Path(save_directory, config_file_name or GENERATION_CONFIG_NAME).write_bytes(data)
-
-    own = type(config)
-    # Not an attribute of the config itself, for these are its settings, which it hashes and writes as JSON.
-    config.__class__ = type(own.__name__, (own,), {"save_pretrained": save_pretrained})
+        return False
+    return True

@@ -254,8 +254,10 @@ def _read(
     model, report = loaded
     if missing := head.missing(report, model):
         raise ModelError(f"{name} lacks {len(missing)} of its weights, {missing[0]} first: fetch it again.")
-    if not gguf and model.can_generate() and (file := _part(location, GENERATION_CONFIG_NAME, local_files_only)):
-        keep_as_read(model.generation_config, file)
+    if model.can_generate():
+        keep_as_read(
+            model.generation_config, None if gguf else _part(location, GENERATION_CONFIG_NAME, local_files_only)
+        )
     return model, tokenizer
 
 
