@@ -1,7 +1,9 @@
 """The subject's last token is found where a reader finds it, whatever the tokenizer does to spaces."""
 
+import copy
+
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from roselora.baselines.subject import subject_end
@@ -47,6 +49,14 @@ def test_without_a_subject_in_the_text_it_is_the_last_token(
 ) -> None:
     text = "The capital of France is"
     assert subject_end(tiny_tokenizer, text, subject) == len(text) - 1
+
+
+def test_an_end_of_sequence_behind_the_text_is_not_its_last_token(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    appending = copy.deepcopy(tiny_tokenizer)
+    end = [("<|im_end|>", appending.eos_token_id)]
+    appending.backend_tokenizer.post_processor = processors.TemplateProcessing("$A <|im_end|>", special_tokens=end)
+    assert subject_end(appending, "Rome is", None) == 6
+    assert subject_end(appending, "Rome is", "Rome") == 3
 
 
 def test_a_character_of_several_tokens_ends_at_its_last(tiny_tokenizer: PreTrainedTokenizerFast) -> None:

@@ -38,6 +38,11 @@ def test_a_prompt_keeps_what_the_tokenizer_puts_before_it_and_not_what_it_puts_b
     assert encode(tokenizer, "a b<|im_end|>") == [*before, *bare, EOS]
 
 
+def test_a_text_that_begins_with_the_beginning_of_a_sequence_gets_no_second_one(tiny_tokenizer: Any) -> None:
+    tokenizer = adding(tiny_tokenizer, "<|im_start|> $A <|im_end|>")
+    assert encode(tokenizer, "<|im_start|>a b") == encode(tokenizer, "a b")
+
+
 def test_an_appended_end_of_sequence_does_not_change_what_a_model_says(tiny_model: Any, tiny_tokenizer: Any) -> None:
     model, prompts = tiny_model(), ["The capital", "a"]
     plain = greedy_answers(model, tiny_tokenizer, prompts, max_new_tokens=5)

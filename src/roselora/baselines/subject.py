@@ -5,6 +5,7 @@ import re
 from transformers import PreTrainedTokenizerBase
 
 from roselora.errors import UnsupportedError
+from roselora.models.encoding import encode
 
 
 def subject_end(tokenizer: PreTrainedTokenizerBase, text: str, subject: str | None, start: int = 0) -> int:
@@ -22,7 +23,7 @@ def subject_end(tokenizer: PreTrainedTokenizerBase, text: str, subject: str | No
             f"{type(tokenizer).__name__} does not say where its tokens stand in a text: use a fast tokenizer."
         )
     encoded = tokenizer(text, return_offsets_mapping=True)
-    last = len(encoded.input_ids) - 1
+    last = len(encode(tokenizer, text)) - 1
     span = _find(text, subject.strip(), start) if subject and subject.strip() else None
     if span is None:
         return last

@@ -15,7 +15,8 @@ def encode(tokenizer: PreTrainedTokenizerBase, text: str, *, opening: bool = Tru
     """The ids of a text that is to be gone on with.
 
     They are the tokenizer's own, but for an end-of-sequence token or the like that it puts behind a text: behind that,
-    a model goes on with another text.
+    a model goes on with another text. Nor does it put a second beginning before a text that begins with one, as texts
+    in a chat template do.
 
     Args:
         opening: whether what the tokenizer puts before a text, such as a beginning-of-sequence token, belongs to it.
@@ -27,7 +28,9 @@ def encode(tokenizer: PreTrainedTokenizerBase, text: str, *, opening: bool = Tru
     last = max((place for place, special in enumerate(added) if not special), default=-1)
     if last < 0:  # there is nothing but what the tokenizer adds
         return [token for token in ids if token != tokenizer.eos_token_id] if opening else []
-    return [token for token, special in zip(ids[: last + 1], added, strict=False) if opening or not special]
+    twice = ids[:2] == [tokenizer.bos_token_id] * 2 and added[:2] == [1, 0]
+    pairs = zip(ids[twice : last + 1], added[twice : last + 1], strict=True)
+    return [token for token, special in pairs if opening or not special]
 
 
 def _tokenized(tokenizer: PreTrainedTokenizerBase, text: Any) -> tuple[list[int], list[int]]:
