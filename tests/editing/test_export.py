@@ -224,10 +224,13 @@ def test_what_cannot_be_a_new_place_is_refused_in_one_sentence_and_stays(
     monkeypatch.chdir(here)
     with pytest.raises(ModelError, match="the folder that you are in"):
         export_edits(tiny.model, tiny.tokenizer, deltas, Path(), format)
+    monkeypatch.chdir(tmp_path)
     if format == "patch":
-        monkeypatch.chdir(tmp_path)
         with pytest.raises(ModelError, match="here is a folder, and a patch is a file"):
             export_edits(tiny.model, tiny.tokenizer, deltas, Path("here"), format)
+    monkeypatch.setattr(Path, "is_mount", lambda path: path == here)
+    with pytest.raises(ModelError, match="here is where a disk is mounted"):
+        export_edits(tiny.model, tiny.tokenizer, deltas, here, format)
     assert sorted(tmp_path.iterdir()) == before
     assert (tmp_path / "file").read_text() == "precious"
     assert list(here.iterdir()) == []

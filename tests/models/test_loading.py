@@ -223,9 +223,18 @@ def test_a_models_own_code_is_never_run(folder, capfd):
     assert "the config of" in refusal(folder)
 
 
-@pytest.mark.parametrize("source", ["", "/no/such/folder", "./none", "a b", "a/b/c", "../up", "x.gguf", "-x", "é"])
+@pytest.mark.parametrize(
+    "source", ["", "/no/such/folder", "./none", "a b", "a/b/c", "../up", "x.gguf", "X.GGUF", "-x", "é"]
+)
 def test_promise_10_what_is_neither_a_path_nor_a_hub_id_is_refused_without_asking_the_hub(source, connections):
     refusal(source)
+    assert connections == []
+
+
+def test_promise_10_a_link_that_leads_nowhere_is_no_hub_id(tmp_path, monkeypatch, connections):
+    monkeypatch.chdir(tmp_path)
+    Path("model").symlink_to("blobs/0123")
+    assert "leads to no file or folder" in refusal("model")
     assert connections == []
 
 

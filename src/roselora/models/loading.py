@@ -126,7 +126,9 @@ def _find_and_read(source: str | os.PathLike[str], dtype: torch.dtype | str, hea
         raise ModelError(f"only safetensors are read, and {name} is a pickle: save the model as safetensors.")
     if path.is_file():
         raise ModelError(f"{name} is a file, but not a GGUF file: name the folder that holds the model.")
-    if isinstance(source, str) and HUB_ID.fullmatch(source) and path.suffix not in {".gguf", ".safetensors"}:
+    if os.path.lexists(path):
+        raise ModelError(f"{name} leads to no file or folder: see where the link points to, or name the model itself.")
+    if isinstance(source, str) and HUB_ID.fullmatch(source) and path.suffix.lower() not in {".gguf", ".safetensors"}:
         return _read_hub(source, dtype, head, fetch)
     raise ModelError(
         f"there is no file or folder {name}, nor is that a hub id: name `demo`, a folder, a .gguf file or owner/model."

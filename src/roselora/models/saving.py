@@ -27,6 +27,8 @@ def require_free(path: Path) -> Path:
             raise ModelError(f"{path} exists already; name a place that is new or empty.")
         if place.exists() and place.samefile("."):
             raise ModelError(f"{path} is the folder that you are in, which cannot be replaced; name a new one.")
+        if place.is_mount():
+            raise ModelError(f"{path} is where a disk is mounted, which cannot be replaced; name a folder in it.")
     return place
 
 
