@@ -16,7 +16,7 @@ from transformers import BertConfig, BertForMaskedLM, BertLMHeadModel, T5Config,
 from roselora.errors import ConfigError, ModelError
 from roselora.models import LoadedModel, load, loading
 from roselora.models.fingerprint import fingerprint
-from roselora.models.loading import _quantization
+from roselora.models.loading import _quantization, is_cached
 from tests.models.tiny_gguf import write_tiny_gguf
 
 
@@ -280,6 +280,28 @@ def test_promise_10_the_hub_is_asked_only_for_what_is_not_cached_whole(hub_cache
     refusal("owner/tiny")
     refusal("owner/other")
     assert asked == ["owner/tiny", "owner/other"]
+
+
+def test_promise_10_a_model_that_nobody_named_is_read_from_the_cache_and_never_fetched(
+    hub_cache, tiny_model, connections
+):
+    assert is_cached("owner/tiny")
+    assert not is_cached("owner/other")
+    assert fingerprint(load("owner/tiny", fetch=False).model) == fingerprint(tiny_model())
+    (hub_cache / "tokenizer.json").unlink()
+    for name in ("owner/tiny", "owner/other"):
+        with pytest.raises(ModelError, match=f"{name} is not whole in the cache, and was not fetched"):
+            load(name, fetch=False)
+    assert connections == []
+
+
+def test_a_model_is_called_the_same_from_every_folder(tiny_model_folder, monkeypatch, tmp_path):
+    monkeypatch.chdir(tiny_model_folder.parent)
+    assert load(tiny_model_folder.name).name == str(tiny_model_folder)
+    (tmp_path / "up").mkdir()
+    monkeypatch.chdir(tmp_path / "up")
+    (tmp_path / "demo").symlink_to(tiny_model_folder)
+    assert load(Path("../demo")).name == str(tmp_path / "up" / ".." / "demo")
 
 
 def test_a_cached_model_of_the_wrong_kind_is_refused_without_asking_the_hub(hub_cache, connections):

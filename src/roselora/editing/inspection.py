@@ -101,9 +101,12 @@ def _database_problems(connection: sqlite3.Connection) -> list[str]:
     edits = connection.execute(f"SELECT {EDIT_COLUMNS} FROM edits ORDER BY position").fetchall()
     for number, event in enumerate(events, start=1):
         complaints += _complaint(event_from_row, event) + _gap("event", number, event)
+    kinds: dict[Any, list[str]] = {}
+    for _, of, kind, *_ in events:
+        if kind in STATE_KINDS:
+            kinds.setdefault(of, []).append(kind)
     for number, edit in enumerate(edits, start=1):
-        kinds = [kind for _, of, kind, *_ in events if of == edit[1] and kind in STATE_KINDS]
-        complaints += _complaint(edit_from_row, edit, kinds) + _gap("edit", number, edit)
+        complaints += _complaint(edit_from_row, edit, kinds.get(edit[1], [])) + _gap("edit", number, edit)
     return complaints
 
 
