@@ -19,7 +19,8 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 from peft import LoraConfig
 
-from roselora.errors import ConfigError, UnsupportedError
+from roselora.errors import ConfigError, RoseLoraError, UnsupportedError
+from roselora.plain_files import json_value, read_text, shortened, shown
 
 SIDECAR = "roselora_config.json"
 
@@ -125,12 +126,12 @@ class RoseLoraConfig(LoraConfig):
                 raise UnsupportedError(f"RoseLoRA does not support {option}: {reason}; leave it out.")
         if self.bias != "none":
             raise UnsupportedError(
-                f"RoseLoRA does not support bias={self.bias!r}: trained biases are dense; leave it at 'none'."
+                f"RoseLoRA does not support bias={shown(self.bias)}: trained biases are dense; leave it at 'none'."
             )
         if self.init_lora_weights not in _INITIALISATIONS:
             raise UnsupportedError(
-                f"RoseLoRA does not support init_lora_weights={self.init_lora_weights!r}: B must start at zero and "
-                "the base must stay as it is; use True, 'gaussian' or 'eva'."
+                f"RoseLoRA does not support init_lora_weights={shown(self.init_lora_weights)}: B must start at zero "
+                "and the base must stay as it is; use True, 'gaussian' or 'eva'."
             )
 
     def ramp_bounds(self, total_steps: int) -> tuple[int, int]:
@@ -181,12 +182,21 @@ class RoseLoraConfig(LoraConfig):
         """Read a saved config back: the folder's or hub repository's LoRA config with our fields beside it.
 
         Raises:
-            ConfigError: there is no ``roselora_config.json``, or it holds something else than our fields.
+            ConfigError: one of the two files is missing, is malformed, or holds something else than such a config does.
+            UnsupportedError: an option of the LoRA config under which the update would not be sparse.
         """
         source = os.fspath(pretrained_model_name_or_path)
-        plain = LoraConfig.from_pretrained(source, subfolder, **kwargs)
-        values = {f.name: getattr(plain, f.name) for f in fields(plain) if f.init and f.name != "runtime_config"}
-        return cls(**values, **_read_sidecar(source, subfolder, kwargs))
+        own = _read_sidecar(source, subfolder, kwargs)
+        try:
+            plain = LoraConfig.from_pretrained(source, subfolder, **kwargs)
+            if not isinstance(plain, LoraConfig):
+                raise TypeError(f"it is of type {type(plain).__name__}")
+            values = {f.name: getattr(plain, f.name) for f in fields(plain) if f.init and f.name != "runtime_config"}
+            return cls(**values, **own)
+        except RoseLoraError:
+            raise
+        except Exception as error:  # PEFT takes the file's values as they are, and fails wherever one is used
+            raise ConfigError(f"{source} holds no LoRA config that can be used ({shortened(str(error))}).") from error
 
 
 def _own_fields() -> list[Any]:
@@ -201,10 +211,11 @@ def _read_sidecar(source: str, subfolder: str | None, hub_options: Mapping[str, 
             path = Path(hf_hub_download(source, SIDECAR, subfolder=subfolder, **hub_options))
     if not path.is_file():
         raise ConfigError(f"{source} holds no {SIDECAR}: it is a plain LoRA adapter; read it with LoraConfig.")
+    text = read_text(path)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json_value(text)
     except ValueError as error:
-        raise ConfigError(f"{path} is not valid JSON ({error}); save the adapter anew.") from None
+        raise ConfigError(f"{path} cannot be read, for {error}; save the adapter anew.") from None
     known = {f.name for f in _own_fields()}
     if not isinstance(values, dict) or set(values) - known:
         raise ConfigError(f"{path} holds other fields than {sorted(known)}; is it from a newer version?")
@@ -212,12 +223,15 @@ def _read_sidecar(source: str, subfolder: str | None, hub_options: Mapping[str, 
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return False
 
 
 def _require(condition: bool, name: str, value: object, wanted: str) -> None:
     if not condition:
-        raise ConfigError(f"{name} must be {wanted}, not {value!r}.")
+        raise ConfigError(f"{name} must be {wanted}, not {shown(value)}.")
 
 
 def _install_hooks() -> None:

@@ -1,12 +1,14 @@
 """A finished adapter's counts, row by row and column by column."""
 
-import json
 import math
 import os
-from collections.abc import Iterable
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -19,6 +21,7 @@ from roselora.adapter.tracking import adapters_within
 from roselora.core.pruning import kept_count
 from roselora.core.sparsity import count_product_nonzeros, product_sparsity_bound
 from roselora.errors import ConfigError, SparsityError
+from roselora.plain_files import shortened
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,8 @@ def verify(source: nn.Module | str | os.PathLike[str], adapter_name: str = "defa
 
     Raises:
         SparsityError: a row of A or column of B is denser than the config allows, or nothing was trained.
-        ConfigError: ``source`` holds no RoseLoRA adapter of that name.
+        ConfigError: ``source`` holds no RoseLoRA adapter of that name, or its files are missing or malformed.
+        NonFiniteError: the adapter holds NaN or infinity.
         UnsupportedError: FSDP1 or DeepSpeed has flattened the model's factors.
     """
     if isinstance(source, nn.Module):
@@ -158,14 +162,37 @@ def _saved_pairs(folder: Path, config: RoseLoraConfig) -> list[FactorPair]:
     path = folder / SAFETENSORS_WEIGHTS_NAME
     try:
         tensors = load_file(path)
-    except (OSError, SafetensorError, json.JSONDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read ({error}); save the adapter anew.") from None
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ConfigError(f"{path} cannot be read ({shortened(str(error))}); save the adapter anew.") from None
     pairs = []
-    for key, a in tensors.items():
-        for a_key, b_key in (("lora_A", "lora_B"), ("lora_embedding_A", "lora_embedding_B")):
-            if f".{a_key}" in key:
-                b = tensors[key.replace(a_key, b_key)]
-                name = key.partition(f".{a_key}")[0].removeprefix("base_model.model.")
-                experts = a.shape[0] // config.r if config.target_parameters else 1
-                pairs.append(FactorPair(name, nn.Parameter(a, False), nn.Parameter(b, False), 1.0, experts))
+    for name, factors in _by_module(tensors).items():
+        a, b = factors.get("A"), factors.get("B")
+        if a is None or b is None:
+            raise ConfigError(f"{path} holds only one of A and B for {name}; save the adapter anew.")
+        experts = a.shape[0] // config.r if config.target_parameters and a.ndim else 1
+        if not _fit(a, b, experts):
+            raise ConfigError(
+                f"{path} holds A {tuple(a.shape)} and B {tuple(b.shape)} for {name}, which are no factors of a matrix; "
+                "save the adapter anew."
+            )
+        pairs.append(FactorPair(name, nn.Parameter(a, False), nn.Parameter(b, False), 1.0, experts))
     return pairs
+
+
+_KEY = re.compile(r"(?:base_model\.model\.)?(.*?)\.lora_(?:embedding_)?([AB])(?:\..*)?")
+
+
+def _by_module(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """A and B by the adapted module's name; formats of one byte, which torch cannot compare, as float16."""
+    found: defaultdict[str, dict[str, Tensor]] = defaultdict(dict)
+    for key, tensor in tensors.items():
+        if match := _KEY.fullmatch(key):
+            exact = tensor.is_floating_point() and tensor.element_size() > 1
+            found[match[1]][match[2]] = tensor if exact else tensor.to(torch.float16)
+    return found
+
+
+def _fit(a: Tensor, b: Tensor, experts: int) -> bool:
+    """Whether A is (r, d_in) and B is (d_out, r), both of them kernels or stacked experts perhaps."""
+    shaped = min(a.ndim, b.ndim) >= 2 and 0 not in (*a.shape, *b.shape) and experts >= 1
+    return shaped and a.shape[0] == math.prod(b.shape[1:]) and a.shape[0] % experts == 0

@@ -13,15 +13,16 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from peft.utils.other import get_pattern_key
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from roselora.delta.layers import layer_factors, layer_kind, require_own_weight
-from roselora.delta.sparse_delta import SparseDelta, SparseFactors
+from roselora.delta.lora_patterns import Patterns
+from roselora.delta.sparse_delta import FLOAT_DTYPES, SparseDelta, SparseFactors
 from roselora.errors import ConfigError, FileFormatError, NonFiniteError, UnsupportedError
-from roselora.files import write_atomically
+from roselora.files import dtype_name, write_atomically
+from roselora.plain_files import shown
 
 _KEY = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(\.weight)?")
 _ADAPTER, _CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -52,7 +53,7 @@ def import_lora(folder: str | os.PathLike[str], model: nn.Module) -> SparseDelta
     ordinary adapter has none, and then the delta is as large as the adapter and touches everything.
 
     Raises:
-        FileFormatError: a file is missing, malformed or a pickle.
+        FileFormatError: a file is missing, malformed or a pickle, or a pattern of the config takes too long.
         UnsupportedError: the adapter is not a plain LoRA (DoRA, trained biases, modules_to_save,
             initialisations that change the base, layers other than Linear, Conv1D and Embedding, tied weights).
         ConfigError: the adapter does not fit the model.
@@ -65,12 +66,19 @@ def import_lora(folder: str | os.PathLike[str], model: nn.Module) -> SparseDelta
         match = _KEY.fullmatch(key)
         if match is None:
             raise UnsupportedError(f"{folder / _ADAPTER} holds {key}, which no plain LoRA adapter has.")
-        pairs.setdefault(match["module"], {})[match["side"]] = tensor
+        if match["side"] in pairs.setdefault(match["module"], {}):
+            raise FileFormatError(f"{folder / _ADAPTER} holds {match['side']} of {match['module']} twice.")
+        if tensor.ndim != 2:
+            raise UnsupportedError(f"{match['module']}'s factors are not matrices, so they are not read.")
+        pairs[match["module"]][match["side"]] = tensor
+    ranks, alphas = (Patterns(config.get(name) or {}) for name in ("rank_pattern", "alpha_pattern"))
     weights = []
     for module, pair in pairs.items():
         if set(pair) != {"A", "B"}:
             raise FileFormatError(f"{folder / _ADAPTER} holds only one of A and B for {module}.")
-        weights.append(_import_layer(model, module, pair["A"], pair["B"], config))
+        rank, alpha = ranks.value_of(module, config.get("r")), alphas.value_of(module, config.get("lora_alpha"))
+        scale = _scale(module, len(pair["A"]), rank, alpha, bool(config.get("use_rslora")))
+        weights.append(_import_layer(model, module, pair["A"], pair["B"], scale))
     return SparseDelta(tuple(weights), {"method": "lora", "config": _json_only(config)})
 
 
@@ -146,15 +154,15 @@ def _read_config(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise FileFormatError(f"{path} is not the config of a PEFT adapter: {error}.") from error
     if kind != "LORA":
-        raise UnsupportedError(f"{path} is of type {kind}; only LORA adapters can be imported.")
+        raise UnsupportedError(f"{path} is of type {shown(kind)}; only LORA adapters can be imported.")
     for name, plain in _PLAIN.items():
         # False, None and empty lists all say that a feature is off.
         if config.get(name) and config[name] != plain:
-            raise UnsupportedError(f"{path} sets {name}={config[name]!r}; only plain LoRA can be imported.")
+            raise UnsupportedError(f"{path} sets {name}={shown(config[name])}; only plain LoRA can be imported.")
     initial = config.get("init_lora_weights", True)
     if initial not in _BASE_KEPT:
         raise UnsupportedError(
-            f"{path} has init_lora_weights={initial!r}, which changes the base; convert it to plain LoRA."
+            f"{path} has init_lora_weights={shown(initial)}, which changes the base; convert it to plain LoRA."
         )
     if not all(isinstance(config.get(name) or {}, dict) for name in ("rank_pattern", "alpha_pattern")):
         raise FileFormatError(f"{path} has a rank_pattern or alpha_pattern that is not a table.")
@@ -170,30 +178,29 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         raise FileFormatError(f"{path} is not a safetensors file that can be read: {error}.") from error
 
 
-def _import_layer(model: nn.Module, module: str, A: Tensor, B: Tensor, config: dict[str, Any]) -> SparseFactors:
+def _import_layer(model: nn.Module, module: str, A: Tensor, B: Tensor, scale: float) -> SparseFactors:
     try:
         layer = model.get_submodule(module)
     except AttributeError:
         raise ConfigError(f"The model has no layer {module}; the adapter was made for another one.") from None
     layer_kind(module, layer)  # names a layer of the wrong kind before its factors' shapes
     require_own_weight(model, module, layer)
-    if A.ndim != 2 or B.ndim != 2:
-        raise UnsupportedError(f"{module}'s factors are not matrices, so they are not read.")
-    dtype = A.dtype if A.dtype == B.dtype else torch.promote_types(A.dtype, B.dtype)
-    return layer_factors(module, layer, A.to(dtype), B.to(dtype), _scale(module, len(A), config))
+    if not {A.dtype, B.dtype} <= set(FLOAT_DTYPES):
+        names = " and ".join(sorted({dtype_name(A.dtype), dtype_name(B.dtype)}))
+        raise UnsupportedError(f"{module}'s factors are {names}; save them as float32, bfloat16 or float16.")
+    dtype = torch.promote_types(A.dtype, B.dtype)
+    return layer_factors(module, layer, A.to(dtype), B.to(dtype), scale)
 
 
-def _scale(module: str, rank: int, config: dict[str, Any]) -> float:
-    """alpha / r, or alpha / sqrt(r) for rsLoRA; both may be set for single layers, by PEFT's own patterns."""
-    ranks, alphas = config.get("rank_pattern") or {}, config.get("alpha_pattern") or {}
+def _scale(module: str, rank: int, said_rank: Any, alpha: Any, use_rslora: bool) -> float:
+    """alpha / r, or alpha / sqrt(r) for rsLoRA."""
+    is_number = isinstance(alpha, int | float) and not isinstance(alpha, bool)
     try:
-        expected = ranks.get(get_pattern_key(list(ranks), module), config.get("r"))
-        alpha = alphas.get(get_pattern_key(list(alphas), module), config.get("lora_alpha"))
-    except re.error as error:
-        raise FileFormatError(f"The adapter's config holds a pattern that cannot be read: {error}.") from error
-    if expected != rank or not isinstance(alpha, int | float):
-        raise FileFormatError(f"{module} has rank {rank}, and the config says r={expected!r}, alpha={alpha!r}.")
-    return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
+        if said_rank == rank and is_number:
+            return float(alpha) / (math.sqrt(rank) if use_rslora else rank)
+    except (OverflowError, ZeroDivisionError):
+        pass
+    raise FileFormatError(f"{module} has rank {rank}, and the config says r={shown(said_rank)}, alpha={shown(alpha)}.")
 
 
 def _json_only(config: dict[str, Any]) -> dict[str, Any]:
