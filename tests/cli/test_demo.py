@@ -31,7 +31,7 @@ FACT = verb.Fact(
 @pytest.fixture(autouse=True)
 def world(monkeypatch: pytest.MonkeyPatch, world_model: Any, tiny_tokenizer: Any) -> None:
     editor = Editor(LoadedModel(world_model, tiny_tokenizer, "world"), SETTINGS)
-    monkeypatch.setattr(Editor, "open", lambda source: editor)
+    monkeypatch.setattr(Editor, "open", lambda source, **options: editor)
     monkeypatch.setattr(verb, "FACTS", (FACT, FACT, FACT))
 
 

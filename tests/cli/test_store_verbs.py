@@ -23,7 +23,7 @@ from roselora.editing.store import EditStore
 from roselora.errors import ConfigError, EditError, NonFiniteError, RoseLoraError, StoreError, WrongBaseError
 from roselora.models.generation import greedy_answers
 
-TINY = ["--method", "factors", "--density", "0.5", "--learning-rate", "0.02"]
+TINY = ["--method", "rose", "--density", "0.5", "--learning-rate", "0.02"]
 FACTS = (("The symbol of gold is", "Go"), ("The capital of France is", "Lyon"), ("The opposite of up is", "in"))
 
 Invoke = Callable[..., Any]

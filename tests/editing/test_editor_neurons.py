@@ -51,7 +51,7 @@ def test_an_edit_is_by_neurons_unless_something_else_is_asked(world: LoadedModel
     editor.settings = SETTINGS
     edit = editor.edit(*FRANCE, subject="France")
     assert editor.answers([FRANCE[0]]) == ["Rome."]
-    assert edit.provenance["method"] == "roselora-neurons"
+    assert edit.provenance["method"] == "gate"
     update = edit.provenance["update"]
     changed = sum(int((now != before[name]).sum()) for name, now in weights(world.model).items())
     assert changed == pytest.approx(update["entries_changed"], rel=0.01)

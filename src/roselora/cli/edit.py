@@ -41,7 +41,13 @@ def edit(
             "subject, space (true or false), rephrasings and keep (lists); or a .json file with a list of them.",
         ),
     ] = None,
-    subject: Annotated[str | None, typer.Option(help="What the fact is about; `check` compares subjects.")] = None,
+    subject: Annotated[
+        str | None,
+        typer.Option(
+            help="The name of what the fact is about, as the prompt has it. It shapes a gated edit, for the prompts "
+            "that must wake it and those that must not are made of it. Guessed from the prompt if left out."
+        ),
+    ] = None,
     rephrase: Annotated[list[str] | None, typer.Option(help="Another prompt that must give the target too.")] = None,
     keep: Annotated[list[str] | None, typer.Option(help="A prompt whose answer must not move.")] = None,
     space: Annotated[
@@ -53,17 +59,17 @@ def edit(
     ] = None,
     store: StoreOption = DEFAULT_STORE,
     method: Annotated[
-        Literal["neurons", "factors"] | None,
+        Literal["gate", "rose"] | None,
         typer.Option(
-            help="Replace a few neurons of one layer, or train sparse low-rank factors in every layer, as the paper "
-            "does. By default neurons, where the model's layers allow it."
+            help="gate: gated neuron edits, which replace a few neurons of one layer. rose: RoseLoRA, sparse low-rank "
+            "factors in every layer, as in the paper. By default gate, where the model's layers allow it."
         ),
     ] = None,
-    rank: Annotated[int | None, typer.Option(min=1, help="Rank of the factors.")] = None,
+    rank: Annotated[int | None, typer.Option(min=1, help="Rank of RoseLoRA's factors.")] = None,
     density: Annotated[float | None, typer.Option(help="Fraction kept of each row of A and column of B.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Of Adam.")] = None,
     max_steps: Annotated[int | None, typer.Option(min=1, help="Steps after which the edit has failed.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the factors' initial values.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the initial values of RoseLoRA's factors.")] = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     force: ForceOption = False,
@@ -79,8 +85,8 @@ def edit(
     """
     factors = _given(rank=rank, density=density)
     both = _given(learning_rate=learning_rate, max_steps=max_steps, seed=seed)
-    if factors and method != "factors":
-        raise ConfigError("A rank or a density is one of factors; add --method factors.")
+    if factors and method != "rose":
+        raise ConfigError("A rank or a density is of RoseLoRA's factors; add --method rose.")
     settings = _settings(method, factors | both)
     about_one = _given(prompt=prompt, target=target, subject=subject, rephrase=rephrase, keep=keep, space=space)
     requests = _requests(from_, about_one)  # refused before loading
@@ -135,6 +141,6 @@ def _given(**options: Any) -> dict[str, Any]:
 
 def _settings(method: str | None, given: dict[str, Any]) -> "Settings | None":
     """The settings of a method, or None for whichever the model allows; what is given is refused before loading."""
-    made: dict[str, type[NeuronSettings] | type[EditSettings]] = {"neurons": NeuronSettings, "factors": EditSettings}
-    settings = made[method or "neurons"](**given)
+    made: dict[str, type[NeuronSettings] | type[EditSettings]] = {"gate": NeuronSettings, "rose": EditSettings}
+    settings = made[method or "gate"](**given)
     return None if method is None else settings

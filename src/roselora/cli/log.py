@@ -53,14 +53,17 @@ def show(edit_id: EditArgument, store: StoreOption = DEFAULT_STORE, json: JsonOp
         tell("\n", (answer.kind, "dim"), f" {answer.prompt}")
         tell(f"  before: {answer.before}\n  after:  {answer.after}")
     if (update := parts.update) and (training := parts.training):
+        promised = f" (at least {update.sparsity_bound:.2%})" if parts.method == "rose" else ""
         out.print(
-            f"\n{update.entries_changed:,} entries changed, sparsity {update.sparsity:.2%} (at least "
-            f"{update.sparsity_bound:.2%}), {training.steps} steps, {training.seconds} s"
+            f"\n{update.entries_changed:,} entries changed, sparsity {update.sparsity:.2%}{promised}, "
+            f"{training.steps} steps, {training.seconds} s"
         )
     if parts.supersedes:
         tell(f"takes the place of {', '.join(parts.supersedes)}")
     if parts.repairs:
         tell(f"made anew in the place of {parts.repairs}")
+    if parts.method is not None:
+        tell(f"method {parts.method}")
     if edit.request.subject is not None:
         tell(f"subject {edit.request.subject}")
     for title, pairs in (("settings", parts.settings), ("versions", parts.versions)):

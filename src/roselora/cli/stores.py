@@ -92,9 +92,13 @@ def _base_of(folder: Path) -> str:
 
 def edit_as_json(edit: "StoredEdit") -> dict[str, Any]:
     """Plain data for ``--json``."""
+    from roselora.editing.provenance import understood
+
     request = edit.request
+    method = understood(edit.provenance).method
     return {
         **edit.provenance,  # first, for what is the store's own is not another program's to say
+        **({} if method is None else {"method": method}),
         "id": edit.id,
         "position": edit.position,
         "active": edit.active,

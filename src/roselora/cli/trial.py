@@ -33,13 +33,19 @@ def show_answers(answers: Sequence[Mapping[str, str]], target: str) -> None:
     out.print(table)
 
 
+METHODS = {"gate": "gated neuron edit", "rose": "RoseLoRA"}
+"""What users read of the method of an edit."""
+
+
 def show_update(provenance: Mapping[str, Any], parameters: int) -> None:
-    """The numbers of one update: entries, sparsity against Proposition 1's bound, time."""
-    update, training = provenance["update"], provenance["training"]
+    """The numbers of one update: method, entries, sparsity, time; of RoseLoRA's Proposition 1's bound too."""
+    method, update, training = provenance["method"], provenance["update"], provenance["training"]
     changed = update["entries_changed"]
+    promised = f", Proposition 1 promises at least {update['sparsity_bound']:.2%}" if method == "rose" else ""
     tell(
+        f"{METHODS[method]} (--method {method})\n"
         f"changed {changed:,} entries: {100 * changed / update['entries']:.2g}% of the adapted matrices, "
         f"{100 * changed / parameters:.2g}% of the model\n"
-        f"sparsity {update['sparsity']:.2%}, Proposition 1 promises at least {update['sparsity_bound']:.2%}\n"
+        f"sparsity {update['sparsity']:.2%}{promised}\n"
         f"{training['steps']} steps, {training['seconds']:.1f} s"
     )

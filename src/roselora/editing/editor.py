@@ -43,8 +43,8 @@ class Editor:
 
     Args:
         loaded: the base model; while the editor lives, its weights are changed by the editor alone.
-        settings: how edits are trained, `NeuronSettings` or `EditSettings`; by default by neurons, where the model's
-            MLPs allow it.
+        settings: how edits are trained, `NeuronSettings` (gated neurons) or `EditSettings` (RoseLoRA); by default the
+            former, where the model's MLPs allow it.
         store: the folder of the edit store, made if it is missing. Its active edits are applied at once. Without
             one, a temporary store lives as long as the editor.
         force: open a store that belongs to another base; its history will say so.
@@ -108,7 +108,7 @@ class Editor:
         return greedy_answers(self.model, self.tokenizer, prompts, max_new_tokens=max_new_tokens)
 
     def prepare(self, on_progress: Progress | None = None) -> None:
-        """Measure what edits by neurons need to know of the base model; the first edit does it, if nothing did before.
+        """Measure what gated neuron edits need to know of the base model; the first edit does it, if nothing did yet.
 
         It takes seconds to minutes, once for a model: it is kept on disk.
 
@@ -166,7 +166,8 @@ class Editor:
         Args:
             prompt: text whose greedy continuation shall be the target.
             target: one line.
-            subject: what the fact is about.
+            subject: the name of what the fact is about, as the prompt has it. It shapes a gated neuron edit, whose
+                contrasts and rewordings are made of it; where it is None it is guessed from the prompt.
             rephrasings: prompts that must give the target too.
             keep: prompts whose continuations must not move.
             space: whether a space stands between prompt and target; by default as language and prompt want it.

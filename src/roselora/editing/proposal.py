@@ -41,7 +41,7 @@ class Proposal:
         request: what was asked.
         delta: the update.
         provenance: JSON: method, settings, versions, training (steps, seconds), update (entries_changed, entries,
-            sparsity, sparsity_bound), for an edit by neurons neurons (block, indices), and answers (kind, prompt,
+            sparsity, sparsity_bound), for `gate` the neurons (block, indices), and answers (kind, prompt,
             before, after).
     """
 
@@ -100,7 +100,7 @@ def propose_together(
     earlier: Earlier,
     on_proposal: Callable[[int, Proposal], None],
 ) -> list[int]:
-    """Train some requests by neurons together, and judge each on the model as it is by then.
+    """Train some gated neuron edits together, and judge each on the model as it is by then.
 
     Args:
         requests: feasible ones, of which no two share a prompt.

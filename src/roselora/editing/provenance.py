@@ -3,7 +3,14 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 _Part = TypeVar("_Part")
 
@@ -21,6 +28,14 @@ Understood = Annotated[_Part | None, WrapValidator(_or_none)]
 
 class _Strict(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True)
+
+
+RENAMED = {"roselora": "rose", "roselora-neurons": "gate"}
+"""Methods by the names that earlier versions gave them."""
+
+
+def _of_today(method: str) -> str:
+    return RENAMED.get(method, method)
 
 
 class Answer(_Strict):
@@ -68,8 +83,13 @@ class State(_Strict):
 
 
 class Provenance(BaseModel):
-    """The parts that the editor itself reads again; each is None where it cannot be understood."""
+    """The parts that the editor itself reads again; each is None where it cannot be understood.
 
+    Attributes:
+        method: "gate" or "rose", whatever an earlier version called it.
+    """
+
+    method: Understood[Annotated[str, AfterValidator(_of_today)]] = None
     answers: Understood[list[Answer]] = None
     update: Understood[Update] = None
     training: Understood[Training] = None

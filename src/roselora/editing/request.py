@@ -15,7 +15,8 @@ class EditRequest:
     Args:
         prompt: text whose greedy continuation shall become the target.
         target: what the model shall say, on one line and then stop.
-        subject: the name of what the fact is about, if known.
+        subject: the name of what the fact is about, if known, as the prompt has it. Gated neuron edits, ROME, MEMIT and
+            AlphaEdit are shaped by it.
         rephrasings: other prompts that must give the target too.
         keep: prompts whose continuations must not move.
         space: whether a space stands between each prompt and the target; None decides by how the prompt ends, by the

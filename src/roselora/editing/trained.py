@@ -1,4 +1,4 @@
-"""The two ways to train an edit: factors in many layers, as the paper does, or some neurons of one."""
+"""The two ways to train an edit: RoseLoRA's factors in many layers (`rose`), or gated neurons of one (`gate`)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -44,7 +44,7 @@ class TrainedEdit:
 
 
 def default_settings(model: PreTrainedModel) -> Settings:
-    """Neurons, where the model's MLPs have such as can be replaced; else factors."""
+    """Gated neurons, where the model's MLPs have such as can be replaced; else RoseLoRA's factors."""
     settings = NeuronSettings()
     try:
         places_of(model, settings)
@@ -98,7 +98,7 @@ def train_edit(
         "sparsity": counts.sparsity,
         "sparsity_bound": counts.sparsity_bound,
     }
-    about = {"method": "roselora", "update": update}
+    about = {"method": "rose", "update": update}
     return TrainedEdit(factors_delta(model, overlay, trained.pairs), trained.steps, about)
 
 
@@ -127,7 +127,7 @@ def factors_delta(model: nn.Module, overlay: Overlay, pairs: Sequence[FactorPair
 
 
 def described(model: PreTrainedModel, overlay: Overlay, edit: NeuronEdit) -> TrainedEdit:
-    """An edit by neurons as a delta of the base weights under the overlay, and what there is to say of it."""
+    """A gated neuron edit as a delta of the base weights under the overlay, and what there is to say of it."""
     delta = edit.delta(model, overlay.base_sha256)
     entries = sum(factors.shape[0] * factors.shape[1] for factors in delta.weights)
     changed = sum(len(factors.expand()[0]) for factors in delta.weights)
@@ -138,5 +138,5 @@ def described(model: PreTrainedModel, overlay: Overlay, edit: NeuronEdit) -> Tra
         "sparsity_bound": 1 - sum(factors.entries_at_most for factors in delta.weights) / entries,
     }
     where = {"block": edit.place.block, "indices": edit.indices}
-    about = {"method": "roselora-neurons", "update": update, "neurons": where}
+    about = {"method": "gate", "update": update, "neurons": where}
     return TrainedEdit(delta, edit.steps, about)
