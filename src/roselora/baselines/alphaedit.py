@@ -64,7 +64,9 @@ def alphaedit(
         spread = spread_edits(model, tokenizer, requests, config, solve, on_progress)
         entries = snapshot.entries()
     kept = {f"projection/{module}": P[module] for module in modules}
-    kept |= {f"keys/{m}": torch.cat([known[m], keys]) if m in known else keys for m, keys in spread.keys.items()}
+    for module, keys in spread.keys.items():
+        before = [known[module].to(keys.device)] if module in known else []
+        kept[f"keys/{module}"] = torch.cat([*before, keys])
     return Applied(tuple(requests), snapshot.restore, entries, spread.steps, kept)
 
 

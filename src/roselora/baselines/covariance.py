@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from roselora.core.precision import double
 from roselora.errors import ConfigError
 from roselora.files import sha256_file
 from roselora.models.calling import Progress, frozen
@@ -101,7 +102,7 @@ def _measure(
     def add(name: str) -> Tap:
         def tap(given: Tensor, made: Tensor) -> None:
             # Some keys are thousands of times longer than others; in fp32 they would drown the small directions.
-            keys = given.reshape(-1, given.shape[-1]).double()
+            keys = double(given.reshape(-1, given.shape[-1]))
             sums[name] = sums[name].addmm_(keys.T, keys) if name in sums else keys.T @ keys
 
         return tap

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.baselines.applied import Applied
 from roselora.baselines.one_matrix import MatrixConfig, tune_matrix
+from roselora.core.precision import double
 from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError
 from roselora.models.calling import Progress
@@ -62,13 +63,14 @@ def ft_l(
 
 def norm_ball(center: Tensor, bound: float) -> tuple[Tensor, Tensor]:
     """The least and the greatest number of the tensor's dtype within ``bound`` of each entry, for fp32, bf16, fp16."""
-    exact = center.double()
+    exact = double(center)
+    device, center = center.device, center.to(exact.device)
     high = (exact + bound).to(center.dtype)
     low = (exact - bound).to(center.dtype)
     # Rounding may have gone beyond the bound; the next number inwards is within it.
     high = torch.where(high.double() - exact > bound, _inwards(high, center), high)
     low = torch.where(exact - low.double() > bound, _inwards(low, center), low)
-    return low, high
+    return low.to(device), high.to(device)
 
 
 def _inwards(edge: Tensor, center: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from roselora.baselines.applied import Applied
 from roselora.baselines.covariance import covariance
 from roselora.baselines.states import Row
 from roselora.baselines.subject import subject_end
+from roselora.core.precision import double
 from roselora.editing.neutral import NEUTRAL_TEXTS
 from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError, NonFiniteError, UnsupportedError
@@ -153,7 +154,7 @@ def of_base(
 
 def ridged(C: Tensor) -> Tensor:
     """C in fp64 with RIDGE of its mean diagonal added: (d, d), positive definite."""
-    C = C.double()
+    C = double(C)
     return C + RIDGE * C.diagonal().mean() * torch.eye(len(C), dtype=C.dtype, device=C.device)
 
 
@@ -189,7 +190,8 @@ def add_to(layer: nn.Linear | Conv1D, update: Tensor) -> None:
         NonFiniteError: the update is not finite, or the weight would not be.
     """
     # A Conv1D keeps its weight transposed.
-    changed = layer.weight.double() + (update.T if isinstance(layer, Conv1D) else update).to(layer.weight.device)
+    exact = double(layer.weight)
+    changed = exact + (update.T if isinstance(layer, Conv1D) else update).to(exact.device)
     rounded = changed.to(layer.weight.dtype)
     if not bool(rounded.isfinite().all()):
         raise NonFiniteError("The update of a weight has NaN or infinite entries: lower learning_rate or clamp.")

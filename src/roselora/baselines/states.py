@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from roselora.core.precision import double
 from roselora.models.taps import Tap, run_until
 
 BATCH_SIZE = 32
@@ -44,7 +45,7 @@ def read_rows(
     """What goes into some modules, and comes out of others, at each row's position.
 
     Returns:
-        by module, (n, width) fp64 on the module's device.
+        by module, (n, width) fp64 on the module's device, or on the CPU if that has no fp64.
     """
     parts: dict[str, list[Tensor]] = {name: [] for name in (*inputs_of, *outputs_of)}
     for start in range(0, len(rows), BATCH_SIZE):
@@ -54,7 +55,7 @@ def read_rows(
             def keep(given: Tensor, made: Tensor) -> None:
                 states = given if name in inputs_of else made
                 each = torch.arange(len(at), device=states.device)
-                parts[name].append(states[each, at.to(states.device)].double())
+                parts[name].append(double(states[each, at.to(states.device)]))
 
             return keep
 

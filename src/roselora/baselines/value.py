@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from roselora.baselines.locate import LocateConfig
 from roselora.baselines.states import Row, left_padded, read_rows
 from roselora.baselines.subject import subject_end
+from roselora.core.precision import double
 from roselora.editing.batch import split_at_answer
 from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError, EditError
@@ -85,7 +86,7 @@ def optimize_value(
             optimizer.step()
             optimizer.zero_grad()
             _clamp(delta, config.clamp * float(start))
-    return Value(delta.detach().double(), step, float(loss.detach()))
+    return Value(double(delta.detach()), step, float(loss.detach()))
 
 
 def _answer(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> list[int]:

@@ -138,7 +138,7 @@ def _settled(scores: Tensor, kept: int, dim: int) -> Tensor | None:
 def _largest(scores: Tensor, kept: int, dim: int) -> Tensor:
     """Return the `kept` largest along `dim`, unordered."""
     # torch's top-k sorts only the k largest where they are few; else numpy's partition is faster on a CPU.
-    if scores.device.type != "cpu" or kept * _FEW <= scores.shape[-1]:
+    if scores.device.type != "cpu" or kept * _FEW <= scores.shape[dim]:
         return scores.topk(kept, dim=dim, sorted=False).values
     # numpy selects 1.5 to 10 times faster than torch.kthvalue, and copies a transposed matrix faster too.
     groups = np.array(np.moveaxis(scores.numpy(), dim, -1), order="C")

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from roselora.core.precision import double
 from roselora.errors import ConfigError, NonFiniteError
 
 _CHUNK_ELEMENTS = 2**22
@@ -10,7 +11,7 @@ _CHUNK_ELEMENTS = 2**22
 
 def zero_fraction(tensor: Tensor, dim: int) -> Tensor:
     """Return s(x), the fraction of exact zeros along `dim`, as fp64 with that dimension removed."""
-    return 1 - tensor.count_nonzero(dim).double() / tensor.shape[dim]
+    return 1 - double(tensor.count_nonzero(dim)) / tensor.shape[dim]
 
 
 def product_sparsity_bound(a: Tensor, b: Tensor) -> Tensor:
@@ -32,7 +33,7 @@ def product_sparsity_bound(a: Tensor, b: Tensor) -> Tensor:
     """
     _require_factors(a, b)
     filled = (a.count_nonzero(-1) * b.count_nonzero(-2)).sum(-1)
-    return (1 - filled.double() / (b.shape[-2] * a.shape[-1])).clamp_(min=0)
+    return (1 - double(filled) / (b.shape[-2] * a.shape[-1])).clamp_(min=0)
 
 
 def count_product_nonzeros(a: Tensor, b: Tensor) -> Tensor:
@@ -62,16 +63,15 @@ def count_product_nonzeros(a: Tensor, b: Tensor) -> Tensor:
 
 def product_sparsity(a: Tensor, b: Tensor) -> Tensor:
     """Return the fraction of zeros of B·A, fp64 of the batch shape; as `count_product_nonzeros` else."""
-    return 1 - count_product_nonzeros(a, b).double() / (b.shape[-2] * a.shape[-1])
+    return 1 - double(count_product_nonzeros(a, b)) / (b.shape[-2] * a.shape[-1])
 
 
 def _count_one(a: Tensor, b: Tensor) -> Tensor:
-    columns = a[:, a.any(0)].double()
-    rows = b[b.any(1)].double()
-    count = torch.zeros((), dtype=torch.int64, device=a.device)
+    columns, rows = double(a[:, a.any(0)]), double(b[b.any(1)])
+    count = torch.zeros((), dtype=torch.int64, device=rows.device)
     for chunk in torch.split(rows, max(1, _CHUNK_ELEMENTS // max(1, columns.shape[1]))):
         count += (chunk @ columns).count_nonzero()
-    return count
+    return count.to(a.device)
 
 
 def _require_factors(a: Tensor, b: Tensor) -> None:

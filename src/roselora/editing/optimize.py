@@ -19,6 +19,7 @@ from roselora.editing.neutral import NEUTRAL_TEXTS
 from roselora.editing.request import EditRequest
 from roselora.editing.settings import EditSettings
 from roselora.errors import ConfigError
+from roselora.models.devices import seeded
 from roselora.models.encoding import encode
 from roselora.models.generation import greedy_tokens
 from roselora.models.structure import edit_targets
@@ -201,8 +202,7 @@ def adapted_model(model: PreTrainedModel, config: LoraConfig, seed: int) -> Iter
     """The model with a fresh adapter, and without it afterwards; its weights are never touched."""
     requires_grad = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     training = model.training
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with seeded(seed, model.device):
         try:
             adapted = get_peft_model(model, config)
         except ValueError as error:

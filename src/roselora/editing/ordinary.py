@@ -17,9 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from roselora.core.precision import double
 from roselora.editing.neutral import NEUTRAL_TEXTS
 from roselora.editing.relations import NAMES, RELATIONS
 from roselora.models.calling import Progress, frozen, known_arguments, with_gradients
+from roselora.models.devices import seeded
 from roselora.models.encoding import encode
 from roselora.models.fingerprint import fingerprint
 from roselora.models.generation import sampled_tokens
@@ -147,18 +149,18 @@ def _measure(
     """Moments and importances from one pass forwards and one backwards over both kinds of text."""
     texts = [[sample(model, tokenizer)], sample_facts(model, tokenizer)]
     batches = [[batch for rows in text for batch in torch.split(rows, BATCH)] for text in texts]
-    generator = torch.Generator(device=model.device).manual_seed(SEED)
     done, means = 0, []
-    for text in batches:
-        sums = {place.block: [torch.zeros(())] * 3 for place in places}
-        for batch in text:
-            for block, parts in _one_pass(model, batch, places, generator).items():
-                sums[block] = [total.to(part) + part for total, part in zip(sums[block], parts, strict=True)]
-            done += 1
-            if on_progress is not None:
-                on_progress(done, sum(map(len, batches)))
-        tokens = sum(batch.numel() for batch in text)
-        means.append({block: [total / tokens for total in totals] for block, totals in sums.items()})
+    with seeded(SEED, model.device):
+        for text in batches:
+            sums = {place.block: [torch.zeros(())] * 3 for place in places}
+            for batch in text:
+                for block, parts in _one_pass(model, batch, places).items():
+                    sums[block] = [total.to(part) + part for total, part in zip(sums[block], parts, strict=True)]
+                done += 1
+                if on_progress is not None:
+                    on_progress(done, sum(map(len, batches)))
+            tokens = sum(batch.numel() for batch in text)
+            means.append({block: [total / tokens for total in totals] for block, totals in sums.items()})
     plain, facts = means
     return {
         block: OrdinaryText(*(value.float().cpu() for value in (second, mean, (felt + facts[block][2]) / 2)))
@@ -167,7 +169,7 @@ def _measure(
 
 
 def _one_pass(
-    model: PreTrainedModel, rows: Tensor, places: Sequence[Neurons], generator: torch.Generator
+    model: PreTrainedModel, rows: Tensor, places: Sequence[Neurons]
 ) -> dict[int, tuple[Tensor, Tensor, Tensor]]:
     """Σ z zᵀ, Σ z and Σ (a · dᵀ g)² over all tokens of the rows, fp64, by block."""
     probes: dict[int, Tensor] = {}
@@ -192,13 +194,13 @@ def _one_pass(
         for handle in handles:
             handle.remove()
     flat = logits.flatten(0, -2)
-    drawn = torch.multinomial(flat.detach().softmax(-1), 1, generator=generator)[:, 0]
+    drawn = torch.multinomial(flat.detach().softmax(-1), 1)[:, 0]
     loss = functional.cross_entropy(flat, drawn, reduction="sum")
     gradients = torch.autograd.grad(loss, [probes[place.block] for place in places])
     found = {}
     for place, gradient in zip(places, gradients, strict=True):
         z, a, g = (t.flatten(0, -2) for t in (read[place.block], activity[place.block], gradient))
         felt = a * (g.to(a.dtype) @ matrix(model.get_submodule(place.writer)))
-        z = z.double()
-        found[place.block] = z.T @ z, z.sum(0), felt.double().square().sum(0)
+        z = double(z)
+        found[place.block] = z.T @ z, z.sum(0), double(felt).square().sum(0)
     return found

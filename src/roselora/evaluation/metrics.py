@@ -53,7 +53,9 @@ def kl_divergence(base: "Tensor", edited: "Tensor") -> "Tensor":
     Returns:
         (n,) fp64, at least 0; infinite where the edited model gives NaN, which is no distribution at all.
     """
-    p, q = base.double(), edited.double()
+    from roselora.core.precision import double  # which brings torch, and the command line shows answers without it
+
+    p, q = double(base), double(edited)
     # Where the base gives no probability there is nothing to lose, though 0 * inf would be NaN.
     terms = (p.exp() * (p - q)).masked_fill(p.isneginf() & ~q.isnan(), 0.0)
     return terms.sum(-1).clamp(min=0.0).masked_fill(q.isnan().any(-1), float("inf"))

@@ -1,5 +1,8 @@
 """The device and the dtype of a model: what was asked for, or what is there and fits."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from roselora.errors import ConfigError
@@ -58,3 +61,12 @@ def require_dtype(dtype: torch.dtype, device: torch.device) -> None:
 def device_name(device: torch.device) -> str:
     """The device as a reader knows it, such as ``cuda (NVIDIA H200)``."""
     return f"{device.type} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Random numbers of the CPU and of one device begin at a seed inside; afterwards both are where they were."""
+    kind, here = (None, []) if device.type == "cpu" else (device.type, [device])
+    with torch.random.fork_rng(here, device_type=kind):
+        torch.manual_seed(seed)
+        yield

@@ -23,6 +23,7 @@ from transformers import (
 
 from roselora.errors import ConfigError, NonFiniteError
 from roselora.models.calling import evaluating, known_arguments, unwrapped
+from roselora.models.devices import seeded
 from roselora.models.encoding import answer_of, decode, embedding_rows, encode, require_known
 from roselora.plain_files import shown
 
@@ -287,8 +288,7 @@ def sampled_tokens(model: PreTrainedModel, starts: Tensor, *, new_tokens: int, s
         max_new_tokens=new_tokens, do_sample=True, temperature=1.0, top_k=0, top_p=1.0, use_cache=True, pad_token_id=0
     )
     generate: Any = model.generate
-    with evaluating(model), _own_generation_config_aside(model), torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with evaluating(model), _own_generation_config_aside(model), seeded(seed, model.device):
         made: Tensor = generate(
             starts,
             attention_mask=torch.ones_like(starts),

@@ -32,6 +32,8 @@ def join(wanted: str = AUTO) -> torch.device:
     if PartialState._shared_state and vars(PartialState())["_cpu"] != cpu:
         PartialState._reset_state()  # type: ignore[no-untyped-call]
     joined: torch.device = vars(PartialState(cpu=cpu))["device"]
+    if wanted != AUTO and joined.type != device.type:
+        raise ConfigError(f"Accelerate trains on {joined}, not on {device}: see to ACCELERATE_TORCH_DEVICE.")
     return joined
 
 

@@ -219,6 +219,8 @@ def _trained_model(plan: Plan, method: str, seed: int, rate: float | None) -> Lo
     if method == "loreft":
         return replace(loaded, model=load_loreft(loaded.model, output / "adapter"))
     tuned: PreTrainedModel = PeftModel.from_pretrained(  # type: ignore[assignment]
-        loaded.model, output / "adapter", torch_device=str(device)
+        loaded.model,
+        output / "adapter",
+        torch_device="cpu",  # where safetensors reads to, whatever the model is on
     )
     return replace(loaded, model=tuned)
