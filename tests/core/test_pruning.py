@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -229,3 +230,10 @@ def test_a_nan_among_zeros_is_refused() -> None:
     scores[1, 5] = float("nan")
     with pytest.raises(NonFiniteError):
         keep_mask(scores, 2, dim=-1)
+
+
+@pytest.mark.parametrize(("dim", "shape"), [(-1, (2, 1000)), (-2, (1000, 2))])
+def test_where_few_of_a_group_are_kept_torch_selects_them_whatever_way_the_groups_run(monkeypatch, dim, shape):
+    importance = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(np, "array", lambda *_, **__: pytest.fail("numpy would sort a whole group"))
+    assert keep_mask(importance, 5, dim=dim).sum(dim).tolist() == [5, 5]
