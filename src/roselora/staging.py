@@ -69,12 +69,15 @@ def put_in_place(made: Path, target: Path, report: Callable[[int, int], None] | 
     flush(target.parent)
 
 
-def remove_stale(folder: Path) -> None:
-    """Remove the staging folders that killed processes left in a folder; those in use stay."""
-    with contextlib.suppress(OSError):
-        for path in folder.iterdir():
-            if _is_staging(path):
-                _remove_unlocked(path)
+def remove_stale(folder: Path) -> list[Path]:
+    """Remove the staging folders that killed processes left in a folder, and say which; those in use stay."""
+    try:
+        found = sorted(filter(_is_staging, folder.iterdir()))
+    except OSError:  # a folder that may be written to and not listed
+        return []
+    for path in found:
+        _remove_unlocked(path)
+    return [path for path in found if not path.exists()]
 
 
 def _is_staging(path: Path) -> bool:

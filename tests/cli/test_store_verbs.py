@@ -405,7 +405,11 @@ def test_verify_and_doctor_find_a_changed_file_and_exit_with_1(invoke: Invoke, i
     stray = tmp_path / "edits" / "deltas" / f"{'0' * 64}.safetensors"
     stray.write_bytes(b"left by a crash")
     assert invoke("verify")["problems"][0]["harmless"]
-    assert len(invoke("verify", "--collect")["removed"]) == 1
+    killed = tmp_path / ".merged.0123456789abcdef.staging"
+    (killed / "made").mkdir(parents=True)
+    assert invoke("verify", "--collect")["removed"] == [str(stray), str(killed)]
+    assert not stray.exists()
+    assert not killed.exists()
 
     path = next((tmp_path / "edits" / "deltas").iterdir())
     data = bytearray(path.read_bytes())

@@ -10,7 +10,10 @@ from roselora.cli.stores import DEFAULT_STORE, JsonOption, StoreOption, open_sto
 
 def verify(
     store: StoreOption = DEFAULT_STORE,
-    collect: Annotated[bool, typer.Option("--collect", help="Remove files that no edit refers to.")] = False,
+    collect: Annotated[
+        bool,
+        typer.Option("--collect", help="Remove what no edit refers to, and what killed exports left beside the store."),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Check the store's database, and every delta file against its hash. Exits with 1 if something is wrong."""
@@ -18,8 +21,10 @@ def verify(
     problems, removed = opened.verify(), []
     serious = [problem for problem in problems if not problem.harmless]
     if collect and not serious:
+        from roselora.staging import remove_stale
+
         with opened.writing():
-            removed = opened.collect_orphans()
+            removed = opened.collect_orphans() + remove_stale(opened.folder.parent)
         problems = [problem for problem in problems if problem.path not in removed]
     if json:
         found = [{"what": problem.what, "harmless": problem.harmless} for problem in problems]
