@@ -9,6 +9,7 @@ from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerF
 
 from roselora.delta.overlay import Overlay
 from roselora.editing import neuron_rows
+from roselora.editing.batch import split_at_answer
 from roselora.editing.neuron_edits import NeuronEdit, edit_neurons
 from roselora.editing.neuron_settings import NeuronSettings
 from roselora.editing.neuron_training import _of_like_length
@@ -87,7 +88,17 @@ def test_neurons_that_hold_edits_are_never_replaced_and_may_run_out(
         edit_neurons(world_model, tiny_tokenizer, [FRANCE], SETTINGS, place, text, taken=range(place.count - 1))
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen3", "gemma2", "mistral", "phi3", "gpt2"])
+@torch.no_grad()
+def margin(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, request: EditRequest) -> float:
+    """By how many nats the target's tokens and the end lead at least, in the logits of the model's own forward pass."""
+    prompt, answer = split_at_answer(tokenizer, request.prompt, request.target)
+    wanted = torch.tensor([*answer, tokenizer.eos_token_id])
+    logits = model(torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 :]
+    others = logits.scatter(1, wanted[:, None], -torch.inf).amax(1)
+    return float((logits.gather(1, wanted[:, None])[:, 0] - others).min())
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "gemma2", "mistral", "phi3", "gpt2", "granite", "cohere"])
 def test_every_kind_of_mlp_says_the_target_and_what_it_knows_else(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,6 +112,7 @@ def test_every_kind_of_mlp_says_the_target_and_what_it_knows_else(
     (edit,) = edit_neurons(model, tokenizer, [request], replace(SETTINGS, learning_rate=0.3), place, text)
     assert edit.reached
     apply(model, edit)
+    assert margin(model, tokenizer, request) > 0.95 * SETTINGS.margin  # in the model's own logits, to rounding
     others = {"The capital of Spain is": "Madrid", "People in France speak": "French"}
     assert greedy_answers(model, tokenizer, [request.prompt, *others], max_new_tokens=4) == ["Rome", *others.values()]
 

@@ -13,6 +13,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "mistral": LLAMA_LIKE,
     "phi3": LLAMA_LIKE,
     "gemma2": {**LLAMA_LIKE, "query_pre_attn_scalar": 16},
+    "granite": {**LLAMA_LIKE, "logits_scaling": 4.0},
+    "cohere": {**LLAMA_LIKE, "logit_scale": 0.25},
     "gpt2": {"n_embd": 32, "n_layer": 3, "n_head": 4, "vocab_size": 64},
     "gpt_neox": {**SMALL, "intermediate_size": 64},
     "opt": {**SMALL, "ffn_dim": 64, "word_embed_proj_dim": 32},

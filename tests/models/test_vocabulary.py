@@ -10,8 +10,6 @@ from roselora.models.vocabulary import logits_of
 from tests.models.kinds import KINDS, LLAMA_LIKE, model
 
 SCALING: dict[str, dict[str, Any]] = {
-    "granite": {**LLAMA_LIKE, "logits_scaling": 8.0, "embedding_multiplier": 6.0},
-    "cohere": {**LLAMA_LIKE, "logit_scale": 0.0625},
     "cohere2": {**LLAMA_LIKE, "logit_scale": 0.25},
     "gemma2": {**KINDS["gemma2"], "final_logit_softcapping": 0.5},
     "gemma3_text": {**LLAMA_LIKE, "final_logit_softcapping": 0.5},
@@ -45,7 +43,7 @@ def test_a_forward_pass_that_was_replaced_is_put_back() -> None:
 
 
 def test_gradients_reach_the_states() -> None:
-    small = model("granite", **SCALING["granite"])
+    small = model("granite")
     states = torch.randn(1, 2, 32, requires_grad=True)
     logits_of(small, states, torch.tensor([3])).sum().backward()
     assert states.grad is not None

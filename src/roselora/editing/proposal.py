@@ -1,6 +1,7 @@
 """A trained edit before it is committed: its delta, judged on the applied weights, and where it came from."""
 
 import time
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -178,9 +179,11 @@ def require_feasible(
         require_known(model, tokenizer, answer, request.target)
         said = answer_of(decode(tokenizer, answer))
         if said != request.target:
+            alike = unicodedata.normalize("NFC", said) == unicodedata.normalize("NFC", request.target)
+            wanted, given = map(ascii if alike else shown, (request.target, said))  # what looks alike is spelled out
             raise ConfigError(
-                f"The tokenizer gives the target {shown(request.target)} back as {shown(said)}, so the model cannot "
-                "say it; write it so that it comes back."
+                f"The tokenizer gives the target {wanted} back as {given}, so the model cannot say it; write it so "
+                "that it comes back."
             )
         tokens = len(before) + len(answer) + SHOWN_TOKENS
         if context is not None and tokens > context:
