@@ -181,7 +181,7 @@ def test_promise_2_a_damaged_adapter_folder_is_one_typed_error(tmp_path: Path) -
     change(rank_pattern=[1])
     refused("not a table")
     change(rank_pattern={"(": 1})
-    refused("pattern that cannot be read")
+    refused("pattern that cannot be used")
     tensors = safetensors.torch.load(good_weights)
     key = next(iter(tensors))
     weights.write_bytes(safetensors.torch.save({name: tensors[name] for name in tensors if name != key}))

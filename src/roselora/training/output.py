@@ -20,14 +20,13 @@ def weights_folder(settings: TrainSettings) -> Path:
 
 
 @contextmanager
-def claimed(settings: TrainSettings) -> Iterator[None]:
-    """Be the one run that writes to the output while the block runs; folders made for it go again if they stay empty.
+def claimed(output: Path) -> Iterator[None]:
+    """Be the one run that writes to a folder while the block runs; folders made for it go again if they stay empty.
 
     Raises:
         ConfigError: the output is a file, or cannot be written to.
         LockedError: another run writes there.
     """
-    output = Path(settings.output)
     _require_no_file(output)
     with ExitStack() as held:
         made = [folder for folder in (output, *output.parents) if not _is_there(folder)]

@@ -94,7 +94,7 @@ def train(
     processes.join(settings.training.device)
     prompts = _read_prompts(settings)
     with _quietly(), ExitStack() as held:
-        processes.agreed(lambda: held.enter_context(claimed(settings)))
+        processes.agreed(lambda: held.enter_context(claimed(Path(settings.output))))
         checkpoint = processes.agreed(lambda: find_checkpoint(settings, resume))
         prepared = prepare(settings)
         identity = _identity(prepared, settings, prompts, checkpoint)

@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,10 @@ from roselora.evaluation.finetuning.run_files import (
 )
 from roselora.evaluation.finetuning.scores import chosen_rate, chosen_units, differences, method_scores
 from roselora.evaluation.finetuning.shape import Prediction
+from roselora.files import LockedError
 from roselora.reports.tuning_report import write_tuning_report
+from roselora.training.run import train
+from roselora.training.settings import TrainSettings
 from tests.evaluation.finetuning.conftest import record
 
 SETTINGS = ("training.max_steps=3", "training.batch_size=2", "adapter.rank=2", "adapter.density=0.5")
@@ -77,6 +81,42 @@ def test_a_run_that_was_killed_goes_on_with_what_is_missing(wanted: Wanted) -> N
     run(make_plan(wanted), nothing)
     assert sorted(lines(wanted.folder, ANSWERS)) == sorted(answers)
     assert len(read_units(wanted.folder)) == 2
+
+
+def test_a_unit_goes_on_from_a_whole_checkpoint_and_starts_anew_without_one(
+    wanted: Wanted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = make_plan(replace(wanted, seeds=(0,), sets=("boolq",), overrides=(*SETTINGS, "training.save_steps=1")))
+    settings = plan.at("rose", 0, plan.settings["rose", 0].training.learning_rate)
+    resumed: list[bool] = []
+
+    def train_and_note(settings: TrainSettings, resume: bool, **options: Any) -> Any:
+        resumed.append(resume)
+        return train(settings, resume=resume, **options)
+
+    monkeypatch.setattr("roselora.evaluation.finetuning.run.train", train_and_note)
+    for left in ("half a checkpoint", "a finished run that was not noted", "a whole checkpoint"):
+        if left == "half a checkpoint":
+            (settings.checkpoints / "checkpoint-2").mkdir(parents=True)
+        elif left == "a whole checkpoint":
+            shutil.rmtree(Path(settings.output, "adapter"))
+            shutil.rmtree(settings.checkpoints / "checkpoint-3")
+        (wanted.folder / UNITS).unlink(missing_ok=True)
+        run(plan, nothing)
+        assert [unit.steps for unit in read_units(wanted.folder)] == [3], left
+    assert resumed == [False, False, True]
+
+
+def test_a_second_run_into_one_folder_is_refused(wanted: Wanted) -> None:
+    plan = make_plan(replace(wanted, methods=(), sets=("boolq",)))
+
+    def start_another(doing: str, done: int, of: int) -> None:
+        with pytest.raises(LockedError, match="is locked by process"):
+            run(plan, nothing)
+
+    run(plan, start_another)
+    assert not (wanted.folder / "lock").exists()
+    assert len(read_answers(wanted.folder)) == len({answer.prediction.key for answer in read_answers(wanted.folder)})
 
 
 def test_methods_seeds_sets_and_questions_can_be_added_and_nothing_else_may_change(wanted: Wanted) -> None:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,8 +36,10 @@ from roselora.files import make_folder, write_atomically
 from roselora.models.heads import head_for
 from roselora.models.loading import LoadedModel, load
 from roselora.training import processes
+from roselora.training.checkpoints import newest_whole
 from roselora.training.footprint import entries_changed
 from roselora.training.loreft import load_loreft
+from roselora.training.output import claimed, weights_folder
 from roselora.training.run import Interrupted, train
 from roselora.training.settings import TrainSettings
 
@@ -55,20 +58,20 @@ def run(plan: Plan, on_progress: OnProgress, *, batch_size: int = 16) -> None:
 
     Raises:
         StoppedError: a training run was interrupted; the same command goes on with it.
+        LockedError: another run writes to the folder.
         RoseLoraError: whatever training raises.
     """
     processes.join(plan.device)
-    main = processes.index() == 0
-    if main:
-        _begin(plan)
-    processes.wait()
-    for method, seed in plan.units:
-        rate = None if method == BASE else _rate(plan, method, on_progress)
-        if rate is not None:
-            _ensure(plan, method, seed, rate, on_progress)
-        _answer(plan, method, seed, rate, on_progress, batch_size)
-        if plan.forgetting:
-            _measure_abilities(plan, method, seed, rate, on_progress)
+    with ExitStack() as held:
+        processes.agreed(lambda: held.enter_context(claimed(plan.folder)))
+        processes.agreed(lambda: _begin(plan))
+        for method, seed in plan.units:
+            rate = None if method == BASE else _rate(plan, method, on_progress)
+            if rate is not None:
+                _ensure(plan, method, seed, rate, on_progress)
+            _answer(plan, method, seed, rate, on_progress, batch_size)
+            if plan.forgetting:
+                _measure_abilities(plan, method, seed, rate, on_progress)
 
 
 def _rate(plan: Plan, method: str, on_progress: OnProgress) -> float:
@@ -121,11 +124,7 @@ def _begin(plan: Plan) -> None:
 
 
 def _train(plan: Plan, settings: TrainSettings, on_progress: OnProgress) -> TrainedUnit | None:
-    output = Path(settings.output)
-    resume = settings.checkpoints.is_dir() and any(settings.checkpoints.iterdir())
-    if not resume and output.exists() and processes.index() == 0:
-        shutil.rmtree(output)  # of a run that was killed before its first checkpoint
-    processes.wait()
+    resume = processes.agreed(lambda: _can_resume(settings))
     what = _training(settings.method, settings.training.seed, settings.training.learning_rate)
     with measured(processes.join(plan.device)) as cost:
         outcome = train(settings, resume=resume, on_step=lambda at: on_progress(what, at.step, at.total_steps))
@@ -151,6 +150,14 @@ def _train(plan: Plan, settings: TrainSettings, on_progress: OnProgress) -> Trai
         delta_bytes=delta_bytes,
         held_out=outcome.metrics,
     )
+
+
+def _can_resume(settings: TrainSettings) -> bool:
+    """Whether a unit goes on from a checkpoint; what a run left that cannot go on, or was not noted, is removed."""
+    if not weights_folder(settings).exists() and newest_whole(settings.checkpoints) is not None:
+        return True
+    shutil.rmtree(settings.output, ignore_errors=True)
+    return False
 
 
 def _answer(plan: Plan, method: str, seed: int, rate: float | None, on_progress: OnProgress, batch_size: int) -> None:
