@@ -98,7 +98,8 @@ class RoseLoraConfig(LoraConfig):
             _require(valid, "total_steps", steps, "a whole number >= 1, or None")
             self.ramp_bounds(steps)
         if self.clamp is not None:
-            _require(_is_number(self.clamp) and self.clamp > 0, "clamp", self.clamp, "> 0, or None")
+            valid = _is_number(self.clamp) and 0 < self.clamp <= 1e30  # torch clamps to no more than fp32 holds
+            _require(valid, "clamp", self.clamp, "in (0, 1e30], or None")
         self._refuse_unsupported()
 
     def warn_of_no_dense_step(self) -> None:

@@ -8,6 +8,8 @@ from roselora.errors import ConfigError
 from roselora.plain_files import shown
 
 LARGEST = 2**63 - 1
+FINITE = 1e30
+"""Torch holds numbers up to 3e38 in fp32, and multiplies those of settings."""
 
 
 def require_whole(settings: Any, *names: str, least: int) -> None:
@@ -25,7 +27,7 @@ def require_whole(settings: Any, *names: str, least: int) -> None:
 def require_number(
     settings: Any, *names: str, least: float = -math.inf, above: float = -math.inf, most: float = math.inf
 ) -> None:
-    """Refuse fields that are no finite numbers of at least ``least``, above ``above``, and at most ``most``.
+    """Refuse fields that are no numbers within `FINITE`, of at least ``least``, above ``above``, and at most ``most``.
 
     Raises:
         ConfigError: as said.
@@ -34,6 +36,6 @@ def require_number(
     wanted = " and ".join(f"{words} {limit}" for words, limit in limits.items() if math.isfinite(limit))
     for name in names:
         value = getattr(settings, name)
-        number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+        number = isinstance(value, Real) and not isinstance(value, bool) and abs(value) <= FINITE
         if not number or not (value >= least and value > above and value <= most):
-            raise ConfigError(f"{name} must be a finite number{f', {wanted}' if wanted else ''}, not {shown(value)}.")
+            raise ConfigError(f"{name} must be a number within 1e30{f', {wanted}' if wanted else ''}, not {shown(value)}.")
