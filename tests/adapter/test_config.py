@@ -29,6 +29,7 @@ from roselora.errors import ConfigError, UnsupportedError
         ("total_steps", 2.5),
         ("clamp", 0),
         ("clamp", float("inf")),
+        ("clamp", 1e300),
     ],
 )
 def test_a_value_that_cannot_work_is_refused_in_one_sentence_that_names_it(field: str, value: Any) -> None:

@@ -20,6 +20,7 @@ BOTH: tuple[tuple[str, Any], ...] = (
     ("margin", "1"),
     ("learning_rate", 0),
     ("learning_rate", math.inf),
+    ("learning_rate", 1e38),
     ("learning_rate", True),
     ("learning_rate", [1]),
 )
@@ -35,6 +36,8 @@ FACTORS: tuple[tuple[str, Any], ...] = (
     ("density", None),
     ("dropout", 1.5),
     ("clamp", -1.0),
+    ("clamp", 1e300),
+    ("alpha", 10**400),
     ("keep_weight", -1),
     ("target_modules", "q_proj"),
     ("target_modules", [5]),

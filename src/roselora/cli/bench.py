@@ -15,6 +15,7 @@ from roselora.cli.bench_tuning import HELP, command
 from roselora.cli.console import err, out, print_json, saying, tell, working
 from roselora.cli.device_options import DeviceOption, DtypeOption
 from roselora.cli.stores import DryRunOption, JsonOption
+from roselora.cli.tuning_options import PATH, DataDirOption
 from roselora.errors import ConfigError, StoppedError
 
 if TYPE_CHECKING:
@@ -33,10 +34,6 @@ for part_command in (instruct, glue, forgetting, datasize):
     app.command()(part_command)
 
 ALL = "all"
-DataDirOption = Annotated[
-    Path | None,
-    typer.Option("--data-dir", envvar="ROSELORA_DATA_DIR", help="The folder with the data; else from the hub."),
-]
 
 
 @app.command()
@@ -53,18 +50,18 @@ def edit(
     skip: Annotated[
         int, typer.Option(min=0, help="How many cases to pass over first, so that a draw holds none of an earlier one.")
     ] = 0,
-    output: Annotated[Path, typer.Option(help="A folder; one that holds a part of this run is gone on with.")] = Path(
-        "bench-edit"
-    ),
+    output: Annotated[
+        Path, typer.Option(**PATH, help="A folder; one that holds a part of this run is gone on with.")
+    ] = Path("bench-edit"),
     data_dir: DataDirOption = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="METHOD.FIELD=VALUE", help="Any setting of a method.")
     ] = None,
     settings: Annotated[
-        Path | None, typer.Option(help="A YAML or JSON file of METHOD: {FIELD: VALUE}; --set goes before it.")
+        Path | None, typer.Option(**PATH, help="A YAML or JSON file of METHOD: {FIELD: VALUE}; --set goes before it.")
     ] = None,
     covariance_text: Annotated[
-        Path | None, typer.Option(help="A text file for the covariances of rome, memit and alphaedit.")
+        Path | None, typer.Option(**PATH, help="A text file for the covariances of rome, memit and alphaedit.")
     ] = None,
     fluency: Annotated[bool, typer.Option("--fluency", help="Generate 100 tokens a case and score them.")] = False,
     capability: Annotated[

@@ -40,16 +40,22 @@ def diff(
     elif kind == "edit":
         _diff_edits(store, first, second, json)
     elif kind == "store":
-        _diff_stores(Path(first), Path(second), json)
+        _diff_stores(_path(first), _path(second), json)
     else:
         _show_changes(_model_changes(first, second), json)
 
 
 def _kind(name: str) -> str:
-    folder = Path(name)
+    folder = _path(name)
     if (folder / DATABASE).is_file():
         return "store"
     return "model" if name == DEMO or folder.is_dir() else "edit"
+
+
+def _path(name: str) -> Path:
+    from roselora.files import user_path
+
+    return user_path(name)
 
 
 def _table(weight: str, *others: str) -> Table:
@@ -79,7 +85,7 @@ def _weights(model: str) -> "Mapping[str, Tensor]":
     from roselora.models.demo import demo_model_folder
     from roselora.models.saved import SavedWeights
 
-    return SavedWeights(demo_model_folder() if model == DEMO else Path(model))
+    return SavedWeights(demo_model_folder() if model == DEMO else _path(model))
 
 
 def _show_changes(changes: "Sequence[WeightChange]", json: bool) -> None:

@@ -9,6 +9,15 @@ import typer
 
 from roselora.errors import ConfigError
 
+
+def typed_path(text: str) -> Path:
+    """A path as it was typed; the parser of every option of a benchmark that is one."""
+    from roselora.files import user_path
+
+    return user_path(text)
+
+
+PATH: dict[str, Any] = {"parser": typed_path, "metavar": "PATH"}
 ModelOption = Annotated[str, typer.Option(help="demo, mpnet, minilm, a folder, a .gguf file or a hub id.")]
 ProtocolOption = Annotated[str, typer.Option(help="llm-adapters or loreft: whose prompts, decoding and answer rules.")]
 MethodsOption = Annotated[str, typer.Option(help="Names with commas between; '' asks the untrained model alone.")]
@@ -26,16 +35,18 @@ ForgettingOption = Annotated[
 PresetOption = Annotated[
     str | None, typer.Option(help="Published settings of all methods; `roselora train --list-presets` names them.")
 ]
-ConfigOption = Annotated[Path | None, typer.Option(help="A `roselora train` file, whose adapter and training hold.")]
+ConfigOption = Annotated[
+    Path | None, typer.Option(**PATH, help="A `roselora train` file, whose adapter and training hold.")
+]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Such as adapter.rank=8, of all methods.")
 ]
 BatchSizeOption = Annotated[int, typer.Option(min=1, help="Questions that a device answers together.")]
 DataDirOption = Annotated[
     Path | None,
-    typer.Option("--data-dir", envvar="ROSELORA_DATA_DIR", help="The folder with the data; else from the hub."),
+    typer.Option("--data-dir", **PATH, envvar="ROSELORA_DATA_DIR", help="The folder with the data; else from the hub."),
 ]
-OutputOption = Annotated[Path, typer.Option(help="A folder; one that holds a part is gone on with.")]
+OutputOption = Annotated[Path, typer.Option(**PATH, help="A folder; one that holds a part is gone on with.")]
 
 
 def wishes(

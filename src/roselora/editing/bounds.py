@@ -36,6 +36,7 @@ def require_number(
     wanted = " and ".join(f"{words} {limit}" for words, limit in limits.items() if math.isfinite(limit))
     for name in names:
         value = getattr(settings, name)
-        number = isinstance(value, Real) and not isinstance(value, bool) and abs(value) <= FINITE
-        if not number or not (value >= least and value > above and value <= most):
-            raise ConfigError(f"{name} must be a number within 1e30{f', {wanted}' if wanted else ''}, not {shown(value)}.")
+        number = isinstance(value, Real) and not isinstance(value, bool)
+        if not number or not (abs(value) <= FINITE and value >= least and value > above and value <= most):
+            limited = f", {wanted}" if wanted else ""
+            raise ConfigError(f"{name} must be a number within {FINITE:g}{limited}, not {shown(value)}.")
