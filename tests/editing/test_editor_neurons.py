@@ -333,7 +333,7 @@ def test_what_is_said_of_the_space_is_kept_and_obeyed(world: LoadedModel) -> Non
     assert editor.show(edit.id).request.space is False
 
 
-@pytest.mark.parametrize("wrong", ["abc", [("a", "b")], [None]])
+@pytest.mark.parametrize("wrong", ["abc", [("a", "b")], [None], None, EditRequest("a", "b")])
 def test_what_is_no_list_of_requests_is_refused(world: LoadedModel, wrong: Any) -> None:
     with pytest.raises(ConfigError, match="as a list of EditRequest"):
         Editor(world, SETTINGS).edit_many(wrong)

@@ -90,6 +90,15 @@ def test_the_dtype_is_the_checkpoints_unless_asked_for(tiny_model, tiny_tokenize
     assert load(tmp_path, dtype=torch.float32).model.dtype == torch.float32
 
 
+def test_a_pad_token_behind_the_models_vocabulary_becomes_eos(folder):
+    tokenizer = load(folder).tokenizer
+    tokenizer.add_special_tokens({"pad_token": "<pad>"})
+    tokenizer.save_pretrained(folder)
+    loaded = load(folder)
+    assert loaded.tokenizer.pad_token == "<|im_end|>"
+    assert loaded.tokenizer("<pad>").input_ids == [len(loaded.tokenizer) - 1], "the token itself stays"
+
+
 def test_a_missing_pad_token_becomes_eos_and_right_padding_left(folder, caplog):
     config = folder / "tokenizer_config.json"
     settings = json.loads(config.read_text())

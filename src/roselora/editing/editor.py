@@ -27,12 +27,13 @@ from roselora.editing.request import EditRequest
 from roselora.editing.store import EditStore
 from roselora.editing.superseding import rounds, superseded
 from roselora.editing.trained import Settings, default_settings, settings_of
-from roselora.errors import EditError, NonFiniteError, RoseLoraError
+from roselora.errors import ConfigError, EditError, NonFiniteError, RoseLoraError
 from roselora.models.calling import Progress
 from roselora.models.devices import AUTO
 from roselora.models.fingerprint import fingerprint
 from roselora.models.generation import greedy_answers
 from roselora.models.loading import LoadedModel, load
+from roselora.plain_files import shown
 
 CANNOT_BE_MADE = (EditError, NonFiniteError)
 """What one edit fails with, and others beside it need not."""
@@ -210,6 +211,8 @@ class Editor:
             ConfigError: a request cannot be meant; no edit was made.
             EditError, LockedError: as :meth:`edit`.
         """
+        if not isinstance(requests, Sequence):
+            raise ConfigError(f"Edits are asked for as a list of EditRequest, not {shown(requests)}.")
         made: dict[int, StoredEdit] = {}
 
         def fail(number: int, error: RoseLoraError) -> None:

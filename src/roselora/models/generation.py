@@ -251,8 +251,8 @@ def _generate(
     stop_at_eos: bool = True,
 ) -> list[_Row]:
     """The new ids of each prompt."""
-    if any(limit < 1 for limit in limits):
-        raise ConfigError(f"max_new_tokens is {min(limits)}: it must be at least 1.")
+    if wrong := [limit for limit in limits if not isinstance(limit, int) or limit < 1]:
+        raise ConfigError(f"max_new_tokens is {shown(wrong[0])}: it must be a whole number and at least 1.")
     eos = tokenizer.eos_token_id if stop_at_eos else None
     generate: Any = model.generate
     rows: dict[int, _Row] = {}

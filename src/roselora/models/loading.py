@@ -37,6 +37,7 @@ from roselora.errors import ModelError, RoseLoraError
 from roselora.files import PICKLE_SUFFIXES, user_path
 from roselora.models.devices import AUTO, device_for, dtype_for, require_dtype
 from roselora.models.encoders import ENCODERS
+from roselora.models.encoding import embedding_rows
 from roselora.models.generation_config import keep_as_read
 from roselora.models.heads import CAUSAL, Head
 from roselora.models.packages import folder_of
@@ -87,8 +88,8 @@ def load(
         model.to(place)  # type: ignore[arg-type]
     if tokenizer.eos_token is None and head is CAUSAL:
         raise ModelError(f"the tokenizer of {name} has no end-of-sequence token: set eos_token in its config.")
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token is None or (tokenizer.eos_token and tokenizer.pad_token_id >= embedding_rows(model)):
+        tokenizer.pad_token = tokenizer.eos_token  # one that was added behind the model's vocabulary would be no row
     tokenizer.padding_side = "left"
     model.train(False)
     return LoadedModel(model, tokenizer, _lasting_name(source))
