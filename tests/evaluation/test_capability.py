@@ -18,6 +18,7 @@ from roselora.evaluation import ability_data, harness
 from roselora.evaluation.capability import TASKS, Measured, capability
 from roselora.evaluation.intervals import wilson_interval
 from roselora.evaluation.perplexity import perplexity, text_losses
+from roselora.training.loreft import IGNORED, LoReftConfig, add_loreft
 
 Model = Callable[..., Any]
 
@@ -268,3 +269,30 @@ def test_without_lm_eval_the_error_names_the_extra(
     monkeypatch.setitem(sys.modules, "lm_eval.evaluator", None)
     with pytest.raises(ConfigError, match=r"pip install 'roselora\[bench\]'"):
         capability(tiny_model(), tiny_tokenizer, data, tasks=["mmlu"])
+
+
+@needs_lm_eval
+def test_a_model_that_acts_on_prompts_is_told_where_they_end_whatever_stands_beside_them(
+    world_model: Any, tiny_tokenizer: Any
+) -> None:
+    torch.manual_seed(0)
+    model = add_loreft(world_model, LoReftConfig(rank=2, first=2, last=2))
+    for parameter in model.get_submodule("loreft").parameters():
+        parameter.data.add_(torch.randn_like(parameter))
+    documents = [
+        {"text": text, "choices": choices, "answer": 0}
+        for text, choices in (
+            ("Snow is", [" white", " black and more"]),
+            ("The capital of France is", [" Paris", " Au"]),
+        )
+    ]
+    samples = harness.run_tasks(model, tiny_tokenizer, {"choose": (harness.CHOICE, documents)})["choose"]
+    for document, sample in zip(documents, samples, strict=True):
+        for choice, response in zip(document["choices"], sample["filtered_resps"], strict=True):
+            prompt, said = (tiny_tokenizer(text).input_ids for text in (document["text"], f" {choice}"))
+            tokens = torch.tensor([prompt + said])
+            labels = torch.tensor([[IGNORED] * len(prompt) + said])
+            with torch.no_grad():
+                weights = model(tokens, labels=labels).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+            expected = float(weights[range(len(said)), said].sum())
+            assert response[0] == pytest.approx(expected, abs=1e-3)

@@ -12,10 +12,14 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
+from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.errors import ConfigError
 from roselora.models.calling import evaluating
+from roselora.training.loreft import IGNORED
+from roselora.training.loreft import NAME as LOREFT
 
 BATCH_SIZE = 16
 
@@ -81,9 +85,37 @@ def run_tasks(
     ]
     with _quiet(), _unchanged(model, tokenizer):
         loaded = manager(include_defaults=False).load(configs)
-        harness = hflm(pretrained=model, tokenizer=tokenizer, batch_size=BATCH_SIZE)
+        reader = _saying_where_prompts_end(hflm) if hasattr(model, LOREFT) else hflm
+        harness = reader(pretrained=model, tokenizer=tokenizer, batch_size=BATCH_SIZE)
         results = evaluate(harness, loaded, bootstrap_iters=0)
     return {name: sorted(results["samples"][name], key=lambda sample: sample["doc_id"]) for name in tasks}
+
+
+def _saying_where_prompts_end(hflm: Any) -> Any:
+    """lm-eval's reader of a model that does something to its prompts, and so must know which tokens they are.
+
+    It weighs a continuation by one forward pass over context and continuation, beside longer ones with padding behind
+    it, and tells the model neither apart. Here each is weighed by itself, and labels tell where its context ends.
+    """
+
+    class Reader(hflm):  # type: ignore[misc]
+        _continued = 0
+
+        def _loglikelihood_tokens(self, requests: list[Any], *arguments: Any, **options: Any) -> list[Any]:
+            found: list[Any] = []
+            for request in requests:
+                self._continued = len(request[2]) - 1  # the last token is weighed, and not read
+                found += super()._loglikelihood_tokens([request], *arguments, **{**options, "disable_tqdm": True})
+            return found
+
+        def _model_call(self, inps: Tensor, attn_mask: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
+            labels = inps.clone()
+            labels[:, : inps.shape[1] - self._continued] = IGNORED
+            with torch.no_grad():
+                logits: Tensor = self.model(inps, labels=labels).logits
+            return logits
+
+    return Reader
 
 
 def _lm_eval() -> tuple[Any, Any, Any, Any]:
