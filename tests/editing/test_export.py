@@ -20,7 +20,7 @@ from roselora.delta.overlay import Overlay
 from roselora.delta.sparse_delta import SparseDelta
 from roselora.editing import export as module
 from roselora.editing.export import export_edits
-from roselora.errors import EditError, ModelError
+from roselora.errors import ConfigError, EditError, ModelError
 from roselora.models import LoadedModel, load
 from tests.models import kinds
 from tests.weights import same_bytes, weights
@@ -234,6 +234,13 @@ def test_what_cannot_be_a_new_place_is_refused_in_one_sentence_and_stays(
     assert sorted(tmp_path.iterdir()) == before
     assert (tmp_path / "file").read_text() == "precious"
     assert list(here.iterdir()) == []
+
+
+def test_a_format_that_is_none_is_refused(tiny: LoadedModel, tmp_path: Path) -> None:
+    format: Any = "gguf"
+    with pytest.raises(ConfigError, match="format is 'gguf'; it must be one of model, lora, patch"):
+        export_edits(tiny.model, tiny.tokenizer, [], tmp_path / "out", format)
+    assert list(tmp_path.iterdir()) == []
 
 
 def export_until(step: int, *arguments: Any) -> bool:

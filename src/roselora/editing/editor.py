@@ -400,6 +400,7 @@ class Editor:
             The edits that were written, in commit order.
 
         Raises:
+            ConfigError: there is no such format.
             EditError: there is nothing to export, or what was read back differs; nothing is left there.
             ModelError: the place is taken, or the disk refused.
             StoreError: the place is within a store.

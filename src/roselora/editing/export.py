@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from peft import TaskType
@@ -16,7 +16,7 @@ from roselora.delta.lora import export_lora, import_lora
 from roselora.delta.patches import export_patches
 from roselora.delta.sparse_delta import SparseDelta
 from roselora.editing.store import require_outside_stores
-from roselora.errors import EditError, ModelError
+from roselora.errors import ConfigError, EditError, ModelError
 from roselora.files import user_path
 from roselora.models.saved import holds_model
 from roselora.models.saving import require_free, save_wholly, write_model
@@ -34,6 +34,7 @@ def export_edits(
     """Write the edited model, or its edits alone, to ``path``, where it appears once it has been read back.
 
     Raises:
+        ConfigError: there is no such format.
         EditError: there are no edits to write, or what was read back differs.
         ModelError: something is at ``path`` already, it is within the base model's folder, or the disk refused.
         StoreError: ``path`` is within an edit store.
@@ -67,10 +68,13 @@ def require_exportable(edits: int, path: Path, format: Format, base: str | None)
         base: the folder of the base model; any other name of it is in nobody's way.
 
     Raises:
+        ConfigError: there is no such format.
         EditError: there are no edits to write.
         ModelError: there is something, or it is within the base model's folder.
         StoreError: it is within an edit store.
     """
+    if format not in get_args(Format):
+        raise ConfigError(f"format is {format!r}; it must be one of {', '.join(get_args(Format))}.")
     if format != "model" and not edits:
         raise EditError("There is no active edit to export.")
     place, folder = require_free(path), Path(os.path.realpath(user_path(base or "")))
