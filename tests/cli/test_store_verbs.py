@@ -363,7 +363,9 @@ def test_promise_10_a_base_that_was_named_by_a_relative_path_is_found_from_every
     assert invoke("check", "--store", "../edits", "--model", "../moved")["clean"]
 
 
-@pytest.mark.parametrize("name", ["owner/model", "world", "./world", "models/world", "minilm", "../world", "gpt2"])
+@pytest.mark.parametrize(
+    "name", ["owner/model", "world", "./world", "models/world", "minilm", "../world", "gpt2", "/x" * 3000]
+)
 def test_promise_10_a_model_that_only_a_store_names_is_neither_fetched_nor_looked_for_here(
     invoke: Invoke, tmp_path: Path, base: BaseIdentity, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

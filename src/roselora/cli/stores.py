@@ -1,5 +1,6 @@
 """What the verbs on a store share: where it is, how an edit looks as JSON and in a table."""
 
+import os
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -80,9 +81,8 @@ def _base_of(folder: Path) -> str:
     from roselora.models.loading import DEMO, HUB_ID, is_cached
 
     name = open_store(folder).base.name
-    path = Path(name)
-    here = path.exists()
-    if name == DEMO or (path.is_absolute() and here) or (HUB_ID.fullmatch(name) and not here and is_cached(name)):
+    here = os.path.exists(name)  # and not Path's, which raises an error for a name that is too long
+    if name == DEMO or (os.path.isabs(name) and here) or (HUB_ID.fullmatch(name) and not here and is_cached(name)):
         return name
     raise StoreError(
         f"{folder} was made for the base model {name}, which is not found by that name here; name it with --model: a "

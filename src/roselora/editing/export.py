@@ -81,7 +81,7 @@ def require_exportable(edits: int, path: Path, format: Format, base: str | None)
     require_outside_stores(place)
     if format == "patch" and place.is_dir():
         raise ModelError(f"{path} is a folder, and a patch is a file; name a new file.")
-    if base and folder.is_dir() and place.is_relative_to(folder):
+    if base and os.path.isdir(folder) and place.is_relative_to(folder):
         raise ModelError(f"{path} is within the folder of the base model, {base}; name a place outside of it.")
 
 
