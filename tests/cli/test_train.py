@@ -11,9 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from roselora.cli.main import app
 from roselora.cli.train import _run
-from roselora.errors import StoppedError
+from roselora.errors import StoppedError, StoreError
 from roselora.training.run import Interrupted
 from roselora.training.settings import TrainSettings
 
@@ -30,6 +32,19 @@ def config(tiny_model_folder: Path, tmp_path: Path) -> Path:
         "adapter: {rank: 4, density: 0.25}\ntraining: {max_steps: 10, log_steps: 1}\noutput: out\n"
     )
     return path
+
+
+@pytest.mark.parametrize("dry_run", [[], ["--dry-run"]])
+def test_an_output_within_an_edit_store_is_refused(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dry_run: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "edits" / "deltas").mkdir(parents=True)
+    (tmp_path / "edits" / "edits.sqlite").write_bytes(b"a store")
+    result = CliRunner().invoke(app, ["train", "config.yaml", "--output", "edits/deltas/run", *dry_run])
+    assert isinstance(result.exception, StoreError)
+    assert "within the edit store" in str(result.exception)
+    assert list((tmp_path / "edits" / "deltas").iterdir()) == []
 
 
 def test_init_prints_a_config_that_a_run_accepts(run: Run, tmp_path: Path, tiny_model_folder: Path) -> None:

@@ -69,6 +69,9 @@ def train(
     if config is None and preset is None and not set_ and all(value is None for value in given.values()):
         raise ConfigError("Name a config file; `roselora train --init > config.yaml` writes one.")
     settings = _settings(config, given, set_ or [], preset)
+    from roselora.editing.store import require_outside_stores
+
+    require_outside_stores(Path(settings.output))
     if dry_run:
         _show_plan(settings, resume, json)
         return
