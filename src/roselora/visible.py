@@ -10,10 +10,14 @@ CONTROLS = re.compile(
 )
 
 
+WITHIN_A_LINE = re.compile(rf"[\t\n]|{CONTROLS.pattern}")
+
+
 def visible(text: str) -> str:
-    """Text with its control characters as escapes, such as ``\\x1b``; newlines and tabs stay."""
-    return CONTROLS.sub(_escape, text)
+    """Text with its control characters as escapes, such as ``\\x1b`` and ``\\n``: it cannot leave the line it is in."""
+    return WITHIN_A_LINE.sub(escape, text)
 
 
-def _escape(found: re.Match[str]) -> str:
+def escape(found: re.Match[str]) -> str:
+    """The escape of what was found, as in a Python string."""
     return found[0].encode("unicode_escape").decode("ascii")

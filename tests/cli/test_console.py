@@ -27,8 +27,9 @@ STEERING = {
     "\u202etxt.exe\u2066\u200f\u061c": r"\u202etxt.exe\u2066\u200f\u061c",
     "\u2028\ufeff\U000e0041": r"\u2028\ufeff\U000e0041",
     "\udcff": r"\udcff",
+    "two\nlines\tof": r"two\nlines\tof",
 }
-LEFT_ALONE = ("Zürich", "法国的首都是", "می‌خواهم", "👨‍👩‍👧", "กรุงเทพ", "two\nlines")
+LEFT_ALONE = ("Zürich", "法国的首都是", "می‌خواهم", "👨‍👩‍👧", "กรุงเทพ")
 
 
 def show(text: str) -> None:

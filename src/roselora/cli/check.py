@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from roselora.cli.console import out, print_json, styled, tell, working
 from roselora.cli.device_options import DeviceOption, DtypeOption
@@ -48,14 +49,15 @@ def _print(report: "CheckReport") -> None:
         by = f" by {state.broken_by}" if state.broken_by else ""
         if state.superseded_by and not state.holds:
             verdict, by = ("superseded", "dim"), f" by {state.superseded_by}"
-        said = "\n".join(dict.fromkeys(state.answers))
+        said = Text("\n").join(styled(answer) for answer in dict.fromkeys(state.answers))
         table.add_row(state.edit_id, state.prompt, said, styled(verdict, by))
     out.print(table if report.edits else "No active edits.")
     if report.collisions:
         _print_collisions(report.collisions)
     if report.kept:
         moved = [answer for answer in report.kept if answer.moved]
-        tell(f"\nkeep-prompts: {len(report.kept) - len(moved)} of {len(report.kept)} answer as before")
+        tell()
+        tell(f"keep-prompts: {len(report.kept) - len(moved)} of {len(report.kept)} answer as before")
         for answer in moved:
             tell(f"  {answer.prompt}: {answer.before} -> {answer.now}")
 

@@ -18,7 +18,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from roselora.json_text import json_text
-from roselora.visible import CONTROLS, visible
+from roselora.visible import CONTROLS, escape, visible
 
 
 class PlainConsole(Console):
@@ -32,9 +32,9 @@ class PlainConsole(Console):
         return super().render_str(visible(text), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """What is written, whatever it was made of; rich's own control sequences stay."""
+        """What is written, whatever it was made of; the ends of lines and rich's own control sequences stay."""
         for segment in super().render(renderable, options):
-            yield segment if segment.control else Segment(visible(segment.text), segment.style)
+            yield segment if segment.control else Segment(CONTROLS.sub(escape, segment.text), segment.style)
 
 
 out = PlainConsole()
@@ -63,7 +63,7 @@ def tell(*parts: str | tuple[str, str]) -> None:
 
 def complain(message: str) -> None:
     """One line on standard error."""
-    err.print(styled(("Error:", "bold red"), " ", " ".join(message.split("\n"))), soft_wrap=True)
+    err.print(styled(("Error:", "bold red"), " ", message), soft_wrap=True)
 
 
 def print_json(value: Any) -> None:

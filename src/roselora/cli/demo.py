@@ -97,7 +97,8 @@ def demo(
     if json:
         print_json({"model": "demo", "ok": ok, "seconds": round(seconds, 1), "edits": results})
     elif ok:
-        tell(f"\nThree edits made and taken back in {seconds:.0f} s; the model's every byte is as it was.")
+        tell()
+        tell(f"Three edits made and taken back in {seconds:.0f} s; the model's every byte is as it was.")
     if not ok:
         complain("an edit failed, or undo did not restore every byte.")
         raise typer.Exit(1)
@@ -121,7 +122,9 @@ def _try(editor: "Editor", fact: Fact, original: str, title: str, *, show: bool)
     editor.undo(edit.id)
     restored = fingerprint(editor.model) == original
     if show:
-        tell("\n", (title, "bold"), f": {fact.prompt!r} -> {fact.target!r}\n")
+        tell()
+        tell((title, "bold"), f": '{fact.prompt}' -> '{fact.target}'")
+        tell()
         show_answers(answers, fact.target)
         show_update(edit.provenance, editor.model.num_parameters())
         verdict = "every byte is as it was" if restored else ("SOME BYTES DIFFER", "bold red")

@@ -50,12 +50,15 @@ def show(edit_id: EditArgument, store: StoreOption = DEFAULT_STORE, json: JsonOp
         tell(f"superseded by {by[edit.id]}, which asks the same with another target")
     parts = understood(edit.provenance)
     for answer in parts.answers or ():
-        tell("\n", (answer.kind, "dim"), f" {answer.prompt}")
-        tell(f"  before: {answer.before}\n  after:  {answer.after}")
+        tell()
+        tell((answer.kind, "dim"), f" {answer.prompt}")
+        tell(f"  before: {answer.before}")
+        tell(f"  after:  {answer.after}")
     if (update := parts.update) and (training := parts.training):
         promised = f" (at least {update.sparsity_bound:.2%})" if parts.method == "rose" else ""
+        tell()
         out.print(
-            f"\n{update.entries_changed:,} entries changed, sparsity {update.sparsity:.2%}{promised}, "
+            f"{update.entries_changed:,} entries changed, sparsity {update.sparsity:.2%}{promised}, "
             f"{training.steps} steps, {training.seconds} s"
         )
     if parts.supersedes:

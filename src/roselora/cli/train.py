@@ -207,8 +207,8 @@ def _show(finished: "Finished", card: Path) -> None:
     if finished.left_out:
         tell(f"{finished.left_out} examples had no completion within max_length and were left out")
     if (counts := finished.counts) is not None:
+        tell(f"verified: density {counts.density} in every row of A and column of B of {len(counts.matrices)} matrices")
         tell(
-            f"verified: density {counts.density} in every row of A and column of B of {len(counts.matrices)} matrices\n"
             f"changed {counts.update_nonzeros:,} of {counts.entries:,} entries; sparsity {counts.sparsity:.2%}, "
             f"Proposition 1 promises at least {counts.sparsity_bound:.2%}"
         )

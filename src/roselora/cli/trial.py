@@ -42,10 +42,10 @@ def show_update(provenance: Mapping[str, Any], parameters: int) -> None:
     method, update, training = provenance["method"], provenance["update"], provenance["training"]
     changed = update["entries_changed"]
     promised = f", Proposition 1 promises at least {update['sparsity_bound']:.2%}" if method == "rose" else ""
+    tell(f"{METHODS[method]} (--method {method})")
     tell(
-        f"{METHODS[method]} (--method {method})\n"
         f"changed {changed:,} entries: {100 * changed / update['entries']:.2g}% of the adapted matrices, "
-        f"{100 * changed / parameters:.2g}% of the model\n"
-        f"sparsity {update['sparsity']:.2%}{promised}\n"
-        f"{training['steps']} steps, {training['seconds']:.1f} s"
+        f"{100 * changed / parameters:.2g}% of the model"
     )
+    tell(f"sparsity {update['sparsity']:.2%}{promised}")
+    tell(f"{training['steps']} steps, {training['seconds']:.1f} s")
