@@ -12,6 +12,7 @@ from click.testing import Result
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
+from roselora import models
 from roselora.cli.main import app
 from roselora.delta.sparse_delta import SparseDelta, SparseFactors
 from roselora.editing import proposal
@@ -264,20 +265,20 @@ def test_other_exports_are_written_once(invoke: Invoke, ids: list[str], tmp_path
 def test_an_export_names_the_edits_that_it_wrote_though_one_is_undone_while_the_model_is_loaded(
     invoke: Invoke, ids: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    open_editor = Editor.open
+    load = models.load
 
-    def undo_and_open(*arguments: Any, **options: Any) -> Editor:
+    def undo_and_load(*arguments: Any, **options: Any) -> models.LoadedModel:
         invoke("undo", ids[1])
-        return open_editor(*arguments, **options)
+        return load(*arguments, **options)
 
-    monkeypatch.setattr(Editor, "open", undo_and_open)
+    monkeypatch.setattr(models, "load", undo_and_load)
     assert invoke("export", "there")["edits"] == [ids[0], ids[2]]
 
 
 def test_what_cannot_be_exported_is_refused_before_the_model_is_loaded_and_in_a_dry_run_too(
     invoke: Invoke, ids: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(Editor, "open")
+    monkeypatch.delattr(models, "load")
     Path("empty").mkdir()
     refused = (
         (["world/edited"], "within the folder of the base model"),

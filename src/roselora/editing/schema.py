@@ -196,10 +196,10 @@ def _begin_reading(database: Path) -> sqlite3.Connection:
             return _begin(database, _READING, mode="ro", busy_seconds=0.0)
         except sqlite3.OperationalError as error:
             code = getattr(error, "sqlite_errorcode", 0)
+            if time.monotonic() > deadline or not (code in _LEFT_HALFWAY or code & 0xFF == sqlite3.SQLITE_BUSY):
+                raise
             if code in _LEFT_HALFWAY:  # by a crash; whoever may write takes the unfinished change back
                 _begin(database, _WRITING, busy_seconds=BUSY_SECONDS).close()
-            elif code & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                raise
         time.sleep(POLL_SECONDS)
 
 
