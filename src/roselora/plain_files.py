@@ -122,7 +122,7 @@ def yaml_value(text: str) -> Any:
         return yaml.load(text, Loader=_YamlLoader)
     except yaml.YAMLError as error:
         raise ValueError(shortened(" ".join(str(error).split()), 300)) from None
-    except (ValueError, KeyError, AttributeError):  # such as `!!bool maybe`, or a number of 5000 digits
+    except (ValueError, LookupError, AttributeError):  # such as `!!bool maybe`, or a number of 5000 digits
         raise ValueError("a value in it is not what its tag says, or is a number of too many digits") from None
 
 

@@ -296,6 +296,7 @@ def test_nesting_never_reaches_the_library(write: Write, depth: int, name: str) 
         (b'{"messages": ["hello"]}', "the message 'hello', which has no role"),
         (b'{"messages": [{"role": "user", "content": [{"type": "text"}]}]}', "neither a text nor a number"),
         (b'{"messages": "hello"}', "no list of messages"),
+        (b'{"messages": [' + b"{}," * 1000 + b"{}]}", "has 1,001 messages, and a conversation at most 1,000"),
     ],
 )
 def test_whatever_a_file_holds_its_error_names_the_record(tmp_path: Path, data: bytes, message: str) -> None:
@@ -303,6 +304,20 @@ def test_whatever_a_file_holds_its_error_names_the_record(tmp_path: Path, data: 
     path.write_bytes(data)
     with pytest.raises(ConfigError, match=message):
         read(path)
+
+
+@pytest.mark.parametrize("name", ["te\0xt", "\ud800"])
+def test_a_column_whose_name_cannot_be_one_is_refused(write: Write, name: str) -> None:
+    with pytest.raises(ConfigError, match=r"has a column .*, which cannot be a name"):
+        read(write([{"text": "a", name: 1}]))
+
+
+def test_records_that_all_have_other_names_cost_no_table_of_all_names(write: Write) -> None:
+    records = read(write([{f"own {number}": [number], "text": str(number)} for number in range(10_000)]))
+    assert len(records.column_names) < 200
+    assert records["text"][-1] == "9999"
+    path = write([{f"own {number}": "x"} for number in range(10_000)])
+    assert len(read(path, columns={"text": "own 7000"})) == 10_000
 
 
 def test_an_empty_text_is_no_example_of_a_class(write: Write) -> None:

@@ -76,7 +76,7 @@ def _meanings(settings: DataSettings, names: Iterable[str]) -> dict[str, str]:
     meanings = {name: called.get(name, name) for name in names if name in called or name not in settings.columns}
     shape = _shape_of(meanings.values(), settings.shape)
     known = COLUMNS if shape is None else {name for names in (*_COLUMNS[shape], _OPTIONAL) for name in names}
-    return {name: meaning for name, meaning in meanings.items() if meaning in known}
+    return {name: meaning for name, meaning in meanings.items() if meaning in known or name in called}
 
 
 def _from_hub(source: str, split: str) -> Dataset:

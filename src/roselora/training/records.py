@@ -5,15 +5,21 @@
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 from datasets import Dataset
 
 from roselora.errors import ConfigError
 from roselora.plain_files import csv_rows, json_records, read_text, shown
 
+MOST_NAMES = 100
+"""Of a file's columns: each record may have others, and a table is as large as records times columns."""
+MOST_MESSAGES = 1000
+"""Of a conversation: each answer becomes an example with all that stands before it."""
 ENDINGS = (".jsonl", ".json", ".csv")
 
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
@@ -21,7 +27,7 @@ _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
 
 def read_records(path: Path, choose: Callable[[list[str]], Mapping[str, str]]) -> Dataset:
-    """The records of a file in its order, with all of its columns by name; those that nobody wants are empty.
+    """The records of a file in its order; columns that nobody wants are empty, and `MOST_NAMES` of them are named.
 
     Args:
         path: with one of `ENDINGS`.
@@ -43,7 +49,11 @@ def read_records(path: Path, choose: Callable[[list[str]], Mapping[str, str]]) -
             raise ConfigError(f"Record {number} of {path} is {shown(record)}, and not an object with names and values.")
     names = list(dict.fromkeys(name for record in records for name in record))
     wanted = choose(names)
-    columns: dict[str, list[Any]] = {name: [None] * len(records) for name in names}
+    columns: dict[str, Any] = {}
+    for name in [*names[:MOST_NAMES], *wanted]:
+        if "\0" in name or _half_character(name):
+            raise ConfigError(f"{path} has a column {shown(name)}, which cannot be a name; give it another.")
+        columns[name] = pyarrow.nulls(len(records))
     for name, meaning in wanted.items():
         values = [record.get(name) for record in records]
         if meaning == "label" and path.suffix.lower() == ".csv":
@@ -54,7 +64,7 @@ def read_records(path: Path, choose: Callable[[list[str]], Mapping[str, str]]) -
 
 def _csv_records(text: str) -> list[dict[str, str]]:
     header, *rows = csv_rows(text) or [[]]
-    if repeated := {name for name in header if header.count(name) > 1}:
+    if repeated := Counter(header) - Counter(set(header)):
         raise ValueError(f"its header names {shown(min(repeated))} twice")
     for number, row in enumerate(rows, start=1):
         if len(row) != len(header):
@@ -95,14 +105,21 @@ def _kind(value: Any) -> type:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            raise ValueError(f"holds half a character ({value[error.start]!r})") from None
+        if half := _half_character(value):
+            raise ValueError(f"holds half a character ({half!r})")
         return value
     if isinstance(value, float | None) or (isinstance(value, int) and abs(value) < 2**63):
         return value
     raise ValueError(f"is {shown(value)}, neither a text nor a number")
+
+
+def _half_character(text: str) -> str | None:
+    """What JSON can write, and UTF-8 cannot: one of the two surrogates that UTF-16 makes a character of."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return text[error.start]
+    return None
 
 
 def _conversation(value: Any) -> Any:
@@ -110,6 +127,10 @@ def _conversation(value: Any) -> Any:
         return None
     if not isinstance(value, list):
         raise ValueError(f"is {shown(value)}, no list of messages")
+    if len(value) > MOST_MESSAGES:
+        raise ValueError(
+            f"has {len(value):,} messages, and a conversation at most {MOST_MESSAGES:,}; cut it into several"
+        )
     return [_message(message) for message in value]
 
 
