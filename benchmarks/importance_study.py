@@ -1,11 +1,11 @@
-"""Which entries an edit by factors should keep: rules of importance, and settings around them, on development records.
+"""Which entries an edit of RoseLoRA should keep: rules of importance, and settings around them, on development records.
 
     python benchmarks/importance_study.py --data-dir DATA [--n 24] [--variants NAMES] --work DIR [--json FILE]
 
 Every variant differs from the first by what its name says, and edits the same records, each on the unedited model: of
 MEND's ZsRE those whose prompt is in no file that results are measured on, and of KnowEdit's WikiData_recent train file.
 What must not move: the record's own question, and statements on the same subject, questions on it, and the prompt with
-other names, which are no part of what an edit by factors trains on. Run again, it goes on.
+other names, which are no part of what an edit of RoseLoRA trains on. Run again, it goes on.
 """
 
 import argparse
@@ -156,7 +156,7 @@ def edit(
     config: EditSettings,
     score: Score | None,
 ) -> Applied:
-    """The one request of a single edit, by factors whose entries are chosen by ``score``."""
+    """The one request of a single edit, by RoseLoRA, whose entries are chosen by ``score``."""
     (request,) = requests
     with applying(model) as deltas:
         trained = train_factors(model, tokenizer, request, config, rose_config(config, model), score=score)

@@ -1,4 +1,4 @@
-"""Where edits by neurons reach their limits, on the demo model and development records.
+"""Where gated neuron edits reach their limits, on the demo model and development records.
 
     python benchmarks/neuron_study.py --data-dir DATA [--parts lost silent depth together] [--n 32]
 

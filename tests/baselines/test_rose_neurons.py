@@ -1,4 +1,4 @@
-"""Edits by neurons of one call: what does not hold is made anew, and all is undone."""
+"""Gated neuron edits of one call: what does not hold is made anew, and all is undone."""
 
 from collections.abc import Sequence
 from typing import Any

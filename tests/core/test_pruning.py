@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from roselora.core.importance import sensitivity, smooth_importance_
 from roselora.core.pruning import keep_mask, kept_count, prune_columns_, prune_rows_
 from roselora.errors import ConfigError, NonFiniteError
 
@@ -237,3 +238,18 @@ def test_where_few_of_a_group_are_kept_torch_selects_them_whatever_way_the_group
     importance = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     monkeypatch.setattr(np, "array", lambda *_, **__: pytest.fail("numpy would sort a whole group"))
     assert keep_mask(importance, 5, dim=dim).sum(dim).tolist() == [5, 5]
+
+
+def test_a_pruned_entry_does_not_come_back_however_large_its_gradient() -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(4, 40, generator=generator)
+    average = torch.ones_like(weight)
+    kept = torch.ones_like(weight, dtype=torch.bool)
+    for step in range(60):
+        gradient = torch.randn(4, 40, generator=generator) * torch.where(kept, 1.0, 1e6)
+        smooth_importance_(average, sensitivity(weight, gradient), beta=0.85)
+        weight -= 0.01 * gradient
+        prune_rows_(weight, average, density=max(0.1, 1 - step / 30))
+        assert not bool((weight.ne(0) & ~kept).any())
+        kept = weight.ne(0)
+    assert kept.sum() == 4 * 4

@@ -1,4 +1,4 @@
-"""The editor with edits by neurons: the default, undone exactly, and never two edits in one neuron."""
+"""The editor with gated neuron edits: the default, undone exactly, and never two edits in one neuron."""
 
 import copy
 from collections.abc import Sequence

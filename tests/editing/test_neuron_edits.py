@@ -1,4 +1,4 @@
-"""Edits by neurons: on every kind of MLP, side by side as one by one, and never at another edit's cost."""
+"""Gated neuron edits: on every kind of MLP, side by side as one by one, and never at another edit's cost."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The texts of an edit by neurons."""
+"""The texts of a gated neuron edit."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Edits by neurons made together: MLP by MLP, silent where each other is said, and with what is lost gone before."""
+"""Gated neuron edits made together: MLP by MLP, silent where each other is said, and with what is lost gone before."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -135,7 +135,7 @@ def shared_entries(deltas: Sequence[SparseDelta]) -> tuple[Ints, Doubles]:
 def _where_several_move(updates: Sequence[tuple[Tensor, Tensor]]) -> Iterator[Doubles]:
     """Of one weight's entries those that two or more updates change, part by part: (n, entries), 0 where one does not.
 
-    Edits by neurons hardly share an entry, so this is little, whatever their number.
+    Gated neuron edits hardly share an entry, so this is little, whatever their number.
     """
     entries = [(index.numpy(), value.numpy()) for index, value in updates]
     index, times = np.unique(np.concatenate([at for at, _ in entries]), return_counts=True)

@@ -194,7 +194,7 @@ class Editor:
     ) -> tuple[StoredEdit, ...]:
         """Make several edits, each of which can be undone by itself.
 
-        By neurons they are trained together, as `neuron_together` says, so that each stays silent where the others are
+        Gated ones are trained together, as `neuron_together` says, so that each stays silent where the others are
         said; they are committed as they are made, the lower MLPs first. Of two that contradict each other the later
         one wins. What those that came later may have broken, :meth:`repair` mends.
 
@@ -251,7 +251,7 @@ class Editor:
     def that_fit(self, requests: Sequence[EditRequest]) -> list[int]:
         """The numbers of the requests for which there surely is room, if they are made in this order.
 
-        Edits by factors always have room; for those by neurons see `neuron_together.that_fit`.
+        RoseLoRA's always have room; for gated ones see `neuron_together.that_fit`.
         """
         if not isinstance(self.settings, NeuronSettings):
             return list(range(len(requests)))

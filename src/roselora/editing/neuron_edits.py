@@ -31,7 +31,7 @@ from roselora.models.neurons import Neurons, Reader, matrix
 SIDE_BY_SIDE = 16
 """How many requests are worth training in one batch."""
 
-NO_NEURONS_WAY_OUT = "undone edits keep theirs, so edit by factors, or let edits go to more blocks"
+NO_NEURONS_WAY_OUT = "undone edits keep theirs, so edit with --method rose, or let edits go to more blocks"
 """What helps where a model's neurons all hold edits: depths are a setting, and so is the method."""
 
 _Item = TypeVar("_Item")

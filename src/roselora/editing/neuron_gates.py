@@ -1,4 +1,4 @@
-"""Where an edit by neurons wakes: for each token of an answer that needs one, the gate and its neurons."""
+"""Where a gated neuron edit wakes: for each token of an answer that needs one, the gate and its neurons."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -24,7 +24,7 @@ def places_of(model: PreTrainedModel, settings: NeuronSettings) -> list[Neurons]
     """
     preferred = block_at(model, settings.depth)
     if preferred == 0:
-        raise UnsupportedError("Edits by neurons need a block below theirs; choose another depth, or edit by factors.")
+        raise UnsupportedError("Gated neuron edits need a block below theirs; choose another depth, or --method rose.")
     lowest, highest = max(1, block_at(model, settings.lowest_depth)), block_at(model, settings.highest_depth)
     found = [neurons(model, preferred)]
     for block in (*range(preferred + 1, highest + 1), *range(preferred - 1, lowest - 1, -1)):

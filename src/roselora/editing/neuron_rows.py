@@ -1,4 +1,4 @@
-"""The texts of an edit by neurons, and what the neurons read in them."""
+"""The texts of a gated neuron edit, and what the neurons read in them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How an edit by neurons is trained."""
+"""How a gated neuron edit is trained."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from roselora.errors import ConfigError
 
 @dataclass(frozen=True)
 class NeuronSettings:
-    """How an edit by neurons is trained; lengths are in units of the hidden states' root mean square.
+    """How a gated neuron edit is trained; lengths are in units of the hidden states' root mean square.
 
     Attributes:
         depth: where in the model the neurons are: 0 is the first block, 1 the last.

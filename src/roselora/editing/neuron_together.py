@@ -1,4 +1,4 @@
-"""Many edits by neurons, made together: which MLP each goes to, in which order, and what is silent meanwhile."""
+"""Many gated neuron edits, made together: which MLP each goes to, in which order, and what is silent meanwhile."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack

@@ -1,7 +1,7 @@
 """What a model's MLPs read in ordinary text, and which of their neurons it would miss least.
 
 The text is the model's own: the beginnings of a few neutral sentences, gone on with by sampling. So nothing has to be
-given, and nothing comes from a benchmark. Which neurons are missed least is told by text on facts too, prompts on many
+given. Which neurons are missed least is told by text on facts too, prompts on many
 relations of many names and what the model says to them: an edit's surroundings, to which plain text says little. It is
 measured once for a model and kept.
 """
