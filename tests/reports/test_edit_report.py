@@ -205,6 +205,13 @@ def test_nothing_is_said_where_nothing_can_be_compared(records: list[EditRecord]
     assert section(report(records), "Where rose loses and wins") == f"rose {why}, so there is nothing to compare."
 
 
+def test_a_draw_that_passes_cases_over_says_so() -> None:
+    assert "| cases | 12, chosen by seed 3 |" in report(run_of(rose=(1.0, 1.0)))
+    assert "| cases | 12, chosen by seed 3, after its first 100 |" in report(
+        run_of(rose=(1.0, 1.0)), replace(HEAD, skip=100)
+    )
+
+
 def test_another_method_may_be_ours() -> None:
     page = report(run_of(lora=(0.0, 1.0), rose=(1.0, 1.0)), ours=["lora"])
     assert "against rose" in section(page, "Where lora loses")

@@ -75,7 +75,7 @@ def _facts(run: RunSummary) -> str:
         ("model", f"{text(head.model)}, SHA-256 of its weights `{head.model_sha256}`"),
         ("data", f"{text(head.dataset)}, {code(head.data_file)}, SHA-256 `{head.data_sha256}`"),
         ("mode", MODES[head.mode]),
-        ("cases", f"{head.n}, chosen by seed {head.seed}"),
+        ("cases", f"{head.n}, chosen by seed {head.seed}" + (f", after its first {head.skip}" if head.skip else "")),
         ("left out as repeated or conflicting", f"{len(head.skipped)}{skipped}"),
     ]
     for label, facts in (
