@@ -282,10 +282,16 @@ def spoil(editor: Editor) -> None:
         editor._weights.commit(replace(back, request=EditRequest("The capital of Germany is ", "Berlin.")))
 
 
-@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+def autocast() -> torch.autocast:
+    return torch.autocast("cpu", dtype=torch.bfloat16)
+
+
+@pytest.mark.parametrize("around", [torch.no_grad, torch.inference_mode, autocast])
 @pytest.mark.parametrize("settings", [SETTINGS, FACTORS], ids=["neurons", "factors"])
-def test_edits_are_trained_where_gradients_are_off(world: LoadedModel, settings: Settings, off: Any) -> None:
-    with off():
+def test_edits_are_trained_alike_whatever_context_is_around_them(
+    world: LoadedModel, settings: Settings, around: Any
+) -> None:
+    with around():
         editor = Editor(world, settings)
         editor.edit(*FRANCE)
         assert editor.answers([FRANCE[0]]) == ["Rome."]

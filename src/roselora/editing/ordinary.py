@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from roselora.core.precision import double
 from roselora.editing.neutral import NEUTRAL_TEXTS
 from roselora.editing.relations import NAMES, RELATIONS
-from roselora.models.calling import Progress, frozen, known_arguments, with_gradients
+from roselora.models.calling import Progress, as_usual, frozen, known_arguments
 from roselora.models.devices import seeded
 from roselora.models.encoding import encode
 from roselora.models.fingerprint import fingerprint
@@ -60,7 +60,7 @@ class OrdinaryText:
 _measured: "weakref.WeakKeyDictionary[nn.Module, dict[int, OrdinaryText]]" = weakref.WeakKeyDictionary()
 
 
-@with_gradients()
+@as_usual()
 def ordinary_text(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,

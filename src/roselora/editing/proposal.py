@@ -23,7 +23,7 @@ from roselora.editing.settings import EditSettings
 from roselora.editing.trained import Settings, TrainedEdit, described, train_edit
 from roselora.errors import ConfigError, EditError
 from roselora.files import dtype_name
-from roselora.models.calling import with_gradients
+from roselora.models.calling import as_usual
 from roselora.models.encoding import answer_of, decode, require_known
 from roselora.plain_files import shown
 
@@ -51,7 +51,7 @@ class Proposal:
     provenance: dict[str, Any]
 
 
-@with_gradients()
+@as_usual()
 def propose(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -91,7 +91,7 @@ def _rounded_away(model: PreTrainedModel, request: EditRequest, more: str) -> Ed
     )
 
 
-@with_gradients()
+@as_usual()
 def propose_together(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,

@@ -35,9 +35,16 @@ def known_arguments(model: nn.Module, **arguments: Any) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def with_gradients() -> Iterator[None]:
-    """Gradients inside, also where whoever calls has turned them off."""
-    with torch.inference_mode(False), torch.enable_grad():
+def as_usual() -> Iterator[None]:
+    """Inside, gradients are on and autocast is off, whatever whoever calls has set."""
+    accelerator = torch.accelerator.current_accelerator()
+    kinds = {"cpu", "cpu" if accelerator is None else accelerator.type}
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        for kind in kinds:
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
         yield
 
 
