@@ -162,6 +162,12 @@ def reopened(editor: Editor, base: nn.Module, **changes: Any) -> Editor:
     return Editor(loaded, SETTINGS, editor.store.folder, **changes)
 
 
+@pytest.mark.parametrize("prompts", ["The capital of France is", None, 7, ["Snow is", None], ["\ud800"]], ids=ascii)
+def test_what_is_asked_is_a_list_of_texts_or_refused(editor: Editor, prompts: Any) -> None:
+    with pytest.raises(ConfigError, match="prompts"):
+        editor.answers(prompts)
+
+
 @pytest.fixture
 def filled(world_model: Any, tiny_tokenizer: Any, tmp_path: Any) -> tuple[Editor, nn.Module]:
     """An editor with three edits in a store, and the base it started from."""

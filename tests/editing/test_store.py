@@ -197,6 +197,14 @@ def test_a_beginning_of_an_id_is_enough_if_it_is_the_only_one(store: EditStore, 
         store.find("")
 
 
+@pytest.mark.parametrize("id", ["\udcff", "é", 2**64, b"a", None], ids=ascii)
+def test_what_can_be_no_id_is_the_id_of_no_edit(store: EditStore, id: Any) -> None:
+    with store.writing():
+        for look_up in (store.find, store.undo, store.redo, store.delta):
+            with pytest.raises(StoreError, match=r"No edit in|must not be empty"):
+                look_up(id)
+
+
 def test_writing_demands_the_lock(store: EditStore, small_delta: Deltas) -> None:
     id = store.edits()[0].id
     before = content(store)

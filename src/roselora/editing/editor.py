@@ -23,7 +23,7 @@ from roselora.editing.ordinary import known_text, ordinary_text
 from roselora.editing.proposal import Proposal, propose, propose_together, require_feasible
 from roselora.editing.provenance import understood
 from roselora.editing.records import BaseIdentity, StoredEdit
-from roselora.editing.request import EditRequest
+from roselora.editing.request import EditRequest, texts
 from roselora.editing.store import EditStore
 from roselora.editing.superseding import rounds, superseded
 from roselora.editing.trained import Settings, default_settings, settings_of
@@ -105,8 +105,13 @@ class Editor:
         return tuple(self.store.active())
 
     def answers(self, prompts: Sequence[str], max_new_tokens: int = 16) -> list[str]:
-        """What the model, as it is now, says to each prompt, greedily, up to the end of its line."""
-        return greedy_answers(self.model, self.tokenizer, prompts, max_new_tokens=max_new_tokens)
+        """What the model, as it is now, says to each prompt, greedily, up to the end of its line.
+
+        Raises:
+            ConfigError: the prompts are no list of texts, or one of them is empty.
+        """
+        asked = texts("prompts", prompts)
+        return greedy_answers(self.model, self.tokenizer, asked, max_new_tokens=max_new_tokens)
 
     def prepare(self, on_progress: Progress | None = None) -> None:
         """Measure what gated neuron edits need to know of the base model; the first edit does it, if nothing did yet.

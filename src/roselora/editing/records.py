@@ -148,6 +148,8 @@ def read_edits(connection: sqlite3.Connection, prefix: str = "") -> list[StoredE
     Raises:
         StoreError: as `edit_from_row` does, or an edit that the history tells of is not there.
     """
+    if not isinstance(prefix, str) or not prefix.isascii():  # SQLite takes no half characters, and ids have no others
+        return []
     kinds: dict[str, list[str]] = {}
     for edit, kind in connection.execute(
         "SELECT edit, kind FROM events WHERE substr(edit, 1, length(?)) = ? AND kind IN (?, ?, ?) ORDER BY number",
