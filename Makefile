@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check format conformance clean
+.PHONY: demo test check format nightly conformance clean
 
 demo: $(VENV)/.installed
 	$(BIN)/roselora demo
@@ -19,6 +19,10 @@ check: $(VENV)/.installed
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# What takes too long for every commit: each command that a page names, really run, and all attacks, counted.
+nightly: $(VENV)/.installed
+	$(BIN)/python -m pytest -m nightly --durations 20
 
 # PEFT's own tests with our config in LoRA's place; what they import besides is installed for them alone.
 conformance: $(VENV)/.conformance
