@@ -167,6 +167,16 @@ def test_promise_4_weights_that_are_not_those_an_edit_was_committed_with_are_ref
     assert raw(base) == before
 
 
+def test_promise_4_an_older_store_which_lists_what_was_active_is_compared_too(
+    editor: Editor, open_editor: Editors, base: Any
+) -> None:
+    state = {"after": [edit.id for edit in editor.edits], "weights": {NAME: "0" * 64}}
+    with editor.store.writing():
+        edit = editor.store.add(EditRequest("Older", "so"), one_entry(base, 1.0), {"state": state})
+    with pytest.raises(WrongBaseError, match=f"The weights with edit {edit.id} are not those"):
+        open_editor()
+
+
 @pytest.mark.parametrize("state", [None, "x", [], {}, {"after": []}, {"weights": {}}], ids=str)
 def test_an_edit_that_another_program_stored_with_provenance_of_its_own_can_be_opened(
     open_editor: Editors, base: Any, state: object
