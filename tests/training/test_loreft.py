@@ -1,5 +1,6 @@
 """LoReFT against its equation, position by position, and through training, saving and generation."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -174,3 +175,43 @@ def test_text_without_a_prompt_is_refused(settings: Settings, write: Callable[..
     path = write([{"text": "one and two make three"}], "texts.jsonl")
     with pytest.raises(ConfigError, match="the states of a prompt"):
         train(settings(method="loreft", data={"train": str(path)}))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rank": 0},
+        {"rank": 10**9},
+        {"rank": "8"},
+        {"rank": 10**400},
+        {"first": None},
+        {"first": -1},
+        {"layers": 3},
+        {"layers": ["0"]},
+        {"layers": [10**9]},
+        {"shared": "yes"},
+    ],
+)
+def test_a_config_with_a_value_that_cannot_be_is_one_sentence_and_leaves_the_model(
+    adapted: Any, tiny_model_folder: Path, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    save_loreft(adapted, tmp_path)
+    config = json.loads((tmp_path / "loreft.json").read_text())
+    (tmp_path / "loreft.json").write_text(json.dumps({**config, **change}))
+    model = load(str(tiny_model_folder)).model
+    with pytest.raises(ModelError, match="holds no LoReFT of this model"):
+        load_loreft(model, tmp_path)
+    assert not hasattr(model, "loreft")
+
+
+@pytest.mark.parametrize("name", ["loreft.json", "loreft.safetensors"])
+@pytest.mark.parametrize("text", ["", "[]", "[" * 100_000, "\x00", None])
+def test_a_file_that_is_none_is_one_sentence(
+    adapted: Any, tiny_model_folder: Path, tmp_path: Path, name: str, text: str | None
+) -> None:
+    save_loreft(adapted, tmp_path)
+    (tmp_path / name).unlink()
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(ModelError, match="holds no LoReFT of this model"):
+        load_loreft(load(str(tiny_model_folder)).model, tmp_path)

@@ -60,7 +60,7 @@ def save_artifacts(
         OSError: the disk refused one of the other files.
     """
     output, folder = Path(settings.output), weights_folder(settings)
-    require_finite(prepared.model.state_dict().items(), "after training; nothing is saved")
+    require_finite(prepared.model.named_parameters(), "after training; nothing is saved")
     delta: Path | None = None
     no_delta: str | None = f"The method {settings.method} makes no sparse update."
     if settings.method == "rose":

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from transformers import PreTrainedModel
 
 from roselora.errors import ConfigError, ModelError
 from roselora.models.structure import blocks
+from roselora.training.finite import require_finite
 
 WEIGHTS, CONFIG = "loreft.safetensors", "loreft.json"
 NAME = "loreft"
@@ -121,9 +123,12 @@ def add_loreft(model: PreTrainedModel, config: LoReftConfig) -> PreTrainedModel:
     for layer in layers:
         if not 0 <= layer < len(names):
             raise ConfigError(f"There is no layer {layer}: the model has the layers 0 to {len(names) - 1}.")
-    if not layers or not config.first + config.last:
+    if not layers or max(config.first, config.last) < 1 or min(config.first, config.last) < 0:
         raise ConfigError("LoReFT needs at least one layer and one position of the prompt to change.")
-    interventions = Interventions(config, layers, model.config.hidden_size)
+    width = model.config.hidden_size
+    if not 1 <= config.rank <= width:
+        raise ConfigError(f"LoReFT changes a subspace of 1 to {width} dimensions of this model, not {config.rank}.")
+    interventions = Interventions(config, layers, width)
     model.base_model.requires_grad_(False)
     if getattr(model, "get_output_embeddings", lambda: None)() is not None:
         model.requires_grad_(False)  # a language model's head is no new one
@@ -155,16 +160,17 @@ def load_loreft(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
 
     Raises:
         ModelError: the files are missing or broken, or belong to another model.
+        NonFiniteError: they hold NaN or infinity.
     """
     try:
-        values = json.loads((folder / CONFIG).read_text())
-        layers = values.pop("layers")
-        add_loreft(model, LoReftConfig(**values, layers=None if layers is None else tuple(layers)))
+        config = TypeAdapter(LoReftConfig).validate_json((folder / CONFIG).read_bytes(), strict=True)
         saved = load_file(folder / WEIGHTS)
+        require_finite(saved.items(), f"in {folder / WEIGHTS}; train it anew")
+        add_loreft(model, config)
         if saved.keys() != _trained(model).keys():
             raise ValueError("other parameters than this model's")
         model.load_state_dict(saved, strict=False)
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError, ConfigError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise ModelError(f"{folder} holds no LoReFT of this model ({reason}).") from error
     model.train(False)
