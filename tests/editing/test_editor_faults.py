@@ -18,6 +18,7 @@ from roselora.delta.sparse_delta import SparseDelta, SparseFactors
 from roselora.editing.edited_weights import EditedWeights
 from roselora.editing.editor import Editor
 from roselora.editing.proposal import Proposal
+from roselora.editing.provenance import understood
 from roselora.editing.request import EditRequest
 from roselora.editing.settings import EditSettings
 from roselora.editing.store import EditStore
@@ -204,6 +205,21 @@ def test_whatever_another_program_put_into_the_provenance_the_store_can_be_worke
     assert len(editor.check().edits) == len(PARTS) + 1
     assert editor._earlier().neurons == {}
     assert [settings_of(edit.provenance) for edit in editor.log()] == [None] * (len(PARTS) + 1)
+
+
+@pytest.mark.parametrize(("stored", "today"), [("roselora-neurons", "gate"), ("roselora", "rose")])
+def test_a_store_of_an_earlier_version_opens_and_its_methods_have_todays_names(
+    open_editor: Editors, base: Any, stored: str, today: str
+) -> None:
+    store = open_editor().store
+    neurons = {"block": 1, "indices": [3, 4]}
+    with store.writing():
+        store.add(EditRequest("An old", "one"), one_entry(base, 1.0), {"method": stored, "neurons": neurons})
+    editor = open_editor()
+    (edit,) = editor.edits
+    assert understood(edit.provenance).method == today
+    assert editor._earlier().neurons == {1: [3, 4]}
+    editor.undo(edit.id)
 
 
 def test_settings_that_do_not_work_are_not_trained_with_again() -> None:
