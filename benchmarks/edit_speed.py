@@ -6,13 +6,13 @@ The requests are sixteen facts made up here. One run measures every method in tu
 --repeats times over, on the demo model (or --model), each edit on the model as it was: `undo` is not counted, nor what
 a method measures once for a model. Methods:
 
-- neurons: `edit_neurons`, one request a call; neurons, 16: all sixteen in one call, divided by sixteen;
+- gate: `edit_neurons`, one request a call; gate, 16: all sixteen in one call, divided by sixteen;
 - rose-published: RoseLoRA with its published settings, 25 full steps. Without gradient checkpointing, which saves
   memory and costs time, so this peer is a faster one than the published;
 - ft-m, locft-bf, rome: our own, with the settings of `benchmarks/results/editing_tuning.json`. ROME takes the text of
   --covariance-text, and is left out without one.
 
-Reported are medians over requests and repeats, the ratio of each to neurons, and a floor for neurons: the operations
+Reported are medians over requests and repeats, the ratio of each to gate, and a floor for gate: the operations
 that the passes need (2 a weight and token forwards, as many backwards, for nothing is summed into a weight) at the
 rate of one large fp32 matrix product, measured in the same run.
 """
@@ -109,13 +109,13 @@ def main() -> None:
         if method.read_text is not None:
             method.read_text(model, tokenizer, method.config, lambda done, of: None)
 
-    seconds: dict[str, list[float]] = {name: [] for name in ("neurons", "neurons, 16", *methods)}
+    seconds: dict[str, list[float]] = {name: [] for name in ("gate", "gate, 16", *methods)}
     floors: list[float] = []
     for _ in range(arguments.repeats):
         speed = rate()
         for fact in facts[: arguments.requests]:
             taken, (edit,) = timed(lambda fact=fact: edit_neurons(model, tokenizer, [fact], settings, place, text))
-            seconds["neurons"].append(taken)
+            seconds["gate"].append(taken)
             floors.append(operations(model, tokenizer, fact, edit) / speed)
             for name, method in methods.items():
                 taken, applied = timed(
@@ -124,15 +124,15 @@ def main() -> None:
                 applied.undo()
                 seconds[name].append(taken)
         taken, _ = timed(lambda: edit_neurons(model, tokenizer, facts, settings, place, text))
-        seconds["neurons, 16"].append(taken / len(facts))
+        seconds["gate, 16"].append(taken / len(facts))
 
     medians = {name: statistics.median(values) for name, values in seconds.items()}
-    print(f"{'':16}{'seconds':>9}{'times neurons':>15}{'times neurons, 16':>19}")
+    print(f"{'':16}{'seconds':>9}{'times gate':>15}{'times gate, 16':>19}")
     for name, median in medians.items():
-        one, many = median / medians["neurons"], median / medians["neurons, 16"]
+        one, many = median / medians["gate"], median / medians["gate, 16"]
         print(f"{name:16}{median:9.2f}{one:15.1f}{many:19.1f}")
     floor = statistics.median(floors)
-    print(f"floor of neurons, one by one: {floor:.2f} s; neurons take {medians['neurons'] / floor:.1f} times that")
+    print(f"floor of gate, one by one: {floor:.2f} s; gate takes {medians['gate'] / floor:.1f} times that")
     if arguments.json:
         machine = {"processor": platform.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__}
         result = {"machine": machine, "repeats": arguments.repeats, "medians": medians, "floor": floor, "all": seconds}
