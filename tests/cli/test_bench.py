@@ -9,6 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import typer
+
+from roselora.cli.tuning_runs import show_written
+from roselora.evaluation.records import FailedRun
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -136,3 +140,15 @@ def test_list_and_dry_run_change_nothing(run: Run, world_folder: Path, data: Pat
     assert unwritable.returncode == 2
     assert "is no folder that you may write to" in unwritable.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_what_could_not_be_run_is_one_sentence_and_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
+    failed = FailedRun("lora", "zsre/3", "OutOfMemoryError: CUDA out of memory.")
+    with pytest.raises(typer.Exit) as ended:
+        show_written([Path("out/report.md")], [failed], json=False)
+    assert ended.value.exit_code == 1
+    said = capsys.readouterr()
+    assert said.out == "wrote out/report.md\n"
+    assert "lora, zsre/3, could not be run (OutOfMemoryError: CUDA out of memory.); the same" in said.err
+    show_written([], [], json=True)
+    assert json.loads(capsys.readouterr().out) == {"files": [], "failed": []}

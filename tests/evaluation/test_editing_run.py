@@ -17,7 +17,7 @@ from roselora.evaluation import sequence
 from roselora.evaluation.cases import EditCase, Probe
 from roselora.evaluation.editing_run import EditingRun, Plan, choose
 from roselora.evaluation.pace import Clock, Pace, Progress
-from roselora.evaluation.records import EditRecord, Mode
+from roselora.evaluation.records import EditRecord, FailedRun, Mode
 from roselora.evaluation.scoring import Judge
 from roselora.models.fingerprint import fingerprint
 
@@ -279,3 +279,58 @@ def test_the_time_left_follows_each_methods_own_pace() -> None:
     ]
     pace.within("slow, edit 3/8")(2, 4)
     assert shown[-1].doing == "slow, edit 3/8, 2/4 of its call"
+
+
+class Broken(Nudge):
+    """A method that the machine has no memory for at its second call, after it has begun to write."""
+
+    def __call__(self, model: Any, *arguments: Any) -> Applied:
+        if len(self.calls) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB.")
+        return super().__call__(model, *arguments)
+
+
+def test_what_cannot_be_run_is_no_result_but_a_failed_run_and_the_same_command_tries_it_again(run: Runner) -> None:
+    failures: list[FailedRun] = []
+    records = run(method(Broken()), "single", fail=failures.append)
+    out = "OutOfMemoryError: CUDA out of memory."
+    assert failures == [FailedRun("nudge", "made/1", out), FailedRun("nudge", "made/2", out)]
+    assert [record.case for record in records] == ["made/0"]
+    nudge = Nudge()
+    again = run(method(nudge), "single", known=records, fail=failures.append)
+    assert [targets for targets, _ in nudge.calls] == [["Berlin"], ["Paris"]]
+    assert [record.case for record in again] == [case.key for case in CASES]
+
+
+def test_a_sequence_that_cannot_be_run_gives_no_record_and_the_other_methods_go_on(
+    run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sequence, "CHECKPOINT_SECONDS", -1.0)
+    failures: list[FailedRun] = []
+    both = method(Broken()) | {"other": method(Nudge())["nudge"]}
+    records = run(both, "sequential", fail=failures.append)
+    assert [(failure.method, failure.at) for failure in failures] == [("nudge", "made/1")]
+    assert [record.method for record in records] == ["other"] * 3
+    resumed = Nudge()
+    again = run(both | method(resumed), "sequential", known=records, fail=failures.append)
+    assert resumed.calls == [(["Berlin"], 1), (["Paris"], 2)], "it goes on from its checkpoint"
+    assert [record.method for record in again] == ["other"] * 3 + ["nudge"] * 3
+    with pytest.raises(torch.OutOfMemoryError):
+        run(method(Broken()), "single")
+
+
+def test_edits_beside_the_weights_are_scored_as_they_were_when_a_sequence_goes_on(
+    run: Runner, monkeypatch: pytest.MonkeyPatch, world_model: LlamaForCausalLM
+) -> None:
+    grace = {"grace": replace(METHODS["grace"], config=replace(METHODS["grace"].config, layer=0, epochs=20))}
+    whole = run(grace, "sequential")
+    monkeypatch.setattr(sequence, "CHECKPOINT_SECONDS", -1.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(Judge, "score", lambda *_: pytest.fail("killed"))
+        with pytest.raises(pytest.fail.Exception):
+            run(grace, "sequential")
+    assert not any(module._forward_hooks for module in world_model.modules())
+    monkeypatch.setattr("roselora.baselines.grace._edit", lambda *_: pytest.fail("edited again"))
+    again = run(grace, "sequential")
+    assert [replace(record, cost=None) for record in again] == [replace(record, cost=None) for record in whole]
+    assert not any(module._forward_hooks for module in world_model.modules())

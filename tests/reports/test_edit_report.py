@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from roselora.evaluation.records import Cost, EditRecord, RunHead, RunPart, Scores, TokenAccuracy
+from roselora.evaluation.records import Cost, EditRecord, FailedRun, RunHead, RunPart, Scores, TokenAccuracy
 from roselora.evaluation.run_summary import summarize_run
 from roselora.reports import edit_plots
 from roselora.reports.edit_markdown import markdown
@@ -443,3 +443,12 @@ def test_control_characters_are_shown_as_escapes() -> None:
     assert text("a\x1b[2Jb\u202ec") == r"a\\x1b\[2Jb\\u202ec"
     assert code("\x1b]0;t\x07") == r"`\x1b]0;t\x07`"
     assert capability("out of\nmemory") == "out of memory"
+
+
+def test_what_could_not_be_run_is_told_and_stands_in_no_score() -> None:
+    head = replace(HEAD, failures=(FailedRun("lora", "made/3", "OutOfMemoryError: no | memory"),))
+    shown = report(run_of(rose=(1, 1)), head)
+    assert "## Failed runs" in shown
+    assert "- lora, made/3: OutOfMemoryError: no \\| memory" in shown
+    assert "lora has not been run" in shown
+    assert "## Failed runs" not in report(run_of(rose=(1, 1)))

@@ -1,7 +1,7 @@
 """GRACE: a codebook beside one layer, and no weight changed."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -80,6 +80,17 @@ def grace(
         undo()
         raise
     return Applied(tuple(requests), undo, entries=0, steps=steps, memory=lookup.codebook.memory())
+
+
+def put_back(model: PreTrainedModel, config: GraceConfig, memory: Mapping[str, Tensor]) -> Callable[[], None]:
+    """Put a call's codebook on the model, as after a restart; gives the way back.
+
+    Raises:
+        ConfigError: it is of another layer.
+    """
+    module = edited_module(model, config)[1]
+    book = Codebook.from_memory(memory, *_widths(module))
+    return _install(module, book.to(module.get_parameter("weight").device))[1]
 
 
 def _edit(

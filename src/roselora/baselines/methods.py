@@ -1,9 +1,10 @@
 """Every editing method by name: a new one is one file and one row here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.baselines.adalora import AdaLoraEditConfig, adalora
@@ -12,7 +13,7 @@ from roselora.baselines.alphaedit import read_text as alphaedit_text
 from roselora.baselines.applied import EditFunction
 from roselora.baselines.ft_l import FtLConfig, ft_l
 from roselora.baselines.ft_m import FtMConfig, ft_m
-from roselora.baselines.grace import GraceConfig, grace
+from roselora.baselines.grace import GraceConfig, grace, put_back
 from roselora.baselines.locft import LocFtConfig, locft_bf
 from roselora.baselines.lora import LoraEditConfig, lora
 from roselora.baselines.memit import MemitConfig, memit
@@ -37,6 +38,8 @@ class Method:
         config: its default settings, a frozen dataclass.
         paper: where it comes from.
         requests_per_call: how many requests one call is meant for; None for all at once.
+        put_back: for a method whose edits are not in the weights: puts them into a model by its config and the memory
+            of a call, and gives the way back.
         read_text: for a method that reads a text before its first edit; what that gives is kept in its cache.
     """
 
@@ -46,6 +49,7 @@ class Method:
     paper: str
     requests_per_call: int | None
     read_text: Callable[[PreTrainedModel, PreTrainedTokenizerBase, Any, Progress], None] | None = None
+    put_back: Callable[[PreTrainedModel, Any, Mapping[str, Tensor]], Callable[[], None]] | None = None
 
 
 _ROWS = (
@@ -65,7 +69,7 @@ _ROWS = (
     ),
     Method("memit", memit, MemitConfig(), "Meng et al., 2022, arXiv 2210.07229", 100, memit_text),
     Method("alphaedit", alphaedit, AlphaEditConfig(), "Fang et al., 2024, arXiv 2410.02355", 100, alphaedit_text),
-    Method("grace", grace, GraceConfig(), "Hartvigsen et al., 2022, arXiv 2211.11031", 1),
+    Method("grace", grace, GraceConfig(), "Hartvigsen et al., 2022, arXiv 2211.11031", 1, put_back=put_back),
     Method("rose", rose, DEFAULTS, "Wang et al., 2024, arXiv 2406.10777; our settings", 1),
     Method("rose-published", rose, PUBLISHED, "Wang et al., 2024, arXiv 2406.10777; the published code's settings", 1),
     Method("gate", rose_neurons, NeuronSettings(), "ours, `core/gating.py`", None, neurons_text),

@@ -16,6 +16,7 @@ from roselora.cli.console import err, out, print_json, saying, tell, working
 from roselora.cli.device_options import DeviceOption, DtypeOption
 from roselora.cli.stores import DryRunOption, JsonOption
 from roselora.cli.tuning_options import PATH, DataDirOption
+from roselora.cli.tuning_runs import show_written
 from roselora.errors import ConfigError, StoppedError
 
 if TYPE_CHECKING:
@@ -115,12 +116,9 @@ def edit(
         _show_plan(waiting(plan, read_records(output)), head, output, json)
         return
     head, records, paths = _run(bench, loaded, plan, head)
-    if json:
-        print_json({"files": [str(path) for path in paths]})
-        return
-    _show_scores(head, records)
-    for path in paths:
-        tell(f"wrote {path}")
+    if not json:
+        _show_scores(head, records)
+    show_written(paths, [failure for failure in head.failures if failure.method in bench.methods], json)
 
 
 def _run(

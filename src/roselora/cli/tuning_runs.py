@@ -2,15 +2,19 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from roselora.cli.console import err, print_json, saying, tell, working
+import typer
+
+from roselora.cli.console import complain, err, print_json, saying, tell, working
 from roselora.errors import ConfigError, StoppedError
 from roselora.visible import visible
 
 if TYPE_CHECKING:
     from roselora.evaluation.finetuning.plan import Plan
+    from roselora.evaluation.records import FailedRun
 
 WriteReport = Callable[[], list[Path]]
 OnProgress = Callable[[str, int, int], None]
@@ -55,16 +59,18 @@ def execute(
 
     Raises:
         StoppedError: the run was interrupted; the same command goes on with it.
+        typer.Exit: a method could not be run; the report is written.
     """
     from roselora.evaluation.finetuning.run import run
     from roselora.training import processes
 
     folder = plans[0].folder if len(plans) == 1 else plans[0].folder.parent
+    failures: list[FailedRun] = []
     try:
         with _progress() as on_progress:
             for plan in plans:
                 prefix = f"{plan.folder.name}: " if len(plans) > 1 else ""
-                run(plan, _prefixed(on_progress, prefix), batch_size=batch_size)
+                failures += run(plan, _prefixed(on_progress, prefix), batch_size=batch_size)
         if compare is not None and processes.index() == 0:
             compare()
     except (StoppedError, KeyboardInterrupt) as stop:
@@ -74,12 +80,20 @@ def execute(
         raise StoppedError(f"{reason} What was done is in {folder}.") from None
     if processes.index() != 0:
         return
-    paths = write_report()
+    show_written(write_report(), failures, json)
+
+
+def show_written(paths: Sequence[Path], failures: "Sequence[FailedRun]", json: bool) -> None:
+    """The files that a benchmark has written, and what it could not run, for which it exits with 1."""
     if json:
-        print_json({"files": [str(path) for path in paths]})
-        return
-    for path in paths:
-        tell(f"wrote {path}")
+        print_json({"files": [str(path) for path in paths], "failed": [asdict(one) for one in failures]})
+    else:
+        for path in paths:
+            tell(f"wrote {path}")
+    for one in failures:
+        complain(f"{one.method}, {one.at}, could not be run ({one.error}); the same command tries it again.")
+    if failures:
+        raise typer.Exit(1)
 
 
 def _prefixed(on_progress: OnProgress, prefix: str) -> OnProgress:

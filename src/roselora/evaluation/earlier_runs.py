@@ -15,7 +15,7 @@ def head_of_today(head: Any) -> Any:
     parts = head.get("parts")
     if isinstance(parts, list):
         known["parts"] = [_part(part) for part in parts]
-    return {"skip": 0, **head, **known}
+    return {"skip": 0, "failures": [], **head, **known}
 
 
 def record_of_today(record: Any) -> Any:

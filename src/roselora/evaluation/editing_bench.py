@@ -17,7 +17,7 @@ from roselora.evaluation.machine import machine
 from roselora.evaluation.method_settings import as_plain
 from roselora.evaluation.pace import Clock, Progress
 from roselora.evaluation.record_files import HEAD, RECORDS, appending, read_head, read_records, write_head
-from roselora.evaluation.records import EditRecord, Mode, RunHead, RunPart
+from roselora.evaluation.records import EditRecord, FailedRun, Mode, RunHead, RunPart
 from roselora.evaluation.scoring import Judge
 from roselora.files import make_folder, writer_lock
 from roselora.models.fingerprint import fingerprint
@@ -136,6 +136,7 @@ def run(
                 on_progress,
                 Clock(bench.seconds),
                 diary.note,
+                diary.fail,
             )
             made.read_texts()  # what cannot be read is refused before the head says that it was used
             diary.note(BASE)
@@ -190,6 +191,11 @@ class _Diary:
             self.head = replace(self.head, capability={**self.head.capability, name: measured})
         write_head(bench.folder, self.head)
 
+    def fail(self, failure: FailedRun) -> None:
+        """Keep what could not be run."""
+        self.head = replace(self.head, failures=(*self.head.failures, failure))
+        write_head(self._bench.folder, self.head)
+
 
 def _joined(head: RunHead, folder: Path, capability_asked: bool) -> RunHead:
     """The head of a folder that may hold an earlier part of the same run.
@@ -218,12 +224,13 @@ def _joined(head: RunHead, folder: Path, capability_asked: bool) -> RunHead:
         )
     return replace(
         head,
-        parts=(*(part for part in before.parts if part.command != head.parts[0].command), *head.parts),
+        parts=(*(part for part in before.parts if part not in head.parts), *head.parts),
         n=max(head.n, before.n),
         methods={**before.methods, **head.methods},
         requests_per_call={**before.requests_per_call, **head.requests_per_call},
         entries=before.entries,
         capability=before.capability,
+        failures=tuple(failure for failure in before.failures if failure.method not in head.methods),
     )
 
 

@@ -11,14 +11,14 @@ from pathlib import Path
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.baselines.methods import Method
-from roselora.errors import EditError, UnsupportedError
+from roselora.errors import EditError, StoppedError, UnsupportedError
 from roselora.evaluation.cases import EditCase
 from roselora.evaluation.checkpoint import BaseWeights, checkpoint_file
 from roselora.evaluation.cost import measured
 from roselora.evaluation.pace import Clock, Pace, Progress
-from roselora.evaluation.records import Cost, EditRecord, Mode
+from roselora.evaluation.records import Cost, EditRecord, FailedRun, Mode, said
 from roselora.evaluation.scoring import Judge
-from roselora.evaluation.sequence import EditSequence, Tried, said
+from roselora.evaluation.sequence import RESULTS, EditSequence, Tried
 from roselora.models.fingerprint import fingerprint
 
 logger = logging.getLogger(__name__)
@@ -77,6 +77,7 @@ class EditingRun:
         clock: raises when the time is over.
         after_all: called while all edits of a method's sequence are in the model, with its name and the number of
             entries that differ from the base's.
+        fail: told of what could not be run, after which other edits and methods go on; without it, that is raised.
     """
 
     def __init__(
@@ -90,8 +91,9 @@ class EditingRun:
         on_progress: Callable[[Progress], None],
         clock: Clock,
         after_all: Callable[[str, int], None] | None = None,
+        fail: Callable[[FailedRun], None] | None = None,
     ) -> None:
-        self._after_all = after_all
+        self._after_all, self._fail = after_all, fail
         self._model, self._tokenizer, self._plan, self._judge = model, tokenizer, plan, judge
         self._known = keys_of(known)
         self._write, self._on_progress, self._clock = write, on_progress, clock
@@ -138,17 +140,25 @@ class EditingRun:
                 self._clock.check()
                 self._pace.show(f"{name}, {case.key}")
                 begun = time.monotonic()
-                self._keep(self._edit_alone(name, method, case, position))
+                if (record := self._edit_alone(name, method, case, position)) is not None:
+                    self._keep(record)
                 self._pace.made(name, 1, time.monotonic() - begun)
             self._judge.forget([case])
 
-    def _edit_alone(self, name: str, method: Method, case: EditCase, position: int) -> EditRecord:
+    def _edit_alone(self, name: str, method: Method, case: EditCase, position: int) -> EditRecord | None:
+        """The record of one edit; None if it could not be run."""
         try:
             self._judge.prepare([case])
             with measured(self._model.device) as taken:
                 applied = method.edit(self._model, self._tokenizer, [case.request], method.config)
+        except RESULTS as error:
+            logger.debug("%s failed on %s", name, case.key, exc_info=error)
+            self._require_unedited()
+            return EditRecord(case.key, name, position, None, None, said(error))
         except Exception as error:
-            return self._failure(name, case, position, error)
+            self._note_failed_run(name, case, error)
+            self._require_unedited()
+            return None
         try:
             (scores,) = self._judge.score([case])
         finally:
@@ -164,7 +174,8 @@ class EditingRun:
         self._judge.prepare(cases)
         sequence = EditSequence(self._model, self._tokenizer, base, name, method, cases, size, path)
         try:
-            tried = sequence.run(self._pace, self._clock)
+            if (tried := self._edit_all(name, sequence)) is None:
+                return
             if self._after_all is not None:
                 self._after_all(name, base.changed_entries())
             self._score_all(name, tried)
@@ -183,11 +194,22 @@ class EditingRun:
                 score = next(scores) if one.error is None else None
                 self._keep(EditRecord(case.key, name, position, score, one.cost, one.error))
 
-    def _failure(self, name: str, case: EditCase, position: int, error: Exception) -> EditRecord:
-        """A failed edit is a record that says why, and not the end of the run."""
-        logger.debug("%s failed on %s", name, case.key, exc_info=error)
-        self._require_unedited()
-        return EditRecord(case.key, name, position, None, None, said(error))
+    def _edit_all(self, name: str, sequence: EditSequence) -> list[Tried] | None:
+        """What became of each edit of a sequence; None if it could not be run to its end."""
+        try:
+            return sequence.run(self._pace, self._clock)
+        except StoppedError:
+            raise
+        except Exception as error:
+            self._note_failed_run(name, sequence.at, error)
+            return None
+
+    def _note_failed_run(self, name: str, case: EditCase, error: Exception) -> None:
+        """What is no result of the method leaves no record, and is tried again by the next run."""
+        if self._fail is None:
+            raise error
+        logger.debug("%s could not be run on %s", name, case.key, exc_info=error)
+        self._fail(FailedRun(name, case.key, said(error)))
 
     def _require_unedited(self) -> None:
         if fingerprint(self._model) != self._original:

@@ -70,7 +70,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class EditRecord:
-    """One edit of one method. A failed one has an ``error``, and no scores.
+    """One edit of one method. A failed one, whose target was not reached, has an ``error``, and no scores.
 
     Attributes:
         case: the case's key.
@@ -86,8 +86,22 @@ class EditRecord:
 
 
 @dataclass(frozen=True)
+class FailedRun:
+    """What kept a method from giving any result, such as a bug or too little memory; it is tried again.
+
+    Attributes:
+        method: which; ``at``: where it was, such as the case's key.
+        error: its kind and the first line of what it says.
+    """
+
+    method: str
+    at: str
+    error: str
+
+
+@dataclass(frozen=True)
 class RunPart:
-    """One command that made some of a run's edits.
+    """One command that made some of a run's edits, on one machine.
 
     Attributes:
         command: the command line that repeats it.
@@ -106,7 +120,7 @@ class RunHead:
     """What was run: everything that is needed to run it again.
 
     Attributes:
-        parts: the commands that made the run, in order; the same command again is no new part.
+        parts: the commands that made the run, in order; the same again on the same machine is no new part.
         model: the name it was asked for by; ``model_sha256``: the fingerprint of its weights.
         dataset: the benchmark's name; ``data_sha256``: the hash of its file; ``data_file``: that file's name.
         mode: how edits follow each other.
@@ -117,6 +131,7 @@ class RunHead:
         methods: by name, every setting.
         requests_per_call: by method, how many requests each call took; None is all of them.
         entries: by method, how many entries of the weights differ from the base's after all edits of a sequence.
+        failures: of the methods that were last tried, what of them could not be run; no record stands for it.
         capability: by method (and "base"), measured after all edits: e.g. {"perplexity": 20.1, "arc_challenge": .25}.
     """
 
@@ -136,3 +151,10 @@ class RunHead:
     requests_per_call: Mapping[str, int | None]
     entries: Mapping[str, int] = field(default_factory=dict)
     capability: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    failures: tuple[FailedRun, ...] = ()
+
+
+def said(error: Exception) -> str:
+    """An error's kind and the first line of what it says."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"

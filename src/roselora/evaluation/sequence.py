@@ -11,17 +11,22 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.baselines.applied import Applied
 from roselora.baselines.methods import Method
+from roselora.errors import EditError, NonFiniteError
 from roselora.evaluation.cases import EditCase
 from roselora.evaluation.checkpoint import BaseWeights, Checkpoint
 from roselora.evaluation.cost import measured
 from roselora.evaluation.pace import Clock, Pace
-from roselora.evaluation.records import Cost
+from roselora.evaluation.records import Cost, said
 from roselora.models.calling import Progress
 
 logger = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS = 60.0
 """How much work of a sequence a kill may cost; a checkpoint is as large as the weights that the method changes."""
+
+
+RESULTS = (EditError, NonFiniteError)
+"""What a method fails with when its edit has failed; anything else is a bug or the machine's, and no result."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,9 @@ class EditSequence:
         cases: in order.
         size: requests of a call.
         path: of the checkpoint.
+
+    Attributes:
+        at: the first case of the call that is or was being made.
     """
 
     def __init__(
@@ -63,6 +71,7 @@ class EditSequence:
         self._model, self._tokenizer, self._base = model, tokenizer, base
         self._name, self._method, self._cases, self._size, self._path = name, method, cases, size, path
         self._history: list[Applied] = []
+        self.at = cases[0]
 
     def run(self, pace: Pace, clock: Clock) -> list[Tried]:
         """Try every request that no checkpoint has; what became of each.
@@ -72,12 +81,14 @@ class EditSequence:
 
         Raises:
             StoppedError: the time is over.
+            Exception: a call failed with what is no result; the last checkpoint is as it was.
         """
         tried = self._resume()
         pace.made(self._name, len(tried), None)
         saved = time.monotonic()
         try:
             for start in range(len(tried), len(self._cases), self._size):
+                self.at = self._cases[start]
                 at = f"{self._name}, edit {start + 1}/{len(self._cases)}"
                 pace.show(at)
                 begun = time.monotonic()
@@ -117,30 +128,27 @@ class EditSequence:
         made = zip(self._cases, tried, strict=False)
         requests = tuple(case.request for case, one in made if one.error is None)
         if requests:
-            self._history.append(Applied(requests, _nothing, 0, memory=checkpoint.memory))
+            undo = _nothing
+            if self._method.put_back is not None:
+                undo = self._method.put_back(self._model, self._method.config, checkpoint.memory)
+            self._history.append(Applied(requests, undo, 0, memory=checkpoint.memory))
         return tried
 
     def _call(self, cases: Sequence[EditCase], on_progress: Progress) -> list[Tried]:
-        """One call of the method; if it fails, so have its requests, and the model is as it was before them."""
+        """One call of the method; if its edit fails, so have its requests, and the model is as it was before them."""
         requests = [case.request for case in cases]
         try:
             with measured(self._model.device) as taken:
                 applied = self._method.edit(
                     self._model, self._tokenizer, requests, self._method.config, self._history, on_progress
                 )
-        except Exception as error:
+        except RESULTS as error:
             logger.debug("%s failed on %s", self._name, cases[0].key, exc_info=error)
             return [Tried(None, said(error))] * len(cases)
         # The base's own copy puts weights back, so a snapshot a call would only fill the memory.
         self._history.append(applied if applied.entries == 0 else replace(applied, undo=_nothing))
         cost = Cost(taken.seconds / len(cases), taken.peak_bytes, None, applied.steps / len(cases))
         return [Tried(cost, None)] * len(cases)
-
-
-def said(error: Exception) -> str:
-    """An error's kind and the first line of what it says."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"
 
 
 def _nothing() -> None:

@@ -13,6 +13,7 @@ from roselora.evaluation.records import LOCALITY_TOKENS
 from roselora.evaluation.run_summary import RunSummary
 from roselora.evaluation.summary import MethodSummary
 from roselora.reports.edit_verdicts import verdicts
+from roselora.reports.failed_runs import failed_runs
 from roselora.reports.numbers import (
     capability,
     code,
@@ -57,6 +58,7 @@ def markdown(run: RunSummary, plots: Mapping[str, str]) -> str:
         _by_type("Locality by sub-type", run.methods, lambda row: row.locality_by, {SAME_ANSWER: SAME_ANSWER_NOTE}),
         _retention(run),
         _costs(run),
+        *failed_runs(run.head.failures),
         _failures(run),
         _token_accuracy(run),
         _capability(run),

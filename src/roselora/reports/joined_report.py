@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from roselora.evaluation.finetuning.plan import BASE
-from roselora.evaluation.finetuning.run_files import HEAD, Head, read_answers, read_units
+from roselora.evaluation.finetuning.run_files import HEAD, Head, read_answers, read_head, read_units
 from roselora.evaluation.finetuning.scores import (
     Difference,
     MethodScore,
@@ -14,9 +14,10 @@ from roselora.evaluation.finetuning.scores import (
     differences,
     method_scores,
 )
-from roselora.evaluation.record_files import from_json, refusing, to_json
+from roselora.evaluation.record_files import to_json
 from roselora.evaluation.run_summary import OURS
 from roselora.files import write_atomically
+from roselora.reports.failed_runs import failed_runs
 from roselora.reports.numbers import NOTHING, code, count, estimated, rate, table, text
 from roselora.reports.tuning_report import write_tuning_report
 
@@ -56,8 +57,7 @@ def write_joined_report(folder: Path, title: str) -> list[Path]:
 
 
 def _read(folder: Path) -> _Part:
-    with refusing(f"{folder / HEAD} is not the head of a fine-tuning benchmark"):
-        head: Head = from_json(Head, (folder / HEAD).read_bytes())
+    head = read_head(folder)
     answers = read_answers(folder)
     units = chosen_units(read_units(folder), head.question_seed, head.rates)
     rows = method_scores(answers, units, (BASE, *head.settings), tuple(head.asked))
@@ -93,6 +93,9 @@ def _markdown(title: str, parts: Mapping[str, _Part]) -> str:
         f"## {OURS} less each other method",
         table(["method", *columns], less) if less else "There is nothing to compare yet.",
         "Over the same questions, with the paired bootstrap's 95% interval.",
+        *failed_runs(
+            [replace(one, at=f"{name}, {one.at}") for name, part in parts.items() for one in part.head.failures]
+        ),
         "## Entries changed",
         table(["method", *columns], entries),
     ]

@@ -8,11 +8,11 @@ from pathlib import Path
 from roselora.evaluation.finetuning.glue_metrics import CORRELATIONS
 from roselora.evaluation.finetuning.plan import BASE
 from roselora.evaluation.finetuning.run_files import (
-    HEAD,
     Head,
     TrainedUnit,
     read_abilities,
     read_answers,
+    read_head,
     read_judged,
     read_units,
     read_weighed,
@@ -25,9 +25,10 @@ from roselora.evaluation.finetuning.scores import (
     differences,
     method_scores,
 )
-from roselora.evaluation.record_files import from_json, refusing, to_json
+from roselora.evaluation.record_files import to_json
 from roselora.evaluation.run_summary import OURS
 from roselora.files import write_atomically
+from roselora.reports.failed_runs import failed_runs
 from roselora.reports.forgetting_section import forgetting_section
 from roselora.reports.judged_section import judged_section
 from roselora.reports.numbers import (
@@ -56,8 +57,7 @@ def write_tuning_report(folder: Path) -> list[Path]:
         FileFormatError: the folder holds no run.
         OSError: a file cannot be written.
     """
-    with refusing(f"{folder / HEAD} is not the head of a fine-tuning benchmark"):
-        head: Head = from_json(Head, (folder / HEAD).read_bytes())
+    head = read_head(folder)
     answers, units, abilities = read_answers(folder), read_units(folder), read_abilities(folder)
     own = chosen_units(units, head.question_seed, head.rates)
     rows = method_scores(answers, own, (BASE, *head.settings), tuple(head.asked))
@@ -105,6 +105,7 @@ def _markdown(
         *_scored(head, rows, paired),
         *_rates(head, units),
         *more,
+        *failed_runs(head.failures),
         *_cost(rows),
         "## Settings",
         "\n".join(_settings(head)),

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from roselora.errors import ConfigError, FileFormatError
+from roselora.evaluation.finetuning import run as module
 from roselora.evaluation.finetuning.plan import BASE, Wanted, drawn, make_plan
 from roselora.evaluation.finetuning.run import run
 from roselora.evaluation.finetuning.run_files import (
@@ -20,6 +22,7 @@ from roselora.evaluation.finetuning.run_files import (
 )
 from roselora.evaluation.finetuning.scores import chosen_rate, chosen_units, differences, method_scores
 from roselora.evaluation.finetuning.shape import Prediction
+from roselora.evaluation.records import FailedRun
 from roselora.files import LockedError
 from roselora.reports.tuning_report import write_tuning_report
 from roselora.training.run import train
@@ -247,3 +250,27 @@ def test_the_report_says_what_was_run_and_what_each_method_scored(wanted: Wanted
         assert f"| {row['method']} |" in shown
         assert row["sets"]["boolq"]["score"]["n"] == 2
     assert document["head"]["seeds"] == [0, 1]
+
+
+def test_a_method_that_cannot_be_run_is_a_failed_run_the_others_go_on_and_it_is_tried_again(
+    wanted: Wanted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def out_of_memory(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB.")
+
+    both = replace(wanted, methods=("lora", "rose"), seeds=(0,), sets=("boolq",))
+    own = module.train
+    monkeypatch.setattr(
+        module, "train", lambda made, **how: (out_of_memory if made.method == "lora" else own)(made, **how)
+    )
+    failed = FailedRun("lora", "seed 0", "OutOfMemoryError: CUDA out of memory.")
+    assert run(make_plan(both), nothing) == [failed]
+    assert {answer.method for answer in read_answers(wanted.folder)} == {BASE, "rose"}
+    report = write_tuning_report(wanted.folder)[0].read_text()
+    assert "## Failed runs" in report
+    assert "- lora, seed 0: OutOfMemoryError: CUDA out of memory." in report
+
+    monkeypatch.setattr(module, "train", own)
+    assert run(make_plan(both), nothing) == []
+    assert {answer.method for answer in read_answers(wanted.folder)} == {BASE, "rose", "lora"}
+    assert "Failed runs" not in write_tuning_report(wanted.folder)[0].read_text()

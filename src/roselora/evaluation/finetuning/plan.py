@@ -11,10 +11,9 @@ import torch
 
 from roselora.errors import ConfigError
 from roselora.evaluation.finetuning.benchmarks import BENCHMARKS, Benchmark
-from roselora.evaluation.finetuning.run_files import HEAD, Head
+from roselora.evaluation.finetuning.run_files import HEAD, Head, read_head
 from roselora.evaluation.finetuning.shape import AnyTask, Question, Read
 from roselora.evaluation.machine import machine
-from roselora.evaluation.record_files import from_json, refusing
 from roselora.models.devices import AUTO
 from roselora.models.fingerprint import fingerprint
 from roselora.models.heads import head_for
@@ -277,13 +276,11 @@ _SAME = (
 def _check_folder(folder: Path, head: Head) -> None:
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file; name a folder.")
-    path = folder / HEAD
-    if not path.exists():
+    if not (folder / HEAD).exists():
         if folder.exists() and any(folder.iterdir()):
             raise ConfigError(f"{folder} is not empty, and holds no run of a fine-tuning benchmark; name another one.")
         return
-    with refusing(f"{path} is not the head of a fine-tuning benchmark"):
-        earlier: Head = from_json(Head, path.read_bytes())
+    earlier = read_head(folder)
     for name in _SAME:
         before, now = getattr(earlier, name), getattr(head, name)
         shared = before.keys() & now.keys() if name == "sources" else None

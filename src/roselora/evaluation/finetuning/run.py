@@ -1,8 +1,9 @@
 """Train every method with every seed, and ask each trained model every question, resumably."""
 
 import json
+import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from accelerate.utils import gather_object  # type: ignore[attr-defined]
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from roselora.errors import StoppedError
+from roselora.errors import ConfigError, ModelError, StoppedError
 from roselora.evaluation.capability import outcomes
 from roselora.evaluation.cost import measured
 from roselora.evaluation.finetuning.asking import ask, shard
@@ -24,15 +25,18 @@ from roselora.evaluation.finetuning.run_files import (
     UNITS,
     Abilities,
     Answered,
+    Head,
     TrainedUnit,
     read_abilities,
     read_answers,
+    read_head,
     read_units,
 )
 from roselora.evaluation.finetuning.scores import chosen_rate
 from roselora.evaluation.finetuning.shape import Prediction, Question
-from roselora.evaluation.record_files import appending_lines, from_json, to_json
-from roselora.files import make_folder, write_atomically
+from roselora.evaluation.record_files import appending_lines, to_json
+from roselora.evaluation.records import FailedRun, said
+from roselora.files import LockedError, make_folder, write_atomically
 from roselora.models.heads import head_for
 from roselora.models.loading import LoadedModel, load
 from roselora.training import processes
@@ -43,6 +47,8 @@ from roselora.training.output import claimed, weights_folder
 from roselora.training.run import Interrupted, train
 from roselora.training.settings import TrainSettings
 
+logger = logging.getLogger(__name__)
+
 BATCHES_A_ROUND = 4
 """Batches that each process answers before the answers are gathered and kept."""
 
@@ -50,28 +56,58 @@ OnProgress = Callable[[str, int, int], None]
 """Called with what is being done, and how much of how much of it is done."""
 
 
-def run(plan: Plan, on_progress: OnProgress, *, batch_size: int = 16) -> None:
+def run(plan: Plan, on_progress: OnProgress, *, batch_size: int = 16) -> list[FailedRun]:
     """Do what of the plan is not done yet.
 
     Of several processes that `accelerate launch` has started, each trains its share of a batch and answers its share of
     the questions; the main one alone writes.
 
+    Returns:
+        what could not be trained or asked, by a bug or for want of memory; the other methods have been, and the same
+        command tries it again.
+
     Raises:
         StoppedError: a training run was interrupted; the same command goes on with it.
         LockedError: another run writes to the folder.
-        RoseLoraError: whatever training raises.
+        ConfigError, ModelError: what training raises where something cannot be meant or loaded.
     """
     processes.join(plan.device)
+    failures: list[FailedRun] = []
     with ExitStack() as held:
         processes.agreed(lambda: held.enter_context(claimed(plan.folder)))
         processes.agreed(lambda: _begin(plan))
         for method, seed in plan.units:
-            rate = None if method == BASE else _rate(plan, method, on_progress)
-            if rate is not None:
-                _ensure(plan, method, seed, rate, on_progress)
-            _answer(plan, method, seed, rate, on_progress, batch_size)
-            if plan.forgetting:
-                _measure_abilities(plan, method, seed, rate, on_progress)
+            try:
+                _run_unit(plan, method, seed, on_progress, batch_size)
+            except (StoppedError, LockedError, ConfigError, ModelError):  # of what was asked, not of this one's run
+                raise
+            except Exception as error:
+                if processes.count() > 1:  # the others would wait for this one for ever
+                    raise
+                logger.debug("%s, seed %s, could not be run", method, seed, exc_info=error)
+                failures.append(FailedRun(method, f"seed {seed}", said(error)))
+                _write_failures(plan, failures)
+    return failures
+
+
+def _run_unit(plan: Plan, method: str, seed: int, on_progress: OnProgress, batch_size: int) -> None:
+    """Train one method with one seed, and ask it everything."""
+    rate = None if method == BASE else _rate(plan, method, on_progress)
+    if rate is not None:
+        _ensure(plan, method, seed, rate, on_progress)
+    _answer(plan, method, seed, rate, on_progress, batch_size)
+    if plan.forgetting:
+        _measure_abilities(plan, method, seed, rate, on_progress)
+
+
+def _write_failures(plan: Plan, failures: Sequence[FailedRun]) -> None:
+    head = read_head(plan.folder)
+    earlier = [failure for failure in head.failures if failure.method not in (BASE, *plan.head.settings)]
+    _write_head(plan.folder, replace(head, failures=(*earlier, *failures)))
+
+
+def _write_head(folder: Path, head: Head) -> None:
+    write_atomically(folder / HEAD, json.dumps(to_json(head), indent=2).encode() + b"\n")
 
 
 def _rate(plan: Plan, method: str, on_progress: OnProgress) -> float:
@@ -105,9 +141,9 @@ def _training(method: str, seed: int, rate: float) -> str:
 def _begin(plan: Plan) -> None:
     """Write the head, which keeps the methods of an earlier part, and training's records."""
     make_folder(plan.folder)
-    path, head = plan.folder / HEAD, plan.head
-    if path.exists():
-        earlier = from_json(type(head), path.read_bytes())
+    head = plan.head
+    if (plan.folder / HEAD).exists():
+        earlier = read_head(plan.folder)
         head = replace(
             head,
             sources={**earlier.sources, **head.sources},
@@ -115,8 +151,9 @@ def _begin(plan: Plan) -> None:
             of={**earlier.of, **head.of},
             settings={**earlier.settings, **head.settings},
             seeds=tuple(sorted({*earlier.seeds, *head.seeds})),
+            failures=tuple(failure for failure in earlier.failures if failure.method not in (BASE, *head.settings)),
         )
-    write_atomically(path, json.dumps(to_json(head), indent=2).encode() + b"\n")
+    _write_head(plan.folder, head)
     for name, records in ((TRAINING_DATA, plan.lessons), (HELD_OUT_DATA, plan.held_out)):
         if records:
             lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)

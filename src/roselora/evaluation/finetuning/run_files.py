@@ -7,6 +7,7 @@ from typing import Any
 
 from roselora.evaluation.finetuning.shape import Prediction
 from roselora.evaluation.record_files import from_json, refusing, whole_lines
+from roselora.evaluation.records import FailedRun
 
 UNITS, ANSWERS, ABILITIES, HEAD = "units.jsonl", "answers.jsonl", "abilities.jsonl", "head.json"
 JUDGEMENTS, LIKELIHOODS = "judgements.jsonl", "likelihoods.jsonl"
@@ -28,6 +29,7 @@ class Head:
         settings: of training, by method, of the first seed.
         seeds: of training; ``question_seed``: of the choice of questions.
         versions, machine: of the libraries; processor, device and threads.
+        failures: of the methods that were last tried, what could not be trained or asked; no unit stands for it.
     """
 
     benchmark: str
@@ -48,6 +50,7 @@ class Head:
     question_seed: int
     versions: Mapping[str, str]
     machine: Mapping[str, Any]
+    failures: tuple[FailedRun, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,23 @@ class Weighed:
     own_tokens: int
     reference: float
     reference_tokens: int
+
+
+def read_head(folder: Path) -> Head:
+    """What was run.
+
+    Raises:
+        FileFormatError: the file does not hold one head.
+    """
+    path = folder / HEAD
+    with refusing(f"{path} is not the head of a fine-tuning benchmark"):
+        head: Head = from_json(Head, path.read_bytes(), _head_of_today)
+    return head
+
+
+def _head_of_today(head: Any) -> Any:
+    """A head's JSON value with the fields of today; earlier versions knew no failed runs."""
+    return {"failures": [], **head} if isinstance(head, dict) else head
 
 
 def read_units(folder: Path) -> list[TrainedUnit]:
