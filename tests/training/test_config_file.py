@@ -64,6 +64,7 @@ def test_a_run_is_repeated_by_the_settings_that_it_wrote(config: Path, tmp_path:
         ("data.columns={'': a}", "no shape has a column ''; there are messages"),
         ("data.columns={prompt: a, completion: a}", "the column 'a' stands for two of them"),
         ("data.columns={1: a}", "data.columns.1.[key] = 1: input should be a valid string"),
+        ("training.eval_steps=2", "training.eval_steps needs held-out examples"),
         ("int=1", "unknown key int; known here are model"),
         ("1=1", "unknown key 1; known here are model"),
         ("method=lor", "method = 'lor': input should be 'rose'"),

@@ -207,7 +207,7 @@ class RoseLoraCallback(TrainerCallback):
             if reached and all_gradients_zero(reached):
                 raise ConfigError(
                     f"Every gradient of RoseLoRA adapter {adapter.name!r} is 0 at the first step: it learns nothing; "
-                    "alpha or max_grad_norm is too small, or dropout too high."
+                    "see that alpha, dropout and max_grad_norm are of a usual size."
                 )
             if reached and adapter.steps == 0:
                 raise _never_pruned(adapter.name)

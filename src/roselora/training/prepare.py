@@ -227,7 +227,7 @@ def _adapted(model: PreTrainedModel, config: AnyConfig | None) -> PreTrainedMode
     try:
         return cast(PeftModel, get_peft_model(model, config))
     except ValueError as error:
-        reason = shortened(str(error).splitlines()[0].rstrip("."))
+        reason = shortened(" ".join(str(error).split()).rstrip("."))
         raise ConfigError(f"This model cannot be adapted with these settings ({reason}).") from error
 
 

@@ -177,6 +177,12 @@ class TrainSettings(_Section):
             raise ValueError(f"retention works by choosing entries, which the method {self.method} does not do")
         return self
 
+    @model_validator(mode="after")
+    def _evaluation_needs_examples(self) -> "TrainSettings":
+        if self.training.eval_steps is not None and self.data.eval is None:
+            raise ValueError("training.eval_steps needs held-out examples; name them in data.eval, or leave it out")
+        return self
+
     @property
     def checkpoints(self) -> Path:
         """Where checkpoints lie."""
