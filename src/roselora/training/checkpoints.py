@@ -68,8 +68,8 @@ def require_same(checkpoint: Path, identity: Mapping[str, Mapping[str, Any]]) ->
             before, now = earlier[part].get(name), values.get(name)
             if json.dumps(before) != json.dumps(now):
                 raise ConfigError(
-                    f"The run of {checkpoint} had another {name} ({_shown(before)}, now {_shown(now)}); go on with "
-                    "what it had, or start anew in another output."
+                    f"What the run of {checkpoint} had as {name} has changed ({_shown(before)}, now {_shown(now)}); "
+                    "go on with what it had, or start anew in another output."
                 )
 
 
