@@ -98,8 +98,8 @@ def _kept_projection(C: Tensor, config: AlphaEditConfig) -> Tensor:
     """:func:`null_projection` in fp32, from the cache if it is there."""
     if config.cache is None:
         return null_projection(C, config.threshold).float()
-    place = cache_file(config.cache, "projection", {"of": sha256_tensor(C), "threshold": config.threshold})
-    kept = load_kept(place, MATRIX)
+    place = cache_file(config.cache, "projection", {"of": sha256_tensor(C), "threshold": config.threshold}, C.device)
+    kept = load_kept(place, {MATRIX: tuple(C.shape)})
     if kept is None:
         kept = {MATRIX: null_projection(C, config.threshold).float()}
         keep(place, kept)

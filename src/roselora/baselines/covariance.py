@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.pytorch_utils import Conv1D
 
 from roselora.core.precision import double
 from roselora.errors import ConfigError
@@ -50,7 +51,7 @@ def covariance(
 
     k (d,) is the module's input at one token. The text is cut into windows without padding, so every token counts
     once. With a ``cache`` folder each module's C is kept there under the hash of the model's weights, of the text,
-    the module's name and ``tokens``, and found again.
+    the module's name, ``tokens``, the device and the versions of what computes, and found again.
 
     Raises:
         ConfigError: the text is missing, not UTF-8, or has no tokens; or ``tokens`` is below 1.
@@ -61,8 +62,12 @@ def covariance(
     places: dict[str, Path] = {}
     if cache is not None:
         about = {"model": fingerprint(model), "text": _hash(text), "tokens": tokens, "window": WINDOW}
-        places = {name: cache_file(cache, "covariance", about | {"module": name}) for name in modules}
-    found = {name: kept[MATRIX] for name, place in places.items() if (kept := load_kept(place, MATRIX)) is not None}
+        places = {name: cache_file(cache, "covariance", about | {"module": name}, model.device) for name in modules}
+    found = {}
+    for name, place in places.items():
+        width = keys_width(model.get_submodule(name))
+        if (kept := load_kept(place, {MATRIX: (width, width)})) is not None:
+            found[name] = kept[MATRIX]
     missing = [name for name in modules if name not in found]
     if missing:
         log.info("reading %s for the covariance of %s", text, ", ".join(missing))
@@ -71,6 +76,11 @@ def covariance(
             keep(places[name], {MATRIX: made[name]})
         found |= made
     return {name: found[name] for name in modules}
+
+
+def keys_width(layer: nn.Module) -> int:
+    """d, the length of the layer's keys."""
+    return int(layer.get_parameter("weight").shape[0 if isinstance(layer, Conv1D) else 1])
 
 
 def _hash(text: Path) -> str:

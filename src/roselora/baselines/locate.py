@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
 from roselora.baselines.applied import Applied
-from roselora.baselines.covariance import covariance
+from roselora.baselines.covariance import covariance, keys_width
 from roselora.baselines.states import Row
 from roselora.baselines.subject import subject_end
 from roselora.core.precision import double
@@ -175,11 +175,6 @@ def weights(model: PreTrainedModel, modules: Sequence[str]) -> list[nn.Parameter
     """The weights of the layers of those names."""
     found: list[nn.Parameter] = [memory(model, module).get_parameter("weight") for module in modules]
     return found
-
-
-def keys_width(layer: nn.Linear | Conv1D) -> int:
-    """d, the length of the layer's keys."""
-    return int(layer.weight.shape[0 if isinstance(layer, Conv1D) else 1])
 
 
 @torch.no_grad()

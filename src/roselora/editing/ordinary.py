@@ -90,7 +90,7 @@ def ordinary_text(
         with frozen(model):
             made = _measure(model, tokenizer, [neurons(model, block) for block in missing], on_progress)
         for block, text in made.items():
-            keep(_file(block, identity, cache), vars(text))
+            keep(_file(block, identity, cache, model.device), vars(text))
         remembered |= made
         known |= made
     return known
@@ -102,17 +102,20 @@ def known_text(
     """Of some blocks those whose MLPs have been measured, here or earlier; arguments as `ordinary_text`'s."""
     known = _measured.setdefault(model, {})
     for block in blocks:
-        if block not in known and (kept := load_kept(_file(block, identity, cache), "second", "mean", "importance")):
-            known[block] = OrdinaryText(**kept)
+        if block not in known:
+            place = neurons(model, block)
+            shapes = {"second": (place.width, place.width), "mean": (place.width,), "importance": (place.count,)}
+            if (kept := load_kept(_file(block, identity, cache, model.device), shapes)) is not None:
+                known[block] = OrdinaryText(**kept)
     return {block: known[block] for block in blocks if block in known}
 
 
-def _file(block: int, identity: str, cache: Path | None) -> Path:
+def _file(block: int, identity: str, cache: Path | None, device: torch.device) -> Path:
     folder = cache_folder("ordinary") if cache is None else cache
     numbers = [START_TOKENS, NEW_TOKENS, SAMPLES, FACT_TOKENS]
     texts = [*NEUTRAL_TEXTS, *fact_prompts()]
     about = {"model": identity, "tokens": numbers, "texts": texts, "seed": SEED, "block": block}
-    return cache_file(folder, "ordinary", about)
+    return cache_file(folder, "ordinary", about, device)
 
 
 def sample(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Tensor:
