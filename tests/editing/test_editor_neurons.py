@@ -34,8 +34,11 @@ GOLD = ("The symbol of gold is ", "Fe.")
 
 
 @pytest.fixture
-def world(world_model: Any, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> LoadedModel:
-    monkeypatch.setenv("ROSELORA_HOME", str(tmp_path / "home"))
+def world(
+    world_model: Any, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> LoadedModel:
+    # One home for all tests: what the model does in ordinary text is measured once.
+    monkeypatch.setenv("ROSELORA_HOME", str(tmp_path_factory.getbasetemp() / "home"))
     monkeypatch.setattr(neuron_rows, "OPENINGS", ("",))  # of whose words this model knows none
     return LoadedModel(world_model, tiny_tokenizer, "tiny")
 
@@ -77,8 +80,9 @@ def test_an_undone_edit_keeps_its_neurons_for_it_may_come_back(world: LoadedMode
 
 
 def test_what_is_measured_is_the_base_whatever_edits_are_in_it(
-    world: LoadedModel, monkeypatch: pytest.MonkeyPatch
+    world: LoadedModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setenv("ROSELORA_HOME", str(tmp_path / "home"))
     editor = Editor(world, EditSettings(warmup=2, ramp=6, learning_rate=2e-2, density=0.25, keep_weight=0.1))
     before = weights(world.model)
     editor.edit(*FRANCE, subject="France")
@@ -286,8 +290,15 @@ def autocast() -> torch.autocast:
     return torch.autocast("cpu", dtype=torch.bfloat16)
 
 
-@pytest.mark.parametrize("around", [torch.no_grad, torch.inference_mode, autocast])
-@pytest.mark.parametrize("settings", [SETTINGS, FACTORS], ids=["neurons", "factors"])
+@pytest.mark.parametrize(
+    ("settings", "around"),
+    [
+        (SETTINGS, torch.no_grad),
+        (SETTINGS, torch.inference_mode),
+        (SETTINGS, autocast),
+        (FACTORS, torch.inference_mode),
+    ],
+)
 def test_edits_are_trained_alike_whatever_context_is_around_them(
     world: LoadedModel, settings: Settings, around: Any
 ) -> None:
