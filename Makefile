@@ -22,7 +22,7 @@ format: $(VENV)/.installed
 
 # What takes too long for every commit: each command that a page names, really run, and all attacks, counted.
 nightly: $(VENV)/.installed
-	$(BIN)/python -m pytest -m nightly --durations 20
+	$(BIN)/python -m pytest -m nightly --numprocesses auto --dist worksteal --durations 20
 
 # PEFT's own tests with our config in LoRA's place; what they import besides is installed for them alone.
 conformance: $(VENV)/.conformance

@@ -11,7 +11,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from roselora.models import LoadedModel, load
 from roselora.models.demo import demo_model_is_ready
+from tests.attacks.counting import pytest_terminal_summary
 from tests.words import teach, tokenizer_of_words
+
+__all__ = ["pytest_terminal_summary"]  # a hook of pytest, which finds it here also where the tests run in processes
 
 # Test processes side by side share the processors: threads of one would only wait for those of the other. What the
 # tests start has as many, for the last bits of a sum depend on their number.

@@ -1,7 +1,6 @@
-"""A model that can be edited in a moment, a store with two edits of it, and the count of attacks that held."""
+"""A model that can be edited in a moment, and a store with two edits of it."""
 
 import shutil
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -55,21 +54,3 @@ def store(store_folder: Path, tmp_path: Path) -> Path:
 def model(model_folder: Path, tmp_path: Path) -> Path:
     """A copy of the model, of this test's own."""
     return Path(shutil.copytree(model_folder, tmp_path / "model"))
-
-
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """How many attacks of each class were tried, and how many held."""
-    tried: Counter[str] = Counter()
-    held: Counter[str] = Counter()
-    for outcome in ("passed", "failed"):
-        for report in terminalreporter.stats.get(outcome, ()):
-            file, _, test = report.nodeid.partition("::")
-            if report.when == "call" and "/attacks/" in f"/{file}":
-                name = f"{Path(file).stem.removeprefix('test_')}: {test.partition('[')[0].removeprefix('test_')}"
-                tried[name] += 1
-                held[name] += outcome == "passed"
-    if tried:
-        terminalreporter.section("attacks")
-        for name, count in tried.items():
-            terminalreporter.line(f"{count:5} tried, {held[name]:5} held  {name.replace('_', ' ')}")
-        terminalreporter.line(f"{tried.total():5} tried, {held.total():5} held  in all")

@@ -1,6 +1,7 @@
 """Whether a command can be typed: its verb and options are there, and their values of the right kind."""
 
 import argparse
+import contextlib
 import re
 import runpy
 import sys
@@ -10,6 +11,7 @@ from unittest import mock
 import typer.main
 from accelerate.commands.launch import launch_command_parser
 from torch.distributed.run import get_args_parser
+from typer._click.exceptions import MissingParameter
 
 from roselora.cli.main import app
 from tests.documented.commands import ROOT, Command
@@ -25,8 +27,22 @@ class _ParsedError(Exception):
     """Raised in the place of what a script does once its arguments are read."""
 
 
-def parse(command: Command) -> None:
+def can_be_run(command: Command) -> bool:
+    """Whether the command is whole: a sentence may leave out what a verb must have."""
+    try:
+        parse(command, strictly=True)
+    except MissingParameter:
+        return False
+    return command.whole and OMISSION not in command.words
+
+
+def parse(command: Command, *, strictly: bool = False) -> None:
     """Raise an exception with the parser's own words if the command cannot be typed."""
+    with contextlib.nullcontext() if strictly or command.block else contextlib.suppress(MissingParameter):
+        _parse(command)
+
+
+def _parse(command: Command) -> None:
     words = [word for word in command.words if word != OMISSION]
     if words[0] == "roselora":
         parse_verb(words[1:], names_only=not command.whole or OMISSION in command.words)
