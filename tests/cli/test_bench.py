@@ -116,7 +116,13 @@ def test_a_sequence_that_was_killed_goes_on_with_the_same_command(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "complaint"), [(("--methods", "rosa"), "There is no method 'rosa'"), (("--n", "9"), "within 1 and 3")]
+    ("arguments", "complaint"),
+    [
+        (("--methods", "rosa"), "There is no method 'rosa'"),
+        (("--n", "9"), "within 1 and 3"),
+        (("--n", "2", "--skip", "2"), "within 1 and 1, the cases of"),
+        (("--skip", "3"), "skip must be below 3"),
+    ],
 )
 def test_bad_input_gets_one_sentence_and_writes_nothing(
     run: Run, world_folder: Path, data: Path, tmp_path: Path, arguments: tuple[str, ...], complaint: str
