@@ -163,3 +163,8 @@ def test_sections_can_share_values_by_a_merge_key(config: Path) -> None:
     )
     settings = read_settings(config)
     assert (settings.adapter.rank, settings.training.epochs, settings.training.batch_size) == (4, 2, 3)
+
+
+def test_a_prefix_is_not_trained_without_the_cache_that_it_is_in(config: Path) -> None:
+    with pytest.raises(ConfigError, match="a prefix is in the cache"):
+        read_settings(config, ["method=prefix", "training.gradient_checkpointing=true"])

@@ -217,6 +217,7 @@ def test_loreft_goes_on_bit_for_bit_from_a_checkpoint_that_holds_nothing_of_the_
         ({"adapter": {"target_modules": ["qproj", "v_proj"]}}, "names 'qproj'.* did you mean q_proj"),
         ({"adapter": {"target_modules": ["qproj", "v_proj"]}, "method": "ia3"}, "names 'qproj'.* did you mean q_proj"),
         ({"adapter": {"target_modules": ["mlp"]}}, "cannot be adapted"),
+        ({"method": "loreft", "adapter": {"rank": 10_000}}, "rank .10000. is more than any matrix"),
         ({"adapter": {"rank": 10_000}}, "rank .10000. is more than any matrix"),
         ({"method": "prefix", "adapter": {"virtual_tokens": 100_000_000}}, "leave no room for examples"),
         ({"training": {"epochs": 1e20, "max_steps": None}}, "epochs are 4e.20 steps"),

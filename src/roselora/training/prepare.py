@@ -218,12 +218,12 @@ def _adapted(model: PreTrainedModel, config: AnyConfig | None) -> PreTrainedMode
     if config is None:
         model.requires_grad_(True)
         return model
+    _check_rank(model, config.rank if isinstance(config, LoReftConfig) else getattr(config, "r", None))
     if isinstance(config, LoReftConfig):
         return add_loreft(model, config)
     if isinstance(config, PrefixTuningConfig) and not known_arguments(model, past_key_values=None):
         raise ConfigError(f"{type(model).__name__} takes no keys and values, so no prefix can be trained before them.")
     require_targets(model, getattr(config, "target_modules", None))
-    _check_rank(model, getattr(config, "r", None))
     try:
         return cast(PeftModel, get_peft_model(model, config))
     except ValueError as error:

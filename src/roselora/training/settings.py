@@ -178,6 +178,12 @@ class TrainSettings(_Section):
         return self
 
     @model_validator(mode="after")
+    def _prefix_needs_its_cache(self) -> "TrainSettings":
+        if self.training.gradient_checkpointing and self.method == "prefix":
+            raise ValueError("a prefix is in the cache, which gradient_checkpointing turns off; leave one of them out")
+        return self
+
+    @model_validator(mode="after")
     def _evaluation_needs_examples(self) -> "TrainSettings":
         if self.training.eval_steps is not None and self.data.eval is None:
             raise ValueError("training.eval_steps needs held-out examples; name them in data.eval, or leave it out")
