@@ -126,7 +126,11 @@ def test_an_edit_is_made_checked_exported_and_taken_back_by_both_methods(world, 
     assert fingerprint(editor.model) == before
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name not in ("rome", "memit", "alphaedit")])
+# ROME and its kin follow below; both settings of rose share their code.
+OTHERS = [name for name in METHODS if name not in ("rome", "memit", "alphaedit", "rose-published")]
+
+
+@pytest.mark.parametrize("name", OTHERS)
 def test_every_method_edits_twice_and_is_undone(name, world):
     model, before = world.model, fingerprint(world.model)
     first = edit(name, model, world.tokenizer, FRANCE)

@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ON_DEVICE = Path(__file__).with_name("on_device.py")
 
 
+@pytest.mark.timeout(900)  # a minute on two free cores
 def test_everything_runs_on_an_accelerator_that_refuses_tensors_of_other_devices() -> None:
     """In a process of its own: a device is registered for good, and torch then prefers it to the CPU."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(ON_DEVICE)]
