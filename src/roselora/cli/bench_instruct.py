@@ -135,6 +135,6 @@ def _compare(plan: "Plan", data_dir: Path, judge_url: str | None, judge_model: s
             judge_answers(plan.folder, answers, read_references(data_dir), judge, on_progress)
         return
     (questions,) = plan.questions.values()
-    loaded = load(plan.model, device=processes.join(plan.device), dtype=plan.dtype)
+    loaded = load(plan.model, device=processes.join(plan.device), dtype=plan.dtype, quantized=True)
     with measuring("answers weighed") as on_progress:
         weigh(plan.folder, answers, questions, loaded.model, loaded.tokenizer, on_progress)

@@ -64,6 +64,7 @@ def load(
     device: str | torch.device = "cpu",
     head: Head = CAUSAL,
     fetch: bool = True,
+    quantized: bool = False,
 ) -> LoadedModel:
     """Load a model, a causal language model unless ``head`` says otherwise, with its tokenizer.
 
@@ -72,17 +73,18 @@ def load(
     `dtype` and `device` may be torch's or their names; `auto` is the checkpoint's own dtype, and the accelerator if
     there is one. The model is in eval mode with `requires_grad` as the library sets it; the tokenizer pads on the left
     and has a pad token. With `fetch` false a hub id is read from the cache, and the hub is not asked for it.
+    With `quantized` true the weights may be quantized: an adapter can be trained on them, and no edit be made in them.
 
     Raises:
         ConfigError: the device is not there, or cannot compute in the dtype.
         ModelError: nothing is there, the hub cannot be reached, the weights are pickles, broken or incomplete,
-            the model is not of the kind that ``head`` needs, or it has no tokenizer.
+            the model is not of the kind that ``head`` needs, it is quantized, or it has no tokenizer.
     """
     name = os.fspath(source)
     place = device_for(device)
     wanted = dtype_for(dtype, place)
     with quiet_libraries(), refusing(f"{name} could not be loaded", "see that it is whole and readable"):
-        model, tokenizer = _find_and_read(source, wanted or AUTO, head, fetch)
+        model, tokenizer = _find_and_read(source, wanted or AUTO, head, fetch, quantized)
     require_dtype(model.dtype, place)
     with refusing(f"{name} could not be moved to the device {place}", "free memory there, or name another device"):
         model.to(place)  # type: ignore[arg-type]
@@ -105,7 +107,9 @@ def _lasting_name(source: str | os.PathLike[str]) -> str:
     return os.fspath(source) if known or not path.exists() else str(path.absolute())
 
 
-def _find_and_read(source: str | os.PathLike[str], dtype: torch.dtype | str, head: Head, fetch: bool) -> Pair:
+def _find_and_read(
+    source: str | os.PathLike[str], dtype: torch.dtype | str, head: Head, fetch: bool, quantized: bool
+) -> Pair:
     """What `source` means, read from where it lies."""
     name = os.fspath(source)
     path = user_path(source)
@@ -114,13 +118,13 @@ def _find_and_read(source: str | os.PathLike[str], dtype: torch.dtype | str, hea
     if source == DEMO:
         from roselora.models.demo import demo_model_folder  # which itself loads a GGUF file with this module
 
-        return _read(name, str(demo_model_folder()), dtype, head, local_files_only=True)
+        return _read(name, str(demo_model_folder()), dtype, head, quantized, local_files_only=True)
     if source in ENCODERS:
-        return _read(name, str(folder_of(ENCODERS[name])), dtype, head, local_files_only=True)
+        return _read(name, str(folder_of(ENCODERS[name])), dtype, head, quantized, local_files_only=True)
     if path.is_dir():
         _check_folder(name, path)
         # Absolute, for adapters name it as their base.
-        return _read(name, str(path.absolute()), dtype, head, local_files_only=True)
+        return _read(name, str(path.absolute()), dtype, head, quantized, local_files_only=True)
     if _is_gguf(path):
         return _read_gguf(name, path, dtype, head)
     if path.suffix.lower() in PICKLE_SUFFIXES:
@@ -130,7 +134,7 @@ def _find_and_read(source: str | os.PathLike[str], dtype: torch.dtype | str, hea
     if os.path.lexists(path):
         raise ModelError(f"{name} leads to no file or folder: see where the link points to, or name the model itself.")
     if isinstance(source, str) and HUB_ID.fullmatch(source) and path.suffix.lower() not in {".gguf", ".safetensors"}:
-        return _read_hub(source, dtype, head, fetch)
+        return _read_hub(source, dtype, head, fetch, quantized)
     raise ModelError(
         f"there is no file or folder {name}, nor is that a hub id: name `demo`, a folder, a .gguf file or owner/model."
     )
@@ -161,7 +165,7 @@ def _read_gguf(name: str, path: Path, dtype: torch.dtype | str, head: Head) -> P
     # transformers draws a bar on standard error that has no switch.
     with _named_gguf(path) as file, contextlib.redirect_stderr(io.StringIO()):
         options = {"gguf_file": str(file), "quantization_config": GgufConfig(dequantize=True)}
-        model, tokenizer = _read(name, str(file.parent), dtype, head, local_files_only=True, **options)
+        model, tokenizer = _read(name, str(file.parent), dtype, head, False, local_files_only=True, **options)
     drop_quantizer(model)
     _name_base(model, tokenizer, str(path.absolute()))
     return model, tokenizer
@@ -207,14 +211,14 @@ def is_cached(hub_id: str) -> bool:
     return isinstance(try_to_load_from_cache(hub_id, "config.json"), str)
 
 
-def _read_hub(hub_id: str, dtype: torch.dtype | str, head: Head, fetch: bool) -> Pair:
+def _read_hub(hub_id: str, dtype: torch.dtype | str, head: Head, fetch: bool, quantized: bool) -> Pair:
     """A hub model: from the cache when it is whole there, else from the hub, if that may be asked."""
     # transformers is shown the folder, for with a hub id it goes online even when told to use local files only
     # (huggingface_hub refreshes a registry for its user agent).
     config = try_to_load_from_cache(hub_id, "config.json")
     if isinstance(config, str):
         try:
-            model, tokenizer = _read(hub_id, str(Path(config).parent), dtype, head, local_files_only=True)
+            model, tokenizer = _read(hub_id, str(Path(config).parent), dtype, head, quantized, local_files_only=True)
         except ModelError as error:
             if error.__cause__ is None:  # it is whole, and no model for us
                 raise
@@ -226,11 +230,18 @@ def _read_hub(hub_id: str, dtype: torch.dtype | str, head: Head, fetch: bool) ->
             f"{hub_id} is not whole in the cache, and was not fetched: name it yourself to have it fetched."
         )
     with _no_conversion_request():
-        return _read(hub_id, hub_id, dtype, head, local_files_only=False)
+        return _read(hub_id, hub_id, dtype, head, quantized, local_files_only=False)
 
 
 def _read(
-    name: str, location: str, dtype: torch.dtype | str, head: Head, *, local_files_only: bool, **gguf: Any
+    name: str,
+    location: str,
+    dtype: torch.dtype | str,
+    head: Head,
+    quantized: bool,
+    *,
+    local_files_only: bool,
+    **gguf: Any,
 ) -> Pair:
     """Config, tokenizer and weights at `location`; every failure a ModelError about `name`."""
     where: dict[str, Any] = {"local_files_only": local_files_only, "trust_remote_code": False}
@@ -244,9 +255,9 @@ def _read(
         _check_parts(name, location, local_files_only)
         config = AutoConfig.from_pretrained(location, **where)
     head.check(name, config)
-    if not gguf and (method := _quantization(config.to_dict())):
+    if not (gguf or quantized) and (method := _quantization(config.to_dict())):
         raise ModelError(
-            f"{name} is quantized ({method}), and only plain weights are read: name the model in bf16, fp16 or fp32."
+            f"{name} is quantized ({method}), and plain weights are needed here: name the model in bf16, fp16 or fp32."
         )
     with refusing(f"there is no usable tokenizer with {name}", "tokenizer.json belongs beside the weights"):
         tokenizer = AutoTokenizer.from_pretrained(location, **where)

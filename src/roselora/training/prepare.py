@@ -135,7 +135,12 @@ def prepare(settings: TrainSettings) -> Prepared:
     adapter_config(settings, TaskType.CAUSAL_LM, at_most)
     labels = labels_of(records["train"], settings.data.train) if shape == "classification" else None
     torch.manual_seed(settings.training.seed)  # a classifier's new head is drawn while the model is loaded
-    loaded = load(settings.model, dtype=settings.training.dtype, head=head_for(labels))
+    loaded = load(
+        settings.model,
+        dtype=settings.training.dtype,
+        head=head_for(labels),
+        quantized=settings.method not in ("full", "loreft"),  # the Trainer takes a quantized base with adapters alone
+    )
     require_finite(loaded.model.named_parameters(), f"in {settings.model}, before training; fetch or make it anew")
     rows = _embedding_rows(loaded.model)
     _set_padding(loaded, rows)

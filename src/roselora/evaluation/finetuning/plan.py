@@ -159,7 +159,7 @@ def make_plan(wanted: Wanted) -> Plan:
     device, dtype = _place(wanted, settings)
     used = processes.join(device)
     torch.manual_seed(wanted.question_seed)  # a classifier's pooler may be drawn while the model is loaded
-    model = load(wanted.model, head=head_for(benchmark.labels)).model
+    model = load(wanted.model, head=head_for(benchmark.labels), quantized=True).model
     head = Head(
         benchmark=wanted.benchmark,
         protocol=wanted.protocol,

@@ -254,12 +254,12 @@ def _trained_model(plan: Plan, method: str, seed: int, rate: float | None) -> Lo
     """The model that a unit has saved, on the device that trained it; without a rate the base."""
     device = processes.join(plan.device)
     if rate is None:
-        return load(plan.model, device=device, dtype=plan.dtype)
+        return load(plan.model, device=device, dtype=plan.dtype, quantized=True)
     head, output = head_for(plan.labels), Path(plan.at(method, seed, rate).output)
     torch.manual_seed(seed)  # as in training: what the checkpoint lacks and no adapter saves is drawn alike
     if method == "full":
         return load(output / "model", head=head, device=device, dtype=plan.dtype)
-    loaded = load(plan.model, head=head, device=device, dtype=plan.dtype)
+    loaded = load(plan.model, head=head, device=device, dtype=plan.dtype, quantized=True)
     if method == "loreft":
         return replace(loaded, model=load_loreft(loaded.model, output / "adapter"))
     tuned: PreTrainedModel = PeftModel.from_pretrained(  # type: ignore[assignment]
