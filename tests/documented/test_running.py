@@ -25,6 +25,7 @@ from tests.documented.commands import ROOT, SCRIPTS, Command, documented
 from tests.documented.data_folder import PLACES, written
 from tests.documented.parsing import can_be_run
 from tests.documented.scaling import scaled
+from tests.evaluation.finetuning import test_judge
 from tests.evaluation.finetuning.test_judge import server
 
 __all__ = ["server"]
@@ -86,6 +87,7 @@ def place(
     """A folder with all that the commands name."""
     monkeypatch.setenv("ROSELORA_DATA_DIR", str(written(tmp_path / "data")))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(test_judge, "prefers_ours", lambda prompt: "A")  # the judge's own tests know what is ours
     shutil.copytree(tiny_model_folder, tmp_path / "tiny")
     encoder = MPNetConfig(
         vocab_size=len(tiny_tokenizer), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16
