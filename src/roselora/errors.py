@@ -3,6 +3,28 @@
 Every message says what is wrong, in which file or argument, and what to do about it.
 """
 
+import os
+import re
+
+
+def reason_of(error: BaseException) -> str:
+    """What a library, or the system, says went wrong: its first line, short enough for one of our sentences.
+
+    >>> reason_of(FileNotFoundError(2, "No such file or directory", "a/b.json"))
+    'No such file or directory: b.json'
+    """
+    if isinstance(error, OSError) and error.strerror:
+        names = [os.path.basename(os.fsdecode(error.filename))] if error.filename else []
+        return shortened(": ".join([error.strerror, *names]))
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    from_rust = re.search(r"([^:]+) \(os error \d+\)", lines[0])  # what safetensors and tokenizers make of an OSError
+    return shortened((from_rust[1] if from_rust else lines[0]).strip().rstrip(". :"))
+
+
+def shortened(text: str, length: int = 200) -> str:
+    """The beginning of a text that may be longer than a message can be."""
+    return text if len(text) <= length else f"{text[: length - 3]}..."
+
 
 class RoseLoraError(Exception):
     """Anything that roselora refuses; the command line prints its message as one line."""

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, cast
 import yaml
 from yaml.composer import ComposerError
 
-from roselora.errors import ConfigError
+from roselora.errors import ConfigError, shortened
 
 YAML_BYTES = 1 << 18
 """What is longer than this is no file of settings; YAML is read some thousand times slower than JSON."""
@@ -194,8 +194,3 @@ class _Shown(reprlib.Repr):
     def repr_int(self, value: int, level: int) -> str:
         digits = value.bit_length() * 30103 // 100000 + 1
         return f"a number of {digits} digits" if digits > 60 else repr(value)
-
-
-def shortened(text: str, length: int = 200) -> str:
-    """The beginning of a text that may be longer than a message can be."""
-    return text if len(text) <= length else f"{text[: length - 3]}..."

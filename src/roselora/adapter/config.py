@@ -19,8 +19,8 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 from peft import LoraConfig
 
-from roselora.errors import ConfigError, RoseLoraError, UnsupportedError
-from roselora.plain_files import json_value, read_text, shortened, shown
+from roselora.errors import ConfigError, RoseLoraError, UnsupportedError, shortened
+from roselora.plain_files import json_value, read_text, shown
 
 SIDECAR = "roselora_config.json"
 

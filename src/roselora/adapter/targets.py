@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import nn
 
-from roselora.errors import ConfigError
-from roselora.plain_files import shortened, shown
+from roselora.errors import ConfigError, shortened
+from roselora.plain_files import shown
 
 
 def require_targets(model: nn.Module, targets: Any) -> None:

@@ -20,8 +20,7 @@ from roselora.adapter.sharding import whole
 from roselora.adapter.tracking import adapters_within
 from roselora.core.pruning import kept_count
 from roselora.core.sparsity import count_product_nonzeros, product_sparsity_bound
-from roselora.errors import ConfigError, SparsityError
-from roselora.plain_files import shortened
+from roselora.errors import ConfigError, SparsityError, shortened
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import typer
 
 from roselora.cli import bench, check, demo, diff, doctor, edit, edit_many, export, log, train, undo, verify
 from roselora.cli.console import accept_any_text, complain
-from roselora.errors import ConfigError, RoseLoraError, StoppedError
+from roselora.errors import ConfigError, RoseLoraError, StoppedError, reason_of, shortened
 
 INTERRUPTED = 130
 
@@ -93,9 +93,8 @@ def main() -> None:
 
 
 def _refusal(error: OSError) -> str:
-    lines = str(error.strerror or error).strip().splitlines() or [type(error).__name__]
-    what = "something" if error.filename is None else os.fsdecode(error.filename)
-    return f"{what} cannot be read or written ({lines[0].rstrip('.')}); see to it, and try again."
+    what = "something" if error.filename is None else shortened(os.fsdecode(error.filename))
+    return f"{what} cannot be read or written ({error.strerror or reason_of(error)}); see to it, and try again."
 
 
 if __name__ == "__main__":

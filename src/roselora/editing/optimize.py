@@ -18,7 +18,7 @@ from roselora.editing.factor_scores import Score, backward_scored, locality_awar
 from roselora.editing.neutral import NEUTRAL_TEXTS
 from roselora.editing.request import EditRequest
 from roselora.editing.settings import EditSettings
-from roselora.errors import ConfigError
+from roselora.errors import ConfigError, reason_of
 from roselora.models.devices import seeded
 from roselora.models.encoding import encode
 from roselora.models.generation import greedy_tokens
@@ -206,8 +206,7 @@ def adapted_model(model: PreTrainedModel, config: LoraConfig, seed: int) -> Iter
         try:
             adapted = get_peft_model(model, config)
         except ValueError as error:
-            reason = str(error).splitlines()[0]
-            raise ConfigError(f"This model cannot be adapted with these settings ({reason}).") from error
+            raise ConfigError(f"This model cannot be adapted with these settings ({reason_of(error)}).") from error
         assert isinstance(adapted, PeftModel)
         try:
             adapted.train(config.lora_dropout > 0)

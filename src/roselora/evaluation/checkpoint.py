@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from roselora.errors import FileFormatError
+from roselora.errors import FileFormatError, reason_of
 from roselora.files import write_atomically
 
 _WEIGHT, _MEMORY = "weight:", "memory:"
@@ -53,7 +53,9 @@ class Checkpoint:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
             done, records = int(header["done"]), json.loads(header["records"])
         except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-            raise FileFormatError(f"{path} is not a run's checkpoint ({error}); delete it to begin anew.") from error
+            raise FileFormatError(
+                f"{path} is not a run's checkpoint ({reason_of(error)}); delete it to begin anew."
+            ) from error
         parts = [
             {name.removeprefix(kind): tensor for name, tensor in tensors.items() if name.startswith(kind)}
             for kind in (_WEIGHT, _MEMORY)

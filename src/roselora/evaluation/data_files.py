@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from roselora.errors import ConfigError
-from roselora.plain_files import read_text, shortened
+from roselora.errors import ConfigError, shortened
+from roselora.plain_files import read_text
 
 
 def read_data_file(path: Path, parse: Callable[[str], Iterable[Any]], convert: Callable[[Any], Any]) -> list[Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from huggingface_hub import hf_hub_download
 
-from roselora.errors import ConfigError
+from roselora.errors import ConfigError, reason_of
 from roselora.models.loading import quiet_libraries
 
 
@@ -62,5 +62,7 @@ def read_parquet(path: Path) -> list[Any]:
     try:
         records: list[Any] = parquet.read_table(path).to_pylist()
     except ArrowInvalid as error:
-        raise ConfigError(f"{path} cannot be read ({error}): remove it, so that it is fetched anew.") from None
+        raise ConfigError(
+            f"{path} cannot be read ({reason_of(error)}): remove it, so that it is fetched anew."
+        ) from None
     return records

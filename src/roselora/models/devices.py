@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
-from roselora.errors import ConfigError
+from roselora.errors import ConfigError, reason_of
 
 AUTO = "auto"
 
@@ -54,7 +54,7 @@ def require_dtype(dtype: torch.dtype, device: torch.device) -> None:
     try:
         torch.ones(2, 2, dtype=dtype, device=device) @ torch.ones(2, 2, dtype=dtype, device=device)
     except (RuntimeError, TypeError) as error:
-        name, reason = str(dtype).removeprefix("torch."), str(error).splitlines()[0].rstrip(". ")
+        name, reason = str(dtype).removeprefix("torch."), reason_of(error)
         raise ConfigError(f"The device {device} cannot compute in {name} ({reason}): name another dtype.") from None
 
 

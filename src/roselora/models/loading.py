@@ -33,7 +33,7 @@ from transformers import (
 from transformers.utils import GENERATION_CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME
 from transformers.utils.hub import cached_file
 
-from roselora.errors import ModelError, RoseLoraError
+from roselora.errors import ModelError, RoseLoraError, reason_of
 from roselora.files import PICKLE_SUFFIXES, user_path
 from roselora.models.devices import AUTO, device_for, dtype_for, require_dtype
 from roselora.models.encoders import ENCODERS
@@ -308,16 +308,7 @@ def refusing(what: str, advice: str) -> Iterator[None]:
     except RoseLoraError:
         raise
     except (Exception, SafetensorError) as error:
-        raise ModelError(f"{what} ({_cause(error)}): {advice}.") from error
-
-
-def _cause(error: Exception) -> str:
-    """The first line of what a library said, or what the system said to it."""
-    if isinstance(error, OSError) and error.strerror:
-        return ": ".join([error.strerror, *([os.path.basename(error.filename)] if error.filename else [])])
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    from_rust = re.search(r"([^:]+) \(os error \d+\)", lines[0])  # what safetensors and tokenizers make of an OSError
-    return (from_rust[1] if from_rust else lines[0]).strip().rstrip(". :")
+        raise ModelError(f"{what} ({reason_of(error)}): {advice}.") from error
 
 
 @contextlib.contextmanager

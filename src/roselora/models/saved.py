@@ -8,7 +8,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from roselora.errors import ModelError
+from roselora.errors import ModelError, reason_of
 from roselora.models.loading import refusing
 
 
@@ -29,7 +29,9 @@ class SavedWeights(Mapping[str, Tensor]):
                 with safe_open(file, framework="pt") as saved:
                     self._files |= dict.fromkeys(saved.keys(), file)
             except (OSError, SafetensorError) as error:
-                raise ModelError(f"{file} cannot be read as safetensors ({error}); save the model again.") from error
+                raise ModelError(
+                    f"{file} cannot be read as safetensors ({reason_of(error)}); save the model again."
+                ) from error
         if not self._files:
             raise ModelError(f"There are no safetensors in {folder}; name a model's folder.")
 

@@ -10,9 +10,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from roselora.errors import ConfigError
+from roselora.errors import ConfigError, shortened
 from roselora.files import user_path
-from roselora.plain_files import read_text, shortened, shown, yaml_value
+from roselora.plain_files import read_text, shown, yaml_value
 from roselora.training.presets import preset_values
 from roselora.training.settings import TrainSettings
 

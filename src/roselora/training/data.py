@@ -14,9 +14,9 @@ from typing import Any
 
 from datasets import Dataset, load_dataset
 
-from roselora.errors import ConfigError
+from roselora.errors import ConfigError, shortened
 from roselora.files import PICKLE_SUFFIXES, user_path
-from roselora.plain_files import shortened, shown
+from roselora.plain_files import shown
 from roselora.training.records import ENDINGS, read_records
 from roselora.training.settings import COLUMNS, DataSettings, Shape
 

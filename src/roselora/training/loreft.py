@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 from transformers import PreTrainedModel
 
-from roselora.errors import ConfigError, ModelError
+from roselora.errors import ConfigError, ModelError, reason_of
 from roselora.models.structure import blocks
 from roselora.training.finite import require_finite
 
@@ -171,8 +171,7 @@ def load_loreft(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
             raise ValueError("other parameters than this model's")
         model.load_state_dict(saved, strict=False)
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise ModelError(f"{folder} holds no LoReFT of this model ({reason}).") from error
+        raise ModelError(f"{folder} holds no LoReFT of this model ({reason_of(error)}).") from error
     model.train(False)
     return model
 

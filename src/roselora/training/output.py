@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from roselora.errors import ConfigError
+from roselora.errors import ConfigError, reason_of
 from roselora.files import is_temporary, make_folder, writer_lock
 from roselora.training.checkpoints import newest_whole, require_same, settings_identity
 from roselora.training.settings import TrainSettings
@@ -36,8 +36,9 @@ def claimed(output: Path) -> Iterator[None]:
             make_folder(output)
             held.enter_context(writer_lock(output / _LOCK))
         except OSError as error:
-            reason = error.strerror or error
-            raise ConfigError(f"output {output} cannot be written to ({reason}); name another folder.") from None
+            raise ConfigError(
+                f"output {output} cannot be written to ({reason_of(error)}); name another folder."
+            ) from None
         # Removed while it is held: whoever takes the lock next makes a new file of it.
         held.callback((output / _LOCK).unlink, missing_ok=True)
         yield

@@ -10,13 +10,12 @@ from peft import PeftModel, PrefixTuningConfig, TaskType, get_peft_model
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.adapter.targets import require_targets
-from roselora.errors import ConfigError
+from roselora.errors import ConfigError, shortened
 from roselora.files import sha256_file, user_path
 from roselora.models.calling import known_arguments
 from roselora.models.fingerprint import fingerprint
 from roselora.models.heads import head_for
 from roselora.models.loading import LoadedModel, load
-from roselora.plain_files import shortened
 from roselora.training import processes
 from roselora.training.data import (
     causal_examples,

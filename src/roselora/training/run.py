@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from transformers import Trainer, TrainerCallback
 
 from roselora.adapter.verify import AdapterCounts, verify
-from roselora.errors import ConfigError, ModelError, SparsityError, UnsupportedError
+from roselora.errors import ConfigError, ModelError, SparsityError, UnsupportedError, reason_of
 from roselora.files import write_atomically
 from roselora.models.loading import quiet_libraries
 from roselora.training import processes
@@ -223,8 +223,9 @@ def _naming_what_gave_out(trainer: Trainer, settings: TrainSettings) -> Iterator
         if not checkpoint.is_dir() or is_whole(checkpoint):
             raise
         shutil.rmtree(checkpoint, ignore_errors=True)
-        reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[0].rstrip(".")
-        raise ModelError(f"{checkpoint} could not be written ({reason}); make room, and start it again.") from error
+        raise ModelError(
+            f"{checkpoint} could not be written ({reason_of(error)}); make room, and start it again."
+        ) from error
 
 
 def _retention(prepared: Prepared, prompts: list[str], settings: TrainSettings) -> TrainerCallback:

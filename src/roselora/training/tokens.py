@@ -9,8 +9,8 @@ from typing import Any
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from roselora.errors import ConfigError
-from roselora.plain_files import shortened, shown
+from roselora.errors import ConfigError, shortened
+from roselora.plain_files import shown
 
 IGNORED = -100
 """The label of a token that is not learnt."""

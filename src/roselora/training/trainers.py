@@ -16,7 +16,7 @@ from transformers.trainer_callback import PrinterCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from roselora.errors import ConfigError
+from roselora.errors import ConfigError, reason_of
 from roselora.training import processes
 from roselora.training.prepare import Prepared
 from roselora.training.settings import TrainSettings
@@ -33,8 +33,7 @@ def make_trainer(prepared: Prepared, settings: TrainSettings, callbacks: Sequenc
     try:
         trainer = (_causal if prepared.examples.labels is None else _classifying)(prepared, settings, callbacks)
     except (ValueError, ImportError) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
-        raise ConfigError(f"Training cannot start with these settings ({reason}).") from error
+        raise ConfigError(f"Training cannot start with these settings ({reason_of(error)}).") from error
     trainer.remove_callback(PrinterCallback)
     return trainer
 
