@@ -41,7 +41,7 @@ def test_values_become_what_the_config_holds_and_its_file_is_named_by_its_hash(t
         (["ft-m"], ["lora.epochs=1"], "for a method that is not run; run are ft-m"),
         (["ft-m"], ["ft-m.epochs=many"], r"ft-m\.epochs: .*integer"),
         (["ft-m"], ["ft-m.epochs=0"], "ft-m: epochs"),
-        (["rose"], ["rose.density=2"], r"density must be in \(0, 1\]"),
+        (["rose"], ["rose.density=2"], "density must be a number above 0 and at most 1, not 2.0"),
     ],
 )
 def test_what_no_method_has_is_refused(names: list[str], overrides: list[str], complaint: str) -> None:

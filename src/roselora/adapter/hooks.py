@@ -59,7 +59,7 @@ def _noting(inject_adapter: Callable[..., None]) -> Callable[..., None]:
         config.check()  # it may have been changed since it was made
         config.warn_of_whole_modules()
         config.warn_of_no_dense_step()
-        require_targets(model, config.target_modules)
+        require_targets(model, config)
         inject_adapter(self, model, adapter_name, *args, **kwargs)
         _refuse_grouped_convolutions(self.model, adapter_name)
         # Not `model`: a mixed model passes itself there, and its first adapter its base.

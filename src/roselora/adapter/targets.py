@@ -1,23 +1,27 @@
 """Which modules of a model an adapter is asked for."""
 
+import copy
 import difflib
-from typing import Any
+from contextlib import suppress
 
+from peft import PeftConfig
+from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
 from torch import nn
 
 from roselora.errors import ConfigError, shortened
 from roselora.plain_files import shown
 
 
-def require_targets(model: nn.Module, targets: Any) -> None:
+def require_targets(model: nn.Module, config: PeftConfig) -> None:
     """See that every name of ``target_modules`` is that of a module; PEFT is content if any of them is.
 
-    Args:
-        targets: names, or ends of names from a dot on; anything else, such as a pattern, is PEFT's to check.
+    A name may be the end of a module's name from a dot on, or one that PEFT translates, such as those that experts had
+    in transformers 4. Anything but a list of names, such as a pattern, is PEFT's to check.
 
     Raises:
         ConfigError: one names nothing; the message says what was meant.
     """
+    targets = getattr(_translated(model, config), "target_modules", None)
     if not isinstance(targets, list | tuple | set):
         return
     names = [name for name, _ in model.named_modules() if name]
@@ -32,6 +36,14 @@ def require_targets(model: nn.Module, targets: Any) -> None:
             f"target_modules names {shown(target)}, and no module of this {type(model).__name__} is called so; "
             f"{way_out}."
         )
+
+
+def _translated(model: nn.Module, config: PeftConfig) -> PeftConfig:
+    """What PEFT will make of the config for this model."""
+    translated = copy.deepcopy(config)
+    with suppress(ValueError):  # which PEFT will raise again, with its reason
+        convert_peft_config_for_transformers(translated, model, conversions=None)
+    return translated
 
 
 def _after_dots(name: str) -> list[int]:

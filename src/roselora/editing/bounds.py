@@ -25,18 +25,16 @@ def require_whole(settings: Any, *names: str, least: int) -> None:
 
 
 def require_number(
-    settings: Any, *names: str, least: float = -math.inf, above: float = -math.inf, most: float = math.inf
+    settings: Any, *names: str, least: float = -FINITE, above: float = -math.inf, most: float = FINITE
 ) -> None:
-    """Refuse fields that are no numbers within `FINITE`, of at least ``least``, above ``above``, and at most ``most``.
+    """Refuse fields that are no numbers of at least ``least``, above ``above``, and at most ``most``.
 
     Raises:
         ConfigError: as said.
     """
-    limits = {"at least": least, "above": above, "at most": most}
-    wanted = " and ".join(f"{words} {limit}" for words, limit in limits.items() if math.isfinite(limit))
+    lower = f"above {above:g}" if math.isfinite(above) else f"at least {least:g}"
     for name in names:
         value = getattr(settings, name)
         number = isinstance(value, Real) and not isinstance(value, bool)
-        if not number or not (abs(value) <= FINITE and value >= least and value > above and value <= most):
-            limited = f", {wanted}" if wanted else ""
-            raise ConfigError(f"{name} must be a number within {FINITE:g}{limited}, not {shown(value)}.")
+        if not number or not (least <= value <= most and value > above):
+            raise ConfigError(f"{name} must be a number {lower} and at most {most:g}, not {shown(value)}.")

@@ -227,7 +227,7 @@ def _adapted(model: PreTrainedModel, config: AnyConfig | None) -> PreTrainedMode
         return add_loreft(model, config)
     if isinstance(config, PrefixTuningConfig) and not known_arguments(model, past_key_values=None):
         raise ConfigError(f"{type(model).__name__} takes no keys and values, so no prefix can be trained before them.")
-    require_targets(model, getattr(config, "target_modules", None))
+    require_targets(model, config)
     try:
         return cast(PeftModel, get_peft_model(model, config))
     except ValueError as error:
