@@ -19,6 +19,7 @@ from roselora.delta.layers import layer_factors
 from roselora.delta.overlay import Overlay
 from roselora.delta.sparse_delta import SparseDelta
 from roselora.editing import export as module
+from roselora.editing.editor import Editor
 from roselora.editing.export import export_edits
 from roselora.errors import ConfigError, EditError, ModelError
 from roselora.models import LoadedModel, load
@@ -286,3 +287,14 @@ def test_an_export_killed_at_any_flush_or_rename_is_whole_or_absent_and_the_next
 
 def contents(path: Path) -> dict[str, bytes]:
     return {str(file.relative_to(path)): file.read_bytes() for file in [path, *path.rglob("*")] if file.is_file()}
+
+
+def test_a_folder_named_tilde_in_the_current_one_is_written_to_as_typed(
+    tiny: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "home").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    Editor(tiny, store="./~/edits").export("./~/out")
+    assert {path.name for path in (tmp_path / "~").iterdir()} == {"edits", "out"}
+    assert not list((tmp_path / "home").iterdir())

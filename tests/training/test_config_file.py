@@ -152,6 +152,7 @@ def test_a_leading_tilde_is_the_home_folder_wherever_a_path_stands(
     (tmp_path / "c.yaml").write_text("\n".join(keys))
     settings = read_settings("~/c.yaml", ["output=~/other"])
     assert settings.output == str(tmp_path / "other")
+    assert Path(read_settings("~/c.yaml", ["output=./~/other"]).output) == Path.cwd() / "~" / "other"
     assert settings.checkpoints == tmp_path / "other" / "checkpoints"
     assert (settings.model, settings.data.train) == (str(tmp_path / "m"), str(tmp_path / "d.jsonl"))
     assert (settings.data.eval, settings.retention.prompts) == ("./~/e.jsonl", str(tmp_path / "p"))

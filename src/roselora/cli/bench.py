@@ -14,8 +14,9 @@ from roselora.cli.bench_parts import datasize, forgetting, glue
 from roselora.cli.bench_tuning import HELP, command
 from roselora.cli.console import err, out, print_json, saying, tell, working
 from roselora.cli.device_options import DeviceOption, DtypeOption
+from roselora.cli.path_options import PATH
 from roselora.cli.stores import DryRunOption, JsonOption
-from roselora.cli.tuning_options import PATH, DataDirOption
+from roselora.cli.tuning_options import DataDirOption
 from roselora.cli.tuning_runs import show_written
 from roselora.errors import ConfigError, StoppedError
 

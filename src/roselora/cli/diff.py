@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from roselora.cli.console import out, print_json, tell, working
+from roselora.cli.path_options import typed_path
 from roselora.cli.stores import DEFAULT_STORE, JsonOption, StoreOption, edit_as_json, edits_table, open_store
 from roselora.errors import ConfigError
 
@@ -40,22 +41,16 @@ def diff(
     elif kind == "edit":
         _diff_edits(store, first, second, json)
     elif kind == "store":
-        _diff_stores(_path(first), _path(second), json)
+        _diff_stores(typed_path(first), typed_path(second), json)
     else:
         _show_changes(_model_changes(first, second), json)
 
 
 def _kind(name: str) -> str:
-    folder = _path(name)
+    folder = typed_path(name)
     if (folder / DATABASE).is_file():
         return "store"
     return "model" if name == DEMO or folder.is_dir() else "edit"
-
-
-def _path(name: str) -> Path:
-    from roselora.files import user_path
-
-    return user_path(name)
 
 
 def _table(weight: str, *others: str) -> Table:
@@ -85,7 +80,7 @@ def _weights(model: str) -> "Mapping[str, Tensor]":
     from roselora.models.demo import demo_model_folder
     from roselora.models.saved import SavedWeights
 
-    return SavedWeights(demo_model_folder() if model == DEMO else _path(model))
+    return SavedWeights(demo_model_folder() if model == DEMO else typed_path(model))
 
 
 def _show_changes(changes: "Sequence[WeightChange]", json: bool) -> None:

@@ -9,6 +9,7 @@ import typer
 from roselora.cli.console import measuring, print_json, tell, training
 from roselora.cli.device_options import DeviceOption, DtypeOption
 from roselora.cli.edit_many import edit_many
+from roselora.cli.path_options import PATH
 from roselora.cli.stores import (
     DEFAULT_STORE,
     DryRunOption,
@@ -37,6 +38,7 @@ def edit(
         Path | None,
         typer.Option(
             "--from",
+            **PATH,
             help="Many facts instead: a .jsonl file of objects with the fields prompt and target, and if you like "
             "subject, space (true or false), rephrasings and keep (lists); or a .json file with a list of them.",
         ),

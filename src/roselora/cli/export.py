@@ -8,6 +8,7 @@ import typer
 
 from roselora.cli.console import print_json, tell, working
 from roselora.cli.device_options import DeviceOption, DtypeOption
+from roselora.cli.path_options import PATH
 from roselora.cli.stores import (
     DEFAULT_STORE,
     DryRunOption,
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 
 
 def export(
-    path: Annotated[Path, typer.Argument(help="Where to write: a new or empty folder; a file for --format patch.")],
+    path: Annotated[
+        Path, typer.Argument(**PATH, help="Where to write: a new or empty folder; a file for --format patch.")
+    ],
     format: Annotated[
         Literal["model", "lora", "patch"],
         typer.Option(help="model: merged, in safetensors; lora: one LoRA adapter; patch: flat index and values."),

@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from roselora.cli.console import styled, working
+from roselora.cli.path_options import PATH
 from roselora.errors import StoreError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 DEFAULT_STORE = Path("edits")
 
-StoreOption = Annotated[Path, typer.Option("--store", envvar="ROSELORA_STORE", help="The edit store's folder.")]
+StoreOption = Annotated[Path, typer.Option("--store", **PATH, envvar="ROSELORA_STORE", help="The edit store's folder.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
 ModelOption = Annotated[

@@ -7,17 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from roselora.cli.path_options import PATH
 from roselora.errors import ConfigError
 
-
-def typed_path(text: str) -> Path:
-    """A path as it was typed; the parser of every option of a benchmark that is one."""
-    from roselora.files import user_path
-
-    return user_path(text)
-
-
-PATH: dict[str, Any] = {"parser": typed_path, "metavar": "PATH"}
 ModelOption = Annotated[str, typer.Option(help="demo, mpnet, minilm, a folder, a .gguf file or a hub id.")]
 ProtocolOption = Annotated[str, typer.Option(help="llm-adapters or loreft: whose prompts, decoding and answer rules.")]
 MethodsOption = Annotated[str, typer.Option(help="Names with commas between; '' asks the untrained model alone.")]

@@ -5,7 +5,6 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import torch
 
@@ -28,6 +27,7 @@ from roselora.editing.store import EditStore
 from roselora.editing.superseding import rounds, superseded
 from roselora.editing.trained import Settings, default_settings, settings_of
 from roselora.errors import ConfigError, EditError, NonFiniteError, RoseLoraError
+from roselora.files import user_path
 from roselora.models.calling import Progress
 from roselora.models.devices import AUTO
 from roselora.models.fingerprint import fingerprint
@@ -412,7 +412,7 @@ class Editor:
         """
         edits = self._weights.bring_up_to_date()
         deltas = [self.store.delta_of(edit) for edit in edits]
-        export_edits(self.model, self.tokenizer, deltas, Path(path), format)
+        export_edits(self.model, self.tokenizer, deltas, user_path(path), format)
         return tuple(edits)
 
     def _earlier(self, beside: Sequence[EditRequest] = ()) -> Earlier:

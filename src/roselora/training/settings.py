@@ -34,6 +34,7 @@ def _home_expanded(source: str) -> str:
 
 
 Name = Annotated[str, Field(min_length=1)]
+Folder = Annotated[str, Field(min_length=1), AfterValidator(lambda folder: str(user_path(folder)))]
 Source = Annotated[str, Field(min_length=1), AfterValidator(_home_expanded)]
 """A path, or where it may be one the name of something else."""
 
@@ -165,7 +166,7 @@ class TrainSettings(_Section):
     method: Method = Field(
         "rose", description="rose, or for comparison lora, dora, adalora, shira, ia3, prefix, loreft or full."
     )
-    output: Source = Field("output", description="A new or empty folder for all that is written.")
+    output: Folder = Field("output", description="A new or empty folder for all that is written.")
     data: DataSettings
     adapter: AdapterSettings = AdapterSettings()
     training: TrainingSettings = TrainingSettings()
