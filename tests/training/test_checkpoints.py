@@ -1,5 +1,6 @@
 """A run goes on from the newest whole checkpoint, as the run that it was, or says what has changed."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -59,6 +60,21 @@ def test_a_run_goes_on_from_the_newest_whole_checkpoint_bit_for_bit(settings: Se
     assert seen[0] == 5
     assert resumed.artifacts.sha256[ADAPTER] == whole.artifacts.sha256[ADAPTER]
     assert sorted(path.name for path in run.checkpoints.iterdir() if path.is_dir()) == ["checkpoint-10", "checkpoint-8"]
+
+
+@pytest.mark.parametrize("step", [2, 4, 6, 9])
+def test_adalora_goes_on_bit_for_bit_before_within_and_after_the_ramp(
+    settings: Settings, tmp_path: Path, step: int
+) -> None:
+    def run(output: str) -> TrainSettings:
+        return settings(method="adalora", output=str(tmp_path / output))
+
+    whole = finished(run("whole"))
+    interrupted(run("stopped"), step)
+    resumed = finished(run("stopped"), resume=True)
+    assert resumed.artifacts.sha256 == whole.artifacts.sha256
+    configs = [json.loads((each.artifacts.folder / "adapter_config.json").read_text()) for each in (whole, resumed)]
+    assert configs[0]["rank_pattern"] == configs[1]["rank_pattern"]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """The methods that a run can train by, PEFT's and LoReFT, so that each has the same data, steps and schedule."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import torch
 from peft import AdaLoraConfig, IA3Config, LoraConfig, PeftConfig, PrefixTuningConfig, ShiraConfig, TaskType
 from peft.utils.constants import TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -128,10 +130,52 @@ _CONFIGS: dict[str, Callable[[TrainSettings, TaskType, int], AnyConfig]] = {
 
 
 class AdaLoraCallback(TrainerCallback):
-    """Moves AdaLoRA's ranks after each step, which PEFT leaves to the training loop: without it they never move."""
+    """Moves AdaLoRA's ranks after each step, which PEFT leaves to the training loop: without it they never move.
+
+    PEFT saves an adapter without the ranks that its ``rank_pattern`` masks, and training cannot go on from that. So the
+    pattern is kept here until the training ends, and a checkpoint holds all ranks, beside what they are chosen by.
+    """
+
+    _STATE = "adalora.pt"
+    _AVERAGES = ("ipt", "exp_avg_ipt", "exp_avg_unc")
+
+    def __init__(self, resumed_from: Path | None) -> None:
+        self._resumed_from = resumed_from
+        self._pattern: dict[str, list[bool]] | None = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Called before the first step of this process."""
+        if self._resumed_from is None:
+            return
+        allocator = kwargs["model"].base_model.rankallocator
+        saved = torch.load(self._resumed_from / self._STATE, map_location=args.device, weights_only=True)
+        self._pattern = saved["rank_pattern"]
+        for name in self._AVERAGES:
+            setattr(allocator, name, saved[name])
 
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Called between the optimizer's step and ``zero_grad``, while the gradients are there."""
-        kwargs["model"].base_model.update_and_allocate(state.global_step)
+        adalora = kwargs["model"].base_model
+        config = adalora.peft_config[adalora.trainable_adapter_name]
+        config.rank_pattern = self._pattern  # which PEFT masks by, after the ramp
+        adalora.update_and_allocate(state.global_step)
+        self._pattern, config.rank_pattern = config.rank_pattern, None
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Called when the Trainer has written its checkpoint."""
+        if state.is_world_process_zero:
+            allocator = kwargs["model"].base_model.rankallocator
+            averages = {name: getattr(allocator, name) for name in self._AVERAGES}
+            checkpoint = Path(str(args.output_dir), f"checkpoint-{state.global_step}")
+            torch.save({"rank_pattern": self._pattern, **averages}, checkpoint / self._STATE)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Called after the last checkpoint; what is saved from now on has the ranks that were kept alone."""
+        adalora = kwargs["model"].base_model
+        adalora.peft_config[adalora.trainable_adapter_name].rank_pattern = self._pattern

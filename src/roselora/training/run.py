@@ -161,15 +161,14 @@ def _train(
 ) -> Finished | Interrupted | None:
     _check_what_can_be_checked(prepared, settings)
     interruption = Interruption()
-    callbacks = [
+    callbacks: list[TrainerCallback] = [
         ProgressCallback(on_step),
         FiniteCallback(),
         interruption,
-        CheckpointCallback(identity, checkpoint),
+        *([AdaLoraCallback(checkpoint)] if settings.method == "adalora" else []),
+        CheckpointCallback(identity, checkpoint),  # after what adds to a checkpoint
         *more_callbacks,
     ]
-    if settings.method == "adalora":
-        callbacks.append(AdaLoraCallback())
     output = Path(settings.output)
     trainer = make_trainer(prepared, settings, callbacks)
     if trainer.is_world_process_zero():
