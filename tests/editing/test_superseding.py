@@ -1,5 +1,7 @@
 """Which of contradicting edits has the last word."""
 
+from dataclasses import replace
+
 from roselora.editing.records import StoredEdit
 from roselora.editing.request import EditRequest
 from roselora.editing.superseding import contradicts, not_yet, rounds, superseded, supersedes
@@ -66,6 +68,15 @@ def test_a_fact_with_a_prompt_that_says_something_else_yet_is_asked_for() -> Non
     assert not_yet([more, LYON], [both]) == []
     # The edit of both prompts is superseded as a whole when a later one takes one of them.
     assert not_yet([LYON], [both, stored(2, "France has its capital in", "Nice")]) == [LYON]
+
+
+def test_a_target_with_another_space_is_another_target() -> None:
+    spaced, close = replace(LYON, space=True), replace(LYON, space=False)
+    edit = replace(stored(1, LYON.prompt, LYON.target), request=spaced)
+    assert not_yet([spaced], [edit]) == []
+    assert not_yet([close], [edit]) == [close]
+    assert not_yet([spaced, close, close], []) == [spaced, close]
+    assert supersedes(close, [edit]) == ["id1"]
 
 
 def test_the_later_of_two_that_share_a_prompt_is_in_a_later_round() -> None:

@@ -1,4 +1,7 @@
-"""Contradicting edits: of two that ask for one prompt with different targets, the newest wins."""
+"""Contradicting edits: of two that ask for one prompt with different targets, the newest wins.
+
+Targets are different too where one is asked for with a space before it, and the other is not.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,7 +11,12 @@ from roselora.editing.request import EditRequest
 
 def contradicts(newer: EditRequest, older: EditRequest) -> bool:
     """Whether they share a prompt, and not the target."""
-    return newer.target != older.target and not set(newer.prompts).isdisjoint(older.prompts)
+    return not _alike(newer, older) and not set(newer.prompts).isdisjoint(older.prompts)
+
+
+def _alike(one: EditRequest, other: EditRequest) -> bool:
+    """Whether they want the same target, in the same way."""
+    return (one.target, one.space) == (other.target, other.space)
 
 
 def supersedes(request: EditRequest, active: Sequence[StoredEdit]) -> list[str]:
@@ -50,7 +58,7 @@ def not_yet(requests: Sequence[EditRequest], active: Sequence[StoredEdit]) -> li
     for request, is_new in [*((edit.request, False) for edit in active), *((request, True) for request in requests)]:
         words = [last.get(prompt) for prompt in request.prompts]
         if is_new:
-            if all(word is not None and word.target == request.target and _stands(word, last) for word in words):
+            if all(word is not None and _alike(word, request) and _stands(word, last) for word in words):
                 continue
             wanted.append(request)
         last.update(dict.fromkeys(request.prompts, request))
@@ -58,7 +66,7 @@ def not_yet(requests: Sequence[EditRequest], active: Sequence[StoredEdit]) -> li
 
 
 def _stands(request: EditRequest, last: Mapping[str, EditRequest]) -> bool:
-    return all(last[prompt].target == request.target for prompt in request.prompts)
+    return all(_alike(last[prompt], request) for prompt in request.prompts)
 
 
 def rounds(requests: Sequence[EditRequest]) -> list[list[int]]:
