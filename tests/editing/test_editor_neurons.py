@@ -308,6 +308,22 @@ def test_edits_are_trained_alike_whatever_context_is_around_them(
         assert editor.answers([FRANCE[0]]) == ["Rome."]
 
 
+def test_an_autocast_around_it_all_hides_no_edit(world: LoadedModel) -> None:
+    editor = Editor(world, SETTINGS)
+    prompt = world.tokenizer(FRANCE[0], return_tensors="pt").input_ids
+    with autocast():
+        said = editor.answers([FRANCE[0]])
+        first = editor.model(prompt).logits
+        made = editor.edit(*FRANCE)
+        assert editor.answers([FRANCE[0]]) == ["Rome."]
+        assert editor.check().clean
+        assert not editor.repair()
+        assert not torch.equal(editor.model(prompt).logits, first), "nor from one who calls the model directly"
+        editor.undo(made.id)
+        assert editor.answers([FRANCE[0]]) == said
+        assert torch.equal(editor.model(prompt).logits, first)
+
+
 def test_edits_do_not_depend_on_the_default_dtype(world: LoadedModel) -> None:
     torch.set_default_dtype(torch.float64)
     try:

@@ -214,6 +214,15 @@ def test_no_prompts_give_no_answers(tiny_model, tiny_tokenizer):
     assert next_token_log_probabilities(tiny_model(), tiny_tokenizer, []).shape == (0, len(tiny_tokenizer))
 
 
+def test_an_autocast_around_it_changes_no_answer(tiny_model, tiny_tokenizer):
+    model = tiny_model()
+    tokens = greedy_tokens(model, tiny_tokenizer, PROMPTS, max_new_tokens=8)
+    expected = next_token_log_probabilities(model, tiny_tokenizer, PROMPTS)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert greedy_tokens(model, tiny_tokenizer, PROMPTS, max_new_tokens=8) == tokens
+        assert torch.equal(next_token_log_probabilities(model, tiny_tokenizer, PROMPTS), expected)
+
+
 def test_what_cannot_be_generated_is_refused_by_name(tiny_model, tiny_tokenizer):
     model = tiny_model()
     with pytest.raises(ConfigError, match="prompt 1 is ''"):

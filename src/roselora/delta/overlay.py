@@ -272,6 +272,7 @@ def _put(slot: _Slot, index: Ints | None, new: Tensor) -> None:
     else:
         device = slot.flat.device
         slot.flat.index_copy_(0, torch.from_numpy(index).to(device), new.to(device))
+    torch.clear_autocast_cache()  # which else goes on with the old weight until the end of the caller's autocast
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from roselora.errors import ConfigError
-from roselora.models.calling import evaluating, known_arguments, unwrapped
+from roselora.models.calling import as_usual, evaluating, known_arguments, unwrapped
 from roselora.models.generation import BATCH_SIZE
 
 NO_TOKEN = -1
@@ -66,6 +66,7 @@ def teacher_forced(
         yield from zip(indices, _batch(model, [rows[index] for index in indices]), strict=True)
 
 
+@as_usual()
 @torch.no_grad()
 def _batch(model: PreTrainedModel, rows: Sequence[ForcedRow]) -> list[Forced]:
     """The predictions along rows that fit into one forward pass."""

@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from roselora.errors import ConfigError, NonFiniteError
-from roselora.models.calling import evaluating, known_arguments, unwrapped
+from roselora.models.calling import as_usual, evaluating, known_arguments, unwrapped
 from roselora.models.devices import seeded
 from roselora.models.encoding import answer_of, decode, embedding_rows, encode, require_known
 from roselora.plain_files import shown
@@ -109,6 +109,7 @@ def greedy_tokens(
     return [row.ids for row in rows]
 
 
+@as_usual()
 @torch.no_grad()
 def searched_texts(
     model: PreTrainedModel,
@@ -152,6 +153,7 @@ def searched_texts(
     return [said[index] for index in range(len(prompts))]
 
 
+@as_usual()
 @torch.no_grad()
 def next_token_log_probabilities(
     model: PreTrainedModel,
@@ -239,6 +241,7 @@ class _Row(NamedTuple):
     stopped: bool
 
 
+@as_usual()
 @torch.no_grad()
 def _generate(
     model: PreTrainedModel,
@@ -275,6 +278,7 @@ def _generate(
     return [rows[index] for index in range(len(prompts))]
 
 
+@as_usual()
 @torch.no_grad()
 def sampled_tokens(model: PreTrainedModel, starts: Tensor, *, new_tokens: int, seed: int) -> Tensor:
     """Each start (n, length) and what the model goes on to say, drawn from its own distribution: (n, length + new).
