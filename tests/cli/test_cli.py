@@ -58,6 +58,7 @@ def test_version(run: Run) -> None:
         (["edit", "nowhere/at all", *EDIT], 1, "nowhere/at all"),
         (["edit", "demo", "--prompt", "x", "--target", "two\nlines"], 2, "one line"),
         (["edit", "demo", *EDIT, "--keep", EDIT[1]], 2, "edited and kept"),
+        (["edit", "demo", *EDIT, "--subject", "Germany"], 2, "'Germany' is not in the prompt"),
         (["edit", "demo", *EDIT, "--method", "rose", "--density", "1.5"], 2, "density"),
         (["edit", "demo", *EDIT, "--method", "rose", "--max-steps", "3"], 2, "max_steps"),
         (["edit", "demo", *EDIT, "--max-steps", "2"], 2, "max_steps"),

@@ -36,6 +36,7 @@ def test_values_become_what_the_config_holds_and_its_file_is_named_by_its_hash(t
     ("names", "overrides", "complaint"),
     [
         (["rosa"], [], "There is no method 'rosa'; there are no-edit"),
+        (["rose-neurons"], [], "'rose-neurons' is called gate now"),
         (["ft-m"], ["ft-m.speed=1"], "ft-m has no setting 'speed'; it has"),
         (["ft-m"], ["epochs=1"], "METHOD.FIELD=VALUE"),
         (["ft-m"], ["lora.epochs=1"], "for a method that is not run; run are ft-m"),

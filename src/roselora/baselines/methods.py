@@ -70,7 +70,9 @@ _ROWS = (
     Method("memit", memit, MemitConfig(), "Meng et al., 2022, arXiv 2210.07229", 100, memit_text),
     Method("alphaedit", alphaedit, AlphaEditConfig(), "Fang et al., 2024, arXiv 2410.02355", 100, alphaedit_text),
     Method("grace", grace, GraceConfig(), "Hartvigsen et al., 2022, arXiv 2211.11031", 1, put_back=put_back),
-    Method("rose", rose, DEFAULTS, "Wang et al., 2024, arXiv 2406.10777; our settings", 1),
+    Method(
+        "rose", rose, DEFAULTS, "Wang et al., 2024, arXiv 2406.10777; our defaults, unless --settings says otherwise", 1
+    ),
     Method("rose-published", rose, PUBLISHED, "Wang et al., 2024, arXiv 2406.10777; the published code's settings", 1),
     Method("gate", rose_neurons, NeuronSettings(), "ours, `core/gating.py`", None, neurons_text),
 )

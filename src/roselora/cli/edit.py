@@ -131,10 +131,20 @@ def _requests(facts: Path | None, about_one: dict[str, Any]) -> list[EditRequest
     if facts is not None:
         if about_one:
             raise ConfigError(f"--from takes every fact from its file; leave out --{next(iter(about_one))}.")
-        return read_requests(facts)
+        return [_with_its_subject(request) for request in read_requests(facts)]
     if missing := [name for name in ("prompt", "target") if name not in about_one]:
         raise ConfigError(f"An edit needs a --{missing[0]}, or many facts --from a file.")
-    return [EditRequest(rephrasings=about_one.pop("rephrase", ()), **about_one)]
+    return [_with_its_subject(EditRequest(rephrasings=about_one.pop("rephrase", ()), **about_one))]
+
+
+def _with_its_subject(request: EditRequest) -> EditRequest:
+    """Refuse a subject that is not in the prompt: a gated edit would be made without the prompts that it shapes."""
+    if request.subject is not None and request.subject not in request.prompt:
+        raise ConfigError(
+            f"The subject {request.subject!r} is not in the prompt {request.prompt!r}; write it as it stands there, or "
+            "leave it out."
+        )
+    return request
 
 
 def _given(**options: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from roselora.baselines.methods import METHODS, Method
 from roselora.errors import ConfigError
+from roselora.evaluation.earlier_runs import RENAMED
 from roselora.files import sha256_file
 from roselora.plain_files import read_text, yaml_value
 
@@ -36,7 +37,8 @@ def configured(
     given: dict[str, dict[str, Any]] = {name: {} for name in names}
     for name in names:
         if name not in METHODS:
-            raise ConfigError(f"There is no method {name!r}; there are {', '.join(METHODS)}.")
+            today = f" {name!r} is called {RENAMED[name]} now;" if name in RENAMED else ""
+            raise ConfigError(f"There is no method {name!r};{today} there are {', '.join(METHODS)}.")
         fields = _fields(METHODS[name].config)
         given[name] |= {"seed": seed} if "seed" in fields else {}
         given[name] |= {"text": covariance_text} if "text" in fields and covariance_text is not None else {}
