@@ -2,40 +2,100 @@
 
 import copy
 import difflib
+import re
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 from peft import PeftConfig
+from peft.tuners.tuners_utils import check_target_module_exists
 from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
 from torch import nn
 
 from roselora.errors import ConfigError, shortened
 from roselora.plain_files import shown
 
+_TASK_HEADS = {"classifier", "score", "qa_outputs"}
+"""Which PEFT adds to ``modules_to_save`` for a task, whichever of them a model has."""
+
 
 def require_targets(model: nn.Module, config: PeftConfig) -> None:
-    """See that every name of ``target_modules`` is that of a module; PEFT is content if any of them is.
+    """See that every module and layer that the config names is there; PEFT is content if any target is.
 
-    A name may be the end of a module's name from a dot on, or one that PEFT translates, such as those that experts had
-    in transformers 4. Anything but a list of names, such as a pattern, is PEFT's to check.
+    A name in ``target_modules`` or ``exclude_modules`` may be the end of a module's name from a dot on, or one that
+    PEFT translates, such as those that experts had in transformers 4; one in ``modules_to_save`` any end of it. The
+    keys of ``rank_pattern`` and ``alpha_pattern`` are patterns, and so is ``exclude_modules`` if it is a text. A text
+    as ``target_modules`` is PEFT's to check.
 
     Raises:
         ConfigError: one names nothing; the message says what was meant.
     """
-    targets = getattr(_translated(model, config), "target_modules", None)
-    if not isinstance(targets, list | tuple | set):
-        return
+    config = _translated(model, config)
     names = [name for name, _ in model.named_modules() if name]
     ends = {name[start:] for name in names for start in (0, *_after_dots(name))}
-    for target in sorted(targets, key=str):
-        if target in ends:
+    weights = [*names, *(name for name, _ in model.named_parameters())]  # whose ranks PEFT's translations give too
+    excluded = getattr(config, "exclude_modules", None)
+    for option, wanted, found in (
+        ("target_modules", getattr(config, "target_modules", None), ends.__contains__),
+        ("exclude_modules", excluded, ends.__contains__),
+        ("exclude_modules", [excluded] if excluded and isinstance(excluded, str) else None, _matching(names, "{}")),
+        (
+            "modules_to_save",
+            getattr(config, "modules_to_save", None),
+            lambda end: end in _TASK_HEADS or any(name.endswith(end) for name in names),
+        ),
+        ("rank_pattern", getattr(config, "rank_pattern", None), _matching(weights, r"(.*\.)?({})")),
+        ("alpha_pattern", getattr(config, "alpha_pattern", None), _matching(weights, r"(.*\.)?({})")),
+    ):
+        if not isinstance(wanted, list | tuple | set | dict):
             continue
-        known = sorted({last for name in names if not (last := name.rpartition(".")[2]).isdigit()})
-        meant = difflib.get_close_matches(str(target), known, n=1)
-        way_out = f"did you mean {meant[0]}" if meant else f"there are {shortened(', '.join(known))}"
-        raise ConfigError(
-            f"target_modules names {shown(target)}, and no module of this {type(model).__name__} is called so; "
-            f"{way_out}."
-        )
+        for name in sorted(wanted, key=str):
+            if not found(name):
+                raise _names_nothing(option, name, names, model)
+    _require_layers(model, config, names)
+
+
+def _matching(names: list[str], frame: str) -> Callable[[str], bool]:
+    """Whether a pattern, in the frame that PEFT puts it in, is that of a name; a broken one is PEFT's to refuse."""
+
+    def matches(pattern: str) -> bool:
+        try:
+            whole = re.compile(frame.format(pattern))
+        except re.error:
+            return True
+        return any(map(whole.fullmatch, names))
+
+    return matches
+
+
+def _names_nothing(option: str, name: object, names: list[str], model: nn.Module) -> ConfigError:
+    known = _last_parts(names)
+    meant = difflib.get_close_matches(str(name), known, n=1)
+    way_out = f"did you mean {meant[0]}" if meant else f"there are {shortened(', '.join(known))}"
+    return ConfigError(
+        f"{option} names {shown(name)}, and no module of this {type(model).__name__} is called so; {way_out}."
+    )
+
+
+def _last_parts(names: list[str]) -> list[str]:
+    return sorted({last for name in names if not (last := name.rpartition(".")[2]).isdigit()})
+
+
+def _require_layers(model: nn.Module, config: PeftConfig, names: list[str]) -> None:
+    wanted = getattr(config, "layers_to_transform", None)
+    if wanted is None:
+        return
+    within = [name for name in names if "." in name]
+    probe: Any = copy.copy(config)
+    # Not whole names, for which PEFT does not look at the layer.
+    probe.target_modules, probe.exclude_modules, probe.modules_to_save = set(_last_parts(within)), None, None
+    for layer in wanted if isinstance(wanted, list | tuple | set) else [wanted]:
+        probe.layers_to_transform = [layer]
+        if not any(check_target_module_exists(probe, name) for name in within):
+            raise ConfigError(
+                f"layers_to_transform names {shown(layer)}, and no layer of this {type(model).__name__} has that "
+                "number; leave it out."
+            )
 
 
 def _translated(model: nn.Module, config: PeftConfig) -> PeftConfig:

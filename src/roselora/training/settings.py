@@ -86,7 +86,11 @@ class DataSettings(_Section):
 
 
 class AdapterSettings(_Section):
-    """The adapter; `density` to `clamp` are of rose alone; ia3 and prefix have no rank, loreft no alpha and dropout."""
+    """The adapter; a method ignores what is not its own.
+
+    `density` to `clamp` are of rose alone; ia3 and prefix have no rank, loreft no alpha and dropout, and full, prefix
+    and loreft no target modules.
+    """
 
     rank: Count = Field(8, description="r of each adapted matrix.")
     alpha: Positive = Field(16, description="The update is scaled by alpha / rank.")
