@@ -3,7 +3,7 @@
 import pytest
 
 from roselora.cli.stores import edit_as_json
-from roselora.cli.trial import show_update
+from roselora.cli.trial import show_answers, show_update
 from roselora.editing.provenance import understood
 from roselora.editing.records import StoredEdit
 from roselora.editing.request import EditRequest
@@ -26,3 +26,12 @@ def test_what_an_earlier_version_stored_is_shown_under_todays_name(stored: str, 
     edit = StoredEdit(1, "0123456789ab", request, "0" * 64, {"method": stored}, "2026-01-01T00:00:00+00:00", True)
     assert understood(edit.provenance).method == today
     assert edit_as_json(edit)["method"] == today
+
+
+def test_keep_prompts_that_moved_are_told_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    edited = {"kind": "prompt", "prompt": "The capital of Spain is", "before": "Madrid.", "after": "Toledo"}
+    kept = {"kind": "keep", "prompt": "The capital of Italy is", "before": "Rome.", "after": "Rome."}
+    show_answers([edited, kept], "Toledo")
+    assert "moved" not in capsys.readouterr().out
+    show_answers([edited, kept, {**kept, "after": "Toledo"}], "Toledo")
+    assert "1 of 2 keep-prompts moved" in capsys.readouterr().out

@@ -10,7 +10,7 @@ from roselora.evaluation.metrics import matches
 
 
 def show_answers(answers: Sequence[Mapping[str, str]], target: str) -> None:
-    """A table, within 80 columns, of what the model said before and after an edit.
+    """A table, within 80 columns, of what the model said before and after an edit; what moved that shall not, in words.
 
     Args:
         answers: each with ``kind``, ``prompt``, ``before`` and ``after``; answers of the kinds ``keep`` and
@@ -31,6 +31,9 @@ def show_answers(answers: Sequence[Mapping[str, str]], target: str) -> None:
             styled((answer["after"], style)),
         )
     out.print(table)
+    kept = [answer for answer in answers if answer["kind"] == "keep"]
+    if moved := [answer for answer in kept if not matches(answer["after"], [answer["before"]])]:
+        tell((f"{len(moved)} of {len(kept)} keep-prompts moved, though they should not", "yellow"))
 
 
 METHODS = {"gate": "gated neuron edit", "rose": "RoseLoRA"}
