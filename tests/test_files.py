@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from roselora.errors import ConfigError
 from roselora.files import (
     LockedError,
     make_folder,
@@ -273,6 +274,12 @@ def test_a_path_means_what_was_typed_and_a_leading_tilde_the_home_folder(
     wanted = Path(meant.format(home="/somewhere/home", here=Path.cwd()))
     assert user_path(typed) == wanted
     assert user_path(user_path(typed)) == wanted
+
+
+@pytest.mark.parametrize("typed", ["a\0b", "~\0/b", Path("a\0b"), "a\ud800"])
+def test_a_path_that_no_file_can_have_is_refused(typed: str | Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be a path"):
+        user_path(typed)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links are POSIX")

@@ -17,7 +17,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from roselora.errors import RoseLoraError
+from roselora.errors import ConfigError, RoseLoraError
 
 PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
 """Endings of files that may hold a pickle, which can run code when it is read; none of them is ever opened."""
@@ -39,7 +39,16 @@ def user_path(path: str | os.PathLike[str]) -> Path:
 
     Every path from an option, a config file or a caller goes through here, once or more often; a name that no user
     has stays as it stands, as in a shell.
+
+    Raises:
+        ConfigError: no file can have that name, for it holds a NUL or half a character.
     """
+    try:
+        possible = b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        possible = False
+    if not possible:
+        raise ConfigError(f"{os.fspath(path)!r} cannot be a path, for no file can have such a name; name another.")
     expanded = os.path.expanduser(path)
     found = Path(expanded)
     # Path drops the dot of `./~`, which is a folder of that name and must stay one at the next call too.

@@ -7,6 +7,7 @@ import pytest
 from peft import LoraConfig, PeftConfig, PeftType
 
 from roselora.adapter.config import RoseLoraConfig
+from roselora.adapter.verify import verify
 from roselora.errors import ConfigError, UnsupportedError
 
 
@@ -119,3 +120,18 @@ def test_a_damaged_sidecar_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "roselora_config.json").write_text(text)
     with pytest.raises(ConfigError):
         RoseLoraConfig.from_pretrained(tmp_path)
+
+
+def test_a_config_lies_in_the_home_folder_where_that_is_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    RoseLoraConfig(r=3).save_pretrained(tmp_path / "mine")
+    assert RoseLoraConfig.from_pretrained("~/mine").r == 3
+    with pytest.raises(ConfigError, match=r"mine.*adapter_model"):
+        verify("~/mine")
+
+
+@pytest.mark.parametrize("name", ["/not/there/at-all", "~/not-there", "a b", "./not/there"])
+@pytest.mark.parametrize("read", [verify, RoseLoraConfig.from_pretrained])
+def test_a_place_without_an_adapter_is_refused_by_name(read: Any, name: str) -> None:
+    with pytest.raises(ConfigError, match="name an adapter's folder or repository"):
+        read(name)

@@ -4,7 +4,6 @@ It keeps ``peft_type=LORA`` and saves a plain ``adapter_config.json``, so that e
 adapters reads ours; our own fields go to ``roselora_config.json`` beside it.
 """
 
-import contextlib
 import json
 import math
 import os
@@ -16,10 +15,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from peft import LoraConfig
 
-from roselora.errors import ConfigError, RoseLoraError, UnsupportedError, shortened
+from roselora.errors import ConfigError, RoseLoraError, UnsupportedError, reason_of, shortened
+from roselora.files import user_path
 from roselora.plain_files import json_value, read_text, shown
 
 SIDECAR = "roselora_config.json"
@@ -187,6 +187,8 @@ class RoseLoraConfig(LoraConfig):
             UnsupportedError: an option of the LoRA config under which the update would not be sparse.
         """
         source = os.fspath(pretrained_model_name_or_path)
+        if (folder := user_path(source)).is_dir():
+            source = str(folder)
         own = _read_sidecar(source, subfolder, kwargs)
         try:
             plain = LoraConfig.from_pretrained(source, subfolder, **kwargs)
@@ -208,8 +210,14 @@ def _own_fields() -> list[Any]:
 def _read_sidecar(source: str, subfolder: str | None, hub_options: Mapping[str, Any]) -> dict[str, Any]:
     path = Path(source, subfolder or "", SIDECAR)
     if not path.parent.is_dir():
-        with contextlib.suppress(EntryNotFoundError):
+        try:
             path = Path(hf_hub_download(source, SIDECAR, subfolder=subfolder, **hub_options))
+        except (OSError, ValueError, EntryNotFoundError) as error:
+            if isinstance(error, LocalEntryNotFoundError) or not isinstance(error, EntryNotFoundError):
+                raise ConfigError(
+                    f"{source} is no folder here, and no repository that can be read from the hub "
+                    f"({reason_of(error)}); name an adapter's folder or repository."
+                ) from error
     if not path.is_file():
         raise ConfigError(f"{source} holds no {SIDECAR}: it is a plain LoRA adapter; read it with LoraConfig.")
     text = read_text(path)

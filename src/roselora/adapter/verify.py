@@ -21,6 +21,7 @@ from roselora.adapter.tracking import adapters_within
 from roselora.core.pruning import kept_count
 from roselora.core.sparsity import count_product_nonzeros, product_sparsity_bound
 from roselora.errors import ConfigError, SparsityError, shortened
+from roselora.files import user_path
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def verify(source: nn.Module | str | os.PathLike[str], adapter_name: str = "defa
             if adapter.name == adapter_name:
                 return require_sparse(adapter_name, tracked.pairs(adapter_name), adapter.config.density)
         raise ConfigError(f"This model has no RoseLoRA adapter named {adapter_name!r}.")
-    folder = Path(source)
+    folder = user_path(source)
     config = RoseLoraConfig.from_pretrained(folder)
     return require_sparse(adapter_name, _saved_pairs(folder, config), config.density)
 

@@ -30,7 +30,8 @@ Amount = Annotated[
 
 def _home_expanded(source: str) -> str:
     """A leading ~ is the home folder; all else stays as typed, since ``./name`` is a folder and ``name`` may be not."""
-    return str(user_path(source)) if source.startswith("~") else source
+    expanded = str(user_path(source))
+    return expanded if source.startswith("~") else source
 
 
 Name = Annotated[str, Field(min_length=1)]
