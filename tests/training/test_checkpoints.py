@@ -165,6 +165,19 @@ def test_a_run_goes_on_where_output_data_and_base_were_moved_to(
     assert finished(run, resume=True).prepared.total_steps == 10
 
 
+def test_a_disk_that_is_full_at_the_tokenizer_of_a_checkpoint_is_one_sentence_too(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise Exception("No space left on device (os error 28)")  # as tokenizers does
+
+    monkeypatch.setattr("transformers.PreTrainedTokenizerFast.save_pretrained", full)
+    run = with_checkpoints(settings)
+    with pytest.raises(ModelError, match=r"checkpoint-2 could not be written \(No space left on device\)"):
+        train(run)
+    assert not run.checkpoints.exists()
+
+
 def test_a_disk_that_is_full_at_a_checkpoint_is_one_sentence_and_the_last_whole_one_is_kept(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,11 +13,10 @@ from typing import Any, cast
 import torch
 from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from peft import PeftModel
-from safetensors import SafetensorError
 from transformers import Trainer, TrainerCallback
 
 from roselora.adapter.verify import AdapterCounts, verify
-from roselora.errors import ConfigError, ModelError, SparsityError, UnsupportedError, reason_of
+from roselora.errors import ConfigError, ModelError, RoseLoraError, SparsityError, UnsupportedError, reason_of
 from roselora.files import write_atomically
 from roselora.models.loading import quiet_libraries
 from roselora.training import processes
@@ -217,9 +216,9 @@ def _naming_what_gave_out(trainer: Trainer, settings: TrainSettings) -> Iterator
             f"The device ran out of memory at step {trainer.state.global_step + 1}; lower training.batch_size or "
             "max_length, or set training.gradient_checkpointing."
         ) from error
-    except (OSError, SafetensorError, RuntimeError) as error:
+    except Exception as error:  # tokenizers raises no class of its own
         checkpoint = settings.checkpoints / f"checkpoint-{trainer.state.global_step}"
-        if not checkpoint.is_dir() or is_whole(checkpoint):
+        if isinstance(error, RoseLoraError) or not checkpoint.is_dir() or is_whole(checkpoint):
             raise
         shutil.rmtree(checkpoint, ignore_errors=True)
         raise ModelError(
