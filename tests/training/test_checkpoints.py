@@ -155,7 +155,40 @@ def test_a_run_is_not_resumed_on_another_base_or_chat_template(
         plan(run, resume=True)
 
 
-def test_a_run_goes_on_where_output_data_and_base_were_moved_to(
+@pytest.mark.parametrize(
+    ("file", "key", "value", "names"),
+    [
+        ("config.json", "rms_norm_eps", 0.1, "model config"),
+        ("tokenizer.json", "normalizer", {"type": "Lowercase"}, "tokens of the examples"),
+    ],
+)
+def test_a_run_is_not_resumed_on_the_same_weights_read_otherwise(
+    settings: Settings,
+    tiny_model_folder: Path,
+    write: Write,
+    tmp_path: Path,
+    file: str,
+    key: str,
+    value: Any,
+    names: str,
+) -> None:
+    base = Path(shutil.copytree(tiny_model_folder, tmp_path / "base"))
+    run = settings(model=str(base), data={"train": str(write([{"text": "One And Two"}] * 4, "train.jsonl"))})
+    interrupted(run, 2)
+    plan(run, resume=True)
+    path = base / file
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    with pytest.raises(ConfigError, match=f"had as {names} has changed"):
+        plan(run, resume=True)
+
+
+def test_a_run_goes_on_where_the_base_was_moved_to(settings: Settings, tiny_model_folder: Path, tmp_path: Path) -> None:
+    interrupted(settings(), 2)
+    moved = Path(shutil.copytree(tiny_model_folder, tmp_path / "moved"))
+    plan(settings(model=str(moved)), resume=True)
+
+
+def test_a_run_goes_on_where_output_and_data_were_moved_to(
     settings: Settings, stopped: TrainSettings, tmp_path: Path
 ) -> None:
     Path(stopped.output).rename(tmp_path / "moved")

@@ -9,11 +9,11 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from roselora.errors import ConfigError
 from roselora.files import flush, sha256_file, write_atomically
@@ -28,6 +28,7 @@ KEPT = 2
 _FOLDER = re.compile(r"checkpoint-(\d+)")
 _PLACES = {"model", "output", "data.train", "data.eval", "retention.prompts", "training.device"}
 """Settings that say where a thing is: that may change while a run rests, and what it holds may not."""
+_VOLATILE = {"_name_or_path", "transformers_version"}
 
 Identity = dict[str, dict[str, Any]]
 """What makes a run the same run: its ``settings`` by dotted key, and the hashes and counts of its ``inputs``."""
@@ -43,14 +44,16 @@ def settings_identity(settings: TrainSettings) -> dict[str, Any]:
 def inputs_identity(prepared: Prepared, prompts_sha256: str | None) -> dict[str, Any]:
     """What a run is made from besides its settings, by the words of a message."""
     tokenizer: Any = prepared.tokenizer
-    tokens = json.dumps([tokenizer.chat_template, sorted(tokenizer.get_vocab().items())])
     inputs: dict[str, Any] = {
         "base model": prepared.base_fingerprint,
-        "tokenizer or chat template": hashlib.sha256(tokens.encode()).hexdigest(),
+        "model config": _sha256([_lasting(cast(PreTrainedModel, prepared.model).config.to_dict())]),
+        "tokenizer or chat template": _sha256([[tokenizer.chat_template, sorted(tokenizer.get_vocab().items())]]),
     }
     for part, name in (("train", "training data"), ("eval", "held-out data")):
         source = prepared.examples.sources.get(part, {})
         inputs[name] = source.get("sha256", source.get("source"))
+    parts = (prepared.examples.train, prepared.examples.eval)
+    inputs["tokens of the examples"] = _sha256(example for part in parts for example in part or [])
     inputs["retention prompts"] = prompts_sha256
     inputs["number of processes"] = processes.count()
     return inputs
@@ -151,6 +154,20 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield from _leaves(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
+
+
+def _lasting(config: Any) -> Any:
+    """A model's config, and those within it, without what says where it lies and which version read it."""
+    if not isinstance(config, dict):
+        return config
+    return {str(name): _lasting(value) for name, value in config.items() if name not in _VOLATILE}
+
+
+def _sha256(values: Iterable[Any]) -> str:
+    digest = hashlib.sha256()
+    for value in values:
+        digest.update(json.dumps(value, sort_keys=True, default=str).encode() + b"\n")
+    return digest.hexdigest()
 
 
 def _shown(value: Any) -> str:
