@@ -1,7 +1,9 @@
+from functools import partial
+
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import GenerationConfig, LlamaForCausalLM
+from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from roselora.errors import ConfigError
@@ -11,6 +13,7 @@ from roselora.models.generation import (
     greedy_tokens,
     limited_answers,
     next_token_log_probabilities,
+    searched_texts,
 )
 
 PROMPTS = ["Hello", "a much longer prompt, with several words and 日本", "x", "The capital is", "y z"]
@@ -221,6 +224,35 @@ def test_an_autocast_around_it_changes_no_answer(tiny_model, tiny_tokenizer):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert greedy_tokens(model, tiny_tokenizer, PROMPTS, max_new_tokens=8) == tokens
         assert torch.equal(next_token_log_probabilities(model, tiny_tokenizer, PROMPTS), expected)
+
+
+def positioned(tokenizer, context):
+    """A model that has an embedding for each of so many positions, and none beyond."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        size = {"n_positions": context, "n_embd": 16, "n_layer": 1, "n_head": 2, "initializer_range": 0.5}
+        return GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), **size)).eval()
+
+
+def test_a_prompt_beyond_the_models_context_is_refused_in_one_sentence(tiny_model, tiny_tokenizer):
+    for model in (positioned(tiny_tokenizer, 24), tiny_model(max_position_embeddings=24)):
+        for ask in (partial(greedy_answers, max_new_tokens=3), next_token_log_probabilities):
+            with pytest.raises(
+                ConfigError, match=r"prompt 1, 'b+[^']*', takes 25 tokens; the model reads 24; shorten it\.$"
+            ):
+                ask(model, tiny_tokenizer, ["a", "b" * 25])
+
+
+def test_an_answer_ends_where_the_models_context_does(tiny_tokenizer):
+    model = positioned(tiny_tokenizer, 24)
+    prompts = ["a", "b" * 24, "c" * 20]
+    rows = greedy_tokens(model, tiny_tokenizer, prompts, max_new_tokens=9, stop_at_eos=False)
+    assert [len(row) for row in rows] == [9, 1, 5]
+    alone = [
+        greedy_tokens(model, tiny_tokenizer, [prompt], max_new_tokens=9, stop_at_eos=False)[0] for prompt in prompts
+    ]
+    assert rows == alone
+    assert len(searched_texts(model, tiny_tokenizer, prompts, max_new_tokens=9)) == 3
 
 
 def test_what_cannot_be_generated_is_refused_by_name(tiny_model, tiny_tokenizer):

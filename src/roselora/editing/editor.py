@@ -108,7 +108,7 @@ class Editor:
         """What the model, as it is now, says to each prompt, greedily, up to the end of its line.
 
         Raises:
-            ConfigError: the prompts are no list of texts, or one of them is empty.
+            ConfigError: the prompts are no list of texts, or one of them is empty or longer than the model's context.
         """
         asked = texts("prompts", prompts)
         return greedy_answers(self.model, self.tokenizer, asked, max_new_tokens=max_new_tokens)

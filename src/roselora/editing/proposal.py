@@ -24,7 +24,7 @@ from roselora.editing.trained import Settings, TrainedEdit, described, train_edi
 from roselora.errors import ConfigError, EditError
 from roselora.files import dtype_name
 from roselora.models.calling import as_usual
-from roselora.models.encoding import answer_of, decode, require_known
+from roselora.models.encoding import answer_of, context_of, decode, require_known
 from roselora.plain_files import shown
 
 MARGIN_FACTORS = (1, 2, 4)
@@ -172,7 +172,7 @@ def require_feasible(
     width = getattr(model.config, "hidden_size", None)
     if isinstance(settings, EditSettings) and width is not None and settings.rank > width:
         raise ConfigError(f"rank must be at most {width}, the model's width, not {settings.rank}.")
-    context = getattr(model.config, "max_position_embeddings", None)
+    context = context_of(model)
     for prompt in (*request.prompts, *request.keep):
         before, answer = split_at_answer(tokenizer, prompt, request.target, request.space)
         require_known(model, tokenizer, before, prompt)

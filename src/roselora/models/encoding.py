@@ -63,6 +63,12 @@ def embedding_rows(model: nn.Module) -> int:
     return int(embedding.weight.shape[0])
 
 
+def context_of(model: nn.Module) -> int | None:
+    """How many tokens the model reads at most, where its config says so."""
+    context: int | None = getattr(unwrapped(model).config, "max_position_embeddings", None)
+    return context
+
+
 def require_known(model: nn.Module, tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], text: str) -> None:
     """Refuse tokens that the tokenizer knows and the model does not.
 

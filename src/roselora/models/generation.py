@@ -1,11 +1,13 @@
 """Greedy answers, greedy tokens and next-token distributions of many prompts at once; and sampled tokens.
 
 Prompts are raw text to be continued, tokenized as the tokenizer does by itself. Batches are padded on the left,
-masked, and given the positions that each prompt has alone, so that batching changes no answer. Where a broken model's
+masked, and given the positions that each prompt has alone, so that batching changes no answer. An answer ends at the
+latest where the model's context does, and a prompt beyond that is refused. Where a broken model's
 logits hold NaN, what it says ends before that token, and the answer counts as not ended.
 """
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -24,7 +26,7 @@ from transformers import (
 from roselora.errors import ConfigError, NonFiniteError
 from roselora.models.calling import as_usual, evaluating, known_arguments, unwrapped
 from roselora.models.devices import seeded
-from roselora.models.encoding import answer_of, decode, embedding_rows, encode, require_known
+from roselora.models.encoding import answer_of, context_of, decode, embedding_rows, encode, require_known
 from roselora.plain_files import shown
 
 BATCH_SIZE = 16
@@ -55,7 +57,7 @@ def greedy_answers(
     train or eval mode is put back.
 
     Raises:
-        ConfigError: a prompt has no tokens, or `max_new_tokens` or `batch_size` is below 1.
+        ConfigError: a prompt has no tokens or too many, or `max_new_tokens` or `batch_size` is below 1.
     """
     limits = [max_new_tokens] * len(prompts)
     return [answer.text for answer in limited_answers(model, tokenizer, prompts, limits, batch_size=batch_size)]
@@ -76,7 +78,7 @@ def limited_answers(
     asked after each token; an answer that it gives up has not ended.
 
     Raises:
-        ConfigError: a prompt has no tokens, or a limit or `batch_size` is below 1.
+        ConfigError: a prompt has no tokens or too many, or a limit or `batch_size` is below 1.
     """
 
     def done(index: int, new: int, text: str) -> bool:
@@ -102,7 +104,7 @@ def greedy_tokens(
     With `stop_at_eos` off, EOS is a token like others and the model is made to go on after it.
 
     Raises:
-        ConfigError: a prompt has no tokens, or `max_new_tokens` or `batch_size` is below 1.
+        ConfigError: a prompt has no tokens or too many, or `max_new_tokens` or `batch_size` is below 1.
     """
     limits = [max_new_tokens] * len(prompts)
     rows = _generate(model, tokenizer, prompts, limits, batch_size, stop_at_eos=stop_at_eos)
@@ -128,7 +130,7 @@ def searched_texts(
     model's own generation settings have no influence.
 
     Raises:
-        ConfigError: a prompt has no tokens, or `max_new_tokens` or `batch_size` is below 1.
+        ConfigError: a prompt has no tokens or too many, or `max_new_tokens` or `batch_size` is below 1.
     """
     if max_new_tokens < 1:
         raise ConfigError(f"max_new_tokens is {max_new_tokens}: it must be at least 1.")
@@ -145,7 +147,8 @@ def searched_texts(
     generate: Any = model.generate
     said: dict[int, str] = {}
     with evaluating(model), _own_generation_config_aside(model):
-        for indices, batch in _batches(model, tokenizer, prompts, batch_size):
+        for indices, room, batch in _batches(model, tokenizer, prompts, batch_size, [max_new_tokens] * len(prompts)):
+            config.max_new_tokens = max(room)
             output = generate(**batch, generation_config=config)
             new = output[:, batch["input_ids"].shape[1] :].tolist()
             for index, row in zip(indices, new, strict=True):
@@ -167,12 +170,12 @@ def next_token_log_probabilities(
     Logits are computed at the last position alone where the model can.
 
     Raises:
-        ConfigError: a prompt has no tokens, or `batch_size` is below 1.
+        ConfigError: a prompt has no tokens or too many, or `batch_size` is below 1.
     """
     forward: Any = model
     rows: dict[int, Tensor] = {}
     with evaluating(model):
-        for indices, batch in _batches(model, tokenizer, prompts, batch_size):
+        for indices, _, batch in _batches(model, tokenizer, prompts, batch_size, [1] * len(prompts)):
             positions = (batch["attention_mask"].cumsum(-1) - 1).clamp(min=0)
             options = known_arguments(model, position_ids=positions, logits_to_keep=1, use_cache=False)
             logits = forward(**batch, **options).logits[:, -1].float()
@@ -260,9 +263,8 @@ def _generate(
     generate: Any = model.generate
     rows: dict[int, _Row] = {}
     with evaluating(model), _own_generation_config_aside(model):
-        for indices, batch in _batches(model, tokenizer, prompts, batch_size, limits):
+        for indices, own, batch in _batches(model, tokenizer, prompts, batch_size, limits):
             length = batch["input_ids"].shape[1]
-            own = [limits[index] for index in indices]
             watch = _WatchForNaN(length, own)
             stop = _RowIsDone(tokenizer, length, indices, own, done)
             output = generate(
@@ -318,29 +320,49 @@ def _batches(
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[str],
     batch_size: int,
-    limits: Sequence[int] = (),
-) -> Iterator[tuple[list[int], dict[str, Any]]]:
-    """Prompts of like limit and length together: their indices, and left-padded ids with mask `(batch, length)`."""
+    limits: Sequence[int],
+) -> Iterator[tuple[list[int], list[int], dict[str, Any]]]:
+    """Prompts of like limit and length together: their indices, their limits as far as the context has room for them,
+    and left-padded ids with mask `(batch, length)`."""
     if batch_size < 1:
         raise ConfigError(f"batch_size is {batch_size}: it must be at least 1.")
     if isinstance(prompts, str):
         raise ConfigError(f"Prompts are asked for as a list of texts, not as one text, {shown(prompts)}.")
     ids = [encode(tokenizer, prompt) for prompt in prompts]
+    context = context_of(model) or math.inf
     for index, row in enumerate(ids):
         if not row:
             raise ConfigError(f"prompt {index} is {prompts[index]!r}, which has no tokens: give it some text.")
+        if len(row) > context:
+            raise ConfigError(
+                f"prompt {index}, {shown(prompts[index])}, takes {len(row)} tokens; the model reads {context}; "
+                "shorten it."
+            )
         require_known(model, tokenizer, row, prompts[index])
-    order = sorted(range(len(ids)), key=lambda index: (limits[index] if limits else 0, len(ids[index])))
+    # The last token that is said is not read.
+    room = [int(min(limit, context + 1 - len(row))) for limit, row in zip(limits, ids, strict=True)]
+    groups: list[list[int]] = []
+    for index in sorted(range(len(ids)), key=lambda index: (room[index], len(ids[index]))):
+        together = [*groups[-1], index] if groups else []
+        # For a row that is done is read on until all of its batch are.
+        reads = max((len(ids[other]) for other in together), default=0) + room[index] - 1
+        if not together or len(together) > batch_size or reads > context:
+            groups.append([index])
+        else:
+            groups[-1].append(index)
     device = next(model.parameters()).device
-    for start in range(0, len(order), batch_size):
-        indices = order[start : start + batch_size]
+    for indices in groups:
         longest = max(len(ids[index]) for index in indices)
         padded = torch.full((len(indices), longest), _pad_id(model, tokenizer))
         mask = torch.zeros_like(padded)
         for place, index in enumerate(indices):
             padded[place, longest - len(ids[index]) :] = torch.tensor(ids[index])
             mask[place, longest - len(ids[index]) :] = 1
-        yield indices, {"input_ids": padded.to(device), "attention_mask": mask.to(device)}
+        yield (
+            indices,
+            [room[index] for index in indices],
+            {"input_ids": padded.to(device), "attention_mask": mask.to(device)},
+        )
 
 
 def _before(ids: list[int], end: int | None) -> list[int]:
