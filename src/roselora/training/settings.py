@@ -87,17 +87,13 @@ class DataSettings(_Section):
 
 
 class AdapterSettings(_Section):
-    """The adapter; a method ignores what is not its own.
-
-    `density` to `clamp` are of rose alone; ia3 and prefix have no rank, loreft no alpha and dropout, and full, prefix
-    and loreft no target modules.
-    """
+    """The adapter; `density` to `clamp` are of rose alone; ia3 and prefix have no rank, loreft no alpha and dropout."""
 
     rank: Count = Field(8, description="r of each adapted matrix.")
     alpha: Positive = Field(16, description="The update is scaled by alpha / rank.")
     dropout: float = Field(0.0, ge=0, lt=1, description="LoRA dropout.")
     target_modules: Annotated[list[Name], Field(min_length=1)] | Literal["all-linear"] = Field(
-        "all-linear", description="Names of the adapted modules, or all-linear."
+        "all-linear", description="Names of the adapted modules, or all-linear; not of full, prefix and loreft."
     )
     density: float = Field(0.05, description="Fraction kept of each row of A and column of B.")
     importance_beta: float = Field(0.8, description="How much of the old importance each step keeps.")
