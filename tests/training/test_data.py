@@ -15,6 +15,7 @@ from roselora.training.data import (
     read_examples,
     recognise,
 )
+from roselora.training.prepare import read_data
 from roselora.training.settings import DataSettings
 
 Write = Callable[..., Path]
@@ -207,6 +208,8 @@ def test_a_cell_of_csv_is_text_as_it_stands(tmp_path: Path) -> None:
         (["4.5", "-1e2", "3"], []),
         (["4.5", "none"], ["4.5", "none"]),
         (["True", "False"], ["False", "True"]),
+        (["7" * 19, "3"], ["3", "7" * 19]),
+        (["9" * 5000, "-" + "8" * 400], ["-" + "8" * 400, "9" * 5000]),
     ],
 )
 def test_labels_of_csv_are_numbers_only_if_all_are_written_as_numbers_are(
@@ -214,6 +217,35 @@ def test_labels_of_csv_are_numbers_only_if_all_are_written_as_numbers_are(
 ) -> None:
     path = table(tmp_path, "text,label\n" + "".join(f"a,{cell}\n" for cell in cells))
     assert labels_of(read(path), "data") == names
+
+
+@pytest.mark.parametrize(
+    ("training", "held_out", "ids"),
+    [
+        (["2.50", "none"], ["2.50"], [0]),
+        (["01", "10"], ["10"], [1]),
+        (["0", "1"], ["1"], [1]),
+        (["7" * 19, "3"], ["3"], [0]),
+        (["2.5", "3"], ["3"], [3.0]),
+    ],
+)
+def test_held_out_labels_of_csv_are_read_as_those_trained_on(
+    tmp_path: Path, training: list[str], held_out: list[str], ids: list[float]
+) -> None:
+    paths = {"train": tmp_path / "train.csv", "eval": tmp_path / "eval.csv"}
+    for path, cells in zip(paths.values(), (training, held_out), strict=True):
+        path.write_text("text,label\n" + "".join(f"a,{cell}\n" for cell in cells))
+    records, _, _ = read_data(DataSettings(train=str(paths["train"]), eval=str(paths["eval"])))
+    labels = labels_of(records["train"], "train.csv")
+    assert classification_examples(records["eval"], labels, "eval.csv")["label"] == ids
+
+
+def test_a_held_out_name_among_numbers_is_refused_with_its_record(tmp_path: Path) -> None:
+    train, held_out = tmp_path / "train.csv", tmp_path / "eval.csv"
+    train.write_text("text,label\na,1.5\n")
+    held_out.write_text("text,label\na,1.5\nb,none\n")
+    with pytest.raises(ConfigError, match=r"Record 2 of .*eval\.csv: its 'label' is 'none'"):
+        read_data(DataSettings(train=str(train), eval=str(held_out)))
 
 
 @pytest.mark.parametrize(

@@ -38,8 +38,13 @@ _ALPACA = (
 )
 
 
-def read_examples(source: str, settings: DataSettings) -> Dataset:
+def read_examples(source: str, settings: DataSettings, training: Dataset | None = None) -> Dataset:
     """The records of a file or hub dataset, with the columns under the names that the shapes have.
+
+    Args:
+        source: a file or a dataset's hub id.
+        settings: what its columns are called, and how many records are used.
+        training: the records trained on, if these are others: whether a CSV's labels are numbers, theirs decide.
 
     Raises:
         ConfigError: there is no such file or dataset, it cannot be read, or it is empty.
@@ -52,7 +57,7 @@ def read_examples(source: str, settings: DataSettings) -> Dataset:
     if path.is_file():
         if path.suffix.lower() not in ENDINGS:
             raise ConfigError(f"{source} is no .jsonl, .json or .csv file; give the data as one of these.")
-        records = read_records(path, partial(_meanings, settings))
+        records = read_records(path, partial(_meanings, settings), _has_numeric_labels(training))
     elif path.suffix.lower() in ENDINGS or not _HUB_ID.fullmatch(source):
         raise ConfigError(f"There is no data file {source}.")
     else:
@@ -68,6 +73,12 @@ def read_examples(source: str, settings: DataSettings) -> Dataset:
     if settings.max_examples is not None:
         records = records.select(range(min(settings.max_examples, len(records))))
     return records
+
+
+def _has_numeric_labels(records: Dataset | None) -> bool | None:
+    if records is None or "label" not in records.column_names:
+        return None
+    return str(getattr(records.features["label"], "dtype", "")).startswith("float")
 
 
 def _meanings(settings: DataSettings, names: Iterable[str]) -> dict[str, str]:

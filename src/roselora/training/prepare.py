@@ -92,7 +92,7 @@ def read_data(settings: DataSettings) -> tuple[dict[str, Dataset], str, dict[str
     for part, source in (("train", settings.train), ("eval", settings.eval)):
         if source is None:
             continue
-        records[part] = read_examples(source, settings)
+        records[part] = read_examples(source, settings, records.get("train"))
         path = user_path(source)
         sources[part] = {"source": source, "records": len(records[part])}
         if path.is_file():

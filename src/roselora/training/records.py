@@ -22,17 +22,22 @@ MOST_MESSAGES = 1000
 """Of a conversation: each answer becomes an example with all that stands before it."""
 ENDINGS = (".jsonl", ".json", ".csv")
 
-_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
+_WHOLE = re.compile(r"0|-?[1-9][0-9]*")
+_MOST_DIGITS = 18
+"""Of a whole number that is counted with: a longer one is a name."""
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
 
-def read_records(path: Path, choose: Callable[[list[str]], Mapping[str, str]]) -> Dataset:
+def read_records(
+    path: Path, choose: Callable[[list[str]], Mapping[str, str]], numeric_labels: bool | None = None
+) -> Dataset:
     """The records of a file in its order; columns that nobody wants are empty, and `MOST_NAMES` of them are named.
 
     Args:
         path: with one of `ENDINGS`.
         choose: of the names of the columns those that are wanted, each with what it stands for: one of
             `settings.COLUMNS`.
+        numeric_labels: whether the labels of a CSV are numbers; None: as all of them are written.
 
     Raises:
         ConfigError: the file cannot be read, holds no records, or a wanted value is no text, number, or conversation.
@@ -57,7 +62,7 @@ def read_records(path: Path, choose: Callable[[list[str]], Mapping[str, str]]) -
     for name, meaning in wanted.items():
         values = [record.get(name) for record in records]
         if meaning == "label" and path.suffix.lower() == ".csv":
-            values = _as_labels(values)
+            values = _as_labels(values, numeric_labels)
         columns[name] = _column(values, name, meaning, path)
     return Dataset.from_dict(columns)
 
@@ -72,11 +77,13 @@ def _csv_records(text: str) -> list[dict[str, str]]:
     return [dict(zip(header, row, strict=True)) for row in rows]
 
 
-def _as_labels(cells: list[Any]) -> list[Any]:
+def _as_labels(cells: list[Any], numeric: bool | None) -> list[Any]:
     """Numbers, if all are written as numbers are; a cell of CSV has no type, and ``001`` is a name."""
-    if all(map(_WHOLE.fullmatch, cells)):
-        return list(map(int, cells))
-    return list(map(float, cells)) if all(map(_NUMBER.fullmatch, cells)) else list(cells)
+    if numeric is None and all(map(_WHOLE.fullmatch, cells)):
+        return list(map(int, cells)) if max(map(len, cells)) <= _MOST_DIGITS else cells
+    if numeric is None:
+        numeric = all(map(_NUMBER.fullmatch, cells))
+    return [float(cell) if numeric and _NUMBER.fullmatch(cell) else cell for cell in cells]
 
 
 def _column(values: list[Any], name: str, meaning: str, path: Path) -> list[Any]:
