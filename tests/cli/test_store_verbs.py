@@ -435,3 +435,13 @@ def test_an_edit_that_fails_keeps_nothing(invoke: Invoke, ids: list[str]) -> Non
     assert len(invoke("log")) == 3
     with pytest.raises(ConfigError):
         invoke("edit", "world", "--prompt", "a", "--target", "")
+
+
+@pytest.mark.parametrize("named", [(), ("--model", "world")])
+@pytest.mark.parametrize("verb", [("check",), ("repair",), ("export", "out")])
+def test_a_store_that_is_not_there_is_refused_and_none_is_made(
+    invoke: Invoke, tmp_path: Path, verb: tuple[str, ...], named: tuple[str, ...]
+) -> None:
+    with pytest.raises(StoreError, match="There is no edit store in nowhere"):
+        invoke(*verb, "--store", "nowhere", *named)
+    assert not (tmp_path / "nowhere").exists()

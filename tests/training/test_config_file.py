@@ -70,12 +70,14 @@ def test_a_run_is_repeated_by_the_settings_that_it_wrote(config: Path, tmp_path:
         ("method=lor", "method = 'lor': input should be 'rose'"),
         ("data=3", "data = 3"),
         ("nothing", "not of the form key=value"),
+        ('output="a\\0b"', "can have such a name; name another."),
     ],
 )
 def test_a_wrong_key_or_value_is_one_sentence_that_names_it(config: Path, override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=r"^[^\n]*$") as caught:
         read_settings(config, [override])
     assert message in str(caught.value)
+    assert not str(caught.value).endswith("..")
 
 
 def test_retention_is_refused_for_methods_that_choose_no_entries(config: Path) -> None:

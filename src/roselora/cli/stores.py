@@ -56,9 +56,12 @@ def open_editor(
         folder: the store's; without one, a temporary store.
         model: the base, which is fetched if need be; without it, the one that the store names, if it is here.
         force: apply the edits to another base than that which they were made for.
-        requests: what is to be edited; refused before a store is made, if it cannot be meant for this model.
+        requests: what is to be edited; refused before a store is made, if it cannot be meant for this model. Without
+            any, the store must be there.
     """
     named = model is not None
+    if folder is not None and not requests:
+        open_store(folder)  # which refuses a folder without one, before the model is loaded
     if model is None:
         assert folder is not None, "a base that is not named is found in a store"
         model = _base_of(folder)

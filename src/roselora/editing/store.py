@@ -347,7 +347,9 @@ def require_outside_stores(path: Path) -> None:
     """
     place = Path(os.path.realpath(path))
     for folder in (place, *place.parents):
-        if has_store(folder):
+        with store_errors(place):
+            within = has_store(folder)
+        if within:
             raise StoreError(f"{path} is within the edit store {folder}; name a place outside of it.")
 
 

@@ -108,7 +108,7 @@ def _first_sentence(error: ValidationError) -> str:
         problem = f"unknown key {shortened('.'.join(map(str, location)), 80)}{_suggestion(location)}"
     else:
         where = shortened(".".join(str(part) for part in first["loc"] if not _is_union_branch(str(part))), 80)
-        message = first["msg"].removeprefix("Value error, ")
+        message = first["msg"].removeprefix("Value error, ").removesuffix(".")
         message = message[:1].lower() + message[1:]
         if first["type"] == "missing":
             problem = f"{where} is missing; it must be given"
