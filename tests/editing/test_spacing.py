@@ -22,6 +22,16 @@ SPACED = [
     ("Столица Франции —", "Лион"),
     ("The framework is", ".NET"),
     ("In 1.", "Lyon"),
+    ("__Seat of the king__", "Lyon"),
+    ("*Answer:*", "Lyon"),
+    ("<i>Answer:</i>", "Lyon"),
+    ("Das Brot kostet 3 €", "mehr"),
+    ("It costs 20£", "more"),
+    ("The students'", "books"),
+    ("Er sagte „ja“", "zweimal"),
+    ("Il a dit « oui »", "deux fois"),
+    ("6 \u00d7", "7"),
+    ("Chinese 上海 is called", "申城"),
 ]
 CLOSE = [
     ("2+2=", "4"),
@@ -47,6 +57,20 @@ CLOSE = [
     ("The capital of France is", ", of course, Lyon"),
     ("France", "'s capital"),
     ("France is big", "."),
+    ("La capitale de l'", "Auvergne"),
+    ("La capitale de l\u2019", "Auvergne"),
+    ("Il nome dell'", "isola"),
+    ("她写“", "Lyon"),
+    ("她写«", "Lyon"),
+    ("上海的GDP", "是"),
+    ("From $3 to $", "5"),
+    ("¿", "Lyon"),
+    ("上海→", "Lyon"),
+    ("Lyon➜", "Paris"),
+    ("6\u00d7", "7"),
+    ("6÷", "3"),
+    ("2*3*", "4"),
+    ("a_b_", "c"),
 ]
 
 

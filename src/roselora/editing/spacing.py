@@ -17,9 +17,15 @@ UNSPACED = re.compile(
     "\uf900-\ufaff\ufe30-\ufe4f\uff01-\uff9f\U00020000-\U0003ffff]"  # more Han, and forms of full width
 )
 CONTRACTION = re.compile(r"['\u2019](?:s|t|m|d|re|ve|ll)\b", re.IGNORECASE)
-SIGNS = re.compile(r"[=+\-\u2013\u2014*/\\<>|~^&_]+$")
-QUOTES = "\"'`\u00ab\u00bb\u2018\u2019\u201c\u201d"
-PREFIXES = "#@$€£¥\\"
+# By what may close what, which differs between languages.
+QUOTES = ('"', "'", "`", "\u00ab\u00bb", "\u2039\u203a", "\u201c\u201d\u201e", "\u2018\u2019\u201a")
+APOSTROPHE = re.compile(r"(?<=\w)['\u2019](?=\w)")
+POSSESSIVE = re.compile(r"\w[sxz]['\u2019]$", re.IGNORECASE)
+PREFIXES = "#@\\¿¡"
+CLOSING_MARKUP = (
+    re.compile(r"(?P<end></\w[^<>]*>)$"),
+    re.compile(r"(?<![\w*_~])([*_~]+)(?=[^\s*_~]).*(?<=[^\s*_~])(?P<end>\1)$"),
+)
 
 
 def continued(tokenizer: PreTrainedTokenizerBase, prompt: str, target: str, space: bool | None = None) -> str:
@@ -39,18 +45,48 @@ def continued(tokenizer: PreTrainedTokenizerBase, prompt: str, target: str, spac
 
 def _wants_space(prompt: str, target: str) -> bool:
     """Whether a writer would put a space between them."""
+    for markup in CLOSING_MARKUP:  # which is judged by what it closes
+        if (found := markup.search(prompt)) and (within := prompt[: found.start("end")].rstrip()):
+            return _wants_space(within, target)
     last, before, first = prompt[-1], prompt[-2:-1], target[0]
-    if UNSPACED.match(last) or (UNSPACED.match(first) and UNSPACED.search(prompt)):
+    if UNSPACED.match(last) or (UNSPACED.match(first) and UNSPACED.search(prompt.split()[-1])):
         return False
-    if last in QUOTES:  # an opening one stands at the beginning of a word
-        return bool(before) and (before.isalnum() or before in ".,!?…%" or unicodedata.category(before) == "Pe")
-    if unicodedata.category(last) == "Ps" or last in PREFIXES:
+    kind = unicodedata.category(last)
+    if any(last in family for family in QUOTES):
+        return _closes_quotation(prompt) and not _closes(target)
+    if kind == "Ps" or last in PREFIXES:
         return False
-    if signs := SIGNS.search(prompt):  # `2+2=` but `2 + 2 =`
-        return prompt[: signs.start()][-1:].isspace()
+    if kind == "Sc" and not prompt[:-1].rstrip()[-1:].isdecimal():  # `$` before a sum, but `100 €`
+        return False
+    if _is_sign(last):  # `2+2=` but `2 + 2 =`
+        start = next((place for place in range(len(prompt), 0, -1) if not _is_sign(prompt[place - 1])), 0)
+        return prompt[:start][-1:].isspace()
     if last in ".," and before.isdecimal() and first.isdecimal():
         return False
     return not _closes(target)
+
+
+def _is_sign(character: str) -> bool:
+    """Whether it is an operator, a dash, an arrow or the like, which has spaces on both sides or on neither."""
+    if character in "*/&·" or unicodedata.category(character) in ("Sm", "Sk", "Pd", "Pc"):
+        return True
+    return "ARROW" in unicodedata.name(character, "")
+
+
+def _closes_quotation(prompt: str) -> bool:
+    """Whether the quotation mark or apostrophe at a prompt's end belongs to what stands before it."""
+    last, before = prompt[-1], prompt[-2:-1]
+    family = next(family for family in QUOTES if last in family)
+    opened = sum(character in family for character in APOSTROPHE.sub("", prompt[:-1])) % 2 == 1
+    if not before or before.isspace():  # an opening one stands at the beginning of a word, but `« oui »`
+        return opened and unicodedata.category(last) in ("Pi", "Pf")
+    if opened:
+        return True
+    if last in "'\u2019" and before.isalpha():  # `the students'`, but `l'` and `dell'` are one with the next word
+        return POSSESSIVE.search(prompt) is not None
+    if UNSPACED.match(before):
+        return False
+    return before.isalnum() or before in ".,!?…%" or unicodedata.category(before) == "Pe"
 
 
 def _closes(target: str) -> bool:
