@@ -70,6 +70,16 @@ def test_an_example_with_nothing_to_learn_within_the_length_is_left_out(tokens: 
         tokens([long], max_length=5)
 
 
+@pytest.mark.parametrize("end", ["", "{{ eos_token }}", "{% if add_generation_prompt %}bot:{% endif %}"])
+def test_a_chat_template_that_leaves_the_answer_out_is_named_as_the_cause(
+    tokens: Callable[..., Dataset], tokenizer: PreTrainedTokenizerBase, end: str
+) -> None:
+    asked = "{% for message in messages if message.role == 'user' %}{{ message.content }}{% endfor %}"
+    tokenizer.chat_template = asked + end
+    with pytest.raises(ConfigError, match=r"^Example 1 of data loses its answer, which the model's chat template"):
+        tokens([{"prompt": TALK, "completion": ANSWER}])
+
+
 @pytest.mark.parametrize(
     ("template", "reason"),
     [
@@ -83,7 +93,9 @@ def test_an_example_with_nothing_to_learn_within_the_length_is_left_out(tokens: 
 def test_a_chat_template_that_refuses_an_example_is_one_sentence(
     tokens: Callable[..., Dataset], tokenizer: PreTrainedTokenizerBase, template: str, reason: str
 ) -> None:
-    tokenizer.chat_template = "{% if messages[0].role == 'system' %}" + template + "{% endif %}hello"
+    tokenizer.chat_template = (
+        "{% if messages[0].role == 'system' %}" + template + "{% endif %}{{ messages[-1].content }}"
+    )
     fine, system = (
         {"prompt": [*first, *TALK], "completion": ANSWER} for first in ([], [{**TALK[0], "role": "system"}])
     )

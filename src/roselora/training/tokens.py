@@ -27,7 +27,8 @@ def causal_tokens(
         source: where they are from, for messages.
 
     Raises:
-        ConfigError: the chat template refuses an example, a token is not among the model's, or no example is left.
+        ConfigError: the chat template refuses an example or leaves its answer out, a token is not among the model's,
+            or no example is left.
     """
 
     def tokenize(example: dict[str, Any]) -> dict[str, list[int]]:
@@ -99,9 +100,22 @@ def _ids_and_start(example: dict[str, Any], tokenizer: PreTrainedTokenizerBase) 
     else:
         asked = _render(prompt, tokenizer, add_generation_prompt=True)
         ids = _render(prompt + completion, tokenizer)
+        _require_answer(prompt, completion, ids, tokenizer)
     # Tokens may merge across the border, and a template may end a prompt otherwise than it goes on.
     same = (number for number, (one, other) in enumerate(zip(asked, ids, strict=False)) if one != other)
     return ids, next(same, min(len(asked), len(ids)))
+
+
+def _require_answer(
+    prompt: list[dict[str, str]], completion: list[dict[str, str]], ids: list[int], tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Refuse a template that puts the same, whatever the answer: at most the end of a turn would be learnt."""
+    other = [message | {"content": 2 * message["content"]} for message in completion]
+    if any(message["content"].strip() for message in completion) and _render(prompt + other, tokenizer) == ids:
+        raise ConfigError(
+            "loses its answer, which the model's chat template leaves out; change the template, or give data of the "
+            "shape completion."
+        )
 
 
 def _ended(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
