@@ -9,7 +9,7 @@ import torch
 from roselora.errors import ConfigError, ModelError, NonFiniteError, RoseLoraError
 from roselora.files import LockedError, writer_lock
 from roselora.training.progress import StepReport
-from roselora.training.run import train
+from roselora.training.run import Finished, train
 from roselora.training.settings import TrainSettings
 from tests.training.runs import finished, interrupted
 
@@ -111,6 +111,20 @@ def test_a_disk_that_is_full_at_the_end_leaves_the_checkpoints_and_nothing_half_
             train(run)
     assert sorted(path.name for path in Path(run.output).iterdir()) == ["checkpoints", "config.yaml"]
     finished(run, resume=True)
+
+
+def test_a_disk_that_is_full_at_the_description_leaves_no_finished_run_without_one(settings: Settings) -> None:
+    def full(outcome: Finished, folder: Path) -> None:
+        assert (folder / "adapter_model.safetensors").is_file()
+        assert set(outcome.artifacts.sha256) == {"adapter/adapter_model.safetensors", "delta.safetensors"}
+        raise OSError(28, "No space left on device")
+
+    run = settings(training={"save_steps": 4})
+    with pytest.raises(ModelError, match=r"adapter could not be written \(No space left"):
+        train(run, describe=full)
+    assert sorted(path.name for path in Path(run.output).iterdir()) == ["checkpoints", "config.yaml"]
+    outcome = finished(run, resume=True, describe=lambda _, folder: (folder / "README.md").write_text("whole"))
+    assert (outcome.artifacts.folder / "README.md").read_text() == "whole"
 
 
 @pytest.mark.parametrize("output", ["x" * 300, "file/under", f"new/{'x' * 300}"])

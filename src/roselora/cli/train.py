@@ -122,13 +122,12 @@ def _show_plan(settings: "TrainSettings", resume: bool, json: bool) -> None:
 
 def _run(settings: "TrainSettings", resume: bool, json: bool) -> None:
     with working("loading torch and transformers"):
-        from roselora.reports.model_card import PLOT, write_card
-        from roselora.reports.training_plot import plot_training
+        from roselora.reports.model_card import CARD, write_card
         from roselora.training.output import CONFIG
         from roselora.training.run import Interrupted
         from roselora.training.run import train as run
     with _progress() as on_step:
-        outcome = run(settings, resume=resume, on_step=on_step)
+        outcome = run(settings, resume=resume, on_step=on_step, describe=write_card)
     if outcome is None:  # not the main process
         return
     if isinstance(outcome, Interrupted):
@@ -138,8 +137,7 @@ def _run(settings: "TrainSettings", resume: bool, json: bool) -> None:
             f"interrupted after step {outcome.step} of {outcome.total_steps}; {outcome.checkpoint} is kept. "
             f"Go on{together} with: {command}"
         )
-    plot_training(outcome, outcome.artifacts.folder / PLOT)
-    card = write_card(outcome)
+    card = outcome.artifacts.folder / CARD
     if json:
         print_json(_as_json(outcome, card))
     else:

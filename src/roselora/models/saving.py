@@ -32,15 +32,6 @@ def require_free(path: Path) -> Path:
     return place
 
 
-def save(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write the model, or an adapter alone, where nothing or an empty folder is; an interruption leaves nothing there.
-
-    Raises:
-        ModelError: the folder is not empty, or the disk refused.
-    """
-    save_wholly(folder, lambda staged: write_model(model, tokenizer, staged))
-
-
 def write_model(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Write the model, or an adapter alone, and the tokenizer as the libraries do, into a new folder."""
     # PEFT would ask the hub whether the embeddings have changed; ours are frozen.

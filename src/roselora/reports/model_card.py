@@ -9,11 +9,12 @@ from huggingface_hub import ModelCard, ModelCardData
 from roselora.files import write_atomically
 from roselora.models.loading import DEMO, HUB_ID
 from roselora.reports.numbers import block, code, text
+from roselora.reports.training_plot import plot_training
 from roselora.training.artifacts import VERSIONS
 from roselora.training.config_file import as_yaml
 from roselora.training.run import Finished
 
-PLOT = "training.png"
+CARD, PLOT = "README.md", "training.png"
 
 
 def model_card(finished: Finished) -> ModelCard:
@@ -120,12 +121,11 @@ def _use(finished: Finished) -> str:
     return "\n\n".join(sections)
 
 
-def write_card(finished: Finished) -> Path:
-    """Put the card into the folder of the adapter or model, in place of the one that PEFT leaves.
+def write_card(finished: Finished, folder: Path) -> None:
+    """Put the card and its plot into the folder of the adapter or model, in place of the card that PEFT leaves.
 
     Raises:
-        OSError: it cannot be written; the one that was there is as it was.
+        OSError: they cannot be written.
     """
-    path = finished.artifacts.folder / "README.md"
-    write_atomically(path, str(model_card(finished)).encode())
-    return path
+    plot_training(finished, folder / PLOT)
+    write_atomically(folder / CARD, str(model_card(finished)).encode())

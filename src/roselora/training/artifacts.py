@@ -1,9 +1,8 @@
 """What a finished run leaves: the adapter as LoRA and as SparseDelta, or the whole model, and the log."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
@@ -18,7 +17,7 @@ from roselora.delta.sparse_delta import SparseDelta
 from roselora.errors import ConfigError, UnsupportedError
 from roselora.files import sha256_file, write_atomically
 from roselora.json_text import json_text
-from roselora.models.saving import save, save_wholly
+from roselora.models.saving import save_wholly, write_model
 from roselora.training.finite import require_finite
 from roselora.training.loreft import save_loreft
 from roselora.training.output import DELTA, LOG, METRICS, weights_folder
@@ -48,14 +47,21 @@ class Artifacts:
 
 
 def save_artifacts(
-    prepared: Prepared, settings: TrainSettings, history: Sequence[Mapping[str, Any]], metrics: Mapping[str, float]
+    prepared: Prepared,
+    settings: TrainSettings,
+    history: Sequence[Mapping[str, Any]],
+    metrics: Mapping[str, float],
+    describe: Callable[[Artifacts, Path], None],
 ) -> Artifacts:
     """Write ``delta.safetensors``, ``log.jsonl`` and ``metrics.json`` into the output folder, and then the weights.
 
     The folder of weights comes last: where it is, the run is finished.
 
+    Args:
+        describe: writes what tells of the files into the folder of weights, before that is in its place.
+
     Raises:
-        ModelError: the disk refused the weights.
+        ModelError: the disk refused the weights or what tells of them.
         NonFiniteError: what would be saved holds NaN or infinity.
         OSError: the disk refused one of the other files.
     """
@@ -73,19 +79,22 @@ def save_artifacts(
             save_delta(update, delta)
     write_atomically(output / LOG, "".join(json_text(entry) + "\n" for entry in history).encode())
     write_atomically(output / METRICS, json_text(metrics, indent=2).encode() + b"\n")
-    if settings.method == "loreft":
-        save_wholly(folder, partial(save_loreft, cast(PreTrainedModel, prepared.model)))
-    else:
-        save(prepared.model, prepared.tokenizer, folder)
-    weights = [*sorted(folder.glob("*.safetensors")), *([delta] if delta else [])]
-    names = {str(path.relative_to(output)): path for path in weights}
-    return Artifacts(
-        folder,
-        delta,
-        no_delta,
-        {name: sha256_file(path) for name, path in names.items()},
-        {name: path.stat().st_size for name, path in names.items()},
-    )
+    sha256: dict[str, str] = {}
+    sizes: dict[str, int] = {}
+    artifacts = Artifacts(folder, delta, no_delta, sha256, sizes)
+
+    def write(staged: Path) -> None:
+        if settings.method == "loreft":
+            save_loreft(cast(PreTrainedModel, prepared.model), staged)
+        else:
+            write_model(prepared.model, prepared.tokenizer, staged)
+        names = {f"{folder.name}/{path.name}": path for path in sorted(staged.glob("*.safetensors"))}
+        for name, path in (names if delta is None else names | {DELTA: delta}).items():
+            sha256[name], sizes[name] = sha256_file(path), path.stat().st_size
+        describe(artifacts, staged)
+
+    save_wholly(folder, write)
+    return artifacts
 
 
 def trained_delta(prepared: Prepared, settings: TrainSettings, metrics: Mapping[str, float]) -> SparseDelta:

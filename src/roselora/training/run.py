@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -75,13 +76,26 @@ class Interrupted:
     processes: int
 
 
+def _no_description(finished: Finished, folder: Path) -> None:
+    pass
+
+
 def train(
-    settings: TrainSettings, *, resume: bool = False, on_step: Callable[[StepReport], None] | None = None
+    settings: TrainSettings,
+    *,
+    resume: bool = False,
+    on_step: Callable[[StepReport], None] | None = None,
+    describe: Callable[[Finished, Path], None] = _no_description,
 ) -> Finished | Interrupted | None:
     """Train as ``settings`` say and write everything to ``settings.output``.
 
     Of several processes that train together, the main one alone reports, writes, and returns something. What a run
     that fails has written is removed, but for whole checkpoints.
+
+    Args:
+        resume: from the newest whole checkpoint in the output.
+        on_step: called after each step.
+        describe: writes a card or plots into the folder of weights that it is given, before that is in its place.
 
     Raises:
         ConfigError: settings, data or output cannot be meant so; nothing was written.
@@ -99,7 +113,7 @@ def train(
         identity = _identity(prepared, settings, prompts, checkpoint)
         retention = [] if prompts is None else [_retention(prepared, prompts, settings)]
         try:
-            return _train(prepared, settings, checkpoint, identity, retention, on_step)
+            return _train(prepared, settings, checkpoint, identity, retention, on_step, describe)
         except BaseException:
             if processes.index() == 0:
                 clear_unfinished(settings)
@@ -157,6 +171,7 @@ def _train(
     identity: Identity,
     more_callbacks: list[TrainerCallback],
     on_step: Callable[[StepReport], None] | None,
+    describe: Callable[[Finished, Path], None],
 ) -> Finished | Interrupted | None:
     _check_what_can_be_checked(prepared, settings)
     interruption = Interruption()
@@ -189,11 +204,13 @@ def _train(
     if not trainer.is_world_process_zero():
         return None
     history = trainer.state.log_history
-    artifacts = save_artifacts(prepared, settings, history, metrics)
+    outcome = partial(Finished, settings, prepared, prepared.examples.left_out, seconds, counts, metrics, history)
+    artifacts = save_artifacts(
+        prepared, settings, history, metrics, lambda made, folder: describe(outcome(made), folder)
+    )
     with suppress(OSError):  # it holds checkpoints
         settings.checkpoints.rmdir()
-    left_out = prepared.examples.left_out
-    return Finished(settings, prepared, left_out, seconds, counts, metrics, history, artifacts)
+    return outcome(artifacts)
 
 
 def _check_what_can_be_checked(prepared: Prepared, settings: TrainSettings) -> None:
