@@ -33,6 +33,11 @@ def test_a_misspelt_module_among_right_ones_is_refused_and_the_model_left_alone(
         ({"exclude_modules": ["kproj"]}, "exclude_modules names 'kproj', .* did you mean k_proj"),
         ({"exclude_modules": "k_proj"}, "exclude_modules names 'k_proj'"),
         ({"modules_to_save": ["lmhead"]}, "modules_to_save names 'lmhead', .* did you mean lm_head"),
+        ({"modules_to_save": [3.5]}, "modules_to_save names 3.5"),
+        (
+            {"target_modules": [], "target_parameters": ["q_proj.weight", "v_proj.wieght"]},
+            "target_parameters names 'v_proj.wieght'",
+        ),
         ({"rank_pattern": {"oproj": 4}}, "rank_pattern names 'oproj', .* did you mean o_proj"),
         ({"alpha_pattern": {"model.layers.7.*": 4}}, "alpha_pattern names 'model.layers.7"),
         ({"layers_to_transform": [0, 99], "target_modules": ["q_proj"]}, "layers_to_transform names 99"),

@@ -18,40 +18,43 @@ from roselora.plain_files import shown
 _TASK_HEADS = {"classifier", "score", "qa_outputs"}
 """Which PEFT adds to ``modules_to_save`` for a task, whichever of them a model has."""
 
+_OWN_NAME = re.compile(r"\.base_layer|\.parametrizations(\.\w+)\.original\d*$")
+"""What an earlier adapter or a parametrization adds to a parameter's name."""
+
 
 def require_targets(model: nn.Module, config: PeftConfig) -> None:
-    """See that every module and layer that the config names is there; PEFT is content if any target is.
+    """See that every module, parameter and layer that the config names is there; PEFT is content if any target is.
 
-    A name in ``target_modules`` or ``exclude_modules`` may be the end of a module's name from a dot on, or one that
-    PEFT translates, such as those that experts had in transformers 4; one in ``modules_to_save`` any end of it. The
-    keys of ``rank_pattern`` and ``alpha_pattern`` are patterns, and so is ``exclude_modules`` if it is a text. A text
-    as ``target_modules`` is PEFT's to check.
+    A name in ``target_modules``, ``target_parameters`` or ``exclude_modules`` may be the end of a name from a dot on,
+    or, in the first, one that PEFT translates, such as those that experts had in transformers 4; one in
+    ``modules_to_save`` any end. The keys of ``rank_pattern`` and ``alpha_pattern`` are patterns, and so is
+    ``exclude_modules`` if it is a text. A text as ``target_modules`` is PEFT's to check.
 
     Raises:
         ConfigError: one names nothing; the message says what was meant.
     """
     config = _translated(model, config)
     names = [name for name, _ in model.named_modules() if name]
-    ends = {name[start:] for name in names for start in (0, *_after_dots(name))}
-    weights = [*names, *(name for name, _ in model.named_parameters())]  # whose ranks PEFT's translations give too
+    parameters = [_OWN_NAME.sub(r"\1", name) for name, _ in model.named_parameters(remove_duplicate=False)]
     excluded = getattr(config, "exclude_modules", None)
     for option, wanted, found in (
-        ("target_modules", getattr(config, "target_modules", None), ends.__contains__),
-        ("exclude_modules", excluded, ends.__contains__),
+        ("target_modules", getattr(config, "target_modules", None), _ends(names).__contains__),
+        ("target_parameters", getattr(config, "target_parameters", None), _ends(parameters).__contains__),
+        ("exclude_modules", excluded, _ends(names).__contains__),
         ("exclude_modules", [excluded] if excluded and isinstance(excluded, str) else None, _matching(names, "{}")),
         (
             "modules_to_save",
             getattr(config, "modules_to_save", None),
-            lambda end: end in _TASK_HEADS or any(name.endswith(end) for name in names),
+            lambda end: end in _TASK_HEADS or any(name.endswith(str(end)) for name in names),
         ),
-        ("rank_pattern", getattr(config, "rank_pattern", None), _matching(weights, r"(.*\.)?({})")),
-        ("alpha_pattern", getattr(config, "alpha_pattern", None), _matching(weights, r"(.*\.)?({})")),
+        ("rank_pattern", getattr(config, "rank_pattern", None), _matching(names + parameters, r"(.*\.)?({})")),
+        ("alpha_pattern", getattr(config, "alpha_pattern", None), _matching(names + parameters, r"(.*\.)?({})")),
     ):
         if not isinstance(wanted, list | tuple | set | dict):
             continue
         for name in sorted(wanted, key=str):
             if not found(name):
-                raise _names_nothing(option, name, names, model)
+                raise _names_nothing(option, name, parameters if option == "target_parameters" else names, model)
     _require_layers(model, config, names)
 
 
@@ -73,7 +76,7 @@ def _names_nothing(option: str, name: object, names: list[str], model: nn.Module
     meant = difflib.get_close_matches(str(name), known, n=1)
     way_out = f"did you mean {meant[0]}" if meant else f"there are {shortened(', '.join(known))}"
     return ConfigError(
-        f"{option} names {shown(name)}, and no module of this {type(model).__name__} is called so; {way_out}."
+        f"{option} names {shown(name)}, and nothing in this {type(model).__name__} is called so; {way_out}."
     )
 
 
@@ -106,5 +109,6 @@ def _translated(model: nn.Module, config: PeftConfig) -> PeftConfig:
     return translated
 
 
-def _after_dots(name: str) -> list[int]:
-    return [place + 1 for place, letter in enumerate(name) if letter == "."]
+def _ends(names: list[str]) -> set[str]:
+    """Each name, and what stands after each of its dots."""
+    return {name[start:] for name in names for start in (0, *(dot.end() for dot in re.finditer(r"\.", name)))}
