@@ -445,3 +445,9 @@ def test_a_store_that_is_not_there_is_refused_and_none_is_made(
     with pytest.raises(StoreError, match="There is no edit store in nowhere"):
         invoke(*verb, "--store", "nowhere", *named)
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_base_that_was_loaded_in_another_dtype_is_told_as_that(tiny_model_folder: Path, tmp_path: Path) -> None:
+    Editor.open(tiny_model_folder, store=tmp_path / "edits", dtype="float32")
+    with pytest.raises(WrongBaseError, match=r"in float32, and .* in bfloat16; load it in float32 \(--dtype float32"):
+        Editor.open(tiny_model_folder, store=tmp_path / "edits", dtype="bfloat16")

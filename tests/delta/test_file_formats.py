@@ -3,7 +3,6 @@
 import re
 import sqlite3
 from contextlib import closing
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +106,7 @@ def everything(folder: Path) -> object:
 
 def test_the_documented_reader_reads_our_stores(store: EditStore) -> None:
     base, updates = documented("read_store")(store.folder)
-    assert base == asdict(store.base)
+    assert base == store.base.as_detail()
     assert [edit for edit, _, _ in updates] == [edit.id for edit in store.active()]
     for (edit, request, (weights, _)), number in zip(updates, (1, 3), strict=True):
         assert request["prompt"] == store.find(edit).request.prompt == f"Fact {number} is"

@@ -27,7 +27,7 @@ from roselora.editing.store import EditStore
 from roselora.editing.superseding import rounds, superseded
 from roselora.editing.trained import Settings, default_settings, settings_of
 from roselora.errors import ConfigError, EditError, NonFiniteError, RoseLoraError
-from roselora.files import user_path
+from roselora.files import dtype_name, user_path
 from roselora.models.calling import Progress
 from roselora.models.devices import AUTO
 from roselora.models.fingerprint import fingerprint
@@ -69,7 +69,7 @@ class Editor:
             store = tempfile.mkdtemp(prefix="roselora-")
             weakref.finalize(self, shutil.rmtree, store, ignore_errors=True)
         self._identity = fingerprint(self.model)
-        base = BaseIdentity(loaded.name, type(self.model).__name__, self._identity)
+        base = BaseIdentity(loaded.name, type(self.model).__name__, self._identity, dtype_name(self.model.dtype))
         self.store = EditStore.open(store, base, create=True, force=force)
         self._weights = EditedWeights(self.model, self.store, force)
         self._weights.bring_up_to_date()

@@ -29,6 +29,7 @@ class BaseIdentity:
         name: what the user called it; only shown, never compared.
         architecture: such as "LlamaForCausalLM".
         sha256: the fingerprint over all of its weights, 64 lower-case hexadecimal digits.
+        dtype: such as "float32", in which the weights were loaded; None where that is not known.
 
     Raises:
         ConfigError: `sha256` is not that.
@@ -37,6 +38,7 @@ class BaseIdentity:
     name: str
     architecture: str
     sha256: str
+    dtype: str | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch("[0-9a-f]{64}", self.sha256):
@@ -48,6 +50,15 @@ class BaseIdentity:
     def is_same_model(self, other: "BaseIdentity") -> bool:
         """Whether architecture and weights are the same, whatever the names."""
         return (self.architecture, self.sha256) == (other.architecture, other.sha256)
+
+    def as_detail(self) -> dict[str, str]:
+        """What is known of it, as an event of the history tells it."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def is_only_loaded_otherwise(self, other: "BaseIdentity") -> bool:
+        """Whether this goes by the same name, and the weights are in another dtype."""
+        alike = (self.name, self.architecture) == (other.name, other.architecture)
+        return alike and None not in (self.dtype, other.dtype) and self.dtype != other.dtype
 
 
 @dataclass(frozen=True)
@@ -191,7 +202,9 @@ def read_base(connection: sqlite3.Connection) -> BaseIdentity:
     if event is None or event.kind != "create":
         raise StoreError("The store's first event, which names its base, is missing; put a copy of edits.sqlite back.")
     try:
-        return BaseIdentity(**{name: _text(event.detail[name]) for name in ("name", "architecture", "sha256")})
+        texts = {name: _text(event.detail[name]) for name in ("name", "architecture", "sha256")}
+        dtype = event.detail.get("dtype")  # stores of older versions lack it
+        return BaseIdentity(**texts, dtype=None if dtype is None else _text(dtype))
     except (KeyError, TypeError, ConfigError) as error:
         raise StoreError(
             f"The store does not say which base it is for ({error}); put a copy of edits.sqlite back."

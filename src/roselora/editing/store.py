@@ -10,7 +10,7 @@ import os
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -286,12 +286,17 @@ class EditStore:
         if base.is_same_model(own):
             return
         if not force:
+            if base.is_only_loaded_otherwise(own):
+                raise WrongBaseError(
+                    f"{self.folder} holds edits of {own} in {own.dtype}, and the model was loaded in {base.dtype}; "
+                    f"load it in {own.dtype} (--dtype {own.dtype}, in Python dtype={own.dtype!r})."
+                )
             raise WrongBaseError(
                 f"{self.folder} holds edits of {own}, not of {base}; open that model (--model), or have them applied "
                 "to this one (--force, in Python force=True)."
             )
         with self.writing(), transaction(self._database, write=True) as connection:
-            append_event(connection, "force", asdict(base))
+            append_event(connection, "force", base.as_detail())
 
     def _require_writing(self) -> None:
         if not self._writing:
@@ -371,7 +376,7 @@ def _new_database(base: BaseIdentity) -> bytes:
         database = Path(scratch) / DATABASE
         schema.create(database)
         with transaction(database, write=True) as connection:
-            append_event(connection, "create", asdict(base))
+            append_event(connection, "create", base.as_detail())
         return database.read_bytes()
 
 
