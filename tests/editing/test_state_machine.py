@@ -45,6 +45,7 @@ class Toy(nn.Module):
         self.head = nn.Linear(5, 11, bias=False)
         self.head.weight = self.embedding.weight
         self.to(dtype)
+        self.dtype = dtype  # as a model of transformers has it
 
 
 def naive_update(factors: SparseFactors) -> Tensor:
