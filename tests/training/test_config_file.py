@@ -171,3 +171,13 @@ def test_sections_can_share_values_by_a_merge_key(config: Path) -> None:
 def test_a_prefix_is_not_trained_without_the_cache_that_it_is_in(config: Path) -> None:
     with pytest.raises(ConfigError, match="a prefix is in the cache"):
         read_settings(config, ["method=prefix", "training.gradient_checkpointing=true"])
+
+
+def test_a_config_that_is_written_steers_no_page_and_is_read_as_the_same(tmp_path: Path) -> None:
+    settings = read_settings(None, given={"model": "demo", "data.train": "d.jsonl", "output": "trained\u202egnp.exe"})
+    written = tmp_path / "config.yaml"
+    written.write_text(as_yaml(settings), encoding="utf-8")
+    assert "\u202e" not in written.read_text(encoding="utf-8")
+    assert read_settings(written) == settings
+    plain = read_settings(None, given={"model": "demo", "data.train": "d.jsonl", "output": "模型"})
+    assert "模型" in as_yaml(plain)

@@ -15,6 +15,7 @@ from roselora.files import user_path
 from roselora.plain_files import read_text, shown, yaml_value
 from roselora.training.presets import preset_values
 from roselora.training.settings import TrainSettings
+from roselora.visible import CONTROLS
 
 
 def read_settings(
@@ -60,7 +61,10 @@ def commented_config() -> str:
 
 def as_yaml(settings: TrainSettings) -> str:
     """The settings of a run, complete, as a config file that repeats it."""
-    return yaml.safe_dump(settings.model_dump(), sort_keys=False, allow_unicode=True)
+    values = settings.model_dump()
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    # What turns or hides text becomes an escape, and with it all that is not ASCII: YAML has no other choice.
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=False) if CONTROLS.search(text) else text
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
