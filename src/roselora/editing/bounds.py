@@ -8,8 +8,7 @@ from roselora.errors import ConfigError
 from roselora.plain_files import shown
 
 LARGEST = 2**63 - 1
-FINITE = 1e30
-"""Torch holds numbers up to 3e38 in fp32, and multiplies those of settings."""
+"""The largest whole number that torch takes; as a bound of others it leaves room in fp32 to multiply them."""
 
 
 def require_whole(settings: Any, *names: str, least: int) -> None:
@@ -25,7 +24,7 @@ def require_whole(settings: Any, *names: str, least: int) -> None:
 
 
 def require_number(
-    settings: Any, *names: str, least: float = -FINITE, above: float = -math.inf, most: float = FINITE
+    settings: Any, *names: str, least: float = -LARGEST, above: float = -math.inf, most: float = LARGEST
 ) -> None:
     """Refuse fields that are no numbers of at least ``least``, above ``above``, and at most ``most``.
 

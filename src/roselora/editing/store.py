@@ -31,7 +31,7 @@ from roselora.editing.records import (
 from roselora.editing.request import EditRequest
 from roselora.editing.schema import store_errors, transaction
 from roselora.editing.sums import require_finite
-from roselora.errors import FileFormatError, StoreError, WrongBaseError
+from roselora.errors import FileFormatError, StoreError, WrongBaseError, shortened
 from roselora.files import flush, is_temporary, make_folder, refuse_link, user_path, write_atomically, writer_lock
 
 DATABASE, DELTAS = "edits.sqlite", "deltas"
@@ -323,7 +323,8 @@ class EditStore:
         if matches:
             raise StoreError(f"{prefix!r} begins the ids of {_named(matches)}; give more digits.")
         raise StoreError(
-            f"No edit in {self.folder} has an id that begins with {prefix!r}; it has {_named(self.edits())}."
+            f"No edit in {self.folder} has an id that begins with {shortened(repr(prefix))}; "
+            f"it has {_named(self.edits())}."
         )
 
 
