@@ -4,7 +4,7 @@
 
 Both files are really written, for all seven linear layers of all 32 blocks at rank 8: the adapter as PEFT
     lays it
-out (one bf16 tensor each for A and B), and the delta by `roselora.delta.io.save`, with bf16 values at random
+out (one bf16 tensor each for A and B), and the delta by `roselora.delta.delta_file.save`, with bf16 values at random
 places, max(1, floor(density * length)) in each row of A and column of B. Beside the ratio stands what the
 file would take with plain 16-bit indices, and with an ideal code for random places (the entropy), both
 without a header.
@@ -21,7 +21,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from roselora.delta.io import load, save
+from roselora.delta.delta_file import load, save
 from roselora.delta.sparse_delta import SparseDelta, SparseFactors
 
 RANK, BLOCKS = 8, 32

@@ -31,7 +31,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 
-from roselora.delta.io import load, save
+from roselora.delta.delta_file import load, save
 from roselora.delta.overlay import Overlay
 from roselora.delta.sparse_delta import SparseDelta, SparseFactors
 from roselora.files import sha256_tensor

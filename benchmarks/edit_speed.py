@@ -29,13 +29,13 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from roselora.editing.neuron_edits import NeuronEdit, edit_neurons
-from roselora.editing.neuron_places import places_of
-from roselora.editing.neuron_rows import answer_rows, contrast_rows
-from roselora.editing.neuron_settings import NeuronSettings
-from roselora.editing.ordinary import ordinary_text
+from roselora.bench.running.method_settings import configured
+from roselora.editing.methods.gate.gate_edit import NeuronEdit, edit_neurons
+from roselora.editing.methods.gate.gate_settings import NeuronSettings
+from roselora.editing.methods.gate.layer_choice import places_of
+from roselora.editing.methods.gate.reference_statistics import ordinary_text
+from roselora.editing.methods.gate.training_texts import answer_rows, contrast_rows
 from roselora.editing.request import EditRequest
-from roselora.evaluation.method_settings import configured
 from roselora.models.loading import load
 
 TUNED = Path(__file__).parent / "results/editing_tuning.json"

@@ -26,9 +26,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from roselora.evaluation.finetuning import arithmetic, commonsense
-from roselora.evaluation.finetuning.extraction import first_letter, strict_letter
-from roselora.evaluation.finetuning.shape import Task
+from roselora.bench.tasks import arithmetic, commonsense
+from roselora.bench.tasks.answer_extraction import first_letter, strict_letter
+from roselora.bench.tasks.task import Task
 from roselora.models.generation import greedy_tokens
 from roselora.models.loading import load
 

@@ -20,16 +20,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from roselora.editing.neutral import NEUTRAL_TEXTS
-from roselora.evaluation.cost import Measured, measured
-from roselora.evaluation.intervals import bootstrap_interval
-from roselora.evaluation.metrics import matches
-from roselora.evaluation.perplexity import perplexity, text_losses
+from roselora.bench.metrics.cost import Measured, measured
+from roselora.bench.metrics.intervals import bootstrap_interval
+from roselora.bench.metrics.perplexity import perplexity, text_losses
+from roselora.editing.answer_match import matches
+from roselora.editing.methods.neutral_texts import NEUTRAL_TEXTS
 from roselora.models.generation import greedy_answers
 from roselora.models.loading import load
 from roselora.training.footprint import entries_changed
-from roselora.training.run import Finished, train
-from roselora.training.settings import TrainSettings
+from roselora.training.train_settings import TrainSettings
+from roselora.training.training_run import Finished, train
 
 LABELS = ("negative", "positive")
 METHODS = ("rose", "lora", "dora", "adalora", "shira", "retention")

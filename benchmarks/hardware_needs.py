@@ -12,7 +12,7 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from roselora.evaluation.finetuning.benchmarks import BENCHMARKS
+from roselora.bench.tasks.tuning_benchmarks import BENCHMARKS
 from roselora.models.loading import load
 from roselora.training.config_file import read_settings
 

@@ -25,24 +25,24 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from roselora.baselines.applied import Applied, applying
-from roselora.baselines.methods import METHODS, Method
-from roselora.baselines.rose import DEFAULTS
+from roselora.bench.methods.applied_edit import Applied, applying
+from roselora.bench.methods.editing_methods import METHODS, Method
+from roselora.bench.methods.rose import DEFAULTS
+from roselora.bench.metrics.case_scoring import Judge
+from roselora.bench.metrics.intervals import bootstrap_interval, wilson_interval
+from roselora.bench.records.bench_records import EditRecord
+from roselora.bench.records.record_files import appending, read_records
+from roselora.bench.running.edit_run import EditingRun, Plan
+from roselora.bench.running.eta import Clock
+from roselora.bench.tasks.edit_case import EditCase, Probe, deduplicate
+from roselora.bench.tasks.edit_datasets import read_cases
 from roselora.core.importance import sensitivity
-from roselora.editing.contrasts import contrasts
-from roselora.editing.factor_scores import Score
-from roselora.editing.optimize import rose_config, train_factors
+from roselora.editing.methods.gate.negatives import contrasts
+from roselora.editing.methods.rose.factor_scores import Score
+from roselora.editing.methods.rose.factor_training import rose_config, train_factors
+from roselora.editing.methods.rose.rose_settings import EditSettings
+from roselora.editing.methods.train_edit import factors_delta
 from roselora.editing.request import EditRequest
-from roselora.editing.settings import EditSettings
-from roselora.editing.trained import factors_delta
-from roselora.evaluation.cases import EditCase, Probe, deduplicate
-from roselora.evaluation.datasets import read_cases
-from roselora.evaluation.editing_run import EditingRun, Plan
-from roselora.evaluation.intervals import bootstrap_interval, wilson_interval
-from roselora.evaluation.pace import Clock
-from roselora.evaluation.record_files import appending, read_records
-from roselora.evaluation.records import EditRecord
-from roselora.evaluation.scoring import Judge
 from roselora.models.loading import load
 
 MEASURED_ON = ("zsre", "wikidata_counterfact", "wikidata_recent", "zsre_stream", "counterfact_stream")

@@ -16,12 +16,12 @@ from typing import Any
 
 from peft import PeftModel
 
-from roselora.evaluation.capability import outcomes
-from roselora.evaluation.finetuning.benchmarks import BENCHMARKS
-from roselora.evaluation.finetuning.plan import drawn
+from roselora.bench.metrics.capability import outcomes
+from roselora.bench.running.tuning_plan import drawn
+from roselora.bench.tasks.tuning_benchmarks import BENCHMARKS
 from roselora.models.loading import load
 from roselora.training.config_file import read_settings
-from roselora.training.run import train
+from roselora.training.training_run import train
 
 MODEL = "demo"
 

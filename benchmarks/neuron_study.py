@@ -24,22 +24,22 @@ from pathlib import Path
 from importance_study import unmeasured
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from roselora.baselines.applied import Deltas, applying
-from roselora.editing.asking import ask_each, unheld
+from roselora.bench.methods.applied_edit import Deltas, applying
+from roselora.bench.metrics.perplexity import perplexity, text_losses
+from roselora.bench.tasks.edit_case import EditCase
+from roselora.bench.tasks.general_ability import held_out_texts
+from roselora.editing.answers import ask_each, unheld
 from roselora.editing.editor import Editor
-from roselora.editing.neuron_edits import edit_neurons, least_missed, side_by_side
-from roselora.editing.neuron_held import HeldInputs, read_held
-from roselora.editing.neuron_places import places_of
-from roselora.editing.neuron_settings import NeuronSettings
-from roselora.editing.ordinary import ordinary_text
+from roselora.editing.methods.gate.gate_edit import edit_neurons, least_missed, side_by_side
+from roselora.editing.methods.gate.gate_settings import NeuronSettings
+from roselora.editing.methods.gate.layer_choice import places_of
+from roselora.editing.methods.gate.previous_inputs import HeldInputs, read_held
+from roselora.editing.methods.gate.reference_statistics import ordinary_text
 from roselora.editing.request import EditRequest
 from roselora.errors import EditError
-from roselora.evaluation.ability_data import held_out_texts
-from roselora.evaluation.cases import EditCase
-from roselora.evaluation.perplexity import perplexity, text_losses
 from roselora.models.fingerprint import fingerprint
 from roselora.models.loading import LoadedModel, load
-from roselora.models.neurons import Neurons, neurons, silent
+from roselora.models.mlp_neurons import Neurons, neurons, silent
 
 LOST = 3837
 """The neurons that the stream of a thousand edits took."""

@@ -20,15 +20,15 @@ from typing import Any
 
 import torch
 
-from roselora.baselines.methods import METHODS, Method
-from roselora.evaluation.cases import EditCase, deduplicate
-from roselora.evaluation.datasets import read_cases
-from roselora.evaluation.editing_run import EditingRun, Plan, choose
-from roselora.evaluation.method_settings import as_plain, configured, with_settings
-from roselora.evaluation.pace import Clock
-from roselora.evaluation.record_files import appending, read_records
-from roselora.evaluation.records import EditRecord
-from roselora.evaluation.scoring import Judge
+from roselora.bench.methods.editing_methods import METHODS, Method
+from roselora.bench.metrics.case_scoring import Judge
+from roselora.bench.records.bench_records import EditRecord
+from roselora.bench.records.record_files import appending, read_records
+from roselora.bench.running.edit_run import EditingRun, Plan, choose
+from roselora.bench.running.eta import Clock
+from roselora.bench.running.method_settings import as_plain, configured, with_settings
+from roselora.bench.tasks.edit_case import EditCase, deduplicate
+from roselora.bench.tasks.edit_datasets import read_cases
 from roselora.models.loading import load
 
 DATASETS = ("wikidata_recent_train", "wikidata_counterfact_train")

@@ -10,7 +10,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from roselora.models import LoadedModel, load
-from roselora.models.demo import demo_model_is_ready
+from roselora.models.demo_model import demo_model_is_ready
 from tests.attacks.counting import pytest_terminal_summary
 from tests.words import teach, tokenizer_of_words
 

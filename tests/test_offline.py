@@ -12,7 +12,7 @@ from peft import PeftModel, get_peft_model
 from roselora.adapter.config import RoseLoraConfig
 from roselora.adapter.verify import verify
 from roselora.editing.editor import Editor
-from roselora.editing.settings import EditSettings
+from roselora.editing.methods.rose.rose_settings import EditSettings
 from roselora.models import load
 
 SETTINGS = EditSettings(warmup=2, ramp=6, learning_rate=2e-2, density=0.25, keep_weight=0.1)

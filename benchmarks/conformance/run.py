@@ -21,7 +21,7 @@ from benchmarks.conformance.battery import DIFFERENCES, FILES, LEFT_OUT_FILES
 from benchmarks.conformance.compare import Comparison, compare, failures, table
 from benchmarks.conformance.hub import make_hub_cache
 from benchmarks.conformance.source import fetch_peft_tests
-from roselora.models.packages import models_folder
+from roselora.models.pypi_models import models_folder
 
 REPOSITORY = Path(__file__).parents[2]
 RESULT = REPOSITORY / "benchmarks" / "results" / "conformance.json"

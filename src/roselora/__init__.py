@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from roselora.adapter.config import RoseLoraConfig
     from roselora.adapter.verify import verify
     from roselora.editing.editor import Editor
+    from roselora.editing.methods.rose.rose_settings import EditSettings
     from roselora.editing.request import EditRequest
-    from roselora.editing.settings import EditSettings
     from roselora.errors import RoseLoraError
     from roselora.models.loading import load
 
@@ -27,7 +27,7 @@ __all__ = [
 
 _HOMES = {
     "EditRequest": "roselora.editing.request",
-    "EditSettings": "roselora.editing.settings",
+    "EditSettings": "roselora.editing.methods.rose.rose_settings",
     "Editor": "roselora.editing.editor",
     "RoseLoraConfig": "roselora.adapter.config",
     "RoseLoraError": "roselora.errors",

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from roselora import RoseLoraConfig, verify
-from roselora.delta.lora import import_lora
 from roselora.errors import FileFormatError, RoseLoraError, UnsupportedError
+from roselora.serving.lora_folder import import_lora
 
 CONFIG, SIDECAR, WEIGHTS = "adapter_config.json", "roselora_config.json", "adapter_model.safetensors"
 LINEAR = "base_model.model.0"
@@ -175,7 +175,7 @@ USELESS = ["(", "a" * 2000, "((a{1000}){1000}){1000}", "(?P<x", "\\", "[" * 500,
 def test_a_pattern_that_is_none_or_is_searched_for_without_end_is_refused(
     folder: Path, table: str, pattern: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("roselora.delta.lora_patterns.SECONDS", 0.2)
+    monkeypatch.setattr("roselora.serving.lora_patterns.SECONDS", 0.2)
     name = "0" * 60
     weights = {key.replace("model.0", f"model.{name}.0"): value for key, value in load_file(folder / WEIGHTS).items()}
     save_file(weights, folder / WEIGHTS)

@@ -91,7 +91,7 @@ def test_promise_11_stock_peft_gives_the_same_logits(
 def test_promise_11_stock_peft_gives_the_same_logits_on_the_demo_model(demo: Any, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
 
-    from roselora.models.demo import demo_model_folder
+    from roselora.models.demo_model import demo_model_folder
 
     demo_folder = demo_model_folder()
     base = AutoModelForCausalLM.from_pretrained(demo_folder)

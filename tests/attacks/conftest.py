@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from roselora.editing.editor import Editor
-from roselora.editing.settings import EditSettings
+from roselora.editing.methods.rose.rose_settings import EditSettings
 from roselora.models import load
 from tests.attacks.attacking import offline
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from roselora.editing.request import EditRequest
-from roselora.editing.store import EditStore
+from roselora.editing.store.edit_store import EditStore
 from roselora.errors import RoseLoraError
 from tests.attacks.attacking import some_in_ci
 

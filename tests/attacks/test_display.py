@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from roselora.editing.records import BaseIdentity
 from roselora.editing.request import EditRequest
-from roselora.editing.store import EditStore
+from roselora.editing.store.edit_records import BaseIdentity
+from roselora.editing.store.edit_store import EditStore
 from tests.attacks.attacking import require_harmless, require_told, roselora, some_in_ci
 from tests.attacks.test_files import QUICK, prepare_run
 

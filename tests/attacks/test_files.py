@@ -14,14 +14,14 @@ from peft import get_peft_model
 from transformers import AutoModelForCausalLM
 
 from roselora import RoseLoraConfig, verify
-from roselora.delta.io import load as load_delta
-from roselora.delta.lora import import_lora
+from roselora.delta.delta_file import load as load_delta
 from roselora.editing.request import EditRequest
-from roselora.editing.store import EditStore
+from roselora.editing.store.edit_store import EditStore
 from roselora.errors import FileFormatError, RoseLoraError
 from roselora.models import load
 from roselora.models.fingerprint import fingerprint
 from roselora.models.generation import greedy_answers
+from roselora.serving.lora_folder import import_lora
 from tests.attacks.attacking import (
     damage,
     require_told,
@@ -31,7 +31,7 @@ from tests.attacks.attacking import (
     twist,
 )
 from tests.attacks.conftest import FACTS
-from tests.models.test_demo import write_tiny_gguf
+from tests.models.test_demo_model import write_tiny_gguf
 
 FACT = ("--prompt", "The capital of France is", "--target", "Rome")
 QUICK = ("--method", "rose", "--max-steps", "20", "--learning-rate", "0.02", "--density", "0.25")

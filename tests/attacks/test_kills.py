@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from roselora.editing.request import EditRequest
-from roselora.editing.store import EditStore
+from roselora.editing.store.edit_store import EditStore
 from tests.attacks.attacking import contents, roselora, some_in_ci
 from tests.attacks.test_files import FACT, QUICK, prepare_run
 from tests.commands import _become

@@ -11,12 +11,12 @@ import pytest
 from pydantic import BaseModel
 
 from roselora.editing.editor import Editor
-from roselora.editing.neuron_settings import NeuronSettings
-from roselora.editing.settings import EditSettings
+from roselora.editing.methods.gate.gate_settings import NeuronSettings
+from roselora.editing.methods.rose.rose_settings import EditSettings
 from roselora.errors import RoseLoraError
 from roselora.models import load
 from roselora.models.fingerprint import fingerprint
-from roselora.training.settings import TrainSettings
+from roselora.training.train_settings import TrainSettings
 from tests.attacks.attacking import contents, require_told, require_typed, roselora, some_in_ci
 from tests.attacks.conftest import FACTS, QUICK
 from tests.attacks.test_files import prepare_run

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import typer
 
+from roselora.bench.records.bench_records import FailedRun
 from roselora.cli.tuning_runs import show_written
-from roselora.evaluation.records import FailedRun
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.evaluation.finetuning.conftest import FILES
+from tests.bench.conftest import FILES
 
 
 @pytest.fixture

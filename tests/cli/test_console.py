@@ -13,9 +13,9 @@ from rich.table import Table
 
 from roselora.cli import console, main
 from roselora.cli.stores import edits_table
-from roselora.editing.records import BaseIdentity
 from roselora.editing.request import EditRequest
-from roselora.editing.store import EditStore
+from roselora.editing.store.edit_records import BaseIdentity
+from roselora.editing.store.edit_store import EditStore
 
 AS_THEY_ARE = ("odds 10:100:1", ":apple:", "[bold]x[/bold]", "runs/[v2]/e", "e[/]", "a [link=x]", "C:\\new\\", "a\\[b]")
 STEERING = {

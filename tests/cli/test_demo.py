@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from roselora.cli import demo as verb
 from roselora.cli.main import app
 from roselora.editing.editor import Editor
-from roselora.editing.settings import EditSettings
+from roselora.editing.methods.rose.rose_settings import EditSettings
 from roselora.models import LoadedModel
 
 SETTINGS = EditSettings(warmup=2, ramp=6, learning_rate=2e-2, density=0.25, keep_weight=0.1)

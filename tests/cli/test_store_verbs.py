@@ -18,9 +18,9 @@ from roselora.delta.sparse_delta import SparseDelta, SparseFactors
 from roselora.editing import proposal
 from roselora.editing.editor import Editor
 from roselora.editing.proposal import Proposal
-from roselora.editing.records import BaseIdentity
 from roselora.editing.request import EditRequest
-from roselora.editing.store import EditStore
+from roselora.editing.store.edit_records import BaseIdentity
+from roselora.editing.store.edit_store import EditStore
 from roselora.errors import ConfigError, EditError, NonFiniteError, RoseLoraError, StoreError, WrongBaseError
 from roselora.models.generation import greedy_answers
 

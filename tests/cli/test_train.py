@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from roselora.cli.main import app
 from roselora.cli.train import _run
 from roselora.errors import StoppedError, StoreError
-from roselora.training.run import Interrupted
-from roselora.training.settings import TrainSettings
+from roselora.training.train_settings import TrainSettings
+from roselora.training.training_run import Interrupted
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -151,7 +151,7 @@ def test_the_command_that_is_printed_after_an_interruption_names_the_runs_own_co
     monkeypatch: pytest.MonkeyPatch, output: str, count: int
 ) -> None:
     outcome = Interrupted(3, 10, Path(output, "checkpoints", "checkpoint-3"), count)
-    monkeypatch.setattr("roselora.training.run.train", lambda *_, **__: outcome)
+    monkeypatch.setattr("roselora.training.training_run.train", lambda *_, **__: outcome)
     settings = TrainSettings.model_validate({"model": "demo", "output": output, "data": {"train": "d.jsonl"}})
     with pytest.raises(StoppedError) as told:
         _run(settings, resume=False, json=False)

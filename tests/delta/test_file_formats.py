@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from roselora.delta import io
+from roselora.delta import delta_file as io
 from roselora.delta.sparse_delta import SparseDelta, SparseFactors
-from roselora.editing import schema
-from roselora.editing.records import BaseIdentity
 from roselora.editing.request import EditRequest
-from roselora.editing.store import EditStore
+from roselora.editing.store import schema
+from roselora.editing.store.edit_records import BaseIdentity
+from roselora.editing.store.edit_store import EditStore
 from roselora.errors import StoreError
 
 PAGE = (Path(__file__).parents[2] / "docs" / "file-formats.md").read_text(encoding="utf-8")

@@ -18,7 +18,8 @@ from hypothesis.stateful import (
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from roselora.delta import io, overlay
+from roselora.delta import delta_file as io
+from roselora.delta import overlay
 from roselora.delta.overlay import Overlay
 from roselora.delta.sparse_delta import SparseDelta, SparseFactors
 from roselora.errors import ConfigError, EditError, NonFiniteError, UnsupportedError, WrongBaseError

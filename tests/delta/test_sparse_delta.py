@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from roselora.delta import expand
+from roselora.delta import expansion as expand
 from roselora.delta.sparse_delta import SparseDelta, SparseFactors
 from roselora.errors import ConfigError, NonFiniteError
 

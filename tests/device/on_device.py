@@ -5,34 +5,35 @@ from dataclasses import replace
 import pytest
 import torch
 
+from roselora import float64 as precision
 from roselora.adapter.verify import verify
-from roselora.baselines.ft_l import norm_ball
-from roselora.baselines.methods import METHODS
-from roselora.core import precision
-from roselora.delta.lora import import_lora
+from roselora.bench.methods.editing_methods import METHODS
+from roselora.bench.methods.ft_l import norm_ball
+from roselora.bench.metrics.case_scoring import Judge
+from roselora.bench.metrics.lm_eval_harness import ANSWER, CHOICE, run_tasks
+from roselora.bench.metrics.perplexity import text_losses
+from roselora.bench.running import task_answers as asking
+from roselora.bench.running.edit_run import EditingRun, Plan
+from roselora.bench.running.eta import Clock
+from roselora.bench.running.tuning_plan import Wanted, make_plan
+from roselora.bench.running.tuning_run import run
+from roselora.bench.tasks.edit_case import EditCase, Probe
 from roselora.delta.overlay import Overlay
-from roselora.editing import neuron_rows, ordinary
 from roselora.editing.editor import Editor
-from roselora.editing.neuron_settings import NeuronSettings
-from roselora.editing.settings import EditSettings
+from roselora.editing.methods.gate import reference_statistics as ordinary
+from roselora.editing.methods.gate import training_texts as neuron_rows
+from roselora.editing.methods.gate.gate_settings import NeuronSettings
+from roselora.editing.methods.rose.rose_settings import EditSettings
 from roselora.errors import StoppedError
-from roselora.evaluation.cases import EditCase, Probe
-from roselora.evaluation.editing_run import EditingRun, Plan
-from roselora.evaluation.finetuning import asking
-from roselora.evaluation.finetuning.plan import Wanted, make_plan
-from roselora.evaluation.finetuning.run import run
-from roselora.evaluation.harness import ANSWER, CHOICE, run_tasks
-from roselora.evaluation.pace import Clock
-from roselora.evaluation.perplexity import text_losses
-from roselora.evaluation.scoring import Judge
 from roselora.models import LoadedModel
 from roselora.models.fingerprint import fingerprint
 from roselora.models.generation import greedy_answers
+from roselora.serving.lora_folder import import_lora
 from roselora.training.footprint import entries_changed
-from roselora.training.run import Finished, train
+from roselora.training.training_run import Finished, train
 from tests.adapter.conftest import STEPS
-from tests.baselines.editing import FRANCE, GOLD, TINY, ask, edit
-from tests.baselines.test_closed_edits import GERMAN, OSLO, set_up
+from tests.bench.methods.editing import FRANCE, GOLD, TINY, ask, edit
+from tests.bench.methods.test_closed_edits import GERMAN, OSLO, set_up
 from tests.device import pretend
 from tests.device.pretend import NAME
 from tests.words import SENTENCES

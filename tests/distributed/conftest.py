@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 # What takes seconds to import is imported once, in the process that all workers are forked from.
 IMPORTS = [
     "roselora.adapter.hooks",
-    "roselora.training.run",
+    "roselora.training.training_run",
     "torch.distributed.checkpoint.state_dict",
     "torch.distributed.fsdp",
     "transformers.models.llama.modeling_llama",

@@ -258,10 +258,10 @@ def _as_torchrun_has_it() -> None:
 
 def interrupt_one(settings: dict[str, Any], rank: int, resume: bool) -> dict[str, Any]:
     """A whole run, of which one rank gets a signal after its third step unless it goes on."""
-    from roselora.training.progress import ProgressCallback
-    from roselora.training.run import Interrupted
-    from roselora.training.run import train as run
-    from roselora.training.settings import TrainSettings
+    from roselora.training.train_settings import TrainSettings
+    from roselora.training.training_progress import ProgressCallback
+    from roselora.training.training_run import Interrupted
+    from roselora.training.training_run import train as run
 
     _as_torchrun_has_it()
     note = ProgressCallback.on_step_end
@@ -281,8 +281,8 @@ def interrupt_one(settings: dict[str, Any], rank: int, resume: bool) -> dict[str
 def claim_one_output(settings: dict[str, Any], taken: bool) -> str:
     """What each rank is told when another run writes to the output, or when there is nothing to go on with."""
     from roselora.files import writer_lock
-    from roselora.training.run import train as run
-    from roselora.training.settings import TrainSettings
+    from roselora.training.train_settings import TrainSettings
+    from roselora.training.training_run import train as run
 
     _as_torchrun_has_it()
     holding = taken and dist.get_rank() == 0

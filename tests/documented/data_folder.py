@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.evaluation.finetuning.conftest import FILES
+from tests.bench.conftest import FILES
 
 PLACES = [
     (name, city, language)

@@ -17,16 +17,16 @@ import torch
 import yaml
 from transformers import MPNetConfig, MPNetForMaskedLM
 
-from roselora.models.demo import demo_model_is_ready
+from roselora.models.demo_model import demo_model_is_ready
 from roselora.training.config_file import read_settings
-from roselora.training.run import Interrupted, train
+from roselora.training.training_run import Interrupted, train
 from tests.attacks.attacking import Ended, roselora
+from tests.bench.metrics import test_judge
+from tests.bench.metrics.test_judge import server
 from tests.documented.commands import ROOT, SCRIPTS, Command, documented
 from tests.documented.data_folder import PLACES, written
 from tests.documented.parsing import can_be_run
 from tests.documented.scaling import scaled
-from tests.evaluation.finetuning import test_judge
-from tests.evaluation.finetuning.test_judge import server
 
 __all__ = ["server"]
 

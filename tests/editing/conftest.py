@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from roselora.delta.sparse_delta import SparseDelta, SparseFactors
-from roselora.editing.records import BaseIdentity
 from roselora.editing.request import EditRequest
-from roselora.editing.store import EditStore
+from roselora.editing.store.edit_records import BaseIdentity
+from roselora.editing.store.edit_store import EditStore
 
 
 @pytest.fixture(scope="session")

@@ -7,13 +7,13 @@ import torch
 from torch import nn
 
 from roselora.delta.overlay import Overlay
-from roselora.editing.earlier import Earlier
 from roselora.editing.editor import Editor
+from roselora.editing.methods.previous_edits import Earlier
+from roselora.editing.methods.rose.rose_settings import EditSettings
 from roselora.editing.proposal import Proposal, propose
-from roselora.editing.records import StoredEdit
 from roselora.editing.request import EditRequest
-from roselora.editing.settings import EditSettings
-from roselora.editing.store import EditStore
+from roselora.editing.store.edit_records import StoredEdit
+from roselora.editing.store.edit_store import EditStore
 from roselora.errors import ConfigError, EditError, ModelError, StoreError, WrongBaseError
 from roselora.models import LoadedModel
 from roselora.models.generation import greedy_answers
@@ -340,7 +340,9 @@ def test_export_never_overwrites(filled: tuple[Editor, nn.Module], tmp_path: Any
 def test_what_the_model_says_to_the_prompts_of_earlier_edits_is_held(
     world_model: Any, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("roselora.editing.optimize.NEUTRAL_TEXTS", ("Nothing.",))  # so that these do not help
+    monkeypatch.setattr(
+        "roselora.editing.methods.rose.factor_training.NEUTRAL_TEXTS", ("Nothing.",)
+    )  # so that these do not help
     held = ["The capital of Germany is", "The capital of Italy is"]
     settings = replace(SETTINGS, keep_weight=1.0)
 

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from roselora.editing.editor import Editor
-from roselora.editing.settings import EditSettings
-from roselora.editing.store import EditStore
+from roselora.editing.methods.rose.rose_settings import EditSettings
+from roselora.editing.store.edit_store import EditStore
 from roselora.models import load
 
 TRAINING = """
     import os, signal, sys
-    from roselora.editing import store as module
+    from roselora.editing.store.edit_store import edit_store as module
     from roselora.editing.editor import Editor
-    from roselora.editing.settings import EditSettings
+    from roselora.editing.methods.rose.rose_settings import EditSettings
     from roselora.models import load
 
     folder, store, moment = sys.argv[1:]

@@ -12,17 +12,17 @@ import pytest
 import torch
 from torch import nn
 
-from roselora.delta import io
+from roselora.delta import delta_file as io
 from roselora.delta.overlay import Overlay
 from roselora.delta.sparse_delta import SparseDelta, SparseFactors
 from roselora.editing.edited_weights import EditedWeights
 from roselora.editing.editor import Editor
+from roselora.editing.methods.rose.rose_settings import EditSettings
+from roselora.editing.methods.train_edit import settings_of
 from roselora.editing.proposal import Proposal
-from roselora.editing.provenance import understood
 from roselora.editing.request import EditRequest
-from roselora.editing.settings import EditSettings
-from roselora.editing.store import EditStore
-from roselora.editing.trained import settings_of
+from roselora.editing.store.edit_store import EditStore
+from roselora.editing.store.provenance import understood
 from roselora.errors import EditError, FileFormatError, NonFiniteError, StoreError, WrongBaseError
 from roselora.files import sha256_tensor
 from roselora.models import LoadedModel
@@ -237,7 +237,7 @@ def test_promise_3_a_store_whose_edits_are_too_much_says_what_brings_it_back(
     with pytest.raises(NonFiniteError):
         editor.undo(ids[1])
     with monkeypatch.context() as patch, editor.store.writing():
-        patch.setattr("roselora.editing.store.require_finite", lambda *_: None)  # as an older version did
+        patch.setattr("roselora.editing.store.edit_store.require_finite", lambda *_: None)  # as an older version did
         editor.store.undo(ids[1])
     with pytest.raises(NonFiniteError, match=f"taken back with `roselora redo {ids[1]}`"):
         open_editor()
@@ -291,7 +291,7 @@ def test_promises_6_and_8_a_repair_that_cannot_be_stored_leaves_the_old_edit_as_
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, editor.store.writing():
-        patch.setattr("roselora.editing.store.insert_edit", stopped)
+        patch.setattr("roselora.editing.store.edit_store.insert_edit", stopped)
         with pytest.raises(KeyboardInterrupt):
             editor._made_anew(old)
     assert raw(editor.model) == weights
@@ -341,8 +341,8 @@ def test_promise_5_a_change_that_cannot_be_stored_is_not_in_the_weights(
         raise sqlite3.OperationalError("database or disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr("roselora.editing.store.insert_edit", full)
-        patch.setattr("roselora.editing.store.append_event", full)
+        patch.setattr("roselora.editing.store.edit_store.insert_edit", full)
+        patch.setattr("roselora.editing.store.edit_store.append_event", full)
         with pytest.raises(StoreError):
             changes[change]()
     assert raw(editor.model) == weights

@@ -11,17 +11,18 @@ import torch
 from tokenizers import normalizers
 from torch import Tensor
 
-from roselora.editing import neuron_places, neuron_rows
-from roselora.editing.earlier import Earlier
 from roselora.editing.editor import Editor
-from roselora.editing.neuron_places import places_of
-from roselora.editing.neuron_settings import NeuronSettings
-from roselora.editing.ordinary import OrdinaryText
+from roselora.editing.methods.gate import layer_choice as neuron_places
+from roselora.editing.methods.gate import training_texts as neuron_rows
+from roselora.editing.methods.gate.gate_settings import NeuronSettings
+from roselora.editing.methods.gate.layer_choice import places_of
+from roselora.editing.methods.gate.reference_statistics import OrdinaryText
+from roselora.editing.methods.previous_edits import Earlier
+from roselora.editing.methods.rose.rose_settings import EditSettings
+from roselora.editing.methods.train_edit import Settings, default_settings
 from roselora.editing.proposal import propose_together
-from roselora.editing.records import StoredEdit
 from roselora.editing.request import EditRequest
-from roselora.editing.settings import EditSettings
-from roselora.editing.trained import Settings, default_settings
+from roselora.editing.store.edit_records import StoredEdit
 from roselora.errors import ConfigError, EditError
 from roselora.models import LoadedModel
 from tests.models.kinds import model as small_model
@@ -93,7 +94,7 @@ def test_what_is_measured_is_the_base_whatever_edits_are_in_it(
         measured.append(weights(model))
         return {place.block: OrdinaryText(*torch.ones(3, 1)) for place in places}
 
-    monkeypatch.setattr("roselora.editing.ordinary._measure", measure)
+    monkeypatch.setattr("roselora.editing.methods.gate.reference_statistics._measure", measure)
     editor.settings = NeuronSettings()
     for _ in range(2):
         editor.prepare()

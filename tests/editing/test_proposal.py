@@ -7,9 +7,9 @@ import pytest
 
 from roselora.delta.overlay import Overlay
 from roselora.editing import proposal
-from roselora.editing.earlier import Earlier
+from roselora.editing.methods.previous_edits import Earlier
+from roselora.editing.methods.rose.rose_settings import EditSettings
 from roselora.editing.request import EditRequest
-from roselora.editing.settings import EditSettings
 from roselora.errors import EditError
 
 SETTINGS = EditSettings(warmup=2, ramp=6, max_steps=60, learning_rate=2e-2, density=0.25, keep_weight=0.1)

@@ -19,11 +19,11 @@ from transformers.pytorch_utils import Conv1D
 
 from roselora.delta import overlay
 from roselora.delta.sparse_delta import SparseDelta, SparseFactors
-from roselora.editing import store
 from roselora.editing.editor import Editor
 from roselora.editing.proposal import Proposal
 from roselora.editing.request import EditRequest
-from roselora.editing.schema import transaction
+from roselora.editing.store.edit_store import edit_store as store
+from roselora.editing.store.schema import transaction
 from roselora.files import sha256_tensor
 from roselora.models import LoadedModel
 
@@ -133,7 +133,7 @@ class Edits(RuleBasedStateMachine):
         """An edit that is stopped before, in or after the writing of its file; the process lives on."""
         proposal = self.proposal(seed, ["linear.weight", "embedding.weight"])
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(f"roselora.editing.store.{where}", _interrupt)
+            patch.setattr(f"roselora.editing.store.edit_store.{where}", _interrupt)
             with pytest.raises(KeyboardInterrupt), self.editor.store.writing():
                 self.editor._weights.commit(proposal)
 

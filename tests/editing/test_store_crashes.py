@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from roselora.delta import io
+from roselora.delta import delta_file as io
 from roselora.delta.sparse_delta import SparseDelta
-from roselora.editing import schema
-from roselora.editing.records import BaseIdentity
 from roselora.editing.request import EditRequest
-from roselora.editing.store import EditStore
+from roselora.editing.store import schema
+from roselora.editing.store.edit_records import BaseIdentity
+from roselora.editing.store.edit_store import EditStore
 from roselora.errors import StoreError
 
 Deltas = Callable[[float], SparseDelta]
@@ -36,11 +36,11 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and 
 DISTURBED = f"""
 import os, resource, shutil, signal, sqlite3, sys
 from pathlib import Path
-from roselora.delta import io
-from roselora.editing import schema
-from roselora.editing.records import BaseIdentity
+from roselora.delta import delta_file as io
+from roselora.editing.store import schema
+from roselora.editing.store.edit_records import BaseIdentity
 from roselora.editing.request import EditRequest
-from roselora.editing.store import EditStore
+from roselora.editing.store.edit_store import EditStore
 from roselora.errors import StoreError
 
 root = Path(sys.argv[1])
@@ -358,8 +358,8 @@ def test_a_migration_that_fails_leaves_the_old_schema(store: EditStore, monkeypa
 
 SECOND_PROCESS = """
 import json, sys
-from roselora.editing import schema
-from roselora.editing.store import EditStore
+from roselora.editing.store import schema
+from roselora.editing.store.edit_store import EditStore
 from roselora.files import LockedError
 
 schema.BUSY_SECONDS = 0.0  # any waiting at all would be an error
@@ -402,7 +402,7 @@ def test_promise_8_a_second_process_is_told_who_writes_and_reads_on_amid_a_trans
 WRITER = """
 import itertools, sys
 from pathlib import Path
-from roselora.editing.store import EditStore
+from roselora.editing.store.edit_store import EditStore
 store = EditStore.open(sys.argv[1])
 first = store.edits()[0].id
 with store.writing():
@@ -429,8 +429,8 @@ def test_promise_8_a_reader_beside_a_busy_writer_always_sees_one_whole_state(sto
 
 READ_ONLY = """
 import json, os, signal, sys
-from roselora.editing.records import BaseIdentity
-from roselora.editing.store import EditStore
+from roselora.editing.store.edit_records import BaseIdentity
+from roselora.editing.store.edit_store import EditStore
 from roselora.errors import RoseLoraError
 
 if os.geteuid() == 0:  # whom no permission stops
@@ -486,8 +486,8 @@ def test_a_read_only_store_that_was_left_in_the_middle_of_a_commit_says_so(
 ) -> None:
     dying = f"""
 import resource, signal, sys
-from roselora.editing.store import EditStore
-from roselora.editing.schema import transaction
+from roselora.editing.store.edit_store import EditStore
+from roselora.editing.store.schema import transaction
 store = EditStore.open(sys.argv[1])
 size = store._database.stat().st_size
 signal.signal(signal.SIGXFSZ, signal.SIG_DFL)

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from roselora.delta.sparse_delta import SparseDelta
-from roselora.editing import schema
-from roselora.editing.export import require_exportable
-from roselora.editing.records import BaseIdentity
 from roselora.editing.request import EditRequest
-from roselora.editing.store import EditStore, has_store, require_place
+from roselora.editing.store import schema
+from roselora.editing.store.edit_records import BaseIdentity
+from roselora.editing.store.edit_store import EditStore, has_store, require_place
 from roselora.errors import FileFormatError, StoreError
+from roselora.serving.edit_export import require_exportable
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="links are POSIX")
 Deltas = Callable[[float], SparseDelta]

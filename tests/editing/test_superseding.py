@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from roselora.editing.records import StoredEdit
 from roselora.editing.request import EditRequest
+from roselora.editing.store.edit_records import StoredEdit
 from roselora.editing.superseding import contradicts, not_yet, rounds, superseded, supersedes
 
 

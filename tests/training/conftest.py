@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from roselora.training.settings import TrainSettings
+from roselora.training.train_settings import TrainSettings
 
 COMPLETIONS = [{"prompt": f"{a} and {b} make", "completion": f" {a + b}"} for a in range(4) for b in range(4)]
 

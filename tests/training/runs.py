@@ -4,9 +4,9 @@ import os
 import signal
 from typing import Any
 
-from roselora.training.progress import StepReport
-from roselora.training.run import Finished, Interrupted, train
-from roselora.training.settings import TrainSettings
+from roselora.training.train_settings import TrainSettings
+from roselora.training.training_progress import StepReport
+from roselora.training.training_run import Finished, Interrupted, train
 
 
 def finished(settings: TrainSettings, **options: Any) -> Finished:

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from roselora.errors import ConfigError, ModelError
 from roselora.training.checkpoints import MANIFEST, is_whole, newest_whole
 from roselora.training.config_file import read_settings
-from roselora.training.run import plan, train
-from roselora.training.settings import TrainSettings
+from roselora.training.train_settings import TrainSettings
+from roselora.training.training_run import plan, train
 from tests.training.runs import finished, interrupted
 
 Settings = Callable[..., TrainSettings]

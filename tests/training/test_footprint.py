@@ -10,8 +10,8 @@ from peft import PeftModel
 
 from roselora.models import load
 from roselora.training.footprint import entries_changed
-from roselora.training.run import Finished, train
-from roselora.training.settings import TrainSettings
+from roselora.training.train_settings import TrainSettings
+from roselora.training.training_run import Finished, train
 
 Settings = Callable[..., TrainSettings]
 

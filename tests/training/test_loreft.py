@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from roselora.errors import ConfigError, ModelError
 from roselora.models import load
-from roselora.models.heads import classifier
+from roselora.models.task_heads import classifier
 from roselora.training.loreft import (
     NAME,
     WEIGHTS,
@@ -22,8 +22,8 @@ from roselora.training.loreft import (
     prompt_ends,
     save_loreft,
 )
-from roselora.training.run import Finished, train
-from roselora.training.settings import TrainSettings
+from roselora.training.train_settings import TrainSettings
+from roselora.training.training_run import Finished, train
 
 Settings = Callable[..., TrainSettings]
 CONFIG = LoReftConfig(rank=2, first=2, last=1)

@@ -10,8 +10,8 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedTok
 
 from roselora.errors import ModelError
 from roselora.models.loading import load
-from roselora.training.run import train
-from roselora.training.settings import TrainSettings
+from roselora.training.train_settings import TrainSettings
+from roselora.training.training_run import train
 from tests.training.runs import finished
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="no bitsandbytes")

@@ -20,7 +20,7 @@ from peft import LoraConfig
 
 from roselora.errors import ConfigError, RoseLoraError, UnsupportedError, reason_of, shortened
 from roselora.files import user_path
-from roselora.plain_files import json_value, read_text, shown
+from roselora.user_files import json_value, read_text, shown
 
 SIDECAR = "roselora_config.json"
 

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from roselora.adapter.engines import refuse_deepspeed
 from roselora.adapter.factors import ROWS, as_matrix
+from roselora.adapter.retention import retain_
 from roselora.adapter.sharding import (
     all_gradients_zero,
     can_be_joined,
@@ -26,7 +27,6 @@ from roselora.adapter.sharding import (
 from roselora.adapter.tracking import TrackedAdapter, tracked_models
 from roselora.core.importance import sensitivity, smooth_importance_
 from roselora.core.pruning import prune_columns_, prune_rows_, zero_unkept_
-from roselora.core.retention import retain_
 from roselora.errors import NonFiniteError
 
 _TOGETHER_ON_CPU = 1 << 17

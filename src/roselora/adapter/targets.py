@@ -13,7 +13,7 @@ from peft.utils.transformers_weight_conversion import convert_peft_config_for_tr
 from torch import nn
 
 from roselora.errors import ConfigError, shortened
-from roselora.plain_files import shown
+from roselora.user_files import shown
 
 _TASK_HEADS = {"classifier", "score", "qa_outputs"}
 """Which PEFT adds to ``modules_to_save`` for a task, whichever of them a model has."""

@@ -21,10 +21,10 @@ from roselora.cli.tuning_runs import show_written
 from roselora.errors import ConfigError, StoppedError
 
 if TYPE_CHECKING:
-    from roselora.evaluation.editing_bench import EditBench
-    from roselora.evaluation.editing_run import Plan
-    from roselora.evaluation.pace import Progress as At
-    from roselora.evaluation.records import EditRecord, RunHead
+    from roselora.bench.records.bench_records import EditRecord, RunHead
+    from roselora.bench.running.edit_bench import EditBench
+    from roselora.bench.running.edit_run import Plan
+    from roselora.bench.running.eta import Progress as At
     from roselora.models.loading import LoadedModel
 
 app = typer.Typer(
@@ -111,8 +111,8 @@ def edit(
         loaded = load(model, device=device, dtype=dtype)
         plan, head = bench_.prepare(bench, loaded)
     if dry_run:
-        from roselora.evaluation.editing_run import waiting
-        from roselora.evaluation.record_files import read_records
+        from roselora.bench.records.record_files import read_records
+        from roselora.bench.running.edit_run import waiting
 
         _show_plan(waiting(plan, read_records(output)), head, output, json)
         return
@@ -126,8 +126,8 @@ def _run(
     bench: "EditBench", loaded: "LoadedModel", plan: "Plan", head: "RunHead"
 ) -> "tuple[RunHead, list[EditRecord], list[Path]]":
     """Run it and write the report; where it is stopped, of what was done until then."""
-    from roselora.evaluation import editing_bench
-    from roselora.reports.edit_report import write_report
+    from roselora.bench.report.edit_report import write_report
+    from roselora.bench.running import edit_bench as editing_bench
 
     try:
         with _progress() as on_progress:
@@ -144,15 +144,16 @@ def _modules() -> tuple[Any, Any]:
     """The benchmark and its methods, imported when they are needed, for they bring torch."""
     with working("loading torch and transformers"):
         try:
-            from roselora.evaluation import editing_bench, method_settings
+            from roselora.bench.running import edit_bench as editing_bench
+            from roselora.bench.running import method_settings
         except ModuleNotFoundError as error:
             raise ConfigError(f"The benchmark needs {error.name}: pip install 'roselora[bench]' has it.") from None
         return editing_bench, method_settings
 
 
 def _list(json: bool) -> None:
-    from roselora.baselines.methods import METHODS
-    from roselora.evaluation.datasets import DATASETS
+    from roselora.bench.methods.editing_methods import METHODS
+    from roselora.bench.tasks.edit_datasets import DATASETS
 
     if json:
         print_json({"benchmarks": list(DATASETS), "methods": {name: each.paper for name, each in METHODS.items()}})
@@ -189,7 +190,7 @@ def _show_scores(head: "RunHead", records: "list[EditRecord]") -> None:
     """The scores in brief; the report has their intervals, what they cost, and what can be said of them."""
     from rich.table import Table
 
-    from roselora.evaluation.summary import summarize
+    from roselora.bench.metrics.method_summary import summarize
 
     table = Table(box=None, pad_edge=False)
     columns = ("reliability", "generalization", "portability", "locality", "kl")

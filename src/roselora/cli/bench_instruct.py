@@ -30,7 +30,7 @@ from roselora.cli.tuning_runs import execute, planned, show
 from roselora.errors import ConfigError
 
 if TYPE_CHECKING:
-    from roselora.evaluation.finetuning.plan import Plan
+    from roselora.bench.running.tuning_plan import Plan
 
 
 def instruct(
@@ -90,7 +90,7 @@ def instruct(
         return
 
     def report() -> list[Path]:
-        from roselora.reports.tuning_report import write_tuning_report
+        from roselora.bench.report.tuning_report import write_tuning_report
 
         outputs = _write_outputs(plans[0], data_dir)
         return [*write_tuning_report(output), *outputs]
@@ -103,8 +103,9 @@ def instruct(
 
 def _write_outputs(plan: "Plan", data_dir: Path) -> list[Path]:
     """Each model's answers in AlpacaEval's format."""
-    from roselora.evaluation.finetuning.instruct import alpaca_eval_outputs, read_references
-    from roselora.evaluation.finetuning.run_files import read_answers
+    from roselora.bench.records.alpaca_eval import alpaca_eval_outputs
+    from roselora.bench.records.tuning_files import read_answers
+    from roselora.bench.tasks.instruct import read_references
     from roselora.files import write_atomically
 
     references, answers = read_references(data_dir), read_answers(plan.folder)
@@ -121,10 +122,10 @@ def _write_outputs(plan: "Plan", data_dir: Path) -> list[Path]:
 
 def _compare(plan: "Plan", data_dir: Path, judge_url: str | None, judge_model: str | None) -> None:
     """Let the judge, or without one the untrained model, compare what has not been compared yet."""
-    from roselora.evaluation.finetuning.instruct import read_references
-    from roselora.evaluation.finetuning.judge import endpoint, judge_answers
-    from roselora.evaluation.finetuning.likelihood import weigh
-    from roselora.evaluation.finetuning.run_files import read_answers
+    from roselora.bench.metrics.judge import endpoint, judge_answers
+    from roselora.bench.metrics.likelihood import weigh
+    from roselora.bench.records.tuning_files import read_answers
+    from roselora.bench.tasks.instruct import read_references
     from roselora.models.loading import load
     from roselora.training import processes
 

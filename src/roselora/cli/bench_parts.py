@@ -201,6 +201,6 @@ def _run_parts(
     if dry_run:
         show(plans, json)
         return
-    from roselora.reports.joined_report import write_joined_report
+    from roselora.bench.report.joined_report import write_joined_report
 
     execute(plans, lambda: write_joined_report(output, title), batch_size, json)

@@ -13,7 +13,7 @@ from roselora.cli.device_options import DeviceOption, DtypeOption
 from roselora.cli.stores import DEFAULT_STORE, ForceOption, JsonOption, ModelOption, StoreOption, open_editor
 
 if TYPE_CHECKING:
-    from roselora.editing.check import CheckReport, EditCollision
+    from roselora.editing.edit_check import CheckReport, EditCollision
 
 SHOWN_COLLISIONS = 5
 

@@ -17,8 +17,8 @@ from rich.highlighter import JSONHighlighter
 from rich.segment import Segment
 from rich.text import Text
 
+from roselora.escaping import CONTROLS, escape, visible
 from roselora.json_text import json_text
-from roselora.visible import CONTROLS, escape, visible
 
 
 class PlainConsole(Console):

@@ -8,8 +8,8 @@ import typer
 
 from roselora.cli.console import complain, err, measuring, print_json, tell, training, working
 from roselora.cli.device_options import DeviceOption, DtypeOption
+from roselora.cli.edit_display import show_answers, show_update
 from roselora.cli.stores import edit_as_json
-from roselora.cli.trial import show_answers, show_update
 from roselora.errors import EditError
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from roselora.errors import ConfigError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from roselora.delta.compare import Collision, WeightChange
+    from roselora.delta.comparison import Collision, WeightChange
 
 DATABASE = "edits.sqlite"
 DEMO = "demo"
@@ -63,22 +63,22 @@ def _table(weight: str, *others: str) -> Table:
 
 
 def _edit_changes(store: Path, edit_id: str) -> "list[WeightChange]":
-    from roselora.delta.compare import changes
+    from roselora.delta.comparison import changes
 
     opened = open_store(store)
     return changes(opened.delta(opened.find(edit_id).id))
 
 
 def _model_changes(first: str, second: str) -> "list[WeightChange]":
-    from roselora.delta.compare import weight_differences
+    from roselora.delta.comparison import weight_differences
 
     with working("comparing every weight"):
         return weight_differences(_weights(first), _weights(second))
 
 
 def _weights(model: str) -> "Mapping[str, Tensor]":
-    from roselora.models.demo import demo_model_folder
-    from roselora.models.saved import SavedWeights
+    from roselora.models.demo_model import demo_model_folder
+    from roselora.models.saved_weights import SavedWeights
 
     return SavedWeights(demo_model_folder() if model == DEMO else typed_path(model))
 
@@ -98,7 +98,7 @@ def _show_changes(changes: "Sequence[WeightChange]", json: bool) -> None:
 
 
 def _diff_edits(store: Path, first: str, second: str, json: bool) -> None:
-    from roselora.delta.compare import collisions
+    from roselora.delta.comparison import collisions
 
     opened = open_store(store)
     one, other = opened.find(first), opened.find(second)

@@ -47,8 +47,8 @@ def _machine() -> dict[str, Any]:
 
 
 def _caches() -> dict[str, Any]:
-    from roselora.models.demo import demo_model_is_ready
-    from roselora.models.packages import models_folder
+    from roselora.models.demo_model import demo_model_is_ready
+    from roselora.models.pypi_models import models_folder
 
     folder = models_folder()
     nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())

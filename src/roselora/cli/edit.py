@@ -8,8 +8,9 @@ import typer
 
 from roselora.cli.console import measuring, print_json, tell, training
 from roselora.cli.device_options import DeviceOption, DtypeOption
-from roselora.cli.edit_many import edit_many
+from roselora.cli.edit_display import show_answers, show_update
 from roselora.cli.path_options import PATH
+from roselora.cli.repair import edit_many
 from roselora.cli.stores import (
     DEFAULT_STORE,
     DryRunOption,
@@ -19,15 +20,14 @@ from roselora.cli.stores import (
     edit_as_json,
     open_editor,
 )
-from roselora.cli.trial import show_answers, show_update
 from roselora.editing.fact_files import read_requests
-from roselora.editing.neuron_settings import NeuronSettings
+from roselora.editing.methods.gate.gate_settings import NeuronSettings
+from roselora.editing.methods.rose.rose_settings import EditSettings
 from roselora.editing.request import EditRequest
-from roselora.editing.settings import EditSettings
 from roselora.errors import ConfigError
 
 if TYPE_CHECKING:
-    from roselora.editing.trained import Settings
+    from roselora.editing.methods.train_edit import Settings
 
 
 def edit(
@@ -93,7 +93,7 @@ def edit(
     about_one = _given(prompt=prompt, target=target, subject=subject, rephrase=rephrase, keep=keep, space=space)
     requests = _requests(from_, about_one)  # refused before loading
 
-    from roselora.editing.store import has_store, require_place
+    from roselora.editing.store.edit_store import has_store, require_place
 
     require_place(store)  # before the model is loaded, and in a dry run too
     fresh = dry_run and not has_store(store)

@@ -19,9 +19,10 @@ from roselora.cli.stores import (
     open_editor,
     open_store,
 )
+from roselora.files import user_path
 
 if TYPE_CHECKING:
-    from roselora.editing.records import StoredEdit
+    from roselora.editing.store.edit_records import StoredEdit
 
 
 def export(
@@ -41,11 +42,13 @@ def export(
     json: JsonOption = False,
 ) -> None:
     """Write what all active edits make of the model; it is read back and compared before it is called done."""
-    from roselora.editing.export import require_exportable
+    from roselora.editing.store.edit_store import require_outside_stores
+    from roselora.serving.edit_export import require_exportable
 
     opened = open_store(store)
     edits: Sequence[StoredEdit] = opened.active()
     require_exportable(len(edits), path, format, model or opened.base.name)  # before the model is loaded
+    require_outside_stores(user_path(path))
     if not dry_run:
         editor = open_editor(store, model, device, dtype, force=force)
         with working(f"writing {path}"):

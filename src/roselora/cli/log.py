@@ -34,7 +34,7 @@ def log(store: StoreOption = DEFAULT_STORE, json: JsonOption = False) -> None:
 
 def show(edit_id: EditArgument, store: StoreOption = DEFAULT_STORE, json: JsonOption = False) -> None:
     """Show one edit: what was asked, what it did to the answers, where it came from, and its history."""
-    from roselora.editing.provenance import understood
+    from roselora.editing.store.provenance import understood
     from roselora.editing.superseding import superseded
 
     opened = open_store(store)

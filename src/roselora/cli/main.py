@@ -12,7 +12,8 @@ from typing import Annotated
 
 import typer
 
-from roselora.cli import bench, check, demo, diff, doctor, edit, edit_many, export, log, train, undo, verify
+from roselora.cli import bench, check, demo, diff, doctor, edit, export, log, train, undo, verify
+from roselora.cli import repair as edit_many
 from roselora.cli.console import accept_any_text, complain
 from roselora.errors import ConfigError, RoseLoraError, StoppedError, reason_of, shortened
 

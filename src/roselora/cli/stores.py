@@ -14,10 +14,10 @@ from roselora.errors import StoreError
 
 if TYPE_CHECKING:
     from roselora.editing.editor import Editor
-    from roselora.editing.records import StoredEdit
+    from roselora.editing.methods.train_edit import Settings
     from roselora.editing.request import EditRequest
-    from roselora.editing.store import EditStore
-    from roselora.editing.trained import Settings
+    from roselora.editing.store.edit_records import StoredEdit
+    from roselora.editing.store.edit_store import EditStore
 
 DEFAULT_STORE = Path("edits")
 
@@ -35,7 +35,7 @@ EditArgument = Annotated[str, typer.Argument(metavar="ID", help="An edit's id, o
 
 def open_store(folder: Path) -> "EditStore":
     """The store, without its model."""
-    from roselora.editing.store import EditStore
+    from roselora.editing.store.edit_store import EditStore
 
     return EditStore.open(folder)
 
@@ -67,8 +67,8 @@ def open_editor(
         model = _base_of(folder)
     with working(f"loading {model}"):
         from roselora.editing.editor import Editor
+        from roselora.editing.methods.train_edit import default_settings
         from roselora.editing.proposal import require_feasible
-        from roselora.editing.trained import default_settings
         from roselora.models import load
 
         loaded = load(model, device=device, dtype=dtype, fetch=named)
@@ -96,7 +96,7 @@ def _base_of(folder: Path) -> str:
 
 def edit_as_json(edit: "StoredEdit") -> dict[str, Any]:
     """Plain data for ``--json``."""
-    from roselora.editing.provenance import understood
+    from roselora.editing.store.provenance import understood
 
     request = edit.request
     method = understood(edit.provenance).method

@@ -15,9 +15,9 @@ from roselora.cli.stores import DryRunOption, JsonOption
 from roselora.errors import ConfigError, StoppedError
 
 if TYPE_CHECKING:
-    from roselora.training.progress import StepReport
-    from roselora.training.run import Finished
-    from roselora.training.settings import TrainSettings
+    from roselora.training.train_settings import TrainSettings
+    from roselora.training.training_progress import StepReport
+    from roselora.training.training_run import Finished
 
 
 def train(
@@ -69,7 +69,7 @@ def train(
     if config is None and preset is None and not set_ and all(value is None for value in given.values()):
         raise ConfigError("Name a config file; `roselora train --init > config.yaml` writes one.")
     settings = _settings(config, given, set_ or [], preset)
-    from roselora.editing.store import require_outside_stores
+    from roselora.editing.store.edit_store import require_outside_stores
 
     require_outside_stores(Path(settings.output))
     if dry_run:
@@ -99,7 +99,7 @@ def _settings(config: str | None, given: dict[str, Any], overrides: list[str], p
 
 def _show_plan(settings: "TrainSettings", resume: bool, json: bool) -> None:
     with working("reading data and model"):
-        from roselora.training.run import plan
+        from roselora.training.training_run import plan
 
         prepared, checkpoint = plan(settings, resume)
     shown = {
@@ -122,10 +122,10 @@ def _show_plan(settings: "TrainSettings", resume: bool, json: bool) -> None:
 
 def _run(settings: "TrainSettings", resume: bool, json: bool) -> None:
     with working("loading torch and transformers"):
-        from roselora.reports.model_card import CARD, write_card
-        from roselora.training.output import CONFIG
-        from roselora.training.run import Interrupted
-        from roselora.training.run import train as run
+        from roselora.training.model_card import CARD, write_card
+        from roselora.training.output_folder import CONFIG
+        from roselora.training.training_run import Interrupted
+        from roselora.training.training_run import train as run
     with _progress() as on_step:
         outcome = run(settings, resume=resume, on_step=on_step, describe=write_card)
     if outcome is None:  # not the main process

@@ -10,11 +10,11 @@ import typer
 
 from roselora.cli.console import complain, err, print_json, saying, tell, working
 from roselora.errors import ConfigError, StoppedError
-from roselora.visible import visible
+from roselora.escaping import visible
 
 if TYPE_CHECKING:
-    from roselora.evaluation.finetuning.plan import Plan
-    from roselora.evaluation.records import FailedRun
+    from roselora.bench.records.bench_records import FailedRun
+    from roselora.bench.running.tuning_plan import Plan
 
 WriteReport = Callable[[], list[Path]]
 OnProgress = Callable[[str, int, int], None]
@@ -28,7 +28,7 @@ def planned(wanted: Sequence[dict[str, Any]]) -> "list[Plan]":
     """
     with working("reading data and model"):
         try:
-            from roselora.evaluation.finetuning.plan import Wanted, make_plan
+            from roselora.bench.running.tuning_plan import Wanted, make_plan
         except ModuleNotFoundError as error:
             raise ConfigError(f"The benchmark needs {error.name}: pip install 'roselora[train,bench]'.") from None
         return [make_plan(Wanted(**one)) for one in wanted]
@@ -40,7 +40,7 @@ def run_one(wanted: dict[str, Any], batch_size: int, dry_run: bool, json: bool) 
     if dry_run:
         show(plans, json)
         return
-    from roselora.reports.tuning_report import write_tuning_report
+    from roselora.bench.report.tuning_report import write_tuning_report
 
     execute(plans, lambda: write_tuning_report(plans[0].folder), batch_size, json)
 
@@ -61,7 +61,7 @@ def execute(
         StoppedError: the run was interrupted; the same command goes on with it.
         typer.Exit: a method could not be run; the report is written.
     """
-    from roselora.evaluation.finetuning.run import run
+    from roselora.bench.running.tuning_run import run
     from roselora.training import processes
 
     folder = plans[0].folder if len(plans) == 1 else plans[0].folder.parent

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from roselora.core.precision import double
 from roselora.errors import ConfigError, NonFiniteError
+from roselora.float64 import double
 
 _CHUNK_ELEMENTS = 2**22
 

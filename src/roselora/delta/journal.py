@@ -26,7 +26,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from roselora.delta.expand import Floats, Ints
+from roselora.delta.expansion import Floats, Ints
 
 Nodes = npt.NDArray[np.int32]
 Array = npt.NDArray[Any]

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from roselora.delta.expand import Floats, Ints
+from roselora.delta.expansion import Floats, Ints
 from roselora.delta.journal import Bands, Change, DenseJournal, SingleJournal, SparseJournal
 from roselora.delta.sparse_delta import FLOAT_DTYPES, SparseDelta, SparseFactors
 from roselora.errors import ConfigError, EditError, NonFiniteError, UnsupportedError, WrongBaseError

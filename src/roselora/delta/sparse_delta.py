@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from roselora.delta.expand import Floats, Ints, expand_bands
+from roselora.delta.expansion import Floats, Ints, expand_bands
 from roselora.errors import ConfigError, NonFiniteError
 
 Layer = Literal["linear", "conv1d", "embedding"]

@@ -10,9 +10,9 @@ from torch import nn
 from roselora.delta.overlay import Overlay
 from roselora.delta.sparse_delta import SparseDelta
 from roselora.editing.proposal import Proposal
-from roselora.editing.provenance import understood
-from roselora.editing.records import StoredEdit
-from roselora.editing.store import EditStore
+from roselora.editing.store.edit_records import StoredEdit
+from roselora.editing.store.edit_store import EditStore
+from roselora.editing.store.provenance import understood
 from roselora.editing.superseding import supersedes
 from roselora.errors import NonFiniteError, WrongBaseError
 from roselora.files import sha256_tensor

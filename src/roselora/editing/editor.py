@@ -9,31 +9,31 @@ from collections.abc import Callable, Sequence
 import torch
 
 from roselora.delta.sparse_delta import SparseDelta
-from roselora.editing.asking import unheld
-from roselora.editing.check import CheckReport, check_edits
-from roselora.editing.earlier import Earlier
+from roselora.editing.answers import unheld
+from roselora.editing.edit_check import CheckReport, check_edits
 from roselora.editing.edited_weights import EditedWeights
-from roselora.editing.export import Format, export_edits
-from roselora.editing.neuron_edits import NO_NEURONS_WAY_OUT
-from roselora.editing.neuron_places import places_of
-from roselora.editing.neuron_settings import NeuronSettings
-from roselora.editing.neuron_together import that_fit
-from roselora.editing.ordinary import known_text, ordinary_text
+from roselora.editing.methods.gate.gate_edit import NO_NEURONS_WAY_OUT
+from roselora.editing.methods.gate.gate_settings import NeuronSettings
+from roselora.editing.methods.gate.joint_edits import that_fit
+from roselora.editing.methods.gate.layer_choice import places_of
+from roselora.editing.methods.gate.reference_statistics import known_text, ordinary_text
+from roselora.editing.methods.previous_edits import Earlier
+from roselora.editing.methods.train_edit import Settings, default_settings, settings_of
 from roselora.editing.proposal import Proposal, propose, propose_together, require_feasible
-from roselora.editing.provenance import understood
-from roselora.editing.records import BaseIdentity, StoredEdit
 from roselora.editing.request import EditRequest, texts
-from roselora.editing.store import EditStore
+from roselora.editing.store.edit_records import BaseIdentity, StoredEdit
+from roselora.editing.store.edit_store import EditStore, require_outside_stores
+from roselora.editing.store.provenance import understood
 from roselora.editing.superseding import rounds, superseded
-from roselora.editing.trained import Settings, default_settings, settings_of
 from roselora.errors import ConfigError, EditError, NonFiniteError, RoseLoraError
 from roselora.files import dtype_name, user_path
-from roselora.models.calling import Progress
 from roselora.models.devices import AUTO
 from roselora.models.fingerprint import fingerprint
 from roselora.models.generation import greedy_answers
+from roselora.models.inference import Progress
 from roselora.models.loading import LoadedModel, load
-from roselora.plain_files import shown
+from roselora.serving.edit_export import Format, export_edits
+from roselora.user_files import shown
 
 CANNOT_BE_MADE = (EditError, NonFiniteError)
 """What one edit fails with, and others beside it need not."""
@@ -410,6 +410,7 @@ class Editor:
             ModelError: the place is taken, or the disk refused.
             StoreError: the place is within a store.
         """
+        require_outside_stores(user_path(path))
         edits = self._weights.bring_up_to_date()
         deltas = [self.store.delta_of(edit) for edit in edits]
         export_edits(self.model, self.tokenizer, deltas, user_path(path), format)

@@ -6,7 +6,7 @@ from typing import Any
 
 from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError
-from roselora.plain_files import json_lines, json_list, read_text, shown
+from roselora.user_files import json_lines, json_list, read_text, shown
 
 FIELDS = tuple(field.name for field in fields(EditRequest))
 

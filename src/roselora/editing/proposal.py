@@ -12,20 +12,20 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.delta.overlay import Overlay
 from roselora.delta.sparse_delta import SparseDelta
-from roselora.editing.asking import SHOWN_TOKENS, ask, ask_each, holds
-from roselora.editing.batch import split_at_answer
-from roselora.editing.earlier import Earlier
-from roselora.editing.neuron_edits import NeuronEdit
-from roselora.editing.neuron_settings import NeuronSettings
-from roselora.editing.neuron_together import JointEdits
+from roselora.editing.answers import SHOWN_TOKENS, ask, ask_each, holds
+from roselora.editing.methods.gate.gate_edit import NeuronEdit
+from roselora.editing.methods.gate.gate_settings import NeuronSettings
+from roselora.editing.methods.gate.joint_edits import JointEdits
+from roselora.editing.methods.previous_edits import Earlier
+from roselora.editing.methods.rose.rose_settings import EditSettings
+from roselora.editing.methods.token_batches import split_at_answer
+from roselora.editing.methods.train_edit import Settings, TrainedEdit, described, train_edit
 from roselora.editing.request import EditRequest
-from roselora.editing.settings import EditSettings
-from roselora.editing.trained import Settings, TrainedEdit, described, train_edit
 from roselora.errors import ConfigError, EditError
 from roselora.files import dtype_name
-from roselora.models.calling import as_usual
-from roselora.models.encoding import answer_of, context_of, decode, require_known
-from roselora.plain_files import shown
+from roselora.models.inference import as_usual
+from roselora.models.tokenization import answer_of, context_of, decode, require_known
+from roselora.user_files import shown
 
 MARGIN_FACTORS = (1, 2, 4)
 """Margins to train to, in turn: in a low precision a small update can round away, a larger one stays."""

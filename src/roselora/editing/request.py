@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from roselora.errors import ConfigError
-from roselora.plain_files import shown
+from roselora.user_files import shown
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ Targets are different too where one is asked for with a space before it, and the
 
 from collections.abc import Mapping, Sequence
 
-from roselora.editing.records import StoredEdit
 from roselora.editing.request import EditRequest
+from roselora.editing.store.edit_records import StoredEdit
 
 
 def contradicts(newer: EditRequest, older: EditRequest) -> bool:

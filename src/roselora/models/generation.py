@@ -24,10 +24,10 @@ from transformers import (
 )
 
 from roselora.errors import ConfigError, NonFiniteError
-from roselora.models.calling import as_usual, evaluating, known_arguments, unwrapped
 from roselora.models.devices import seeded
-from roselora.models.encoding import answer_of, context_of, decode, embedding_rows, encode, require_known
-from roselora.plain_files import shown
+from roselora.models.inference import as_usual, evaluating, known_arguments, unwrapped
+from roselora.models.tokenization import answer_of, context_of, decode, embedding_rows, encode, require_known
+from roselora.user_files import shown
 
 BATCH_SIZE = 16
 

@@ -36,11 +36,11 @@ from transformers.utils.hub import cached_file
 from roselora.errors import ModelError, RoseLoraError, reason_of
 from roselora.files import PICKLE_SUFFIXES, user_path
 from roselora.models.devices import AUTO, device_for, dtype_for, require_dtype
-from roselora.models.encoders import ENCODERS
-from roselora.models.encoding import embedding_rows
+from roselora.models.encoder_models import ENCODERS
 from roselora.models.generation_config import keep_as_read
-from roselora.models.heads import CAUSAL, Head
-from roselora.models.packages import folder_of
+from roselora.models.pypi_models import folder_of
+from roselora.models.task_heads import CAUSAL, Head
+from roselora.models.tokenization import embedding_rows
 
 DEMO = "demo"
 ADAPTER = "adapter_config.json"
@@ -116,7 +116,7 @@ def _find_and_read(
     if not name:
         raise ModelError("the model's name is empty: name `demo`, a folder, a .gguf file or owner/model.")
     if source == DEMO:
-        from roselora.models.demo import demo_model_folder  # which itself loads a GGUF file with this module
+        from roselora.models.demo_model import demo_model_folder  # which itself loads a GGUF file with this module
 
         return _read(name, str(demo_model_folder()), dtype, head, quantized, local_files_only=True)
     if source in ENCODERS:

@@ -11,18 +11,18 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from roselora.adapter.factors import as_matrix, factor_pairs
-from roselora.delta.io import save as save_delta
-from roselora.delta.layers import layer_factors, require_own_weight
+from roselora.delta.delta_file import save as save_delta
+from roselora.delta.layer_kinds import layer_factors, require_own_weight
 from roselora.delta.sparse_delta import SparseDelta
 from roselora.errors import ConfigError, UnsupportedError
 from roselora.files import sha256_file, write_atomically
 from roselora.json_text import json_text
-from roselora.models.saving import save_wholly, write_model
-from roselora.training.finite import require_finite
+from roselora.models.model_saving import save_wholly, write_model
 from roselora.training.loreft import save_loreft
-from roselora.training.output import DELTA, LOG, METRICS, weights_folder
+from roselora.training.nonfinite import require_finite
+from roselora.training.output_folder import DELTA, LOG, METRICS, weights_folder
 from roselora.training.prepare import Prepared
-from roselora.training.settings import TrainSettings
+from roselora.training.train_settings import TrainSettings
 
 VERSIONS = ("roselora", "torch", "transformers", "peft", "trl")
 

@@ -19,7 +19,7 @@ from roselora.errors import ConfigError
 from roselora.files import flush, sha256_file, write_atomically
 from roselora.training import processes
 from roselora.training.prepare import Prepared
-from roselora.training.settings import TrainSettings
+from roselora.training.train_settings import TrainSettings
 
 MANIFEST = "whole.json"
 KEPT = 2

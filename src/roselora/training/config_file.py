@@ -11,11 +11,11 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from roselora.errors import ConfigError, shortened
+from roselora.escaping import CONTROLS
 from roselora.files import user_path
-from roselora.plain_files import read_text, shown, yaml_value
 from roselora.training.presets import preset_values
-from roselora.training.settings import TrainSettings
-from roselora.visible import CONTROLS
+from roselora.training.train_settings import TrainSettings
+from roselora.user_files import read_text, shown, yaml_value
 
 
 def read_settings(

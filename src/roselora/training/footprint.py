@@ -7,10 +7,10 @@ from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
-from roselora.models.heads import head_for
 from roselora.models.loading import load
+from roselora.models.task_heads import head_for
 from roselora.training.prepare import Prepared
-from roselora.training.settings import TrainSettings
+from roselora.training.train_settings import TrainSettings
 
 
 def entries_changed(prepared: Prepared, settings: TrainSettings) -> int | None:

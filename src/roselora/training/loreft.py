@@ -18,8 +18,8 @@ from torch.nn.utils import parametrizations
 from transformers import PreTrainedModel
 
 from roselora.errors import ConfigError, ModelError, reason_of
-from roselora.models.structure import blocks
-from roselora.training.finite import require_finite
+from roselora.models.architecture import blocks
+from roselora.training.nonfinite import require_finite
 
 WEIGHTS, CONFIG = "loreft.safetensors", "loreft.json"
 NAME = "loreft"

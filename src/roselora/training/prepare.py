@@ -12,12 +12,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from roselora.adapter.targets import require_targets
 from roselora.errors import ConfigError, shortened
 from roselora.files import sha256_file, user_path
-from roselora.models.calling import known_arguments
 from roselora.models.fingerprint import fingerprint
-from roselora.models.heads import head_for
+from roselora.models.inference import known_arguments
 from roselora.models.loading import LoadedModel, load
+from roselora.models.task_heads import head_for
 from roselora.training import processes
-from roselora.training.data import (
+from roselora.training.example_tokens import causal_tokens, class_tokens
+from roselora.training.examples import (
     causal_examples,
     classification_examples,
     example_count,
@@ -25,12 +26,11 @@ from roselora.training.data import (
     read_examples,
     recognise,
 )
-from roselora.training.finite import require_finite
+from roselora.training.experiment_trackers import require_tracker
 from roselora.training.loreft import LoReftConfig, add_loreft
-from roselora.training.methods import AnyConfig, adapter_config
-from roselora.training.settings import LARGEST, DataSettings, TrainingSettings, TrainSettings
-from roselora.training.tokens import causal_tokens, class_tokens
-from roselora.training.trackers import require_tracker
+from roselora.training.nonfinite import require_finite
+from roselora.training.train_settings import LARGEST, DataSettings, TrainingSettings, TrainSettings
+from roselora.training.training_methods import AnyConfig, adapter_config
 
 
 @dataclass(frozen=True)

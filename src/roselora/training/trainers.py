@@ -19,7 +19,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 from roselora.errors import ConfigError, reason_of
 from roselora.training import processes
 from roselora.training.prepare import Prepared
-from roselora.training.settings import TrainSettings
+from roselora.training.train_settings import TrainSettings
 
 Arguments = TypeVar("Arguments", bound=TrainingArguments)
 

@@ -1,0 +1,1 @@
+"""Everything that compares methods: ``roselora bench``, installed by ``roselora[bench]``."""

@@ -1,0 +1,94 @@
+"""AdaLoRA: low-rank updates that share out a budget of ranks between the matrices."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import AdaLoraConfig, PeftModel
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from roselora.bench.methods.applied_edit import Applied
+from roselora.bench.methods.low_rank import Hooks, LowRankConfig, target_modules, tune_adapter
+from roselora.editing.request import EditRequest
+from roselora.errors import ConfigError
+from roselora.models.inference import Progress
+
+
+@dataclass(frozen=True)
+class AdaLoraEditConfig(LowRankConfig):
+    """How AdaLoRA edits; see `LowRankConfig`. The first rank and the penalty's weight are peft's own defaults.
+
+    Attributes:
+        first_rank: r of each matrix before the budget falls to ``rank`` on average.
+        warmup: the share of all steps in which the budget stays at its first value; ``last``: the share after it has
+            come to its last, which is also when training may stop early. Both are ours.
+        orthogonality: weight of the penalty on P and Q.
+    """
+
+    first_rank: int = 12
+    warmup: float = 0.1
+    last: float = 0.5
+    orthogonality: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.first_rank < self.rank:
+            raise ConfigError(f"first_rank ({self.first_rank}) must not be below rank ({self.rank}).")
+        if not (self.warmup >= 0 and self.last >= 0 and self.warmup + self.last < 1):
+            raise ConfigError(f"warmup ({self.warmup}) and last ({self.last}) must be shares whose sum is below 1.")
+        if not 0 <= self.orthogonality < math.inf:
+            raise ConfigError(f"orthogonality must be at least 0 and finite, not {self.orthogonality}.")
+
+
+def adalora(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    requests: Sequence[EditRequest],
+    config: AdaLoraEditConfig,
+    history: Sequence[Applied] = (),
+    on_progress: Progress | None = None,
+) -> Applied:
+    """Train W + P diag(E) Q on all requests together, by peft, its ranks allotted by importance, and keep the sum.
+
+    After each step the singular values E of least importance are set to 0, down to the step's budget; the loss has
+    the penalty |P'P - I| + |QQ' - I|. (Zhang et al., 2023, arXiv 2303.10512.)
+    """
+    steps = config.steps(max(len(requests), 1))  # without requests, the training refuses
+    last = int(config.last * steps)
+    warmup = int(config.warmup * steps)
+    if last < 1 or warmup >= steps - last:
+        raise ConfigError(f"{steps} steps are too few for a budget to fall and for its last share; allow more epochs.")
+    adapter = AdaLoraConfig(
+        init_r=config.first_rank,
+        target_r=config.rank,
+        tinit=warmup,
+        tfinal=last,
+        total_step=steps,
+        orth_reg_weight=config.orthogonality,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=target_modules(model, config),
+    )
+
+    def hooks(adapted: PeftModel) -> Hooks:
+        allocator: Any = adapted.base_model
+        return Hooks(
+            after_step=allocator.update_and_allocate,
+            penalty=lambda: config.orthogonality * _orthogonality(adapted),
+            first_stop=steps - last + 1,
+        )
+
+    return tune_adapter(model, tokenizer, requests, config, adapter, hooks, on_progress)
+
+
+def _orthogonality(adapted: PeftModel) -> Tensor:
+    """The mean Frobenius norm of P'P - I and QQ' - I, as peft's own forward adds it where it makes the loss."""
+    norms = []
+    for name, factor in adapted.named_parameters():
+        if ".lora_A." in name or ".lora_B." in name:
+            gram = factor @ factor.T if ".lora_A." in name else factor.T @ factor
+            norms.append(torch.linalg.matrix_norm(gram - torch.eye(len(gram), device=gram.device)))
+    return torch.stack(norms).mean()

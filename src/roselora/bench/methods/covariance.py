@@ -1,0 +1,138 @@
+"""The second moments of the inputs of MLP-output layers over a text: what edits in closed form hold still.
+
+An associative memory W maps keys to values. How much a change of W disturbs the keys that a model meets in ordinary
+text is measured by C = E[k kᵀ], uncentred (Meng et al. 2022, arXiv 2202.05262, section 3.1), estimated here in one
+pass over a text that the user gives.
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.pytorch_utils import Conv1D
+
+from roselora.errors import ConfigError
+from roselora.files import sha256_file
+from roselora.float64 import double
+from roselora.models.activation_hooks import Tap, run_until
+from roselora.models.fingerprint import fingerprint
+from roselora.models.inference import Progress, frozen
+from roselora.models.tensor_cache import cache_file, keep, load_kept
+
+log = logging.getLogger(__name__)
+
+WINDOW = 256
+"""Tokens that are read together; each sees those before it in its window."""
+
+WINDOWS = 8
+"""Windows in one forward pass."""
+
+ENOUGH = 10
+"""Tokens per dimension of the key below which the estimate is poor, and a warning is logged."""
+
+MATRIX = "matrix"
+"""The one tensor of a kept file."""
+
+
+def covariance(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    modules: Sequence[str],
+    text: Path,
+    *,
+    tokens: int,
+    cache: Path | None,
+    on_progress: Progress | None = None,
+) -> dict[str, Tensor]:
+    """C = Σ k kᵀ / n over the first ``tokens`` tokens of a text file, by module: (d, d) fp32 on the CPU.
+
+    k (d,) is the module's input at one token. The text is cut into windows without padding, so every token counts
+    once. With a ``cache`` folder each module's C is kept there under the hash of the model's weights, of the text,
+    the module's name, ``tokens``, the device and the versions of what computes, and found again.
+
+    Raises:
+        ConfigError: the text is missing, not UTF-8, or has no tokens; or ``tokens`` is below 1.
+        ModelError: the cache folder cannot be written.
+    """
+    if tokens < 1:
+        raise ConfigError(f"The covariance needs at least one token, not {tokens}.")
+    places: dict[str, Path] = {}
+    if cache is not None:
+        about = {"model": fingerprint(model), "text": _hash(text), "tokens": tokens, "window": WINDOW}
+        places = {name: cache_file(cache, "covariance", about | {"module": name}, model.device) for name in modules}
+    found = {}
+    for name, place in places.items():
+        width = keys_width(model.get_submodule(name))
+        if (kept := load_kept(place, {MATRIX: (width, width)})) is not None:
+            found[name] = kept[MATRIX]
+    missing = [name for name in modules if name not in found]
+    if missing:
+        log.info("reading %s for the covariance of %s", text, ", ".join(missing))
+        made = _measure(model, missing, _read(tokenizer, text, tokens), on_progress)
+        for name in places.keys() & made.keys():
+            keep(places[name], {MATRIX: made[name]})
+        found |= made
+    return {name: found[name] for name in modules}
+
+
+def keys_width(layer: nn.Module) -> int:
+    """d, the length of the layer's keys."""
+    return int(layer.get_parameter("weight").shape[0 if isinstance(layer, Conv1D) else 1])
+
+
+def _hash(text: Path) -> str:
+    try:
+        return sha256_file(text)
+    except OSError as error:
+        raise ConfigError(f"The text {text} for the covariance cannot be read ({error.strerror or error}).") from error
+
+
+def _read(tokenizer: PreTrainedTokenizerBase, text: Path, tokens: int) -> Tensor:
+    """The ids of the first tokens of a text file, (n,)."""
+    try:
+        content = text.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The text {text} for the covariance cannot be read ({error}).") from error
+    # The tokenizer's warning about texts longer than the model is meant for those who do not cut them.
+    ids = tokenizer(content, verbose=False).input_ids[:tokens] if content.strip() else []
+    if not ids:
+        raise ConfigError(f"The text {text} for the covariance is empty: name one with some 100,000 tokens.")
+    return torch.tensor(ids)
+
+
+def _measure(
+    model: PreTrainedModel, modules: Sequence[str], ids: Tensor, on_progress: Progress | None
+) -> dict[str, Tensor]:
+    """The second moments of all modules in one pass over the ids."""
+    sums: dict[str, Tensor] = {}
+
+    def add(name: str) -> Tap:
+        def tap(given: Tensor, made: Tensor) -> None:
+            # Some keys are thousands of times longer than others; in fp32 they would drown the small directions.
+            keys = double(given.reshape(-1, given.shape[-1]))
+            sums[name] = sums[name].addmm_(keys.T, keys) if name in sums else keys.T @ keys
+
+        return tap
+
+    whole = len(ids) - len(ids) % WINDOW
+    batches = [rows for rows in torch.split(ids[:whole].view(-1, WINDOW), WINDOWS) if len(rows)]
+    batches += [ids[whole:][None]] if whole < len(ids) else []
+    device, done = next(model.parameters()).device, 0
+    with frozen(model):
+        for batch in batches:
+            run_until(model, {"input_ids": batch.to(device)}, {name: add(name) for name in modules})
+            done += batch.numel()
+            if on_progress is not None:
+                on_progress(done, len(ids))
+    dimension = max(map(len, sums.values()))
+    if len(ids) < ENOUGH * dimension:
+        log.warning(
+            "The covariance of keys of %d dimensions comes from %d tokens: give a text of %d or more.",
+            dimension,
+            len(ids),
+            ENOUGH * dimension,
+        )
+    return {name: (total / len(ids)).float().cpu() for name, total in sums.items()}

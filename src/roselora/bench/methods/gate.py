@@ -1,0 +1,92 @@
+"""Gated neuron edits, ours: each request some neurons of one late MLP."""
+
+from collections.abc import Sequence
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from roselora.bench.methods.applied_edit import Applied, Deltas, applying
+from roselora.editing.answers import unheld
+from roselora.editing.methods.gate.gate_edit import NeuronEdit
+from roselora.editing.methods.gate.gate_settings import NeuronSettings
+from roselora.editing.methods.gate.joint_edits import JointEdits
+from roselora.editing.methods.gate.layer_choice import places_of
+from roselora.editing.methods.gate.reference_statistics import ordinary_text
+from roselora.editing.methods.previous_edits import Earlier
+from roselora.editing.request import EditRequest
+from roselora.errors import ConfigError
+from roselora.models.inference import Progress
+
+TAKEN = "neurons"
+"""Under what name a call's memory has the neurons that hold edits, its own and those of earlier calls: (n, 2) int64, \
+block and index."""
+
+
+def rose_neurons(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    requests: Sequence[EditRequest],
+    config: NeuronSettings,
+    history: Sequence[Applied] = (),
+    on_progress: Progress | None = None,
+) -> Applied:
+    """Replace some neurons a request, whether or not its target was reached; no two edits share one.
+
+    Those of several requests are made together, as `neuron_together` says, and those that do not hold after the last
+    are trained anew, once, with all others in the model; each pass counts its progress anew.
+
+    Raises:
+        ConfigError: no requests, or one that cannot be meant.
+        EditError: there are not enough neurons; the model is as it was.
+        UnsupportedError: the model's MLPs have no neurons that could be replaced.
+    """
+    if not requests:
+        raise ConfigError("There are no requests to edit by; give at least one.")
+    edits = JointEdits(model, tokenizer, requests, config, _earlier(history))
+    with applying(model) as deltas:
+        call = _Call(model, edits, deltas)
+        edits.make(range(len(requests)), call.put, on_progress)
+        if len(requests) > 1:
+            broken = unheld(model, tokenizer, requests)
+            call.take_out(broken)
+            edits.make(broken, call.put, on_progress)
+    taken = torch.tensor([(block, index) for block, indices in edits.taken.items() for index in sorted(indices)])
+    return Applied(tuple(requests), deltas.restore, deltas.entries(), call.steps, {TAKEN: taken})
+
+
+class _Call:
+    """The edits of one call that are in the model."""
+
+    def __init__(self, model: PreTrainedModel, edits: JointEdits, deltas: Deltas) -> None:
+        self.steps = 0
+        self._model, self._edits, self._deltas = model, edits, deltas
+        self._made: dict[int, tuple[str, NeuronEdit]] = {}
+
+    def put(self, numbers: Sequence[int], made: Sequence[NeuronEdit]) -> None:
+        for number, edit in zip(numbers, made, strict=True):
+            delta = edit.delta(self._model, self._deltas.overlay.base_sha256)
+            self._made[number] = self._deltas.apply(delta), edit
+            self.steps += edit.steps
+
+    def take_out(self, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            key, edit = self._made.pop(number)
+            self._deltas.remove(key)
+            self._edits.release(edit)
+
+
+def _earlier(history: Sequence[Applied]) -> Earlier:
+    neurons: dict[int, list[int]] = {}
+    for block, index in history[-1].memory[TAKEN].tolist() if history else ():
+        neurons.setdefault(block, []).append(index)
+    return Earlier([request for applied in history for request in applied.requests], neurons)
+
+
+def read_text(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    config: NeuronSettings,
+    on_progress: Progress | None = None,
+) -> None:
+    """Measure what the MLPs do in ordinary text, which is the model's own; kept for every later run."""
+    ordinary_text(model, tokenizer, [place.block for place in places_of(model, config)], on_progress=on_progress)

@@ -1,0 +1,144 @@
+"""GRACE: a codebook beside one layer, and no weight changed."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from roselora.bench.methods.applied_edit import Applied
+from roselora.bench.methods.depth_share import edited_block, edited_module
+from roselora.bench.methods.grace_codebook import Codebook, Lookup, installed
+from roselora.bench.methods.one_matrix import MatrixConfig
+from roselora.bench.methods.training_loop import answer_rows, descend
+from roselora.editing.methods.token_batches import IGNORED, TokenBatch, answer_batch
+from roselora.editing.request import EditRequest
+from roselora.errors import ConfigError
+from roselora.models.activation_hooks import run_until
+from roselora.models.inference import Progress, counted, evaluating
+
+
+@dataclass(frozen=True)
+class GraceConfig(MatrixConfig):
+    """How GRACE edits.
+
+    The first radius 1, the 100 steps of Adam at rate 1, and the random first value are the published code's; layer
+    27 of 32 is EasyEdit's for LLaMA-2-7B. ``batch_size`` has no effect: each prompt trains its own value.
+
+    Attributes:
+        radius: an entry's first radius, in units of the layer's input.
+    """
+
+    depth: float = 27 / 31
+    learning_rate: float = 1.0
+    epochs: int = 100
+    radius: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.radius < math.inf:
+            raise ConfigError(f"radius must be above 0 and finite, not {self.radius}.")
+
+
+def grace(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    requests: Sequence[EditRequest],
+    config: GraceConfig,
+    history: Sequence[Applied] = (),
+    on_progress: Progress | None = None,
+) -> Applied:
+    """Store each edit as a key, a radius and a value; an input within a radius gives that value as the layer's output.
+
+    The key is the layer's input at the prompt's last token, and the value is trained by gradient descent until the
+    model answers the target. How entries grow and split: `Codebook.admit`. Which positions look it up: `Lookup`.
+    The codebook begins as ``history[-1].memory``, whether or not its lookup is still on the model.
+    (Hartvigsen et al., 2023, "Aging with GRACE", arXiv 2211.11031, Algorithm 1.)
+
+    Raises:
+        ConfigError: no requests, a place that the model does not have, or a memory of another layer.
+        NonFiniteError: the loss diverged; the model is as it was.
+    """
+    answer_rows(tokenizer, requests)  # so that a request that cannot be meant is refused before any is trained
+    name, module = edited_module(model, config)
+    device = module.get_parameter("weight").device
+    d_in, d_out = _widths(module)
+    book = Codebook.from_memory(history[-1].memory, d_in, d_out) if history else Codebook.empty(d_in, d_out)
+    lookup, undo = _install(module, book.to(device))
+    steps = 0
+    random = torch.Generator().manual_seed(config.seed)
+    try:
+        with evaluating(model):
+            for request in counted(requests, on_progress):
+                for prompt in request.prompts:
+                    row = answer_batch(tokenizer, request, [prompt]).to(device)
+                    first_value = torch.rand(d_out, generator=random).to(device)
+                    steps += _edit(model, name, lookup, row, first_value, config)
+    except BaseException:
+        undo()
+        raise
+    return Applied(tuple(requests), undo, entries=0, steps=steps, memory=lookup.codebook.memory())
+
+
+def put_back(model: PreTrainedModel, config: GraceConfig, memory: Mapping[str, Tensor]) -> Callable[[], None]:
+    """Put a call's codebook on the model, as after a restart; gives the way back.
+
+    Raises:
+        ConfigError: it is of another layer.
+    """
+    module = edited_module(model, config)[1]
+    book = Codebook.from_memory(memory, *_widths(module))
+    return _install(module, book.to(module.get_parameter("weight").device))[1]
+
+
+def _edit(
+    model: PreTrainedModel, name: str, lookup: Lookup, row: TokenBatch, first_value: Tensor, config: GraceConfig
+) -> int:
+    """Admit one prompt's key, and train the value of the entry that serves it; returns the steps taken."""
+    answers = row.labels[0] != IGNORED
+    last = int(answers.nonzero()[0])  # the prompt's last token is the first position that has a label
+    key = _input_at(model, name, row, last)
+    lookup.codebook, index = lookup.codebook.admit(key, first_value, row.labels[0, answers], config.radius)
+    value = nn.Parameter(lookup.codebook.values[index].clone())
+    lookup.trained = (index, value)
+    try:
+        steps = descend(model, [value], [row], config, first_block=edited_block(model, config))
+    finally:
+        lookup.trained = None
+    lookup.codebook = lookup.codebook.with_value(index, value.detach())
+    return steps
+
+
+def _input_at(model: PreTrainedModel, name: str, row: TokenBatch, position: int) -> Tensor:
+    """The layer's input (d_in,) at the last position of a prompt, which ends there."""
+    found: list[Tensor] = []
+    prompt = {
+        "input_ids": row.input_ids[:, : position + 1],
+        "attention_mask": row.attention_mask[:, : position + 1],
+    }
+    run_until(model, prompt, {name: lambda given, _: found.append(given)})
+    return found[0][0, -1].clone()
+
+
+def _install(module: nn.Module, book: Codebook) -> tuple[Lookup, Callable[[], None]]:
+    """Put a codebook on a layer, in place of one that is there, and give the way back."""
+    lookup = installed(module)
+    if lookup is None:
+        lookup = Lookup(book)
+        handle = module.register_forward_hook(lookup)
+        return lookup, handle.remove
+    before = lookup.codebook
+    lookup.codebook = book
+
+    def undo() -> None:
+        lookup.codebook = before
+
+    return lookup, undo
+
+
+def _widths(module: nn.Module) -> tuple[int, int]:
+    """How many numbers a layer takes and gives."""
+    rows, columns = module.get_parameter("weight").shape
+    return (columns, rows) if isinstance(module, nn.Linear) else (rows, columns)  # GPT-2's Conv1D

@@ -1,0 +1,63 @@
+"""Where in some texts a model is read, and what its modules take in and give out there."""
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from roselora.float64 import double
+from roselora.models.activation_hooks import Tap, run_until
+
+BATCH_SIZE = 32
+
+
+@dataclass(frozen=True)
+class Row:
+    """A text's tokens, and the position in them at which it is read and changed."""
+
+    ids: list[int]
+    position: int
+
+
+def left_padded(model: PreTrainedModel, rows: Sequence[Row]) -> tuple[dict[str, Tensor], Tensor]:
+    """Rows as a batch that ends together, with the positions that each row has alone.
+
+    Returns:
+        ids, mask and position ids of shape (n, length), and where in the batch each row is read, (n,), int64.
+    """
+    device = next(model.parameters()).device
+    length = max(len(row.ids) for row in rows)
+    ids = torch.tensor([[0] * (length - len(row.ids)) + row.ids for row in rows])
+    mask = torch.tensor([[0] * (length - len(row.ids)) + [1] * len(row.ids) for row in rows])
+    at = torch.tensor([length - len(row.ids) + row.position for row in rows])
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    if "position_ids" in inspect.signature(model.forward).parameters:
+        inputs["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
+    return {name: tensor.to(device) for name, tensor in inputs.items()}, at.to(device)
+
+
+def read_rows(
+    model: PreTrainedModel, rows: Sequence[Row], inputs_of: Sequence[str] = (), outputs_of: Sequence[str] = ()
+) -> dict[str, Tensor]:
+    """What goes into some modules, and comes out of others, at each row's position.
+
+    Returns:
+        by module, (n, width) fp64 on the module's device, or on the CPU if that has no fp64.
+    """
+    parts: dict[str, list[Tensor]] = {name: [] for name in (*inputs_of, *outputs_of)}
+    for start in range(0, len(rows), BATCH_SIZE):
+        batch, at = left_padded(model, rows[start : start + BATCH_SIZE])
+
+        def tap(name: str, at: Tensor = at) -> Tap:
+            def keep(given: Tensor, made: Tensor) -> None:
+                states = given if name in inputs_of else made
+                each = torch.arange(len(at), device=states.device)
+                parts[name].append(double(states[each, at.to(states.device)]))
+
+            return keep
+
+        run_until(model, batch, {name: tap(name) for name in parts})
+    return {name: torch.cat(tensors) for name, tensors in parts.items()}

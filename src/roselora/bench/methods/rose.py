@@ -1,0 +1,59 @@
+"""RoseLoRA, ours: each request one sparse low-rank delta."""
+
+from collections.abc import Sequence
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from roselora.bench.methods.applied_edit import Applied, applying, asked_before
+from roselora.editing.methods.rose.factor_training import rose_config, train_factors
+from roselora.editing.methods.rose.rose_settings import EditSettings
+from roselora.editing.methods.train_edit import factors_delta
+from roselora.editing.request import EditRequest
+from roselora.errors import ConfigError
+from roselora.models.inference import Progress, counted
+
+DEFAULTS = EditSettings()
+"""How an edit is trained by default."""
+
+PUBLISHED = EditSettings(
+    rank=8,
+    alpha=32,
+    density=0.05,
+    warmup=3,
+    ramp=17,
+    max_steps=25,
+    learning_rate=5e-4,
+    dropout=0.1,
+    clamp=3e-3,
+    keep_weight=0.0,
+    target_modules=("q_proj", "v_proj"),
+)
+"""The published code's settings for editing LLaMA-2-7B-chat."""
+
+
+def rose(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    requests: Sequence[EditRequest],
+    config: EditSettings,
+    history: Sequence[Applied] = (),
+    on_progress: Progress | None = None,
+) -> Applied:
+    """Train one RoseLoRA delta a request on the model as it is, and apply it, whether or not its target was reached.
+
+    The prompts of all earlier requests are held still. (Wang et al., 2024, "RoseLoRA", arXiv 2406.10777, Eq. 3-10.)
+
+    Raises:
+        ConfigError: no requests, or a model that cannot be adapted so.
+        NonFiniteError: a delta, or its sum with a weight, is not finite; the model is as it was.
+    """
+    if not requests:
+        raise ConfigError("There are no requests to edit by; give at least one.")
+    held, steps = asked_before(history), 0
+    with applying(model) as deltas:
+        for request in counted(requests, on_progress):
+            trained = train_factors(model, tokenizer, request, config, rose_config(config, model), held)
+            deltas.apply(factors_delta(model, deltas.overlay, trained.pairs))
+            held += request.prompts
+            steps += trained.steps
+    return Applied(tuple(requests), deltas.restore, deltas.entries(), steps)

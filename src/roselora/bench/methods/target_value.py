@@ -1,0 +1,170 @@
+"""The value that a layer should write at a subject so that the model says a target: found by gradient descent."""
+
+import copy
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from roselora.bench.methods.locate_then_edit import LocateConfig
+from roselora.bench.methods.module_states import Row, left_padded, read_rows
+from roselora.bench.methods.subject_position import subject_end
+from roselora.editing.methods.token_batches import split_at_answer
+from roselora.editing.request import EditRequest
+from roselora.errors import ConfigError, EditError
+from roselora.float64 import double
+from roselora.models.activation_hooks import first
+from roselora.models.inference import frozen
+from roselora.models.tokenization import encode
+
+
+@dataclass(frozen=True)
+class Value:
+    """What is to be added to a module's output at the subject.
+
+    Attributes:
+        delta: (width,) fp64.
+        steps: optimizer steps taken.
+        loss: mean loss of the answer's tokens, in nats, at the last look.
+    """
+
+    delta: Tensor
+    steps: int
+    loss: float
+
+
+def optimize_value(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    request: EditRequest,
+    contexts: Sequence[Row],
+    module: str,
+    config: LocateConfig,
+) -> Value:
+    """The change δ of a module's output at the subject's last token that makes the model say the target and stop.
+
+    Minimizes the mean negative log-likelihood of target and end-of-sequence token over the contexts, plus
+    KL(edited || base) of what follows "<subject> is a", plus weight decay, with |δ| clamped (ROME, arXiv 2202.05262,
+    Eq. 4; MEMIT, arXiv 2210.07229, Eq. 16, does the same on a block's output). The end-of-sequence token is ours:
+    the papers force the answer and never ask whether the model stops. No gradient is taken below the module, and
+    what stands before the subject is computed once.
+
+    Raises:
+        ConfigError: the tokenizer has no end-of-sequence token, or the target no tokens.
+        EditError: the loss became NaN or infinite.
+    """
+    answer = _answer(tokenizer, request)
+    rows = [Row(row.ids + answer[:-1], row.position) for row in contexts]
+    essence = _essence(tokenizer, request)
+    start = read_rows(model, contexts[:1], outputs_of=[module])[module].norm().float()
+    with frozen(model):
+        tails = _Tails(model, [*rows, *essence], len(answer))
+        wanted = torch.tensor(answer * len(rows), device=tails.device)
+        delta = torch.zeros(model.config.hidden_size, device=start.device, requires_grad=True)
+        optimizer = torch.optim.Adam([delta], lr=config.learning_rate)
+        base: Tensor | None = None
+        for step in range(config.steps + 1):
+            with _added(model.get_submodule(module), delta, tails.at):
+                predicted = tails.log_probabilities()
+            loss = functional.nll_loss(predicted[: len(rows)].flatten(0, 1), wanted)
+            if not bool(loss.isfinite()):
+                raise EditError(f"The value for {request.prompt!r} diverged: lower learning_rate ({config}).")
+            if step == config.steps or float(loss.detach()) < config.stop_loss:
+                break
+            total = loss + config.weight_decay * (delta.square().sum() / start.square()).to(loss.device)
+            if essence:
+                now = predicted[-1, -1]
+                base = now.detach() if base is None else base
+                total = total + config.kl_weight * functional.kl_div(base, now, log_target=True, reduction="sum")
+            torch.autograd.backward(total)
+            optimizer.step()
+            optimizer.zero_grad()
+            _clamp(delta, config.clamp * float(start))
+    return Value(double(delta.detach()), step, float(loss.detach()))
+
+
+def _answer(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> list[int]:
+    """The ids of the target as it stands after the prompt, and of the end of the sequence."""
+    if tokenizer.eos_token_id is None:
+        raise ConfigError("The tokenizer has no end-of-sequence token, so the model could not learn where to stop.")
+    ids = split_at_answer(tokenizer, request.prompt, request.target, request.space)[1]
+    if not ids:
+        raise ConfigError(f"The tokenizer makes no tokens of {request.target!r}.")
+    return [*ids, tokenizer.eos_token_id]
+
+
+def _essence(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> list[Row]:
+    """The row of "<subject> is a", or none where no subject is named or it is only the first token."""
+    if not request.subject:
+        return []
+    text = f"{request.subject.strip()} is a"
+    position = subject_end(tokenizer, text, request.subject)
+    return [Row(encode(tokenizer, text), position)] if position else []
+
+
+@torch.no_grad()
+def _clamp(delta: Tensor, longest: float) -> None:
+    length = float(delta.norm())
+    if length > longest:
+        delta.mul_(longest / length)
+
+
+@contextmanager
+def _added(module: nn.Module, delta: Tensor, at: Tensor) -> Iterator[None]:
+    """Add a vector to the module's output at one position of each row."""
+
+    def add(_: nn.Module, __: Any, output: Any) -> Any:
+        states = first(output)
+        each = torch.arange(len(at), device=states.device)
+        change = delta.to(states).expand(len(at), -1)
+        changed = states.index_put((each, at.to(states.device)), change, accumulate=True)
+        return (changed, *output[1:]) if isinstance(output, tuple) else changed
+
+    handle = module.register_forward_hook(add)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+class _Tails:
+    """Rows from the first position that is changed on; what stands before it is computed once.
+
+    Attributes:
+        at: (n,) where in the tails each row is changed.
+    """
+
+    def __init__(self, model: PreTrainedModel, rows: Sequence[Row], kept: int) -> None:
+        self._forward: Any = model
+        inputs, at = left_padded(model, rows)
+        cut = int(at.min())
+        self.at, self.device, self._kept = at - cut, at.device, kept
+        self._tail = {name: tensor[:, cut:] for name, tensor in inputs.items()} | {
+            "attention_mask": inputs["attention_mask"]
+        }
+        self._only_kept = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self._past = None
+        if cut:
+            with torch.no_grad():
+                head = {name: tensor[:, :cut] for name, tensor in inputs.items()}
+                self._past = self._run(head, 1).past_key_values
+
+    def log_probabilities(self) -> Tensor:
+        """Of the token after each of the last positions, (n, kept, vocabulary), fp32."""
+        # The forward pass writes into the cache that it is given.
+        logits = self._run(self._tail | {"past_key_values": copy.deepcopy(self._past)}, self._kept).logits
+        predicted: Tensor = logits[:, -self._kept :].float().log_softmax(-1)
+        return predicted
+
+    def _run(self, inputs: dict[str, Any], kept: int) -> Any:
+        length = inputs["input_ids"].shape[1]
+        # By indices, for a slice is no contiguous block, and many products with the vocabulary are slow on one.
+        last = torch.arange(length - kept, length, device=self.device)
+        options = {"logits_to_keep": last} if self._only_kept else {}
+        return self._forward(**inputs, **options, use_cache=True)

@@ -1,0 +1,1 @@
+"""What is measured, and how values are averaged and compared."""

@@ -1,0 +1,43 @@
+"""How an edit fares as more edits follow it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from roselora.bench.metrics.estimates import Estimate, estimate
+from roselora.bench.metrics.method_summary import reliability
+from roselora.bench.records.bench_records import EditRecord
+
+MOST_BINS = 10
+LEAST_EDITS = 10
+
+
+@dataclass(frozen=True)
+class AgeBin:
+    """The edits after which ``youngest`` to ``oldest`` others came, and how many of them hold in the end."""
+
+    youngest: int
+    oldest: int
+    reliability: Estimate
+
+
+def retention_by_age(records: Sequence[EditRecord], n: int) -> dict[str, list[AgeBin]]:
+    """Reliability by the number of edits that came later, in bins of equal width, for each method.
+
+    There are at most ten bins, and fewer where they would span fewer than ten edits. Failed edits count as 0.
+
+    Args:
+        records: of a sequential run, scored after its last edit.
+        n: the run's edits; the age of one is n - 1 - its position.
+    """
+    count = max(1, min(MOST_BINS, n // LEAST_EDITS))
+    edges = [number * n // count for number in range(count + 1)]
+    found: dict[str, list[AgeBin]] = {}
+    for method in dict.fromkeys(record.method for record in records):
+        ages = [(n - 1 - record.position, record) for record in records if record.method == method]
+        found[method] = []
+        for low, high in pairwise(edges):
+            rate = estimate((reliability(record) for age, record in ages if low <= age < high), share=True)
+            if rate is not None:
+                found[method].append(AgeBin(low, high - 1, rate))
+    return found

@@ -1,0 +1,80 @@
+"""A test set's questions put to a model: what it generates or chooses, and what is taken from that."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from roselora.bench.metrics.capability import Measured
+from roselora.bench.metrics.intervals import wilson_interval
+from roselora.bench.running.class_answers import classified
+from roselora.bench.tasks.task import AnyTask, Classification, Prediction, Question, Task
+from roselora.errors import ConfigError
+from roselora.models.generation import BATCH_SIZE, searched_texts
+
+
+def shard(questions: Sequence[Question], index: int, count: int) -> list[Question]:
+    """Every ``count``-th question from the ``index``-th on: over all indices, each question exactly once."""
+    return list(questions[index::count])
+
+
+def ask(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    task: AnyTask,
+    questions: Sequence[Question],
+    *,
+    batch_size: int = BATCH_SIZE,
+) -> Iterator[list[Prediction]]:
+    """The model's answers, a batch at a time, so that each can be kept before the next one is asked for.
+
+    Questions of like length go together, the shortest first.
+
+    Raises:
+        ConfigError: a prompt has no tokens, or `batch_size` is below 1.
+    """
+    if batch_size < 1:
+        raise ConfigError(f"batch_size is {batch_size}: it must be at least 1.")
+    ordered = sorted(questions, key=lambda question: question.length)
+    for start in range(0, len(ordered), batch_size):
+        batch = ordered[start : start + batch_size]
+        if isinstance(task, Classification):
+            yield classified(model, tokenizer, task, batch)
+        else:
+            yield _generated(model, tokenizer, task, batch)
+
+
+def _generated(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Task, batch: list[Question]
+) -> list[Prediction]:
+    how = task.decoding
+    texts = searched_texts(
+        model,
+        tokenizer,
+        [question.prompt for question in batch],
+        max_new_tokens=how.max_new_tokens,
+        num_beams=how.num_beams,
+        no_repeat_ngram_size=how.no_repeat_ngram_size,
+        repetition_penalty=how.repetition_penalty,
+        batch_size=len(batch),
+    )
+    return [judged(task, question, text) for question, text in zip(batch, texts, strict=True)]
+
+
+def judged(task: Task, question: Question, said: str) -> Prediction:
+    """A generated text as the task reads and scores it."""
+    answer = task.extract(said)
+    score = math.nan if task.right is None else float(task.right(answer, question.gold))
+    return Prediction(task.name, question.key, said, answer, score, question.gold)
+
+
+def accuracy(predictions: Sequence[Prediction]) -> Measured:
+    """The share of right answers with Wilson's interval.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    if not predictions:
+        raise ConfigError("There are no answers to score: ask at least one question.")
+    right = sum(prediction.score == 1 for prediction in predictions)
+    return Measured(right / len(predictions), *wilson_interval(right, len(predictions)), len(predictions))

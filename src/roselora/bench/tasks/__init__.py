@@ -1,0 +1,1 @@
+"""The benchmarks: one file each, from records to prompts, answers and scores."""

@@ -1,0 +1,1 @@
+"""The two methods that train an edit, and what they share."""

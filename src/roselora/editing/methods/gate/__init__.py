@@ -1,0 +1,1 @@
+"""Edits by gated neurons of an MLP (``--method gate``, the default)."""

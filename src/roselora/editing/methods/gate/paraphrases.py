@@ -1,0 +1,36 @@
+"""An edit's prompts in other words, by templates: bad English at times, but what wakes on them wakes on more.
+
+The templates are of the forms of `editing.relations`, by the same rule and for the same reason.
+"""
+
+from roselora.editing.methods.gate.prompt_subjects import EMPTY_WORDS, subject_of
+from roselora.editing.request import EditRequest
+
+QUESTION_WORDS = ("what", "which", "who", "whom", "whose", "where", "when", "how")
+
+TEMPLATES = (
+    "Could you tell me {asking} the {words} of {subject} is?",
+    "May I ask you about {subject}: {asking} is the {words}?",
+    "As for {subject}, do you know the {words}?",
+    "{subject}: {words}?",
+)
+"""The question word of a prompt, those of its words that say what is asked, and what it is asked of."""
+
+
+def rewordings(request: EditRequest) -> tuple[str, ...]:
+    """Each prompt of a request in other words, none twice and none that is a prompt itself.
+
+    There are none of a prompt without its subject, or in which nothing but the subject means something.
+    """
+    subject = subject_of(request)
+    found: dict[str, None] = {}
+    for prompt in request.prompts:
+        if subject is None or subject not in prompt:
+            continue
+        asked = prompt.replace(subject, " ").replace(" 's ", " ").rstrip(" ?.:").split()
+        words = " ".join(word for word in asked if word.strip(",.'").lower() not in EMPTY_WORDS)
+        question = [word.lower() for word in asked] if prompt.rstrip().endswith("?") else []
+        asking = next((word for word in question if word in QUESTION_WORDS), "what")
+        if words:
+            found |= dict.fromkeys(t.format(asking=asking, words=words, subject=subject) for t in TEMPLATES)
+    return tuple(text for text in found if text not in request.prompts)

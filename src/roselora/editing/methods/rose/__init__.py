@@ -1,0 +1,1 @@
+"""Edits by RoseLoRA's sparse factors (``--method rose``)."""

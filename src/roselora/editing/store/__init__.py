@@ -1,0 +1,1 @@
+"""The edit store: history in SQLite, one file per delta."""

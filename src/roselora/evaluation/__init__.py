@@ -1,1 +1,0 @@
-"""What the words of an evaluation mean, measured on what the model says by itself."""

@@ -1,0 +1,98 @@
+"""Numbers, intervals and tables as Markdown shows them."""
+
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from roselora.escaping import visible
+
+NOTHING = "-"
+MIB = 2**20
+WHOLE_FROM = 999.5
+"""Three digits of what is above would be rounded to four."""
+
+Show = Callable[[float], str]
+
+
+def text(value: Any) -> str:
+    """Any text on one line, or in one cell of a table: nothing in it is taken for Markdown, HTML or a link."""
+    return _MARKDOWN.sub(lambda found: _HTML.get(found[0]) or f"\\{found[0]}", _one_line(value))
+
+
+_HTML = {"<": "&lt;", "&": "&amp;"}
+_MARKDOWN = re.compile(
+    r"[<&\\`*\[\]|~$]"
+    r"|(?<!\w)_|_(?!\w)"  # within a word it is a character as others
+    r"|(?<=\w):(?=//)|(?<=www)\."  # what GitHub makes links of
+)
+
+
+def code(value: Any) -> str:
+    """Any text as a code span on one line, or in one cell of a table."""
+    shown = _one_line(value).replace("|", "\\|")
+    fence = "`" * (1 + longest_run(shown, "`"))
+    return f"{fence} {shown} {fence}" if "`" in (shown[:1], shown[-1:]) else f"{fence}{shown}{fence}"
+
+
+def block(value: str, language: str) -> str:
+    """Lines as a block of code."""
+    fence = "`" * max(3, 1 + longest_run(value, "`"))
+    return f"{fence}{language}\n{value.rstrip()}\n{fence}"
+
+
+def longest_run(value: str, character: str) -> int:
+    """How often a character stands in a row at most."""
+    return max((len(run) for run in re.findall(f"{re.escape(character)}+", value)), default=0)
+
+
+def _one_line(value: Any) -> str:
+    return visible(" ".join(str(value).split()))
+
+
+def number(value: float | None) -> str:
+    """Three significant digits, zeros at the end too; from 1000 on whole, and below a millionth with an exponent.
+
+    0, "inf" and "NaN" stand by their names.
+    """
+    if value is None:
+        return NOTHING
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else f"{value}"
+    if value == 0:
+        return "0"
+    if 1e-6 <= abs(value) < 1e-4:  # where "g" would go over to exponents
+        return f"{value:.{2 - math.floor(math.log10(abs(value)))}f}"
+    return f"{value:,.0f}" if abs(value) >= WHOLE_FROM else f"{value:#.3g}".removesuffix(".")
+
+
+def seconds(value: float) -> str:
+    """Three significant digits, but no more than two decimals: "0.00" is next to no time."""
+    return f"{value:.2f}" if 0 < value < 1 else number(value)
+
+
+def mebibytes(value: float) -> str:
+    """Bytes in MiB, as :func:`seconds` below 10 and whole from there on."""
+    shown = value / MIB
+    return f"{shown:,.0f}" if shown >= 10 else seconds(shown)
+
+
+def count(value: float) -> str:
+    """Whole where it is whole, as it may not be for a median or a share of a call."""
+    return f"{value:,.0f}" if value == int(value) else number(value)
+
+
+def rate(value: float) -> str:
+    """A share of one, or a difference of two shares."""
+    return f"{value:z.3f}"
+
+
+def bounds(low: float | None, high: float | None, show: Show = rate) -> str:
+    """An interval, or that there is none."""
+    return "[no interval]" if low is None or high is None else f"[{show(low)}, {show(high)}]"
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; its cells must be on one line each."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

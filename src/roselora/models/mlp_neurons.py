@@ -1,0 +1,159 @@
+"""A block's MLP as neurons: which rows read for a neuron, which column it writes by, and how it is activated."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.activations import ACT2FN
+from transformers.pytorch_utils import Conv1D
+
+from roselora.errors import UnsupportedError
+from roselora.models.architecture import mlp_output
+
+RECTIFIERS = ("silu", "swish", "relu", "quick_gelu")
+"""Activations that are max(x, 0) for large |x|, beside everything that is called a GELU."""
+
+_ACTIVATION_FIELDS = ("hidden_act", "hidden_activation", "activation_function")
+
+
+@dataclass(frozen=True)
+class Reader:
+    """The rows of a linear layer by which neurons read: neuron j has row ``offset`` + j."""
+
+    layer: str
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class Neurons:
+    """The neurons of one block's MLP: neuron j gives act(gate_j·z) · (up_j·z), or act(up_j·z), times its column.
+
+    Attributes:
+        block: the block's index.
+        gate: where the gate rows are, or None for plain neurons.
+        up: where the other rows are.
+        writer: the layer whose column j is what neuron j adds to the MLP's output.
+        count: how many there are.
+        width: entries of a row, and of a column.
+        act: the activation.
+    """
+
+    block: int
+    gate: Reader | None
+    up: Reader
+    writer: str
+    count: int
+    width: int
+    act: Callable[[Tensor], Tensor]
+
+    @property
+    def entrance(self) -> str:
+        """The layer whose input is what all neurons read."""
+        return self.up.layer if self.gate is None else self.gate.layer
+
+
+def neurons(model: PreTrainedModel, block: int) -> Neurons:
+    """The neurons of a block's MLP, found from the model's own structure.
+
+    Raises:
+        ConfigError: there is no such block.
+        UnsupportedError: its MLP is not one of plain neurons or gated linear units with a rectifying activation.
+    """
+    writer = mlp_output(model, block)
+    container, _, own = writer.rpartition(".")
+    width = int(model.config.hidden_size)
+    count = matrix(model.get_submodule(writer)).shape[1]
+    layers = {
+        name: matrix(layer)
+        for name, layer in model.get_submodule(container).named_children()
+        if isinstance(layer, nn.Linear | Conv1D) and name != own
+    }
+    found = {name: len(rows) for name, rows in layers.items() if rows.shape[1] == width}
+    single = [name for name, rows in found.items() if rows == count]
+    fused = [name for name, rows in found.items() if rows == 2 * count and "gate" in name and "up" in name]
+    act = _activation(model)
+    if act is not None and len(single) == 1 and not fused:
+        return Neurons(block, None, Reader(f"{container}.{single[0]}"), writer, count, width, act)
+    if act is not None and len(single) == 2 and sum("gate" in name for name in single) == 1:
+        up, gate = sorted(single, key=lambda name: "gate" in name)
+        readers = Reader(f"{container}.{gate}"), Reader(f"{container}.{up}")
+        return Neurons(block, *readers, writer, count, width, act)
+    if act is not None and len(fused) == 1 and not single:
+        layer = f"{container}.{fused[0]}"
+        gate_first = fused[0].index("gate") < fused[0].index("up")
+        readers = Reader(layer, 0 if gate_first else count), Reader(layer, count if gate_first else 0)
+        return Neurons(block, *readers, writer, count, width, act)
+    raise UnsupportedError(
+        f"{container} of {type(model).__name__} is not an MLP of plain neurons or gated linear units whose activation "
+        "rectifies."
+    )
+
+
+def matrix(layer: nn.Module) -> Tensor:
+    """A linear layer's weight, (outputs, inputs), however it is stored; a view of it."""
+    weight = layer.get_parameter("weight").detach()
+    return weight.T if isinstance(layer, Conv1D) else weight
+
+
+@contextmanager
+def entering(model: nn.Module, place: Neurons) -> Iterator[list[Tensor]]:
+    """Inside, what the neurons read at each forward pass is put on the list: (rows, length, width)."""
+    read: list[Tensor] = []
+
+    def note(_: nn.Module, given: tuple[Any, ...]) -> None:
+        read.append(given[0])
+
+    handle = model.get_submodule(place.entrance).register_forward_pre_hook(note)
+    try:
+        yield read
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def adding(model: nn.Module, place: Neurons, more: Tensor) -> Iterator[None]:
+    """Inside, the MLP's output, (rows, length, width), has ``more``, of this shape, added to it."""
+
+    def add(_: nn.Module, __: tuple[Any, ...], made: Tensor) -> Tensor:
+        return made + more.view_as(made).to(made.dtype)
+
+    handle = model.get_submodule(place.writer).register_forward_hook(add)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def silent(model: nn.Module, place: Neurons, indices: Sequence[int]) -> Iterator[None]:
+    """Inside, some neurons of the MLP write nothing; no weight is touched."""
+    at = torch.tensor(indices, dtype=torch.long)
+
+    def silence(_: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
+        activity, *rest = given
+        return activity.index_fill(-1, at.to(activity.device), 0.0), *rest
+
+    handle = model.get_submodule(place.writer).register_forward_pre_hook(silence)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _activation(model: PreTrainedModel) -> Callable[[Tensor], Tensor] | None:
+    names = (getattr(model.config, field, None) for field in _ACTIVATION_FIELDS)
+    name = next((name for name in names if isinstance(name, str)), "")
+    rectifies = name in RECTIFIERS or "gelu" in name
+    act: Callable[[Tensor], Tensor] | None = ACT2FN[name] if rectifies else None
+    return act
+
+
+@torch.no_grad()
+def active(place: Neurons, gate: Tensor | None, up: Tensor, inputs: Tensor) -> Tensor:
+    """How active neurons with these rows, (n, width), are on inputs (..., width): (..., n)."""
+    read = inputs @ up.T
+    return place.act(read) if gate is None else place.act(inputs @ gate.T) * read

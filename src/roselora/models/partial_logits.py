@@ -1,0 +1,89 @@
+"""Logits of a few tokens, where those of all would be most of the work."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPast
+
+from roselora.errors import UnsupportedError
+from roselora.models.inference import known_arguments
+
+
+def logits_of(model: PreTrainedModel, states: Tensor, tokens: Tensor | None = None) -> Tensor:
+    """The logits that the model gives some tokens, or all, after hidden states of its body: (..., tokens) fp32.
+
+    They are the model's own: its forward pass runs from the end of its body on, so that whatever a family does with
+    them (scales, caps) is done.
+
+    Args:
+        states: (..., width), what the model's body gives out.
+        tokens: (tokens,) int64.
+
+    Raises:
+        UnsupportedError: the model does not make its logits from what its body gives out.
+    """
+    rows = states.reshape(1, -1, states.shape[-1])
+    ids = torch.zeros(rows.shape[:2], dtype=torch.long, device=states.device)
+    forward: Any = model
+    with _body_giving(model, rows) as used, _head_of(model, tokens):
+        logits: Tensor = forward(input_ids=ids, **known_arguments(model, use_cache=False)).logits
+    if not used:
+        raise UnsupportedError(f"{type(model).__name__} does not make its logits from what its body gives out.")
+    return logits.reshape(*states.shape[:-1], -1).float()
+
+
+class _Given(BaseModelOutputWithPast):
+    """What a body gives out besides its states is None, by whatever name a family asks for it."""
+
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+
+@contextmanager
+def _body_giving(model: PreTrainedModel, states: Tensor) -> Iterator[list[bool]]:
+    """Inside, the model's body gives out these states and computes nothing; yields what is not empty once it did."""
+    own: Any = model
+    used: list[bool] = []
+
+    def give(*_: Any, **__: Any) -> _Given:
+        used.append(True)
+        return _Given(last_hidden_state=states)
+
+    with ExitStack() as stack:
+        for body in {own.base_model, own.get_decoder()}:  # some families call the inner one themselves
+            stack.enter_context(_called_instead(body, give))
+        yield used
+
+
+@contextmanager
+def _head_of(model: PreTrainedModel, tokens: Tensor | None) -> Iterator[None]:
+    """Inside, the model's head computes the logits of these tokens alone."""
+    if tokens is None:
+        yield
+        return
+    get_head: Any = model.get_output_embeddings
+    head: Any = get_head()
+    weight, bias = head.weight[tokens], getattr(head, "bias", None)
+    bias = None if bias is None else bias[tokens]
+    with _called_instead(head, lambda given: functional.linear(given, weight, bias)):
+        yield
+
+
+@contextmanager
+def _called_instead(module: Any, forward: Callable[..., Any]) -> Iterator[None]:
+    """Inside, another function is the module's forward pass; one that it had of its own is put back."""
+    before = vars(module).get("forward")
+    module.forward = forward
+    try:
+        yield
+    finally:
+        if before is None:
+            del module.forward
+        else:
+            module.forward = before

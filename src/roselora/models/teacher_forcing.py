@@ -1,0 +1,109 @@
+"""What a model predicts along given texts, all of them in few forward passes (teacher forcing)."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from roselora.errors import ConfigError
+from roselora.models.generation import BATCH_SIZE
+from roselora.models.inference import as_usual, evaluating, known_arguments, unwrapped
+
+NO_TOKEN = -1
+"""What stands for the prediction where the logits hold NaN: it equals no token, so NaN is never right."""
+
+
+@dataclass(frozen=True)
+class ForcedRow:
+    """A text, and the first position whose prediction is asked for; so are all positions after it.
+
+    Attributes:
+        ids: the text's tokens, at least one.
+        start: an index into ``ids``; the prediction there is of the token that follows it.
+    """
+
+    ids: list[int]
+    start: int
+
+
+@dataclass(frozen=True)
+class Forced:
+    """What the model predicts along a row.
+
+    Attributes:
+        tokens: the argmax at every asked position, ``len(row.ids) - row.start`` of them, or NO_TOKEN.
+        first: (vocabulary,) the logits at the first asked position, in the model's dtype, where the model is.
+    """
+
+    tokens: list[int]
+    first: Tensor
+
+    def log_probabilities(self) -> Tensor:
+        """(vocabulary,) log-probabilities at the first asked position, nats, fp32, on the CPU."""
+        return self.first.float().log_softmax(-1).cpu()
+
+
+def teacher_forced(
+    model: PreTrainedModel, rows: Sequence[ForcedRow], *, batch_size: int = BATCH_SIZE
+) -> Iterator[tuple[int, Forced]]:
+    """Each row's index and predictions, one by one in no certain order, so that logits need not be kept.
+
+    Rows of like length go through the model together, padded on the right: a causal model's predictions before the
+    padding do not depend on it. Logits are computed at the asked positions alone: a batch holds
+    (asked positions, vocabulary) of them.
+
+    Raises:
+        ConfigError: ``batch_size`` is below 1.
+    """
+    if batch_size < 1:
+        raise ConfigError(f"batch_size is {batch_size}: it must be at least 1.")
+    order = sorted(range(len(rows)), key=lambda index: (len(rows[index].ids), rows[index].start))
+    for begin in range(0, len(order), batch_size):
+        indices = order[begin : begin + batch_size]
+        yield from zip(indices, _batch(model, [rows[index] for index in indices]), strict=True)
+
+
+@as_usual()
+@torch.no_grad()
+def _batch(model: PreTrainedModel, rows: Sequence[ForcedRow]) -> list[Forced]:
+    """The predictions along rows that fit into one forward pass."""
+    ids = torch.zeros(len(rows), max(len(row.ids) for row in rows), dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    asked = torch.zeros_like(ids, dtype=torch.bool)
+    for index, row in enumerate(rows):
+        ids[index, : len(row.ids)] = torch.tensor(row.ids)
+        mask[index, : len(row.ids)] = 1
+        asked[index, row.start : len(row.ids)] = True
+    logits = _logits_where(model, ids, mask, asked)
+    tokens = logits.argmax(-1).masked_fill(logits.isnan().any(-1), NO_TOKEN)
+    counts = [len(row.ids) - row.start for row in rows]
+    pairs = zip(torch.split(tokens, counts), torch.split(logits, counts), strict=True)
+    # Copies of the first rows, so that keeping one does not keep all.
+    return [Forced(found.tolist(), own[0].clone()) for found, own in pairs]
+
+
+def _logits_where(model: PreTrainedModel, ids: Tensor, mask: Tensor, asked: Tensor) -> Tensor:
+    """The logits, (asked positions, vocabulary), row by row.
+
+    The last layer is the dearest of a small model and its output the largest tensor of any, so it is given the asked
+    positions' hidden states alone, as one row.
+    """
+    device = next(model.parameters()).device
+    asked = asked.to(device)
+    last = unwrapped(model).get_output_embeddings()
+    forward: Any = model
+
+    def only_asked(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (inputs[0][asked][None], *inputs[1:])
+
+    handle = last.register_forward_pre_hook(only_asked)
+    try:
+        with evaluating(model):
+            options = known_arguments(model, use_cache=False)
+            logits: Tensor = forward(input_ids=ids.to(device), attention_mask=mask.to(device), **options).logits
+    finally:
+        handle.remove()
+    return logits[0]

@@ -1,1 +1,0 @@
-"""Tables, plots and model cards of finished runs."""

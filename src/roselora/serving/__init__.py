@@ -1,0 +1,1 @@
+"""Edited models and edits in the formats that other programs read: LoRA folders and weight patches."""

@@ -1,0 +1,141 @@
+import math
+from collections.abc import Mapping
+
+import pytest
+
+from roselora.bench.metrics.estimates import Estimate, Spread, estimate
+from roselora.bench.metrics.intervals import bootstrap_interval, wilson_interval
+from roselora.bench.metrics.method_summary import summarize
+from roselora.bench.records.bench_records import Cost, EditRecord, Scores, TokenAccuracy
+
+
+def record(
+    case: int,
+    method: str = "rose",
+    *,
+    reliability: float = 1.0,
+    generalization: float | None = 1.0,
+    portability: Mapping[str, float] | None = None,
+    locality: Mapping[str, float] | None = None,
+    kl: float | None = 0.5,
+    fluency: float | None = None,
+    seconds: float = 1.0,
+) -> EditRecord:
+    tokens = TokenAccuracy(0.5, None, {"Reasoning": 0.25, "Aliasing": 0.75}, {})
+    scores = Scores("x", reliability, generalization, portability or {}, locality or {}, kl, fluency, tokens)
+    return EditRecord(f"made/{case}", method, case, scores, Cost(seconds, 100 * case, 7, 3))
+
+
+def failed(case: int, method: str = "rose", error: str = "Out of memory.") -> EditRecord:
+    return EditRecord(f"made/{case}", method, case, None, None, error)
+
+
+def test_sub_types_are_averaged_within_a_case_and_then_cases() -> None:
+    (summary,) = summarize(
+        [
+            record(0, portability={"Reasoning": 0.2, "Aliasing": 0.6}),  # 0.4
+            record(1, portability={"Reasoning": 0.8}),  # 0.8
+            record(2, portability={}),  # asks nothing: left out
+        ]
+    )
+    assert summary.portability is not None
+    assert summary.portability.n == 2
+    assert summary.portability.value == pytest.approx(0.6)  # over all three questions it would be 0.533
+    assert (summary.portability.low, summary.portability.high) == bootstrap_interval([0.4, 0.8])
+    assert summary.portability_by["Reasoning"].value == pytest.approx(0.5)
+    assert (summary.portability_by["Aliasing"].value, summary.portability_by["Aliasing"].n) == (0.6, 1)
+
+
+def test_shares_of_zeros_and_ones_get_wilsons_interval_and_other_means_the_bootstraps() -> None:
+    assert estimate([1.0, 0.0, None, 1.0, 1.0], share=True) == Estimate(0.75, *wilson_interval(3, 4), 4, "wilson")
+    assert estimate([1.0, 1.0], share=True) == Estimate(1.0, *wilson_interval(2, 2), 2, "wilson")
+    assert estimate([1.0, 0.5], share=True) == Estimate(0.75, *bootstrap_interval([1.0, 0.5]), 2, "bootstrap")
+    assert estimate([None], share=True) is None
+
+
+def test_divergences_and_fluencies_are_no_rates_even_where_all_happen_to_be_zero_or_one() -> None:
+    (still,) = summarize([record(case, kl=0.0) for case in range(4)])
+    assert still.kl == Estimate(0.0, 0.0, 0.0, 4, "bootstrap")
+    (moved,) = summarize([record(case, kl=float(case % 2), fluency=1.0) for case in range(4)])
+    assert moved.kl == Estimate(0.5, *bootstrap_interval([0.0, 1.0, 0.0, 1.0]), 4, "bootstrap")
+    assert moved.fluency == Estimate(1.0, 1.0, 1.0, 4, "bootstrap")
+
+
+def test_what_a_case_does_not_ask_is_never_counted_as_zero() -> None:
+    (summary,) = summarize([record(0, generalization=None, kl=None), record(1, generalization=1.0, kl=0.5)])
+    assert summary.generalization == Estimate(1.0, *wilson_interval(1, 1), 1, "wilson")
+    assert summary.kl is not None
+    assert (summary.kl.value, summary.kl.n) == (0.5, 1)
+    assert summary.fluency is None
+    assert summary.locality is None
+
+
+def test_a_failed_edit_counts_as_not_learnt_and_is_left_out_of_what_was_not_measured() -> None:
+    records = [
+        record(0, portability={"Reasoning": 1.0}, locality={"Forgetfulness": 0.5}),
+        failed(1),
+        record(1, "lora", portability={"Reasoning": 1.0}),
+    ]
+    summary = summarize(records)[0]
+    assert summary.reliability == Estimate(0.5, *wilson_interval(1, 2), 2, "wilson")
+    assert summary.generalization == Estimate(0.5, *wilson_interval(1, 2), 2, "wilson")
+    assert summary.portability is not None
+    assert (summary.portability.value, summary.portability.n) == (0.5, 2)
+    assert summary.portability_by["Reasoning"].n == 2
+    for left_out in (summary.locality, summary.kl, summary.token_accuracy["reliability"]):
+        assert left_out is not None
+        assert left_out.n == 1
+    assert (summary.edits, summary.failed, summary.failure, summary.failure_count) == (2, 1, "Out of memory.", 1)
+
+
+def test_a_failed_edit_is_not_asked_rephrasings_that_its_case_does_not_have() -> None:
+    rows = summarize([failed(0), record(0, "lora", generalization=None), failed(1), record(1, "lora")])
+    assert rows[0].generalization == Estimate(0.0, *wilson_interval(0, 1), 1, "wilson")
+    (alone,) = summarize([failed(0)])
+    assert alone.generalization is None
+
+
+def test_a_method_whose_every_edit_failed_is_a_row_that_says_why_and_one_that_did_not_run_is_empty() -> None:
+    rows = summarize([failed(0), failed(1, error="NaN."), failed(2)], ["rome", "rose"])
+    assert [row.method for row in rows] == ["rome", "rose"]
+    assert (rows[0].edits, rows[0].reliability) == (0, None)
+    assert (rows[1].failed, rows[1].failure, rows[1].failure_count) == (3, "Out of memory.", 2)
+    assert rows[1].reliability == Estimate(0.0, *wilson_interval(0, 3), 3, "wilson")
+    assert rows[1].kl is None
+    assert rows[1].costs == {}
+
+
+@pytest.mark.parametrize(("bad", "is_such"), [(math.inf, math.isinf), (math.nan, math.isnan)])
+def test_a_divergence_that_is_not_finite_is_shown_and_not_dropped(bad: float, is_such: object) -> None:
+    (summary,) = summarize([record(0, kl=bad), record(1, kl=0.5)])
+    assert summary.kl is not None
+    assert is_such(summary.kl.value)  # type: ignore[operator]
+    assert (summary.kl.low, summary.kl.high, summary.kl.n, summary.kl.non_finite) == (None, None, 2, 1)
+
+
+def test_costs_are_medians_with_their_range() -> None:
+    (summary,) = summarize([record(1, seconds=3.0), record(2, seconds=1.0), record(6, seconds=8.0), failed(4)])
+    assert summary.costs["seconds"] == Spread(3.0, 1.0, 8.0, 3)
+    assert summary.costs["peak_bytes"] == Spread(200, 100, 600, 3)
+
+
+def test_token_accuracy_is_averaged_as_easyedit_does() -> None:
+    (summary,) = summarize([record(0), record(1)])
+    assert summary.token_accuracy["portability"].value == 0.5
+    assert set(summary.token_accuracy) == {"reliability", "portability"}
+
+
+def test_the_bootstraps_seed_is_the_one_that_was_asked_for() -> None:
+    records = [record(case, kl=case / 7) for case in range(7)]
+    first, again, other = (summarize(records, seed=seed)[0].kl for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def test_a_case_that_no_method_answered_counts_as_zero_where_other_cases_have_such_questions() -> None:
+    records = [failed(0), record(1, portability={"Reasoning": 1.0})]
+    (summary,) = summarize(records)
+    assert summary.portability == Estimate(0.5, *wilson_interval(1, 2), 2, "wilson")
+    assert summary.generalization == Estimate(0.5, *wilson_interval(1, 2), 2, "wilson")
+    assert summary.portability_by["Reasoning"].n == 1  # which sub-types it has is not known
+    (without,) = summarize([failed(0), record(1, generalization=None)])
+    assert without.portability is without.generalization is None

@@ -1,0 +1,336 @@
+"""Runs of the editing benchmark: each edit on a fresh model, or one after another; resumable; failures are rows."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from roselora.bench.methods.applied_edit import Applied, changing
+from roselora.bench.methods.editing_methods import METHODS, Method
+from roselora.bench.metrics.case_scoring import Judge
+from roselora.bench.records.bench_records import EditRecord, FailedRun, Mode
+from roselora.bench.running import edit_stream as sequence
+from roselora.bench.running.edit_run import EditingRun, Plan, choose
+from roselora.bench.running.eta import Clock, Pace, Progress
+from roselora.bench.tasks.edit_case import EditCase, Probe
+from roselora.editing.request import EditRequest
+from roselora.errors import ConfigError, EditError, StoppedError
+from roselora.models.fingerprint import fingerprint
+
+CASES = tuple(
+    EditCase(
+        f"made/{number}",
+        f"The capital of {country} is",
+        target,
+        country,
+        locality={"Elsewhere": (Probe("The symbol of gold is", ("Au",)),)},
+    )
+    for number, (country, target) in enumerate([("France", "Rome"), ("Spain", "Berlin"), ("Italy", "Paris")])
+)
+
+
+@dataclass(frozen=True)
+class NudgeConfig:
+    """Adds ``size`` to one entry of the model a call."""
+
+    size: float = 1.0
+    fail_at: int | None = None
+    leave_changed: bool = False
+
+
+@dataclass
+class Nudge:
+    """A method that is counted: which requests it got in each call, and how much history it saw."""
+
+    calls: list[tuple[list[str], int]] = field(default_factory=list)
+
+    def __call__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        requests: Sequence[EditRequest],
+        config: NudgeConfig,
+        history: Any = (),
+        on_progress: Any = None,
+    ) -> Applied:
+        self.calls.append(([request.target for request in requests], sum(len(a.requests) for a in history)))
+        weight = model.get_parameter("model.layers.0.mlp.down_proj.weight")
+        if len(self.calls) == config.fail_at:
+            if config.leave_changed:
+                weight.data += 1
+            raise EditError("The tape is torn.")
+        memory = history[-1].memory["sum"] if history else torch.zeros(1)
+        with changing([weight]) as before:
+            weight.data[0, 0] += config.size
+            return Applied(tuple(requests), before.restore, before.entries(), 3, {"sum": memory + config.size})
+
+
+Runner = Callable[..., list[EditRecord]]
+
+
+@pytest.fixture
+def run(world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> Runner:
+    def start(
+        methods: dict[str, Method],
+        mode: Mode,
+        known: Sequence[EditRecord] = (),
+        seconds: float | None = None,
+        **more: Any,
+    ) -> list[EditRecord]:
+        records = list(known)
+        judge = Judge(world_model, tiny_tokenizer, fluency=False)
+        plan = Plan(CASES, methods, mode, tmp_path)
+        before = fingerprint(world_model)
+        run = EditingRun(
+            world_model, tiny_tokenizer, plan, judge, known, records.append, lambda at: None, Clock(seconds), **more
+        )
+        try:
+            run.run()
+        finally:
+            assert fingerprint(world_model) == before
+        return records
+
+    return start
+
+
+def method(edit: Any, per_call: int | None = 1, **config: Any) -> dict[str, Method]:
+    return {"nudge": Method("nudge", edit, NudgeConfig(**config), "nobody", per_call)}
+
+
+def test_single_edits_are_made_and_scored_on_the_unedited_model(run: Runner) -> None:
+    nudge = Nudge()
+    records = run(method(nudge), "single")
+    assert nudge.calls == [(["Rome"], 0), (["Berlin"], 0), (["Paris"], 0)]
+    assert [(r.case, r.position, r.cost.entries, r.cost.steps) for r in records if r.cost] == [
+        (case.key, position, 1, 3) for position, case in enumerate(CASES)
+    ]
+    assert all(r.scores is not None and r.cost is not None and r.cost.seconds > 0 for r in records)
+
+
+def test_a_sequence_is_scored_after_its_last_edit_and_each_call_sees_the_history(run: Runner) -> None:
+    nudge = Nudge()
+    seen: list[tuple[str, int]] = []
+    records = run(method(nudge), "sequential", after_all=lambda *told: seen.append(told))
+    assert nudge.calls == [(["Rome"], 0), (["Berlin"], 1), (["Paris"], 2)]
+    assert seen == [("nudge", 1)], "three calls changed one and the same entry"
+    moved = [r.scores.kl for r in records if r.scores]
+    assert moved[0] == moved[1] == moved[2] > 0, "one question, asked of one and the same model"
+
+
+def test_a_batch_is_one_call_and_methods_have_their_own_size_of_call_in_a_sequence(run: Runner) -> None:
+    nudge = Nudge()
+    run(method(nudge), "batch")
+    assert nudge.calls == [(["Rome", "Berlin", "Paris"], 0)]
+    nudge.calls.clear()
+    run(method(nudge, per_call=2), "sequential")
+    assert nudge.calls == [(["Rome", "Berlin"], 0), (["Paris"], 2)]
+    nudge.calls.clear()
+    run(method(nudge, per_call=None), "sequential")
+    assert nudge.calls == [(["Rome", "Berlin", "Paris"], 0)]
+
+
+def test_a_failed_edit_is_a_record_that_says_why_and_the_others_go_on(run: Runner) -> None:
+    records = run(method(Nudge(), fail_at=2), "single")
+    assert [r.error for r in records] == [None, "EditError: The tape is torn.", None]
+    assert records[1].scores is None
+    nudge = Nudge()
+    records = run(method(nudge, fail_at=2), "sequential")
+    assert [r.error for r in records] == [None, "EditError: The tape is torn.", None]
+    assert [r.cost.entries if r.cost else 0 for r in records] == [None, 0, None]
+    assert nudge.calls[2] == (["Paris"], 1), "the failed request is no part of the history"
+
+
+def test_a_failure_that_leaves_the_model_changed_ends_the_run(
+    world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    plan = Plan(CASES, method(Nudge(), fail_at=1, leave_changed=True), "single", tmp_path)
+    judge = Judge(world_model, tiny_tokenizer, fluency=False)
+    run = EditingRun(world_model, tiny_tokenizer, plan, judge, (), lambda r: None, lambda at: None, Clock(None))
+    with pytest.raises(EditError, match="left the model changed"):
+        run.run()
+
+
+def test_a_text_is_read_once_before_the_edits_with_its_progress_and_a_missing_one_is_refused(
+    world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("The capital of France is Paris. " * 40)
+    shown: list[Progress] = []
+
+    def start(path: Path) -> list[EditRecord]:
+        config = replace(METHODS["rome"].config, text=path, cache=tmp_path / "cache", steps=1)
+        plan = Plan(CASES[:1], {"rome": replace(METHODS["rome"], config=config)}, "single", tmp_path)
+        judge, records = Judge(world_model, tiny_tokenizer), list[EditRecord]()
+        run = EditingRun(world_model, tiny_tokenizer, plan, judge, (), records.append, shown.append, Clock(None))
+        run.read_texts()
+        run.run()
+        return records
+
+    (record,) = start(text)
+    assert record.error is None
+    read = [at for at in shown if at.doing == "tokens read for rome"]
+    assert read
+    assert read[-1].done == read[-1].total > 1000
+    with pytest.raises(ConfigError, match=r"missing\.txt"):
+        start(tmp_path / "missing.txt")
+
+
+def test_a_sequence_that_was_killed_while_its_records_were_written_keeps_each_once(run: Runner) -> None:
+    whole = run(method(Nudge()), "sequential")
+    again = run(method(Nudge()), "sequential", known=whole[:1])
+    assert [r.case for r in again] == [case.key for case in CASES]
+
+
+def test_known_records_are_not_made_again(run: Runner) -> None:
+    first = run(method(Nudge()), "single")
+    nudge = Nudge()
+    again = run(method(nudge), "single", known=first[:2])
+    assert [targets for targets, _ in nudge.calls] == [["Paris"]]
+    assert [replace(r, cost=None) for r in again] == [replace(r, cost=None) for r in first]
+
+
+def test_a_sequence_that_was_stopped_goes_on_from_its_checkpoint_to_the_same_scores(
+    run: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    whole = run(method(Nudge()), "sequential")
+    monkeypatch.setattr(sequence, "CHECKPOINT_SECONDS", -1.0)
+    nudge = Nudge()
+    with pytest.raises(StoppedError, match="the same command goes on"):
+        run(method(nudge), "sequential", seconds=0)
+    assert [targets for targets, _ in nudge.calls] == [["Rome"]]
+    resumed = Nudge()
+    records = run(method(resumed), "sequential")
+    assert resumed.calls == [(["Berlin"], 1), (["Paris"], 2)]
+    assert [replace(r, cost=None) for r in records] == [replace(r, cost=None) for r in whole]
+    assert not list(tmp_path.glob("*.checkpoint.*"))
+
+
+def test_the_time_that_is_over_stops_single_edits_between_two(run: Runner) -> None:
+    nudge = Nudge()
+    with pytest.raises(StoppedError):
+        run(method(nudge), "single", seconds=0)
+    assert nudge.calls == []
+
+
+def test_a_larger_n_holds_the_cases_of_a_smaller_one_and_another_seed_or_what_was_skipped_has_others() -> None:
+    many = [EditCase(f"made/{number}", f"{number} is", "x") for number in range(30)]
+    assert choose(many, 20, seed=1)[:5] == choose(many, 5, seed=1)
+    assert choose(many, 5, seed=1) != choose(many, 5, seed=2)
+    assert choose(many, 5, seed=1, skip=5) == choose(many, 10, seed=1)[5:]
+    assert sorted(choose(many, None, seed=0), key=lambda case: case.key) == sorted(many, key=lambda case: case.key)
+
+
+class Interrupted(Nudge):
+    """A method whose second call the user interrupts."""
+
+    def __call__(self, *arguments: Any) -> Applied:
+        if len(self.calls) == 1:
+            raise KeyboardInterrupt
+        return super().__call__(*arguments)
+
+
+def test_an_interrupted_sequence_keeps_all_finished_calls(run: Runner) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(method(Interrupted()), "sequential")
+    resumed = Nudge()
+    run(method(resumed), "sequential")
+    assert resumed.calls == [(["Berlin"], 1), (["Paris"], 2)]
+
+
+def test_a_sequence_that_is_interrupted_while_it_is_scored_is_not_edited_again(
+    run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(method(Nudge(), per_call=None), "sequential")
+    monkeypatch.setattr(sequence, "CHECKPOINT_SECONDS", -1.0)
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Judge, "score", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(method(Nudge(), per_call=None), "sequential")
+    resumed = Nudge()
+    records = run(method(resumed, per_call=None), "sequential")
+    assert resumed.calls == []
+    assert [replace(r, cost=None) for r in records] == [replace(r, cost=None) for r in whole]
+    assert all(r.cost is not None and r.cost.seconds > 0 for r in records), "what the edits took was kept with them"
+
+
+def test_the_time_left_follows_each_methods_own_pace() -> None:
+    shown: list[Progress] = []
+    pace = Pace({"fast": 3, "slow": 3}, done=2, on_progress=shown.append)
+    pace.show("loading")
+    pace.made("fast", 1, 1.0)
+    pace.show("one")
+    pace.made("slow", 1, 9.0)
+    pace.show("two")
+    pace.made("slow", 1, None)
+    pace.show("resumed")
+    assert [(at.done, at.total, at.seconds_left) for at in shown] == [
+        (2, 8, None),
+        (3, 8, 5.0),  # by the one pace that is known
+        (4, 8, 2 * 1.0 + 2 * 9.0),
+        (5, 8, 2 * 1.0 + 9.0),
+    ]
+    pace.within("slow, edit 3/8")(2, 4)
+    assert shown[-1].doing == "slow, edit 3/8, 2/4 of its call"
+
+
+class Broken(Nudge):
+    """A method that the machine has no memory for at its second call, after it has begun to write."""
+
+    def __call__(self, model: Any, *arguments: Any) -> Applied:
+        if len(self.calls) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB.")
+        return super().__call__(model, *arguments)
+
+
+def test_what_cannot_be_run_is_no_result_but_a_failed_run_and_the_same_command_tries_it_again(run: Runner) -> None:
+    failures: list[FailedRun] = []
+    records = run(method(Broken()), "single", fail=failures.append)
+    out = "OutOfMemoryError: CUDA out of memory."
+    assert failures == [FailedRun("nudge", "made/1", out), FailedRun("nudge", "made/2", out)]
+    assert [record.case for record in records] == ["made/0"]
+    nudge = Nudge()
+    again = run(method(nudge), "single", known=records, fail=failures.append)
+    assert [targets for targets, _ in nudge.calls] == [["Berlin"], ["Paris"]]
+    assert [record.case for record in again] == [case.key for case in CASES]
+
+
+def test_a_sequence_that_cannot_be_run_gives_no_record_and_the_other_methods_go_on(
+    run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sequence, "CHECKPOINT_SECONDS", -1.0)
+    failures: list[FailedRun] = []
+    both = method(Broken()) | {"other": method(Nudge())["nudge"]}
+    records = run(both, "sequential", fail=failures.append)
+    assert [(failure.method, failure.at) for failure in failures] == [("nudge", "made/1")]
+    assert [record.method for record in records] == ["other"] * 3
+    resumed = Nudge()
+    again = run(both | method(resumed), "sequential", known=records, fail=failures.append)
+    assert resumed.calls == [(["Berlin"], 1), (["Paris"], 2)], "it goes on from its checkpoint"
+    assert [record.method for record in again] == ["other"] * 3 + ["nudge"] * 3
+    with pytest.raises(torch.OutOfMemoryError):
+        run(method(Broken()), "single")
+
+
+def test_edits_beside_the_weights_are_scored_as_they_were_when_a_sequence_goes_on(
+    run: Runner, monkeypatch: pytest.MonkeyPatch, world_model: LlamaForCausalLM
+) -> None:
+    grace = {"grace": replace(METHODS["grace"], config=replace(METHODS["grace"].config, layer=0, epochs=20))}
+    whole = run(grace, "sequential")
+    monkeypatch.setattr(sequence, "CHECKPOINT_SECONDS", -1.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(Judge, "score", lambda *_: pytest.fail("killed"))
+        with pytest.raises(pytest.fail.Exception):
+            run(grace, "sequential")
+    assert not any(module._forward_hooks for module in world_model.modules())
+    monkeypatch.setattr("roselora.bench.methods.grace._edit", lambda *_: pytest.fail("edited again"))
+    again = run(grace, "sequential")
+    assert [replace(record, cost=None) for record in again] == [replace(record, cost=None) for record in whole]
+    assert not any(module._forward_hooks for module in world_model.modules())

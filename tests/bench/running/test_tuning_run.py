@@ -1,0 +1,276 @@
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from roselora.bench.metrics.tuning_scores import chosen_rate, chosen_units, differences, method_scores
+from roselora.bench.records.bench_records import FailedRun
+from roselora.bench.records.tuning_files import (
+    ANSWERS,
+    UNITS,
+    Answered,
+    TrainedUnit,
+    read_abilities,
+    read_answers,
+    read_units,
+)
+from roselora.bench.report.tuning_report import write_tuning_report
+from roselora.bench.running import tuning_run as module
+from roselora.bench.running.tuning_plan import BASE, Wanted, drawn, make_plan
+from roselora.bench.running.tuning_run import run
+from roselora.bench.tasks.task import Prediction
+from roselora.errors import ConfigError, FileFormatError
+from roselora.files import LockedError
+from roselora.training.train_settings import TrainSettings
+from roselora.training.training_run import train
+from tests.bench.conftest import record
+
+SETTINGS = ("training.max_steps=3", "training.batch_size=2", "adapter.rank=2", "adapter.density=0.5")
+
+
+@pytest.fixture
+def wanted(data: Path, tiny_model_folder: Path, tmp_path: Path) -> Wanted:
+    return Wanted(
+        benchmark="commonsense",
+        protocol="loreft",
+        model=str(tiny_model_folder),
+        methods=("rose",),
+        seeds=(0, 1),
+        folder=tmp_path / "out",
+        sets=("boolq", "piqa"),
+        overrides=SETTINGS,
+        data_dir=data,
+        command="roselora bench commonsense",
+    )
+
+
+def nothing(doing: str, done: int, of: int) -> None:
+    """Where progress is of no interest."""
+
+
+def lines(folder: Path, name: str) -> list[str]:
+    return (folder / name).read_text().splitlines()
+
+
+def test_every_unit_is_trained_and_asked_everything_once_and_again_nothing_is_done(wanted: Wanted) -> None:
+    plan = make_plan(wanted)
+    assert not wanted.folder.exists(), "planning writes nothing"
+    seen: list[str] = []
+    run(plan, lambda doing, done, of: seen.append(doing), batch_size=1)
+    assert {(unit.method, unit.seed) for unit in read_units(wanted.folder)} == {("rose", 0), ("rose", 1)}
+    for unit in read_units(wanted.folder):
+        assert (unit.entries_changed or 0) > 0
+        assert (unit.steps, unit.examples) == (3, 4)
+        assert unit.file_bytes > 0
+    keys = [(a.method, a.seed, a.prediction.task, a.prediction.key) for a in read_answers(wanted.folder)]
+    assert len(keys) == len(set(keys)) == 3 * 3
+    assert {"training rose, seed 1, learning rate 0.0005", "asking base, seed 0, boolq"} <= set(seen)
+
+    before, told = lines(wanted.folder, ANSWERS), []
+    run(make_plan(wanted), lambda doing, done, of: told.append(doing))
+    assert lines(wanted.folder, ANSWERS) == before
+    assert told == []
+
+
+def test_a_run_that_was_killed_goes_on_with_what_is_missing(wanted: Wanted) -> None:
+    run(make_plan(wanted), nothing)
+    answers, units = lines(wanted.folder, ANSWERS), lines(wanted.folder, UNITS)
+    (wanted.folder / ANSWERS).write_text("\n".join(answers[:-2]) + "\n" + answers[-2][:20])
+    (wanted.folder / UNITS).write_text(units[0] + "\n")  # the second was being trained
+    run(make_plan(wanted), nothing)
+    assert sorted(lines(wanted.folder, ANSWERS)) == sorted(answers)
+    assert len(read_units(wanted.folder)) == 2
+
+
+def test_a_unit_goes_on_from_a_whole_checkpoint_and_starts_anew_without_one(
+    wanted: Wanted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = make_plan(replace(wanted, seeds=(0,), sets=("boolq",), overrides=(*SETTINGS, "training.save_steps=1")))
+    settings = plan.at("rose", 0, plan.settings["rose", 0].training.learning_rate)
+    resumed: list[bool] = []
+
+    def train_and_note(settings: TrainSettings, resume: bool, **options: Any) -> Any:
+        resumed.append(resume)
+        return train(settings, resume=resume, **options)
+
+    monkeypatch.setattr("roselora.bench.running.tuning_run.train", train_and_note)
+    for left in ("half a checkpoint", "a finished run that was not noted", "a whole checkpoint"):
+        if left == "half a checkpoint":
+            (settings.checkpoints / "checkpoint-2").mkdir(parents=True)
+        elif left == "a whole checkpoint":
+            shutil.rmtree(Path(settings.output, "adapter"))
+            shutil.rmtree(settings.checkpoints / "checkpoint-3")
+        (wanted.folder / UNITS).unlink(missing_ok=True)
+        run(plan, nothing)
+        assert [unit.steps for unit in read_units(wanted.folder)] == [3], left
+    assert resumed == [False, False, True]
+
+
+def test_a_second_run_into_one_folder_is_refused(wanted: Wanted) -> None:
+    plan = make_plan(replace(wanted, methods=(), sets=("boolq",)))
+
+    def start_another(doing: str, done: int, of: int) -> None:
+        with pytest.raises(LockedError, match="is locked by process"):
+            run(plan, nothing)
+
+    run(plan, start_another)
+    assert not (wanted.folder / "lock").exists()
+    assert len(read_answers(wanted.folder)) == len({answer.prediction.key for answer in read_answers(wanted.folder)})
+
+
+def test_methods_seeds_sets_and_questions_can_be_added_and_nothing_else_may_change(wanted: Wanted) -> None:
+    first = replace(wanted, methods=(), sets=("boolq",), n=1)
+    run(make_plan(first), nothing)
+    assert [answer.method for answer in read_answers(wanted.folder)] == [BASE]
+    run(make_plan(replace(wanted, seeds=(3,))), nothing)
+    assert len(read_answers(wanted.folder)) == 2 * 3
+    for change, what in (
+        ({"protocol": "llm-adapters"}, "protocol"),
+        ({"question_seed": 1}, "question seed"),
+        ({"examples": 2}, "lessons"),
+        ({"overrides": (*SETTINGS, "training.learning_rate=1.0")}, "other settings"),
+    ):
+        with pytest.raises(ConfigError, match=what):
+            make_plan(replace(wanted, **change))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="no set"):
+        make_plan(replace(wanted, sets=("sums",)))
+    with pytest.raises(ConfigError, match="seeds"):
+        make_plan(replace(wanted, seeds=()))
+
+
+def test_a_folder_of_something_else_is_left_alone(wanted: Wanted) -> None:
+    wanted.folder.mkdir()
+    (wanted.folder / "letter.txt").write_text("dear")
+    with pytest.raises(ConfigError, match="not empty"):
+        make_plan(wanted)
+    (wanted.folder / "head.json").write_text("{}")
+    with pytest.raises(FileFormatError, match="head"):
+        make_plan(wanted)
+
+
+def test_more_questions_hold_those_of_fewer() -> None:
+    assert drawn(range(50), 20, 3)[:5] == drawn(range(50), 5, 3)
+    assert sorted(drawn(range(50), None, 3)) == list(range(50))
+
+
+def answered(method: str, seed: int, task: str, key: str, score: float, answer: str = "x") -> Answered:
+    return Answered(method, seed, Prediction(task, key, "said", answer, score, "gold"))
+
+
+def test_scores_are_means_over_questions_of_the_means_over_seeds() -> None:
+    answers = [
+        answered("base", 0, "a", "1", 0.0, ""),
+        answered("base", 0, "a", "2", 1.0),
+        answered("base", 0, "b", "1", 1.0),
+        answered("rose", 0, "a", "1", 1.0),
+        answered("rose", 1, "a", "1", 0.0),
+        answered("rose", 0, "a", "2", 1.0),
+        answered("rose", 1, "a", "2", 1.0),
+    ]
+    units = [TrainedUnit("rose", seed, 1e-3, 10, 5, 2.0 + seed, 100, 7, 3, 50, 20, {}) for seed in (0, 1)]
+    base, rose = method_scores(answers, units, ["base", "rose", "lora"], ["a", "b"])
+    assert (base.sets["a"].score.value, base.sets["a"].unread, base.average) == (0.5, 0.5, 0.75)
+    assert rose.sets["a"].score.value == 0.75
+    assert rose.sets["a"].by_seed == {0: 1.0, 1: 0.5}
+    assert rose.average is None, "one of its sets was not asked"
+    assert rose.seconds is not None
+    assert (rose.seconds.median, rose.entries_changed) == (2.5, 3)
+    (difference,) = differences(answers, "rose")
+    assert (difference.method, difference.value, difference.n) == ("base", (0.5 + 0.0) / 2, 2)
+
+
+def test_each_method_takes_the_learning_rate_that_does_best_on_held_out_records(wanted: Wanted, put: Any) -> None:
+    more = [record(f"Is {number} even?", str(number % 2 == 0).lower()) for number in range(20)]
+    put("commonsense/boolq_train.json", more)
+    choosing = replace(wanted, rates=(1e-9, 1e-2), overrides=(*SETTINGS, "training.max_steps=20"))
+    plan = make_plan(choosing)
+    assert (len(plan.held_out), len(plan.lessons), plan.head.held_out) == (2, 21, 2)
+    assert not [lesson for lesson in plan.lessons if lesson in plan.held_out]
+    run(plan, nothing)
+    units = read_units(wanted.folder)
+    assert [(unit.seed, unit.learning_rate) for unit in units] == [(0, 1e-9), (0, 1e-2), (1, 1e-2)]
+    assert all(unit.held_out["eval_loss"] > 0 for unit in units)
+    assert len(read_answers(wanted.folder)) == 3 * 3
+    write_tuning_report(wanted.folder)
+    shown = (wanted.folder / "report.md").read_text()
+    assert "| method | 1e-09 | 0.01 | chosen |" in shown
+    with pytest.raises(ConfigError, match="rates"):
+        make_plan(replace(choosing, rates=(1e-9,)))
+    with pytest.raises(ConfigError, match="none can be held out"):
+        make_plan(replace(choosing, examples=9))
+
+
+def test_the_highest_accuracy_wins_and_without_one_the_least_loss() -> None:
+    def tried(rate: float, **held_out: float) -> TrainedUnit:
+        return TrainedUnit("rose", 0, rate, 10, 5, 2.0, 100, 7, 3, 50, 20, held_out)
+
+    by_accuracy = [tried(0.1, eval_loss=0.2, eval_accuracy=0.7), tried(0.2, eval_loss=0.9, eval_accuracy=0.8)]
+    assert chosen_rate(by_accuracy, "rose", 0, (0.1, 0.2)) == 0.2
+    assert chosen_rate(by_accuracy, "rose", 0, (0.1, 0.2, 0.3)) is None
+    assert chosen_units(by_accuracy, 0, (0.1, 0.2)) == by_accuracy[1:]
+    by_loss = [tried(0.1, eval_loss=0.2), tried(0.2, eval_loss=0.9)]
+    assert chosen_rate(by_loss, "rose", 0, (0.1, 0.2)) == 0.1
+
+
+def test_what_a_model_has_kept_is_measured_once_for_each_run(wanted: Wanted, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int | None] = []
+
+    def answered_by(model: Any, tokenizer: Any, data_dir: Any, *, n: int | None, seed: int) -> dict[str, list[float]]:
+        asked.append(n)
+        return {"mmlu": [1.0, 0.0, float(len(asked) == 1), 0.0], "perplexity": [2.0, 1.0]}
+
+    monkeypatch.setattr("roselora.bench.running.tuning_run.outcomes", answered_by)
+    asking = replace(wanted, forgetting=4, seeds=(0,))
+    run(make_plan(asking), nothing)
+    run(make_plan(asking), nothing)
+    assert asked == [4, 4], "the base and the one run"
+    kept = {one.method: one.outcomes["mmlu"] for one in read_abilities(wanted.folder)}
+    assert kept == {"base": (1.0, 0.0, 1.0, 0.0), "rose": (1.0, 0.0, 0.0, 0.0)}
+    write_tuning_report(wanted.folder)
+    shown = (wanted.folder / "report.md").read_text()
+    assert "| rose | 0 | 0.250 [0.046, 0.699] (4) | 4.482 [2.718, 7.389] (2) |" in shown
+    assert "| rose | -0.250 [-0.750, 0.000] (4) | 0.000 [0.000, 0.000] (2) |" in shown
+    with pytest.raises(ConfigError, match="data-dir"):
+        make_plan(replace(asking, data_dir=None))
+
+
+def test_the_report_says_what_was_run_and_what_each_method_scored(wanted: Wanted) -> None:
+    run(make_plan(wanted), nothing)
+    names = {path.name for path in write_tuning_report(wanted.folder)}
+    assert names == {"report.md", "report.json", "entries.png"}
+    shown = (wanted.folder / "report.md").read_text()
+    document: dict[str, Any] = json.loads((wanted.folder / "report.json").read_text())
+    assert "boolq (2 of 2)" in shown
+    assert "Commonsense-17K (4 of 8 sources), 4 records" in shown
+    for row in document["methods"]:
+        assert f"| {row['method']} |" in shown
+        assert row["sets"]["boolq"]["score"]["n"] == 2
+    assert document["head"]["seeds"] == [0, 1]
+
+
+def test_a_method_that_cannot_be_run_is_a_failed_run_the_others_go_on_and_it_is_tried_again(
+    wanted: Wanted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def out_of_memory(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB.")
+
+    both = replace(wanted, methods=("lora", "rose"), seeds=(0,), sets=("boolq",))
+    own = module.train
+    monkeypatch.setattr(
+        module, "train", lambda made, **how: (out_of_memory if made.method == "lora" else own)(made, **how)
+    )
+    failed = FailedRun("lora", "seed 0", "OutOfMemoryError: CUDA out of memory.")
+    assert run(make_plan(both), nothing) == [failed]
+    assert {answer.method for answer in read_answers(wanted.folder)} == {BASE, "rose"}
+    report = write_tuning_report(wanted.folder)[0].read_text()
+    assert "## Failed runs" in report
+    assert "- lora, seed 0: OutOfMemoryError: CUDA out of memory." in report
+
+    monkeypatch.setattr(module, "train", own)
+    assert run(make_plan(both), nothing) == []
+    assert {answer.method for answer in read_answers(wanted.folder)} == {BASE, "rose", "lora"}
+    assert "Failed runs" not in write_tuning_report(wanted.folder)[0].read_text()

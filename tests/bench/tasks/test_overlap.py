@@ -1,0 +1,154 @@
+"""No question that judges an edit stands among the texts that it was made with, by any method, in any benchmark."""
+
+import json
+import os
+import string
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from roselora.bench.methods.editing_methods import METHODS
+from roselora.bench.tasks.edit_case import EditCase, Probe
+from roselora.bench.tasks.edit_datasets import DATASETS, FOLDER, read_cases
+from roselora.editing.methods.gate.negatives import contrasts
+from roselora.editing.methods.gate.paraphrases import rewordings
+from roselora.editing.methods.gate.reference_statistics import fact_prompts
+from roselora.editing.methods.gate.training_texts import OPENINGS
+from roselora.editing.methods.neutral_texts import NEUTRAL_TEXTS
+from roselora.editing.request import EditRequest
+from tests.bench.methods.editing import edit
+
+REAL_DATA = Path(os.environ.get("ROSELORA_DATA_DIR") or Path(__file__).parents[2].parent / "shared" / "data")
+"""Where the benchmarks' own files lie, if they do."""
+
+BARE = [
+    ("place of birth", "Where was {} born?"),
+    ("name of the mother", "Who is the mother of {}?"),
+    ("name of the spouse", "Who is {} married to?"),
+    ("occupation", "What is the occupation of {}?"),
+    ("name of the country of citizenship", "What is the nationality of {}?"),
+    ("name of the founder", "Who founded {}?"),
+    ("genre", "What is the genre of {}?"),
+]
+"""Relations as benchmarks ask for them, in bare statements and questions."""
+
+SUBJECT = "Ada Plum"
+
+
+def plain(text: str) -> str:
+    """A text without case, outer punctuation, and the length of its spaces."""
+    return " ".join(text.casefold().split()).strip(string.punctuation + string.whitespace)
+
+
+def made_with(request: EditRequest) -> Iterator[str]:
+    """Every text that some method reads for an edit of the request; an answer may follow some of them."""
+    for prompt in request.prompts:
+        yield from (opening + prompt for opening in OPENINGS)
+        yield from (f"{text} {prompt}" for text in NEUTRAL_TEXTS)
+    yield from rewordings(request)
+    found = contrasts(request)
+    yield from (*found.related, *found.renamed, *request.keep)
+    yield from (*NEUTRAL_TEXTS, *fact_prompts())
+    if request.subject is not None:
+        yield f"{request.subject} is a"
+
+
+def overlapping(case: EditCase) -> list[str]:
+    """The questions of a case that stand among what its edit is made with."""
+    probes = [*case.portability.values(), *case.locality.values()]
+    questions = [*case.rephrasings, *(probe.prompt for group in probes for probe in group)]
+    texts = set(map(plain, made_with(case.request)))
+    return [question for question in questions if plain(question) in texts]
+
+
+def knowedit(prompt: str, subject: str, questions: Sequence[str]) -> dict[str, Any]:
+    asked = [{"prompt": question, "ground_truth": ["x"]} for question in questions]
+    groups = {"portability": {"Reasoning": asked}, "locality": {"Relation_Specificity": asked}}
+    return {"prompt": prompt, "target_new": "Oslo", "subject": subject, "rephrase_prompt": questions[1], **groups}
+
+
+def bare_questions(subject: str) -> list[str]:
+    return [text for thing, question in BARE for text in (f"The {thing} of {subject} is", question.format(subject))]
+
+
+def records(name: str) -> list[dict[str, Any]]:
+    """Some records of a benchmark's shape, whose questions are bare ones on the edit's subject and on others."""
+    asked = [*bare_questions(SUBJECT), *bare_questions("Canada"), f"What spouse does {SUBJECT} have?"]
+    prompts = [f"The religion of {SUBJECT} is", f"Who was the employer of {SUBJECT}?"]
+    if name.startswith("wikibio"):
+        locality = knowedit("", SUBJECT, asked)["locality"]
+        return [{"text": prompt, "labels": "Oslo", "concept": SUBJECT, "locality": locality} for prompt in prompts]
+    if name == "counterfact_stream":
+        return [
+            {"prompt": prompt, "target_new": "Oslo", "subject": SUBJECT, "rephrase_prompt": question}
+            | {"locality_prompt": question, "locality_ground_truth": "x"}
+            for prompt in prompts
+            for question in asked
+        ]
+    if name in ("zsre_mend", "zsre_stream"):
+        return [
+            {"src": prompt, "alt": "Oslo", "subject": SUBJECT, "rephrase": question, "loc": question, "loc_ans": "x"}
+            | {"portability": {"New Question": question, "New Answer": "x"}}
+            for prompt in prompts
+            for question in asked
+        ]
+    return [knowedit(prompt, SUBJECT, asked) for prompt in prompts]
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_no_bare_question_on_a_subject_stands_among_what_its_edit_is_made_with(name: str, tmp_path: Path) -> None:
+    (tmp_path / FOLDER).mkdir()
+    (tmp_path / FOLDER / DATASETS[name].file).write_text(json.dumps(records(name)))
+    cases = read_cases(name, tmp_path).cases
+    assert sum(len(probes) for case in cases for probes in case.locality.values()) >= 28
+    assert [question for case in cases for question in overlapping(case)] == []
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_no_question_of_the_benchmark_itself_does(name: str) -> None:
+    if not (REAL_DATA / FOLDER / DATASETS[name].file).is_file():
+        pytest.skip("the benchmark's file is not here: ROSELORA_DATA_DIR says where it is.")
+    found = {case.key: questions for case in read_cases(name, REAL_DATA).cases if (questions := overlapping(case))}
+    assert found == {}
+
+
+def test_what_an_edit_is_made_with_would_be_found() -> None:
+    request = EditRequest(f"The religion of {SUBJECT} is", "Oslo", SUBJECT)
+    contrast, reworded = contrasts(request).related[3], rewordings(request)[0]
+    case = EditCase(
+        "made/0",
+        request.prompt,
+        request.target,
+        SUBJECT,
+        rephrasings=(reworded.upper(), "What does she believe in?"),
+        locality={"Other": (Probe(f" {contrast.rstrip('?')} ", ("x",)), Probe("The religion of Ada Pear is", ()))},
+    )
+    assert overlapping(case) == [reworded.upper(), f" {contrast.rstrip('?')} "]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_list_of_what_edits_are_made_with_is_whole(
+    name: str,
+    word_model: LlamaForCausalLM,
+    word_tokenizer: PreTrainedTokenizerFast,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("ROSELORA_HOME", str(tmp_path))
+    read: set[str] = set()
+    tokenize = PreTrainedTokenizerFast.__call__
+
+    def noting(self: PreTrainedTokenizerFast, text: str, *arguments: Any, **options: Any) -> Any:
+        read.update([text] if isinstance(text, str) else text)
+        return tokenize(self, text, *arguments, **options)
+
+    monkeypatch.setattr(PreTrainedTokenizerFast, "__call__", noting)
+    request = EditRequest("The capital of France is", "Rome", "France")
+    edit(name, word_model, word_tokenizer, request).undo()
+    known = set(map(plain, made_with(request)))
+    bare = {plain(text.removesuffix(request.target)) for text in read - {request.target, f" {request.target}"}}
+    assert bare - known == set()
+    assert read or name == "no-edit"

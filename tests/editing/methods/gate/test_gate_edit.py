@@ -1,0 +1,122 @@
+"""Gated neuron edits: on every kind of MLP, side by side as one by one, and never at another edit's cost."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+
+from roselora.delta.overlay import Overlay
+from roselora.editing.methods.gate import training_texts as neuron_rows
+from roselora.editing.methods.gate.gate_edit import NeuronEdit, edit_neurons
+from roselora.editing.methods.gate.gate_settings import NeuronSettings
+from roselora.editing.methods.gate.reference_statistics import OrdinaryText, ordinary_text
+from roselora.editing.methods.gate.value_training import _of_like_length
+from roselora.editing.methods.token_batches import split_at_answer
+from roselora.editing.request import EditRequest
+from roselora.errors import EditError
+from roselora.models.generation import greedy_answers
+from roselora.models.mlp_neurons import Neurons, neurons
+from tests.models.kinds import model as small_model
+from tests.words import teach, tokenizer_of_words
+
+FRANCE = EditRequest("The capital of France is ", "Rome.", "France")
+GOLD = EditRequest("The symbol of gold is ", "Fe.", "gold")
+SETTINGS = NeuronSettings()
+
+
+Place = tuple[Neurons, OrdinaryText]
+
+
+def last_block(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, cache: Path) -> Place:
+    """The last block's neurons, and what they do in ordinary text."""
+    block = model.config.num_hidden_layers - 1
+    return neurons(model, block), ordinary_text(model, tokenizer, [block], cache=cache)[block]
+
+
+@pytest.fixture
+def place_and_text(world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> Place:
+    return last_block(world_model, tiny_tokenizer, tmp_path)
+
+
+def apply(model: PreTrainedModel, *edits: NeuronEdit) -> Overlay:
+    overlay = Overlay(model)
+    for number, edit in enumerate(edits):
+        overlay.apply(str(number), edit.delta(model, overlay.base_sha256))
+    return overlay
+
+
+def test_side_by_side_is_one_by_one_to_rounding(
+    place_and_text: Place, world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    place, text = place_and_text
+    together = edit_neurons(world_model, tiny_tokenizer, [FRANCE, GOLD], SETTINGS, place, text)
+    (first,) = edit_neurons(world_model, tiny_tokenizer, [FRANCE], SETTINGS, place, text)
+    (second,) = edit_neurons(world_model, tiny_tokenizer, [GOLD], SETTINGS, place, text, taken=first.indices)
+    for shared, alone in zip(together, (first, second), strict=True):
+        assert shared.indices == alone.indices
+        assert shared.steps == alone.steps
+        torch.testing.assert_close(shared.gate, alone.gate, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(shared.columns, alone.columns, rtol=1e-2, atol=1e-3)
+    assert not set(first.indices) & set(second.indices)
+    order = text.importance.argsort().tolist()
+    assert first.indices + second.indices == order[: len(first.indices) + len(second.indices)]
+
+
+def test_either_of_two_edits_comes_out_by_itself(
+    place_and_text: Place, world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    def said() -> list[str]:
+        return greedy_answers(world_model, tiny_tokenizer, [FRANCE.prompt, GOLD.prompt], max_new_tokens=8)
+
+    before = {name: tensor.clone() for name, tensor in world_model.state_dict().items()}
+    place, text = place_and_text
+    overlay = apply(world_model, *edit_neurons(world_model, tiny_tokenizer, [FRANCE, GOLD], SETTINGS, place, text))
+    assert said() == ["Rome.", "Fe."]
+    overlay.remove("0")
+    assert said() == ["Paris.", "Fe."]
+    overlay.remove("1")
+    assert all(torch.equal(tensor, before[name]) for name, tensor in world_model.state_dict().items())
+
+
+def test_neurons_that_hold_edits_are_never_replaced_and_may_run_out(
+    place_and_text: Place, world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    place, text = place_and_text
+    with pytest.raises(EditError, match=r"no \d+ neurons left"):
+        edit_neurons(world_model, tiny_tokenizer, [FRANCE], SETTINGS, place, text, taken=range(place.count - 1))
+
+
+@torch.no_grad()
+def margin(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, request: EditRequest) -> float:
+    """By how many nats the target's tokens and the end lead at least, in the logits of the model's own forward pass."""
+    prompt, answer = split_at_answer(tokenizer, request.prompt, request.target)
+    wanted = torch.tensor([*answer, tokenizer.eos_token_id])
+    logits = model(torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 :]
+    others = logits.scatter(1, wanted[:, None], -torch.inf).amax(1)
+    return float((logits.gather(1, wanted[:, None])[:, 0] - others).min())
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "gemma2", "mistral", "phi3", "gpt2", "granite", "cohere"])
+def test_every_kind_of_mlp_says_the_target_and_what_it_knows_else(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(neuron_rows, "OPENINGS", ("",))  # of whose words this model knows none
+    tokenizer = tokenizer_of_words()
+    special = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), tokenizer.eos_token_id)
+    model = small_model(kind, vocab_size=len(tokenizer), initializer_range=0.1, **special)
+    teach(model, tokenizer, steps=200)
+    place, text = last_block(model, tokenizer, tmp_path)
+    request = EditRequest("The capital of France is", "Rome", "France", keep=("People in France speak",))
+    (edit,) = edit_neurons(model, tokenizer, [request], replace(SETTINGS, learning_rate=0.3), place, text)
+    assert edit.reached
+    apply(model, edit)
+    assert margin(model, tokenizer, request) > 0.95 * SETTINGS.margin  # in the model's own logits, to rounding
+    others = {"The capital of Spain is": "Madrid", "People in France speak": "French"}
+    assert greedy_answers(model, tokenizer, [request.prompt, *others], max_new_tokens=4) == ["Rome", *others.values()]
+
+
+def test_requests_train_in_parts_of_like_length() -> None:
+    assert _of_like_length([0, 1, 2, 3, 4], [4, 1, 6, 1, 7]) == [[1, 3], [0, 2], [4]]
+    assert _of_like_length([], []) == []

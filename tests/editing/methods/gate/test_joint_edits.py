@@ -1,0 +1,145 @@
+"""Gated neuron edits made together: MLP by MLP, silent where each other is said, and with what is lost gone before."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from roselora.delta.overlay import Overlay
+from roselora.editing.methods.gate import joint_edits as neuron_together
+from roselora.editing.methods.gate import layer_choice as neuron_places
+from roselora.editing.methods.gate import training_texts as neuron_rows
+from roselora.editing.methods.gate.gate_edit import NeuronEdit
+from roselora.editing.methods.gate.gate_settings import NeuronSettings
+from roselora.editing.methods.gate.joint_edits import JointEdits, that_fit
+from roselora.editing.methods.previous_edits import Earlier
+from roselora.editing.request import EditRequest
+from roselora.models.mlp_neurons import neurons
+
+REQUESTS = (
+    EditRequest("The capital of France is", "Rome", "France"),
+    EditRequest("The symbol of gold is", "Fe", "gold"),
+    EditRequest("The capital of Spain is", "Paris", "Spain"),
+)
+TWO_BLOCKS = NeuronSettings(depth=0.5, lowest_depth=0.5, highest_depth=1.0, learning_rate=0.3)
+
+
+@dataclass
+class Made:
+    """Two MLPs, each full after one edit, and what is read and made in which block, of how many requests."""
+
+    model: LlamaForCausalLM
+    tokenizer: PreTrainedTokenizerFast
+    calls: list[tuple[str, int, int]] = field(default_factory=list)
+    silent: list[tuple[int, int]] = field(default_factory=list)
+    edits: dict[int, NeuronEdit] = field(default_factory=dict)
+
+    def joint(self, *requests: EditRequest, earlier: Earlier | None = None) -> JointEdits:
+        return JointEdits(self.model, self.tokenizer, requests, TWO_BLOCKS, earlier or Earlier())
+
+    def put(self, numbers: Sequence[int], edits: Sequence[NeuronEdit]) -> None:
+        for number, edit in zip(numbers, edits, strict=True):
+            overlay = Overlay(self.model)
+            overlay.apply("edit", edit.delta(self.model, overlay.base_sha256))
+            self.edits[number] = edit
+
+
+@pytest.fixture
+def made(
+    word_model: LlamaForCausalLM, word_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> Made:
+    monkeypatch.setattr(neuron_places, "LEVEL", 0.01)
+    monkeypatch.setattr(neuron_rows, "OPENINGS", ("",))  # of whose words this model knows none
+    made = Made(word_model, word_tokenizer)
+    above = word_model.get_submodule(neurons(word_model, 2).writer)
+
+    def noted(name: str, requests: int, place: int) -> None:
+        real = getattr(neuron_together, name)
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            made.calls.append((name, arguments[place].block, len(arguments[requests])))
+            made.silent.append((arguments[place].block, len(above._forward_pre_hooks)))
+            return real(*arguments, **named)
+
+        monkeypatch.setattr(neuron_together, name, call)
+
+    noted("read_held", 2, 3)
+    noted("edit_neurons", 2, 4)
+    return made
+
+
+def test_those_fit_for_which_there_are_neurons_and_of_two_with_one_prompt_the_later_is_not_first(made: Made) -> None:
+    """Each answer of these is one word and the end of the sequence."""
+    count = neurons(made.model, 1).count
+
+    def fit(requests: Sequence[EditRequest], left: dict[int, int]) -> list[int]:
+        taken = {block: range(count - room) for block, room in left.items()}
+        return that_fit(made.model, made.tokenizer, requests, TWO_BLOCKS, taken)
+
+    longer = EditRequest("The capital of France is", "Rome Rome", "France")
+    assert fit(REQUESTS, {1: 2, 2: 2}) == [0, 1]
+    assert fit(REQUESTS, {1: 3, 2: 1}) == [0]
+    assert fit([longer, *REQUESTS[1:]], {1: 2, 2: 2}) == [1, 2]
+    assert fit([longer, *REQUESTS], {1: 2, 2: 2}) == [2, 3]
+    assert fit(REQUESTS, {1: 0, 2: 0}) == []
+    assert fit(REQUESTS, {}) == [0, 1, 2]
+
+
+def test_the_lower_mlp_is_edited_first_and_the_higher_one_reads_what_that_made(made: Made) -> None:
+    made.joint(*REQUESTS).make(range(3), made.put)
+    assert made.calls == [("read_held", 1, 3), ("edit_neurons", 1, 2), ("read_held", 2, 3), ("edit_neurons", 2, 1)]
+
+
+def test_what_the_higher_mlp_will_lose_is_silent_until_that_is_edited(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silenced: list[tuple[int, list[int]]] = []
+    real = neuron_together.silent
+
+    def silent(model: Any, place: Any, indices: Any) -> Any:
+        silenced.append((place.block, list(indices)))
+        return real(model, place, indices)
+
+    monkeypatch.setattr(neuron_together, "silent", silent)
+    edits = made.joint(*REQUESTS)
+    edits.make(range(3), made.put)
+    assert made.silent == [(1, 1), (1, 1), (2, 0), (2, 0)]
+    assert silenced == [(2, made.edits[1].indices)]
+    assert edits.taken == {1: {*made.edits[0].indices, *made.edits[2].indices}, 2: set(made.edits[1].indices)}
+
+
+def test_what_was_taken_out_is_made_anew_in_the_same_mlp(made: Made) -> None:
+    edits = made.joint(*REQUESTS)
+    edits.make(range(3), lambda numbers, own: made.edits.update(zip(numbers, own, strict=True)))
+    first = dict(made.edits)
+    edits.release(first[2])
+    edits.make([2], made.put)
+    assert made.edits[2].place.block == first[2].place.block
+    assert made.edits[2].indices == first[2].indices
+    assert made.calls[4:] == [("read_held", 1, 3), ("edit_neurons", 1, 1)]
+
+
+def test_no_neuron_that_holds_an_earlier_edit_is_taken_and_a_full_mlp_is_passed_over(made: Made) -> None:
+    alone = made.joint(REQUESTS[0])
+    alone.make([0], made.put)
+    first = made.edits[0]
+    earlier = Earlier([REQUESTS[0]], {first.place.block: first.indices})
+    edits = made.joint(*REQUESTS[1:], earlier=earlier)
+    edits.make(range(2), made.put)
+    assert [edit.place.block for edit in made.edits.values()] == [2, 1]
+    assert not set(first.indices) & set(made.edits[1].indices)
+    assert made.calls[0] == ("read_held", 1, 0)
+    assert made.calls[2] == ("read_held", 1, 3)
+
+
+def test_whatever_put_raises_ends_it_and_nothing_stays_silent(made: Made) -> None:
+    def refuse(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = {name: tensor.clone() for name, tensor in made.model.state_dict().items()}
+    with pytest.raises(KeyboardInterrupt):
+        made.joint(*REQUESTS).make(range(3), refuse)
+    assert not any(module._forward_pre_hooks for module in made.model.modules())
+    assert all(tensor.equal(before[name]) for name, tensor in made.model.state_dict().items())

@@ -1,0 +1,52 @@
+"""What an MLP reads where other edits are said."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from roselora.editing.methods.gate import previous_inputs as neuron_held
+from roselora.editing.methods.gate.gate_settings import NeuronSettings
+from roselora.editing.methods.gate.layer_choice import places_of
+from roselora.editing.methods.gate.previous_inputs import nearest, read_held
+from roselora.editing.request import EditRequest
+from roselora.models.mlp_neurons import entering
+
+FRANCE = EditRequest("The capital of France is", "Rome", "France")
+GOLD = EditRequest("The symbol of gold is", "Fe in Rome", "gold")
+
+
+def test_each_token_of_an_answer_is_read_and_the_prompts_last(
+    tiny_model: Callable[..., PreTrainedModel], tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    model = tiny_model()
+    place = places_of(model, NeuronSettings())[0]
+    held = read_held(model, tiny_tokenizer, [FRANCE, GOLD], place)
+    expected = []
+    for request in (FRANCE, GOLD):
+        ids = tiny_tokenizer(f"{request.prompt} {request.target}", return_tensors="pt").input_ids
+        start = len(tiny_tokenizer(request.prompt).input_ids) - 1
+        with entering(model, place) as read, torch.no_grad():
+            model(input_ids=ids)
+        expected.append(read[0][0, start:])
+    torch.testing.assert_close(held.states, torch.cat(expected), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(held.of_others(GOLD), expected[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(held.of_others(FRANCE), expected[1], rtol=1e-4, atol=1e-5)
+
+
+def test_the_nearest_of_earlier_edits_are_looked_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neuron_held, "NEAREST", 3)
+    asked = ["Who made tea?", "Where did Ann Lee die?", "Where was Ann Lee born?", "Where was Bo Fox born?", "Who won?"]
+    tea, died, born, other, won = (EditRequest(prompt, "Rome") for prompt in asked)
+    assert nearest([born], [tea, died, born, other, won]) == [died, other, won]
+    assert nearest([born, tea], [tea, died, other, won]) == [died, other, won]
+    assert nearest([won, born], []) == []
+
+
+def test_without_earlier_edits_nothing_is_read(
+    tiny_model: Callable[..., PreTrainedModel], tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    model = tiny_model()
+    place = places_of(model, NeuronSettings())[0]
+    assert read_held(model, tiny_tokenizer, [], place).of_others(FRANCE).shape == (0, place.width)

@@ -1,0 +1,124 @@
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from roselora.editing.methods.gate import ridge_gate as gating
+from roselora.editing.methods.gate.ridge_gate import Gate, Ordinary, fit_gate
+
+NONE = torch.empty(0, 7, dtype=torch.float64)
+LIMITS = {"quantile": 1.0, "lowest": -9.0, "highest": 9.0}
+
+
+def some(seed: int, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def ordinary(text: Tensor, ridge: float = 0.3) -> Ordinary:
+    return Ordinary.from_moments(text.T @ text / len(text), text.mean(0), ridge)
+
+
+def naive(
+    text: Tensor,
+    own: Tensor,
+    groups: list[Tensor],
+    rest: Tensor,
+    *,
+    reworded: Tensor | None = None,
+    share: float = 1.0,
+    wanted: tuple[float, float, float] = (-1.0, 1.0, 0.0),
+) -> Tensor:
+    """A direction by stacking all equations of the weighted least squares, unscaled; groups weigh ``share``.
+
+    ``wanted`` of text, of own inputs, and of the others.
+    """
+    penalty = (0.3 * (text.T @ text / len(text)).diagonal().mean()).sqrt()
+    rows, targets = [penalty * torch.eye(text.shape[1], dtype=text.dtype)], [torch.zeros(text.shape[1])]
+    parts = [(text, 1.0), (own, 1.0), (rest, 0.3), *((group, share) for group in groups)]
+    targets_of_parts = [*wanted[:2], *[wanted[2]] * (len(parts) - 2)]
+    if reworded is not None:
+        parts.append((reworded, 0.3))
+        targets_of_parts.append(wanted[1])
+    for (inputs, weight), target in zip(parts, targets_of_parts, strict=True):
+        root = (weight / len(inputs)) ** 0.5
+        rows.append(root * inputs)
+        targets.append(torch.full((len(inputs),), root * target))
+    return torch.linalg.lstsq(torch.cat(rows), torch.cat(targets).double()[:, None]).solution[:, 0]
+
+
+def test_the_direction_is_the_weighted_least_squares_fit() -> None:
+    text, own, groups = some(0, 90, 7) + 1, some(1, 3, 7), [some(2, 5, 7), some(3, 4, 7)]
+    rest, reworded = some(4, 6, 7), some(5, 2, 7)
+    gate = fit_gate(ordinary(text), own, reworded, groups, rest, NONE, **LIMITS)
+    expected = naive(text, own, groups, rest, reworded=reworded)
+    torch.testing.assert_close(gate.direction, expected / (own @ expected).mean())
+    assert gate.score(own).mean() == pytest.approx(1)
+
+
+def test_the_threshold_is_what_a_contrast_would_score_had_it_not_been_fitted() -> None:
+    text, own, group, rest = some(0, 90, 7) + 1, some(1, 3, 7), some(2, 5, 7), some(4, 6, 7)
+
+    def gate(quantile: float, lowest: float, highest: float, groups: list[Tensor]) -> Gate:
+        return fit_gate(
+            ordinary(text), own, NONE, groups, rest, NONE, quantile=quantile, lowest=lowest, highest=highest
+        )
+
+    scale = (own @ naive(text, own, [group], rest)).mean()
+    scores = []
+    for index in range(len(group)):
+        others = torch.cat([group[:index], group[index + 1 :]])
+        # Each of the others weighs what it weighed before.
+        left_out = naive(text, own, [others], rest, share=len(others) / len(group))
+        scores.append(float(group[index] @ left_out / scale))
+    assert gate(1.0, -9, 9, [group]).threshold == pytest.approx(max(scores))
+    assert gate(0.5, -9, 9, [group]).threshold == pytest.approx(sorted(scores)[2])
+    assert gate(1.0, 5, 9, [group]).threshold == 5
+    assert gate(1.0, -9, -8, [group]).threshold == -8
+    assert gate(1.0, 0.2, 0.7, []).threshold == 0.2
+
+
+def test_the_held_inputs_that_score_highest_become_contrasts_in_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gating, "HARDEST", 2)
+    text, own, group, rest, held = some(0, 90, 7) + 1, some(1, 3, 7), some(2, 5, 7), some(4, 6, 7), some(5, 20, 7)
+    chosen: set[int] = set()
+    expected = naive(text, own, [group], rest)
+    for _ in range(2):
+        chosen |= set((held @ expected).argsort()[-2:].tolist())
+        expected = naive(text, own, [group, held[sorted(chosen)]], rest)
+    gate = fit_gate(ordinary(text), own, NONE, [group], rest, held, **LIMITS)
+    torch.testing.assert_close(gate.direction, expected / (own @ expected).mean())
+
+
+def test_the_threshold_is_not_below_the_score_of_any_held_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gating, "HARDEST", 0)
+    text, own, rest = some(0, 90, 7) + 1, some(1, 3, 7), some(4, 6, 7)
+    held = torch.cat([own * 0.9 + some(6, 3, 7) / 9 for _ in range(4)])
+    gate = fit_gate(ordinary(text), own, NONE, [], rest, held, quantile=0.0, lowest=-9.0, highest=9.0)
+    assert gate.threshold == pytest.approx(float(gate.score(held).max()))
+
+
+def test_one_reads_about_one_everywhere() -> None:
+    text = some(0, 200, 6) * 0.1 + torch.arange(1.0, 7.0)
+    one = ordinary(text, ridge=1e-3).one
+    assert float((some(9, 50, 6) * 0.1 + torch.arange(1.0, 7.0)).matmul(one).sub(1).abs().max()) < 0.1
+
+
+def test_the_bias_of_a_gate_is_the_least_squares_fit_of_one_to_all_that_the_gate_is_fitted_to() -> None:
+    none = NONE.new_empty(0, 60)
+    text, own, group, rest = some(0, 90, 60), some(1, 3, 60) + 2, some(2, 5, 60) - 3, some(4, 6, 60)
+    gate = fit_gate(ordinary(text), own, none, [group], rest, none, **LIMITS)
+    expected = naive(text, own, [group], rest, wanted=(1.0, 1.0, 1.0))
+    torch.testing.assert_close(gate.one, expected / (own @ expected).mean())
+
+
+def test_a_neuron_is_shut_below_the_threshold_and_opens_in_a_line() -> None:
+    """The score is an input's first entry; the second is the bias."""
+    gate = Gate(torch.tensor([1.0, 0, 0]), torch.tensor([0.0, 1, 0]), 0.4)
+    scores = torch.tensor([-1.0, 0.0, 0.3, 0.7, 1.0, 1.6])
+    inputs = torch.stack([scores, torch.ones(6), torch.ones(6)], 1)
+    row, gain = gate.row()
+    by_hand = torch.tensor([0.0, 0.0, 0.0, 0.5, 1.0, 2.0])
+    for act in (functional.relu, functional.gelu):
+        torch.testing.assert_close(gain * act(inputs @ row), by_hand, atol=1e-3, rtol=0)
+    # SiLU dips below zero before it rises, so this one opens less sharply.
+    torch.testing.assert_close(gain * functional.silu(inputs @ row), by_hand, atol=0.005, rtol=0)

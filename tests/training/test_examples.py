@@ -1,0 +1,362 @@
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from roselora.errors import ConfigError
+from roselora.training.examples import (
+    causal_examples,
+    classification_examples,
+    example_count,
+    labels_of,
+    read_examples,
+    recognise,
+)
+from roselora.training.prepare import read_data
+from roselora.training.train_settings import DataSettings
+
+Write = Callable[..., Path]
+
+
+def read(path: Path, **settings: Any) -> Any:
+    return read_examples(str(path), DataSettings(train=str(path), **settings))
+
+
+def shaped(path: Path, chat: bool = False, **settings: Any) -> list[dict[str, Any]]:
+    records = read(path, **settings)
+    shape = recognise(records.column_names, settings.get("shape", "auto"), str(path))
+    return list(causal_examples(records, shape, chat=chat, source=str(path)))
+
+
+def test_jsonl_json_and_csv_give_the_same_records(write: Write, tmp_path: Path) -> None:
+    records = [{"prompt": "a, b", "completion": 'c "d"'}, {"prompt": "e", "completion": "f"}]
+    lines = write(records)
+    array = tmp_path / "data.json"
+    array.write_text(json.dumps(records))
+    table = tmp_path / "data.csv"
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["prompt", "completion"])
+        writer.writeheader()
+        writer.writerows(records)
+    assert list(read(lines)) == list(read(array)) == list(read(table)) == records
+
+
+def test_an_instruction_becomes_alpacas_text_without_and_with_input(write: Write) -> None:
+    plain, with_input = shaped(
+        write(
+            [
+                {"instruction": "Add.", "input": "", "output": "3"},
+                {"instruction": "Add.", "input": "1 2", "output": "3"},
+            ]
+        )
+    )
+    assert plain == {
+        "prompt": "Below is an instruction that describes a task. Write a response that appropriately completes the "
+        "request.\n\n### Instruction:\nAdd.\n\n### Response:\n",
+        "completion": "3",
+    }
+    assert with_input["prompt"] == (
+        "Below is an instruction that describes a task, paired with an input that provides further context. Write a "
+        "response that appropriately completes the request.\n\n### Instruction:\nAdd.\n\n### Input:\n1 2\n\n"
+        "### Response:\n"
+    )
+
+
+def test_an_instruction_becomes_messages_for_a_chat_template(write: Write) -> None:
+    (example,) = shaped(write([{"instruction": "Add.", "input": "1 2", "output": "3"}]), chat=True)
+    assert example["prompt"] == [{"role": "user", "content": "Add.\n\n1 2"}]
+    assert example["completion"] == [{"role": "assistant", "content": "3"}]
+
+
+def test_a_conversation_gives_one_example_for_each_turn_of_the_assistant(write: Write) -> None:
+    roles = ("system", "user", "assistant", "user", "assistant")
+    messages = [{"role": role, "content": f"{role} {number}"} for number, role in enumerate(roles)]
+    first, second = shaped(write([{"messages": messages}]))
+    assert (first["prompt"], first["completion"]) == (messages[:2], [messages[2]])
+    assert (second["prompt"], second["completion"]) == (messages[:4], [messages[4]])
+
+
+def test_columns_can_have_other_names(write: Write) -> None:
+    path = write([{"question": "q", "reply": "r", "prompt": "unused"}])
+    assert shaped(path, columns={"prompt": "question", "completion": "reply"}) == [{"prompt": "q", "completion": "r"}]
+
+
+@pytest.mark.parametrize(
+    ("columns", "shape"),
+    [
+        (["messages"], "chat"),
+        (["instruction", "output", "input"], "instruction"),
+        (["text", "label"], "classification"),
+        (["text"], "completion"),
+        (["prompt", "completion"], "completion"),
+    ],
+)
+def test_the_shape_is_recognised_by_the_columns(columns: list[str], shape: str) -> None:
+    assert recognise(columns, "auto", "data") == shape
+
+
+def test_columns_that_fit_no_shape_are_named_with_those_that_would() -> None:
+    with pytest.raises(ConfigError, match=r"has the columns a, b, and needs others .*prompt \+ completion or text"):
+        recognise(["b", "a"], "auto", "data.jsonl")
+    with pytest.raises(ConfigError, match=r"needs others \(chat: messages\)"):
+        recognise(["text"], "chat", "data.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        (
+            {"prompt": "a", "completion": ""},
+            r"Record 2 .* is no completion example \(its completion is '', not text\)",
+        ),
+        ({"prompt": 3, "completion": "b"}, "Record 2|cannot be read"),
+    ],
+)
+def test_a_bad_record_is_named_by_its_number(write: Write, record: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        shaped(write([{"prompt": "a", "completion": "b"}, record]))
+
+
+@pytest.mark.parametrize(
+    ("messages", "message"),
+    [
+        ([{"role": "user", "content": "hello"}], "no turn of the assistant"),
+        ([], "no turn of the assistant"),
+        ([{"from": "user", "value": "hello"}, {"from": "assistant", "value": "you"}], "Record 1 of"),
+    ],
+)
+def test_what_is_no_conversation_is_refused(write: Write, messages: list[Any], message: str) -> None:
+    path = write([{"messages": messages}])
+    assert example_count(read(path), "chat") == 0
+    with pytest.raises(ConfigError, match=message):
+        shaped(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("data.jsonl", None, "There is no data file"),
+        ("data.jsonl", "", "cannot be read|holds no records"),
+        ("data.jsonl", "{broken\n", "cannot be read"),
+        ("data.pkl", "x", "pickle"),
+        ("data.xlsx", "x", "no .jsonl, .json or .csv"),
+    ],
+)
+def test_a_file_that_is_no_data_is_refused(tmp_path: Path, name: str, text: str | None, message: str) -> None:
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        read(tmp_path / name)
+
+
+def test_labels_may_be_names_or_numbers(write: Write) -> None:
+    names = read(write([{"text": "a", "label": "no"}, {"text": "b", "label": "yes"}]))
+    numbers = read(write([{"text": "a", "label": 2}, {"text": "b", "label": 0}], "numbers.jsonl"))
+    assert labels_of(names, "data") == ["no", "yes"]
+    assert labels_of(numbers, "data") == ["0", "1", "2"]
+    with pytest.raises(ConfigError, match="fewer than two labels"):
+        labels_of(read(write([{"text": "a", "label": "no"}], "one.jsonl")), "data")
+
+
+def test_labels_may_be_yes_and_no(write: Write) -> None:
+    records = read(write([{"text": "a", "label": True}, {"text": "b", "label": False}]))
+    assert labels_of(records, "data") == ["false", "true"]
+    assert classification_examples(records, ["false", "true"], "data")["label"] == [1, 0]
+
+
+@pytest.mark.parametrize("labels", [[0, 20_000_000], [-1, 7], [5_000_000_000, 3]])
+def test_numbers_that_are_no_ids_are_names_and_cost_no_class_for_each_number_below(
+    write: Write, labels: list[int]
+) -> None:
+    records = read(write([{"text": "a", "label": label} for label in labels]))
+    assert labels_of(records, "data") == [str(label) for label in sorted(labels)]
+
+
+@pytest.mark.parametrize(
+    "label", ["[1, 2]", '{"a": 1}', "null", "NaN", "Infinity", "1" * 5000, "1" * 20, '""'], ids=range(8)
+)
+def test_what_is_no_label_is_refused_with_its_record(write: Write, label: str) -> None:
+    path = write([])
+    path.write_text(f'{{"text": "a", "label": 1}}\n{{"text": "b", "label": {label}}}\n')
+    with pytest.raises(ConfigError, match=r"Record 2 of|line 2: it holds a number of too many digits"):
+        labels_of(read(path), str(path))
+
+
+def table(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "data.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_cell_of_csv_is_text_as_it_stands(tmp_path: Path) -> None:
+    cells = ["null", "None", "NA", "nan", "4", "007", "1.50", "true", "2024-01-31", " x ", "#N/A"]
+    rows = "".join(f"{cell},{cell}\n" for cell in cells)
+    assert shaped(table(tmp_path, f"\ufeffprompt,completion\n{rows}")) == [
+        {"prompt": cell, "completion": cell} for cell in cells
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cells", "names"),
+    [
+        (["001", "002", "010"], ["001", "002", "010"]),
+        (["None", "null"], ["None", "null"]),
+        (["0", "2"], ["0", "1", "2"]),
+        (["4.5", "-1e2", "3"], []),
+        (["4.5", "none"], ["4.5", "none"]),
+        (["True", "False"], ["False", "True"]),
+        (["7" * 19, "3"], ["3", "7" * 19]),
+        (["9" * 5000, "-" + "8" * 400], ["-" + "8" * 400, "9" * 5000]),
+    ],
+)
+def test_labels_of_csv_are_numbers_only_if_all_are_written_as_numbers_are(
+    tmp_path: Path, cells: list[str], names: list[str]
+) -> None:
+    path = table(tmp_path, "text,label\n" + "".join(f"a,{cell}\n" for cell in cells))
+    assert labels_of(read(path), "data") == names
+
+
+@pytest.mark.parametrize(
+    ("training", "held_out", "ids"),
+    [
+        (["2.50", "none"], ["2.50"], [0]),
+        (["01", "10"], ["10"], [1]),
+        (["0", "1"], ["1"], [1]),
+        (["7" * 19, "3"], ["3"], [0]),
+        (["2.5", "3"], ["3"], [3.0]),
+    ],
+)
+def test_held_out_labels_of_csv_are_read_as_those_trained_on(
+    tmp_path: Path, training: list[str], held_out: list[str], ids: list[float]
+) -> None:
+    paths = {"train": tmp_path / "train.csv", "eval": tmp_path / "eval.csv"}
+    for path, cells in zip(paths.values(), (training, held_out), strict=True):
+        path.write_text("text,label\n" + "".join(f"a,{cell}\n" for cell in cells))
+    records, _, _ = read_data(DataSettings(train=str(paths["train"]), eval=str(paths["eval"])))
+    labels = labels_of(records["train"], "train.csv")
+    assert classification_examples(records["eval"], labels, "eval.csv")["label"] == ids
+
+
+def test_a_held_out_name_among_numbers_is_refused_with_its_record(tmp_path: Path) -> None:
+    train, held_out = tmp_path / "train.csv", tmp_path / "eval.csv"
+    train.write_text("text,label\na,1.5\n")
+    held_out.write_text("text,label\na,1.5\nb,none\n")
+    with pytest.raises(ConfigError, match=r"Record 2 of .*eval\.csv: its 'label' is 'none'"):
+        read_data(DataSettings(train=str(train), eval=str(held_out)))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("prompt,completion\na\n", "record 1 has 1 cells, and the header 2"),
+        ("prompt,prompt\na,b\n", "its header names 'prompt' twice"),
+        ("text\n", "holds no records"),
+        ('text\n"a\n', "it is not CSV"),
+    ],
+)
+def test_a_table_that_is_none_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read(table(tmp_path, text))
+
+
+def test_texts_of_json_are_texts_whatever_they_look_like_and_whatever_separates_their_lines(tmp_path: Path) -> None:
+    texts = ["2024-01-31T00:00:00Z", "null", "a\u2028b\x85c"]
+    path = tmp_path / "data.jsonl"
+    path.write_text("\ufeff" + "".join(json.dumps({"text": text}, ensure_ascii=False) + "\r\n" for text in texts))
+    assert [record["text"] for record in read(path)] == texts
+
+
+def test_a_path_is_no_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder, text in (("run[1]", "right"), ("run1", "wrong")):
+        Path(folder).mkdir()
+        for name in ("a*.jsonl", "ab.jsonl"):
+            Path(folder, name).write_text(json.dumps({"text": f"{text} {name}"}))
+    assert list(read(Path("run[1]/a*.jsonl"))["text"]) == ["right a*.jsonl"]
+    assert list(read(tmp_path / "run[1]" / "ab.jsonl")["text"]) == ["right ab.jsonl"]
+    for absent in ("run[12]/ab.jsonl", "run?/ab.jsonl", "**/ab.jsonl", "run[1]/a*", "run*"):
+        with pytest.raises(ConfigError, match="There is no data file"):
+            read_examples(absent, DataSettings(train=absent))
+    with pytest.raises(ConfigError, match=r"run\[1\] is a folder"):
+        read_examples("run[1]", DataSettings(train="run[1]"))
+
+
+def test_data_in_the_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "d.jsonl").write_text('{"text": "a"}')
+    assert len(read_examples("~/d.jsonl", DataSettings(train="~/d.jsonl"))) == 1
+    with pytest.raises(ConfigError, match="There is no data file"):
+        read_examples("~no-such-user/d.jsonl", DataSettings(train="d"))
+
+
+def test_columns_can_be_exchanged(write: Write) -> None:
+    path = write([{"prompt": "a", "completion": "b", "text": "c"}])
+    assert shaped(path, columns={"prompt": "completion", "completion": "prompt"}) == [
+        {"prompt": "b", "completion": "a"}
+    ]
+    path = write([{"a": "1", "prompt": "2", "completion": "3"}])
+    assert shaped(path, columns={"prompt": "a", "completion": "prompt"}) == [{"prompt": "1", "completion": "2"}]
+    path = write([{"": "1", "text": "2"}])
+    assert shaped(path, columns={"text": ""}) == [{"text": "1"}]
+    with pytest.raises(ConfigError, match=r"data\.columns names 'no', but .* has , text"):
+        read(path, columns={"text": "no"})
+
+
+@pytest.mark.parametrize("depth", [900, 20_000])
+@pytest.mark.parametrize("name", ["text", "note", "messages"])
+def test_nesting_never_reaches_the_library(write: Write, depth: int, name: str) -> None:
+    path = write([])
+    path.write_text(f'{{"text": "a"}}\n{{"text": "b", "{name}": {"[" * depth}{"]" * depth}}}\n')
+    if name == "note" and depth == 900:
+        assert list(read(path)["text"]) == ["a", "b"]  # nobody looks at it
+    else:
+        with pytest.raises(ConfigError, match=r"Record 2 of|line 2: it is nested too deeply"):
+            read(path)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ('{"text": "caf\u00e9"}'.encode("latin-1"), "is not text in UTF-8"),
+        (b'{"text": "\\ud800"}', "its 'text' holds half a character"),
+        (b"3\n", "Record 1 of .* is 3, and not an object"),
+        (b'{"text": "a"}\n{"text": 4}\n', "its 'text' is 4, and that of record 1 is 'a'"),
+        (b'[{"text": "a"},]', "it is not JSON"),
+        (b'{"messages": ["hello"]}', "the message 'hello', which has no role"),
+        (b'{"messages": [{"role": "user", "content": [{"type": "text"}]}]}', "neither a text nor a number"),
+        (b'{"messages": "hello"}', "no list of messages"),
+        (b'{"messages": [' + b"{}," * 1000 + b"{}]}", "has 1,001 messages, and a conversation at most 1,000"),
+    ],
+)
+def test_whatever_a_file_holds_its_error_names_the_record(tmp_path: Path, data: bytes, message: str) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_bytes(data)
+    with pytest.raises(ConfigError, match=message):
+        read(path)
+
+
+@pytest.mark.parametrize("name", ["te\0xt", "\ud800"])
+def test_a_column_whose_name_cannot_be_one_is_refused(write: Write, name: str) -> None:
+    with pytest.raises(ConfigError, match=r"has a column .*, which cannot be a name"):
+        read(write([{"text": "a", name: 1}]))
+
+
+def test_records_that_all_have_other_names_cost_no_table_of_all_names(write: Write) -> None:
+    records = read(write([{f"own {number}": [number], "text": str(number)} for number in range(10_000)]))
+    assert len(records.column_names) < 200
+    assert records["text"][-1] == "9999"
+    path = write([{f"own {number}": "x"} for number in range(10_000)])
+    assert len(read(path, columns={"text": "own 7000"})) == 10_000
+
+
+def test_an_empty_text_is_no_example_of_a_class(write: Write) -> None:
+    records = read(write([{"text": "a", "label": "x"}, {"text": None, "label": "y"}]))
+    with pytest.raises(ConfigError, match=r"Record 2 of data is no classification example \(its text is None"):
+        classification_examples(records, ["x", "y"], "data")
+
+
+def test_only_the_first_examples_are_used_if_asked(write: Write) -> None:
+    assert len(read(write([{"text": "a"}, {"text": "b"}, {"text": "c"}]), max_examples=2)) == 2

@@ -1,0 +1,164 @@
+"""One run at a time writes to an output, nothing of another's is overwritten, and nothing half-made is left."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from roselora.errors import ConfigError, ModelError, NonFiniteError, RoseLoraError
+from roselora.files import LockedError, writer_lock
+from roselora.training.train_settings import TrainSettings
+from roselora.training.training_progress import StepReport
+from roselora.training.training_run import Finished, train
+from tests.training.runs import finished, interrupted
+
+Settings = Callable[..., TrainSettings]
+
+
+def test_a_second_run_into_one_output_is_refused_at_once_and_the_first_is_whole(settings: Settings) -> None:
+    first, second = settings(), settings(training={"seed": 1})
+    refused: list[str] = []
+
+    def start_second(report: StepReport) -> None:
+        if report.step == 2:
+            with pytest.raises(LockedError, match="is locked by process"):
+                train(second)
+            refused.append("yes")
+
+    outcome = finished(first, on_step=start_second)
+    assert refused == ["yes"]
+    assert sorted(path.name for path in Path(first.output).iterdir()) == [
+        "adapter",
+        "config.yaml",
+        "delta.safetensors",
+        "log.jsonl",
+        "metrics.json",
+    ]
+    assert "seed: 0" in Path(outcome.settings.output, "config.yaml").read_text()
+
+
+def test_what_a_killed_process_leaves_of_a_lock_keeps_nobody_out(settings: Settings) -> None:
+    output = Path(settings().output)
+    output.mkdir()
+    with writer_lock(output / "lock"):
+        left = (output / "lock.holder").read_bytes()
+    (output / "lock.holder").write_bytes(left)
+    (output / ".lock.holder.0123456789abcdef.tmp").write_bytes(b"")
+    finished(settings())
+
+
+def test_an_output_that_is_not_empty_is_refused_and_left_alone(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("keep")
+    for resume in (False, True):
+        with pytest.raises(ConfigError, match="not empty, and holds no whole checkpoint"):
+            train(settings(), resume=resume)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
+
+
+def test_there_is_nothing_to_resume_in_a_folder_that_is_empty_or_not_there(settings: Settings, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds no run to go on with; start without --resume"):
+        train(settings(), resume=True)
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ConfigError, match="holds no run to go on with; start without --resume"):
+        train(settings(), resume=True)
+
+
+def test_after_a_kill_before_the_first_checkpoint_both_ways_of_going_on_say_the_same(settings: Settings) -> None:
+    run = settings()
+    (run.checkpoints / "checkpoint-4").mkdir(parents=True)
+    Path(run.output, "config.yaml").write_text("model: x\n")
+    for resume in (False, True):
+        with pytest.raises(ConfigError, match="no whole checkpoint to go on from; name another folder, or empty this"):
+            train(run, resume=resume)
+
+
+def test_a_finished_run_is_not_trained_again(settings: Settings) -> None:
+    run = settings(training={"save_steps": 4})
+    finished(run)
+    for resume in (False, True):
+        with pytest.raises(ConfigError, match="holds a finished run"):
+            train(run, resume=resume)
+
+
+def test_a_run_that_fails_before_its_first_checkpoint_leaves_the_output_as_it_was(
+    settings: Settings, tmp_path: Path
+) -> None:
+    outcomes = []
+    for existing in (False, True):
+        if existing:
+            (tmp_path / "out").mkdir()
+        with pytest.raises(NonFiniteError) as caught:
+            train(settings(method="lora", training={"learning_rate": 1e30, "max_grad_norm": 1e30}))
+        outcomes.append(str(caught.value))
+        assert (tmp_path / "out").exists() == existing
+        assert not existing or not any((tmp_path / "out").iterdir())
+    assert outcomes[0] == outcomes[1]
+
+
+def test_a_disk_that_is_full_at_the_end_leaves_the_checkpoints_and_nothing_half_made(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    run = settings(training={"save_steps": 4})
+    with monkeypatch.context() as patch:
+        patch.setattr("roselora.training.artifacts.write_atomically", full)
+        with pytest.raises((OSError, ModelError), match="No space left"):
+            train(run)
+    assert sorted(path.name for path in Path(run.output).iterdir()) == ["checkpoints", "config.yaml"]
+    finished(run, resume=True)
+
+
+def test_a_disk_that_is_full_at_the_description_leaves_no_finished_run_without_one(settings: Settings) -> None:
+    def full(outcome: Finished, folder: Path) -> None:
+        assert (folder / "adapter_model.safetensors").is_file()
+        assert set(outcome.artifacts.sha256) == {"adapter/adapter_model.safetensors", "delta.safetensors"}
+        raise OSError(28, "No space left on device")
+
+    run = settings(training={"save_steps": 4})
+    with pytest.raises(ModelError, match=r"adapter could not be written \(No space left"):
+        train(run, describe=full)
+    assert sorted(path.name for path in Path(run.output).iterdir()) == ["checkpoints", "config.yaml"]
+    outcome = finished(run, resume=True, describe=lambda _, folder: (folder / "README.md").write_text("whole"))
+    assert (outcome.artifacts.folder / "README.md").read_text() == "whole"
+
+
+@pytest.mark.parametrize("output", ["x" * 300, "file/under", f"new/{'x' * 300}"])
+def test_an_output_that_cannot_be_made_is_one_sentence_and_makes_nothing(
+    settings: Settings, tmp_path: Path, output: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    run = settings(output=str(tmp_path / output))
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(RoseLoraError, match=r"cannot be written to \((File name too long|Not a directory)"):
+        train(run)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_an_interrupted_run_holds_its_lock_no_longer(settings: Settings) -> None:
+    interrupted(settings(), 3)
+    assert not Path(settings().output, "lock").exists()
+    finished(settings(), resume=True)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "ran out of memory at step 1; lower training.batch_size"),
+        (RuntimeError("a library's own"), "a library's own"),
+    ],
+)
+def test_an_error_of_the_libraries_cleans_up_as_ours_does(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: RuntimeError, message: str
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("transformers.Trainer.training_step", broken)
+    with pytest.raises((ModelError, RuntimeError), match=message):
+        train(settings())
+    assert not (tmp_path / "out").exists()
