@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM, BertLMHeadModel, T5Config, T5ForConditionalGeneration
 
 from roselora.errors import ConfigError, ModelError
-from roselora.models import LoadedModel, load, loading
+from roselora.models import LoadedModel, load, pretrained
 from roselora.models.fingerprint import fingerprint
-from roselora.models.loading import _quantization, is_cached
+from roselora.models.pretrained import _quantization, is_cached
 from tests.models.tiny_gguf import write_tiny_gguf
 
 
@@ -275,14 +275,14 @@ def test_promise_10_a_cached_hub_id_needs_no_network(hub_cache, tiny_model, conn
 
 def test_promise_10_the_hub_is_asked_only_for_what_is_not_cached_whole(hub_cache, offline, monkeypatch):
     asked = []
-    read = loading._read
+    read = pretrained._read
 
     def watched(name, *arguments, local_files_only, **options):
         if not local_files_only:
             asked.append(name)
         return read(name, *arguments, local_files_only=local_files_only, **options)
 
-    monkeypatch.setattr(loading, "_read", watched)
+    monkeypatch.setattr(pretrained, "_read", watched)
     load("owner/tiny")
     assert asked == []
     (hub_cache / "tokenizer.json").unlink()

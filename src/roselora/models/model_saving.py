@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.errors import ModelError
 from roselora.files import user_path
-from roselora.models.loading import quiet_libraries, refusing
+from roselora.models.library_calls import quiet_libraries, refusing
 from roselora.staging import put_in_place, staging_folder
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from roselora.errors import ModelError, reason_of
-from roselora.models.loading import refusing
+from roselora.models.library_calls import refusing
 
 
 class SavedWeights(Mapping[str, Tensor]):

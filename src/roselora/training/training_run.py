@@ -19,7 +19,7 @@ from transformers import Trainer, TrainerCallback
 from roselora.adapter.verify import AdapterCounts, verify
 from roselora.errors import ConfigError, ModelError, RoseLoraError, SparsityError, UnsupportedError, reason_of
 from roselora.files import write_atomically
-from roselora.models.loading import quiet_libraries
+from roselora.models.library_calls import quiet_libraries
 from roselora.training import processes
 from roselora.training.artifacts import Artifacts, save_artifacts, trained_delta
 from roselora.training.checkpoints import (

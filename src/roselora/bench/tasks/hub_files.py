@@ -7,7 +7,7 @@ from typing import Any
 from huggingface_hub import hf_hub_download
 
 from roselora.errors import ConfigError, reason_of
-from roselora.models.loading import quiet_libraries
+from roselora.models.library_calls import quiet_libraries
 
 
 @dataclass(frozen=True)
