@@ -21,11 +21,11 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers import trainer as transformers_trainer
 from transformers.training_args import OptimizerNames
 
-from roselora.adapter.config import RoseLoraConfig
 from roselora.adapter.engines import refuse_deepspeed
 from roselora.adapter.factors import adapted_layers
 from roselora.adapter.pruner import STEP, ScoredFactor, prune, prune_again, score
 from roselora.adapter.sharding import all_gradients_zero
+from roselora.adapter.sparsity_config import SparsityConfig
 from roselora.adapter.targets import require_targets
 from roselora.adapter.tracking import TrackedAdapter, TrackedModel, adapters_within, track, tracked_models, untrack
 from roselora.adapter.verify import require_sparse
@@ -52,7 +52,7 @@ def _noting(inject_adapter: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(inject_adapter)
     def inject_and_note(self: BaseTuner, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
         config = self.peft_config[adapter_name]
-        if not isinstance(config, RoseLoraConfig):
+        if not isinstance(config, SparsityConfig):
             inject_adapter(self, model, adapter_name, *args, **kwargs)
             untrack(self.model, adapter_name)
             return

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
-from roselora.adapter.config import RoseLoraConfig
 from roselora.adapter.factors import COLUMNS, ROWS, FactorPair, adapted_layers, factor_pair
+from roselora.adapter.sparsity_config import SparsityConfig
 from roselora.core.schedule import density_at
 from roselora.errors import ConfigError
 
@@ -42,7 +42,7 @@ class TrackedAdapter:
     """
 
     name: str
-    config: RoseLoraConfig
+    config: SparsityConfig
     total_steps: int | None = None
     steps: int = 0
     retention: Retention | None = None

@@ -14,9 +14,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from roselora.adapter.config import RoseLoraConfig
 from roselora.adapter.factors import FactorPair, as_matrix, by_expert
 from roselora.adapter.sharding import whole
+from roselora.adapter.sparsity_config import SparsityConfig
 from roselora.adapter.tracking import adapters_within
 from roselora.core.pruning import kept_count
 from roselora.core.sparsity import count_product_nonzeros, product_sparsity_bound
@@ -106,7 +106,7 @@ def verify(source: nn.Module | str | os.PathLike[str], adapter_name: str = "defa
                 return require_sparse(adapter_name, tracked.pairs(adapter_name), adapter.config.density)
         raise ConfigError(f"This model has no RoseLoRA adapter named {adapter_name!r}.")
     folder = user_path(source)
-    config = RoseLoraConfig.from_pretrained(folder)
+    config = SparsityConfig.from_pretrained(folder)
     return require_sparse(adapter_name, _saved_pairs(folder, config), config.density)
 
 
@@ -152,7 +152,7 @@ def _nonzeros(matrix: Tensor, dim: int) -> tuple[int, ...]:
     return tuple((matrix != 0).sum(dim).tolist())
 
 
-def _saved_pairs(folder: Path, config: RoseLoraConfig) -> list[FactorPair]:
+def _saved_pairs(folder: Path, config: SparsityConfig) -> list[FactorPair]:
     """The factors in an adapter folder as PEFT writes it; their scale plays no part in the counts."""
     if config.target_parameters and config.rank_pattern:
         raise ConfigError(

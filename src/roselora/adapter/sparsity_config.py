@@ -1,0 +1,225 @@
+"""A LoraConfig with the hyperparameters of the sparsity: their checks, the ramp that they describe, and their file.
+
+It keeps ``peft_type=LORA`` and saves a plain ``adapter_config.json``, so that every program that reads LoRA
+adapters reads ours; our own fields go to ``roselora_config.json`` beside it.
+"""
+
+import json
+import math
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from numbers import Real
+from pathlib import Path
+from typing import Any, Self
+
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+from peft import LoraConfig
+
+from roselora.errors import ConfigError, RoseLoraError, UnsupportedError, reason_of, shortened
+from roselora.files import user_path
+from roselora.user_files import json_value, read_text, shown
+
+SIDECAR = "roselora_config.json"
+
+# Initialisations after which the base is untouched and only training can move the model.
+_INITIALISATIONS = (True, False, "gaussian", "eva")
+
+_UNSUPPORTED_OPTIONS = {
+    "use_dora": "DoRA's magnitude vector makes the update dense",
+    "kasa_config": "KaSA's singular values change the base weights",
+    "monteclora_config": "MonteCLoRA samples factors that no pruning sees",
+    "lora_bias": "a trained bias is dense",
+    "use_qalora": "QALoRA's A acts on pooled inputs, so its rows are not rows of the update",
+    "use_bdlora": "block-diagonal factors are not stored as rows and columns",
+    "arrow_config": "Arrow routes between finished adapters and trains none",
+    "ensure_weight_tying": "tied adapters share one factor under two names",
+}
+
+
+@dataclass
+class SparsityConfig(LoraConfig):
+    """The fields, checks and files of :class:`~roselora.adapter.config.RoseLoraConfig`, which says what they mean.
+
+    The hooks, the tracking and the verification import this class; only RoseLoraConfig, above them, installs the hooks.
+    """
+
+    density: float = field(default=0.05, metadata={"help": "Fraction of each row of A and column of B kept."})
+    importance_beta: float = field(default=0.8, metadata={"help": "Weight of the old importance (Eq. 4)."})
+    warmup: int | float = field(default=0.1, metadata={"help": "Dense steps: an int, or a fraction."})
+    ramp: int | float = field(default=0.7, metadata={"help": "Steps of falling density: an int, or a fraction."})
+    total_steps: int | None = field(default=None, metadata={"help": "Optimizer steps; a Trainer sets it."})
+    clamp: float | None = field(default=None, metadata={"help": "Bound on |A| and |B| after each step."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()  # type: ignore[no-untyped-call]
+        self.check()
+
+    def check(self) -> None:
+        """Raise ConfigError or UnsupportedError, in one sentence, if this config cannot be trained."""
+        valid_rank = isinstance(self.r, int) and not isinstance(self.r, bool) and self.r >= 1
+        _require(valid_rank, "r", self.r, "a whole number >= 1")
+        _require(_is_number(self.density) and 0 < self.density <= 1, "density", self.density, "in (0, 1]")
+        beta = self.importance_beta
+        _require(_is_number(beta) and 0 <= beta < 1, "importance_beta", beta, "in [0, 1)")
+        for name in ("warmup", "ramp"):
+            value = getattr(self, name)
+            if isinstance(value, int) and not isinstance(value, bool):
+                _require(value >= 0, name, value, "a number of steps >= 0, or a fraction in [0, 1]")
+            else:
+                valid = _is_number(value) and 0 <= value <= 1
+                _require(valid, name, value, "a number of steps >= 0, or a fraction in [0, 1]")
+        if isinstance(self.warmup, float) and isinstance(self.ramp, float):
+            total = self.warmup + self.ramp
+            _require(total <= 1 + 1e-9, "warmup + ramp", total, "at most 1, the whole of training")
+        steps = self.total_steps
+        if steps is not None:
+            valid = isinstance(steps, int) and not isinstance(steps, bool) and steps >= 1
+            _require(valid, "total_steps", steps, "a whole number >= 1, or None")
+            self.ramp_bounds(steps)
+        if self.clamp is not None:
+            valid = _is_number(self.clamp) and 0 < self.clamp <= 1e30  # torch clamps to no more than fp32 holds
+            _require(valid, "clamp", self.clamp, "in (0, 1e30], or None")
+        self._refuse_unsupported()
+
+    def warn_of_no_dense_step(self) -> None:
+        """Warn of pruning at the first step: B is zero there, so every score is, and nothing but the index decides."""
+        if self.warmup == 0 and self.density < 1 and not self.inference_mode:
+            warnings.warn(
+                "warmup=0 prunes at the first step, where B is zero and all scores tie: the first entries of each row "
+                "and column stay, whatever they are worth; give at least one dense step.",
+                stacklevel=2,
+            )
+
+    def warn_of_whole_modules(self) -> None:
+        """Warn of what will be trained whole; PEFT and TRL add heads and tokens to a config that is already made."""
+        for option in ("modules_to_save", "trainable_token_indices"):
+            value = getattr(self, option)
+            if value and not self.inference_mode:
+                warnings.warn(
+                    f"{option} are trained whole: {', '.join(map(str, value))} are no part of the sparse update.",
+                    stacklevel=2,
+                )
+
+    def _refuse_unsupported(self) -> None:
+        for option, reason in _UNSUPPORTED_OPTIONS.items():
+            if getattr(self, option, None):
+                raise UnsupportedError(f"RoseLoRA does not support {option}: {reason}; leave it out.")
+        if self.bias != "none":
+            raise UnsupportedError(
+                f"RoseLoRA does not support bias={shown(self.bias)}: trained biases are dense; leave it at 'none'."
+            )
+        if self.init_lora_weights not in _INITIALISATIONS:
+            raise UnsupportedError(
+                f"RoseLoRA does not support init_lora_weights={shown(self.init_lora_weights)}: B must start at zero "
+                "and the base must stay as it is; use True, 'gaussian' or 'eva'."
+            )
+
+    def ramp_bounds(self, total_steps: int) -> tuple[int, int]:
+        """The last dense step and the first step at the target density, t_i and t_f of the cubic schedule.
+
+        Raises:
+            ConfigError: the ramp would end after ``total_steps``, so the adapter would never reach its density.
+        """
+        # A fraction of a short run still means a dense step: see warn_of_no_dense_step.
+        at_least = 1 if self.warmup else 0
+        warmup = self.warmup if isinstance(self.warmup, int) else max(at_least, round(self.warmup * total_steps))
+        if isinstance(self.ramp, int):
+            end = warmup + self.ramp
+        elif isinstance(self.warmup, int):
+            end = warmup + round(self.ramp * total_steps)
+        else:
+            end = max(warmup, round((self.warmup + self.ramp) * total_steps))
+        # At warmup == total_steps even a ramp of no steps has no step left to prune at.
+        if end > total_steps or (warmup >= total_steps and self.density < 1):
+            raise ConfigError(
+                f"warmup ({self.warmup}) and ramp ({self.ramp}) end at step {end}, but training has only "
+                f"{total_steps}: the adapter would never reach its density; make them shorter or train longer."
+            )
+        return warmup, end
+
+    def to_dict(self) -> dict[str, Any]:
+        """This config as a plain LoraConfig's dictionary: no key that LoraConfig does not know."""
+        own = {f.name for f in _own_fields()}
+        return {
+            key: value
+            for key, value in super().to_dict().items()  # type: ignore[no-untyped-call]
+            if key not in own
+        }
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
+        """Write ``adapter_config.json``, a plain LoRA config, and our own fields to ``roselora_config.json``."""
+        super().save_pretrained(os.fspath(save_directory), **kwargs)
+        own = {f.name: getattr(self, f.name) for f in _own_fields()}
+        Path(save_directory, SIDECAR).write_text(json.dumps(own, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike[str],
+        subfolder: str | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Read a saved config back: the folder's or hub repository's LoRA config with our fields beside it.
+
+        Raises:
+            ConfigError: one of the two files is missing, is malformed, or holds something else than such a config does.
+            UnsupportedError: an option of the LoRA config under which the update would not be sparse.
+        """
+        source = os.fspath(pretrained_model_name_or_path)
+        if (folder := user_path(source)).is_dir():
+            source = str(folder)
+        own = _read_sidecar(source, subfolder, kwargs)
+        try:
+            plain = LoraConfig.from_pretrained(source, subfolder, **kwargs)
+            if not isinstance(plain, LoraConfig):
+                raise TypeError(f"it is of type {type(plain).__name__}")
+            values = {f.name: getattr(plain, f.name) for f in fields(plain) if f.init and f.name != "runtime_config"}
+            return cls(**values, **own)
+        except RoseLoraError:
+            raise
+        except Exception as error:  # PEFT takes the file's values as they are, and fails wherever one is used
+            raise ConfigError(f"{source} holds no LoRA config that can be used ({shortened(str(error))}).") from error
+
+
+def _own_fields() -> list[Any]:
+    inherited = {f.name for f in fields(LoraConfig)}
+    return [f for f in fields(SparsityConfig) if f.name not in inherited]
+
+
+def _read_sidecar(source: str, subfolder: str | None, hub_options: Mapping[str, Any]) -> dict[str, Any]:
+    path = Path(source, subfolder or "", SIDECAR)
+    if not path.parent.is_dir():
+        try:
+            path = Path(hf_hub_download(source, SIDECAR, subfolder=subfolder, **hub_options))
+        except (OSError, ValueError, EntryNotFoundError) as error:
+            if isinstance(error, LocalEntryNotFoundError) or not isinstance(error, EntryNotFoundError):
+                raise ConfigError(
+                    f"{source} is no folder here, and no repository that can be read from the hub "
+                    f"({reason_of(error)}); name an adapter's folder or repository."
+                ) from error
+    if not path.is_file():
+        raise ConfigError(f"{source} holds no {SIDECAR}: it is a plain LoRA adapter; read it with LoraConfig.")
+    text = read_text(path)
+    try:
+        values = json_value(text)
+    except ValueError as error:
+        raise ConfigError(f"{path} cannot be read, for {error}; save the adapter anew.") from None
+    known = {f.name for f in _own_fields()}
+    if not isinstance(values, dict) or set(values) - known:
+        raise ConfigError(f"{path} holds other fields than {sorted(known)}; is it from a newer version?")
+    return values
+
+
+def _is_number(value: object) -> bool:
+    try:
+        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return False
+
+
+def _require(condition: bool, name: str, value: object, wanted: str) -> None:
+    if not condition:
+        raise ConfigError(f"{name} must be {wanted}, not {shown(value)}.")
