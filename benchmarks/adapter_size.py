@@ -2,12 +2,10 @@
 
     python benchmarks/adapter_size.py [--densities 0.05 0.01 0.005] [--json out.json]
 
-Both files are really written, for all seven linear layers of all 32 blocks at rank 8: the adapter as PEFT
-    lays it
-out (one bf16 tensor each for A and B), and the delta by `roselora.delta.delta_file.save`, with bf16 values at random
-places, max(1, floor(density * length)) in each row of A and column of B. Beside the ratio stands what the
-file would take with plain 16-bit indices, and with an ideal code for random places (the entropy), both
-without a header.
+Both files are really written, for all seven linear layers of all 32 blocks at rank 8: the adapter as PEFT lays it out
+(one bf16 tensor each for A and B), and the delta by `roselora.delta.delta_file.save`, with bf16 values at random
+places, max(1, floor(density * length)) in each row of A and column of B. Beside the ratio stands what the file would
+take with plain 16-bit indices, and with an ideal code for random places (the entropy), both without a header.
 """
 
 import argparse

@@ -176,11 +176,9 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
 def sha256_tensor(tensor: Tensor) -> str:
     """The SHA-256 of a tensor's dtype, shape and elements, as 64 hexadecimal digits.
 
-    What is hashed: the dtype's name as torch prints it without "torch.", each dimension in decimal, separated
-        by
-    single spaces, a newline, then the elements in row-major, little-endian order. So equal bytes under
-    another dtype or shape have another hash. A contiguous CPU tensor is hashed without a copy; any dtype
-    works.
+    What is hashed: the dtype's name as torch prints it without "torch.", each dimension in decimal, separated by single
+    spaces, a newline, then the elements in row-major, little-endian order. So the same bytes with another dtype or
+    shape have another hash. Any dtype works; a contiguous CPU tensor is hashed without a copy.
     """
     elements = tensor.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8)
     digest = hashlib.sha256(" ".join([dtype_name(tensor.dtype), *map(str, tensor.shape)]).encode() + b"\n")

@@ -3,8 +3,7 @@
 For programs that patch weights in place and know nothing of factors. The file is one safetensors file; for
 each weight NAME, in the order of names, it holds two one-dimensional tensors of the same length:
 
-    NAME.index    I32, or I64 where the weight has more than 2^31 - 1 entries: positions in the weight as the
-    model
+    NAME.index    I32, or I64 where the weight has more than 2^31 - 1 entries: positions in the weight as the model
                   stores it, flattened row by row; ascending, each once
     NAME.value    F32: what to add there
 
@@ -14,9 +13,8 @@ and one entry under __metadata__, "roselora_patches", a JSON object:
     weights           for each NAME: "shape", the stored weight's two sizes; "dtype", such as "bfloat16"; and
                       "base_sha256", the SHA-256 that roselora.files.sha256_tensor gives the base weight
 
-To apply it, add in float32 and round once: weight[i] = round(float32(weight[i]) + value). To take it back,
-    keep the
-old values: adding and subtracting again does not give the same bits. See docs/file-formats.md.
+To apply it, add in float32 and round once: weight[i] = round(float32(weight[i]) + value). To take it back, write the
+old values again: subtracting what was added does not give the same bits. See docs/file-formats.md.
 """
 
 import json
@@ -38,9 +36,8 @@ PATCH_FORMAT_VERSION = 1
 def export_patches(deltas: Iterable[SparseDelta], path: str | os.PathLike[str]) -> None:
     """Write the sum of `deltas`, in this order and in float32, as one patch file.
 
-    For one delta the patched weights are bit for bit what `Overlay` makes. For several, they may differ from
-    it in
-    the last bit: the overlay adds to the original one by one, a patch is one sum.
+    For one delta the patched weights are bit for bit what `Overlay` makes. For several, they may differ from it in the
+    last bit: the overlay adds the deltas to the original one by one, a patch is one sum.
 
     Raises:
         ConfigError: there are no deltas, or they were made for different bases.
