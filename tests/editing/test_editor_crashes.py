@@ -16,7 +16,7 @@ from roselora.models import load
 
 TRAINING = """
     import os, signal, sys
-    from roselora.editing.store.edit_store import edit_store as module
+    from roselora.editing.store import edit_store as module
     from roselora.editing.editor import Editor
     from roselora.editing.methods.rose.rose_settings import EditSettings
     from roselora.models import load

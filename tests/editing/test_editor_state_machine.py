@@ -22,7 +22,7 @@ from roselora.delta.sparse_delta import SparseDelta, SparseFactors
 from roselora.editing.editor import Editor
 from roselora.editing.proposal import Proposal
 from roselora.editing.request import EditRequest
-from roselora.editing.store.edit_store import edit_store as store
+from roselora.editing.store import edit_store as store
 from roselora.editing.store.schema import transaction
 from roselora.files import sha256_tensor
 from roselora.models import LoadedModel

@@ -13,9 +13,8 @@ from roselora.delta.sparse_delta import SparseDelta
 from roselora.editing.request import EditRequest
 from roselora.editing.store import schema
 from roselora.editing.store.edit_records import BaseIdentity
-from roselora.editing.store.edit_store import EditStore, has_store, require_place
+from roselora.editing.store.edit_store import EditStore, has_store, require_outside_stores, require_place
 from roselora.errors import FileFormatError, StoreError
-from roselora.serving.edit_export import require_exportable
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="links are POSIX")
 Deltas = Callable[[float], SparseDelta]
@@ -190,8 +189,8 @@ def test_an_export_never_goes_into_a_store(store: EditStore, tmp_path: Path) -> 
     (tmp_path / "link").symlink_to(store.folder / "deltas")
     for place in ("new", "deltas/new", "deltas/new/deeper", "../link/new"):
         with pytest.raises(StoreError, match="is within the edit store"):
-            require_exportable(1, store.folder / place, "model", None)
-    require_exportable(1, tmp_path / "beside", "model", None)
+            require_outside_stores(store.folder / place)
+    require_outside_stores(tmp_path / "beside")
 
 
 def test_a_store_that_was_moved_is_not_written_at_its_old_place(store: EditStore, tmp_path: Path) -> None:
