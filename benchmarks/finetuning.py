@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from roselora.bench.metrics.cost import Measured, measured
+from roselora.bench.metrics.cost import ResourceUse, measured
 from roselora.bench.metrics.intervals import bootstrap_interval
 from roselora.bench.metrics.perplexity import perplexity, text_losses
 from roselora.editing.answer_match import matches
@@ -54,7 +54,7 @@ def accuracies(model: Any, tokenizer: Any, examples: list[dict[str, str]]) -> li
     return [matches(answer, [example["completion"]]) for answer, example in zip(answers, examples, strict=True)]
 
 
-def run(method: str, rate: float, seed: int, steps: int, data: Path) -> tuple[Finished, Measured]:
+def run(method: str, rate: float, seed: int, steps: int, data: Path) -> tuple[Finished, ResourceUse]:
     with tempfile.TemporaryDirectory() as folder:
         keep = Path(folder) / "keep.txt"
         keep.write_text("\n".join(text.replace("\n", " ") for text in NEUTRAL_TEXTS))
@@ -127,7 +127,7 @@ def compare(
     arguments: argparse.Namespace,
 ) -> dict[str, Any]:
     tuned: dict[float, float] = {}
-    first: dict[float, tuple[Finished, Measured]] = {}
+    first: dict[float, tuple[Finished, ResourceUse]] = {}
     for rate in rates:
         first[rate] = run(method, rate, arguments.seeds[0], arguments.steps, data)
         prepared = first[rate][0].prepared

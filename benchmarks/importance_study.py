@@ -28,7 +28,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from roselora.bench.methods.applied_edit import Applied, applying
 from roselora.bench.methods.editing_methods import METHODS, Method
 from roselora.bench.methods.rose import DEFAULTS
-from roselora.bench.metrics.case_scoring import Judge
+from roselora.bench.metrics.case_scoring import CaseScorer
 from roselora.bench.metrics.intervals import bootstrap_interval, wilson_interval
 from roselora.bench.records.bench_records import EditRecord
 from roselora.bench.records.record_files import appending, read_records
@@ -221,7 +221,7 @@ def main() -> None:
     loaded = load(arguments.model)
     arguments.work.mkdir(parents=True, exist_ok=True)
     plan = Plan(tuple(chosen), variants, "single", arguments.work)
-    judge = Judge(loaded.model, loaded.tokenizer, fluency=False)
+    judge = CaseScorer(loaded.model, loaded.tokenizer, fluency=False)
     known = read_records(arguments.work)
     with appending(arguments.work) as append:
 

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from roselora.bench.methods.editing_methods import METHODS, Method
-from roselora.bench.metrics.case_scoring import Judge
+from roselora.bench.metrics.case_scoring import CaseScorer
 from roselora.bench.records.bench_records import EditRecord
 from roselora.bench.records.record_files import appending, read_records
 from roselora.bench.running.edit_run import EditingRun, Plan, choose
@@ -110,7 +110,7 @@ def main() -> None:
     arguments.work.mkdir(parents=True, exist_ok=True)
 
     plan = Plan(tuple(chosen), methods, "single", arguments.work)
-    judge = Judge(loaded.model, loaded.tokenizer, fluency=False)
+    judge = CaseScorer(loaded.model, loaded.tokenizer, fluency=False)
     known = read_records(arguments.work)
     with appending(arguments.work) as append:
 

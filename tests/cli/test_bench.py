@@ -112,7 +112,7 @@ def test_a_sequence_that_was_killed_goes_on_with_the_same_command(
     again = run(*command, "--set", "lora.epochs=100")
     assert again.returncode == 0, again.stderr
     assert methods_of(tmp_path / "out") == ["ft-m"] * 3 + ["lora"] * 3
-    assert (tmp_path / "out" / "retention.png").is_file()
+    assert (tmp_path / "out" / "reliability_by_age.png").is_file()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from roselora import float64 as precision
 from roselora.adapter.verify import verify
 from roselora.bench.methods.editing_methods import METHODS
 from roselora.bench.methods.ft_l import norm_ball
-from roselora.bench.metrics.case_scoring import Judge
+from roselora.bench.metrics.case_scoring import CaseScorer
 from roselora.bench.metrics.lm_eval_harness import ANSWER, CHOICE, run_tasks
 from roselora.bench.metrics.perplexity import text_losses
 from roselora.bench.running import task_answers as asking
@@ -231,7 +231,7 @@ def test_a_stream_of_edits_is_run_scored_and_gone_on_with(world, tmp_path):
     ]
     grace = replace(METHODS["grace"], config=replace(METHODS["grace"].config, **TINY["grace"]))
     plan = Plan(tuple(cases), {"grace": grace}, "sequential", tmp_path)
-    judge = Judge(world.model, world.tokenizer, fluency=False)
+    judge = CaseScorer(world.model, world.tokenizer, fluency=False)
     records = []
 
     def start(seconds):

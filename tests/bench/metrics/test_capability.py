@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from roselora.bench.metrics import lm_eval_harness as harness
-from roselora.bench.metrics.capability import TASKS, Measured, capability
+from roselora.bench.metrics.capability import TASKS, AbilityScore, capability
 from roselora.bench.metrics.intervals import wilson_interval
 from roselora.bench.metrics.perplexity import perplexity, text_losses
 from roselora.bench.tasks import general_ability as ability_data
@@ -90,8 +90,8 @@ def test_arc_is_the_choice_of_the_highest_likelihood_as_computed_by_hand(
         right_norm += per_character.index(max(per_character)) == answer - 1
     measured = capability(model, tiny_tokenizer, data, tasks=["arc_challenge"])
     assert measured == {
-        "arc_challenge": Measured(right / 3, *wilson_interval(right, 3), 3),
-        "arc_challenge_norm": Measured(right_norm / 3, *wilson_interval(right_norm, 3), 3),
+        "arc_challenge": AbilityScore(right / 3, *wilson_interval(right, 3), 3),
+        "arc_challenge_norm": AbilityScore(right_norm / 3, *wilson_interval(right_norm, 3), 3),
     }
 
 

@@ -6,7 +6,7 @@ import torch
 
 from roselora.bench.metrics.aggregate import free_outcome
 from roselora.bench.metrics.case_questions import free_questions
-from roselora.bench.metrics.case_scoring import Judge
+from roselora.bench.metrics.case_scoring import CaseScorer
 from roselora.bench.tasks.edit_case import SAME_ANSWER, EditCase, Probe
 from roselora.errors import ConfigError, NonFiniteError
 from roselora.models.generation import Answer
@@ -23,7 +23,7 @@ BARE = EditCase("world/1", "The symbol of iron is", "Pb", portability={"Reasonin
 
 
 def test_the_unedited_model_is_scored_by_what_it_knows(world_model, tiny_tokenizer):
-    judge = Judge(world_model, tiny_tokenizer, [FRANCE, BARE])
+    judge = CaseScorer(world_model, tiny_tokenizer, [FRANCE, BARE])
     first, bare = judge.score([FRANCE, BARE])
     assert first.answer == "Paris."
     assert first.reliability == 1
@@ -40,7 +40,7 @@ def test_the_unedited_model_is_scored_by_what_it_knows(world_model, tiny_tokeniz
 
 
 def test_an_edit_shows_where_it_reaches(world_model, tiny_tokenizer):
-    judge = Judge(world_model, tiny_tokenizer, [FRANCE], fluency=True)
+    judge = CaseScorer(world_model, tiny_tokenizer, [FRANCE], fluency=True)
     before = judge.score([FRANCE])[0]
     with torch.no_grad():
         for weight in world_model.parameters():
@@ -53,12 +53,12 @@ def test_an_edit_shows_where_it_reaches(world_model, tiny_tokenizer):
 
 
 def test_cases_are_scored_alike_alone_and_together(world_model, tiny_tokenizer):
-    judge = Judge(world_model, tiny_tokenizer)
+    judge = CaseScorer(world_model, tiny_tokenizer)
     judge.prepare([FRANCE])
     judge.prepare([FRANCE, BARE])
     together = judge.score([BARE, FRANCE])
     for case, found in zip([BARE, FRANCE], together, strict=True):
-        alone = Judge(world_model, tiny_tokenizer, [case], batch_size=1).score([case])[0]
+        alone = CaseScorer(world_model, tiny_tokenizer, [case], batch_size=1).score([case])[0]
         assert replace(alone, kl=None) == replace(found, kl=None)
 
 
@@ -80,14 +80,14 @@ def test_a_question_with_several_right_answers_is_asked_once_and_any_counts(tiny
 def test_questions_that_ask_for_the_edited_fact_are_shown_apart_and_are_no_part_of_kl(world_model, tiny_tokenizer):
     same = {SAME_ANSWER: (Probe("France has its capital in", ("Paris",)),)}
     case = EditCase("made/0", "The capital of France is", "Rome.", locality=same)
-    (found,) = Judge(world_model, tiny_tokenizer, [case]).score([case])
+    (found,) = CaseScorer(world_model, tiny_tokenizer, [case]).score([case])
     assert found.locality == {SAME_ANSWER: 1}
     assert found.kl is None
     assert found.token_accuracy.locality == {"Relation_Specificity": 1}
 
 
 def test_nan_never_scores(world_model, tiny_tokenizer):
-    judge = Judge(world_model, tiny_tokenizer, [FRANCE], fluency=True)
+    judge = CaseScorer(world_model, tiny_tokenizer, [FRANCE], fluency=True)
     with torch.no_grad():
         world_model.lm_head.weight.fill_(math.nan)
     broken = judge.score([FRANCE])[0]
@@ -97,11 +97,11 @@ def test_nan_never_scores(world_model, tiny_tokenizer):
     accuracy = broken.token_accuracy
     assert (accuracy.reliability, accuracy.locality) == (0, {"Relation_Specificity": 0})
     with pytest.raises(NonFiniteError, match="unedited model gives NaN"):
-        Judge(world_model, tiny_tokenizer, [FRANCE])
+        CaseScorer(world_model, tiny_tokenizer, [FRANCE])
 
 
 def test_a_case_must_be_prepared_before_it_is_scored_and_a_key_names_one_case(world_model, tiny_tokenizer):
-    judge = Judge(world_model, tiny_tokenizer, [FRANCE])
+    judge = CaseScorer(world_model, tiny_tokenizer, [FRANCE])
     with pytest.raises(ConfigError, match="world/1"):
         judge.score([BARE])
     with pytest.raises(ConfigError, match="Two cases have the key"):

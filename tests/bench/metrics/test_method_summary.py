@@ -3,7 +3,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from roselora.bench.metrics.estimates import Estimate, Spread, estimate
+from roselora.bench.metrics.estimates import CostRange, Estimate, estimate
 from roselora.bench.metrics.intervals import bootstrap_interval, wilson_interval
 from roselora.bench.metrics.method_summary import summarize
 from roselora.bench.records.bench_records import Cost, EditRecord, Scores, TokenAccuracy
@@ -115,8 +115,8 @@ def test_a_divergence_that_is_not_finite_is_shown_and_not_dropped(bad: float, is
 
 def test_costs_are_medians_with_their_range() -> None:
     (summary,) = summarize([record(1, seconds=3.0), record(2, seconds=1.0), record(6, seconds=8.0), failed(4)])
-    assert summary.costs["seconds"] == Spread(3.0, 1.0, 8.0, 3)
-    assert summary.costs["peak_bytes"] == Spread(200, 100, 600, 3)
+    assert summary.costs["seconds"] == CostRange(3.0, 1.0, 8.0, 3)
+    assert summary.costs["peak_bytes"] == CostRange(200, 100, 600, 3)
 
 
 def test_token_accuracy_is_averaged_as_easyedit_does() -> None:

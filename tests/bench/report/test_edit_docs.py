@@ -7,7 +7,7 @@ from roselora.bench.tasks.counterfact import NEIGHBORHOOD
 from roselora.bench.tasks.edit_case import SAME_ANSWER
 from roselora.bench.tasks.zsre import REASONING, UNRELATED
 
-PAGE = Path(__file__).parents[2] / "docs" / "editing-benchmark.md"
+PAGE = Path(__file__).parents[3] / "docs" / "editing-benchmark.md"
 
 
 def rows(page: str) -> dict[str, list[str]]:

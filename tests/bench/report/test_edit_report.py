@@ -16,7 +16,7 @@ from roselora.bench.metrics.run_summary import summarize_run
 from roselora.bench.records.bench_records import Cost, EditRecord, FailedRun, RunHead, RunPart, Scores, TokenAccuracy
 from roselora.bench.report import edit_plots
 from roselora.bench.report.edit_markdown import markdown
-from roselora.bench.report.edit_plots import COLOURS, MARKERS, linear_up_to, plot_costs, plot_retention, styles
+from roselora.bench.report.edit_plots import COLOURS, MARKERS, linear_up_to, plot_costs, plot_reliability_by_age, styles
 from roselora.bench.report.edit_report import write_report
 from roselora.bench.report.estimate_text import capability
 from roselora.bench.report.plot_labels import Point, label_points
@@ -263,17 +263,17 @@ def test_capability_stands_before_and_after_with_its_interval() -> None:
     assert second == "| after rose | 21.5 | - |"
 
 
-def test_retention_is_told_of_sequential_runs_only() -> None:
+def test_reliability_by_age_is_told_of_sequential_runs_only() -> None:
     records = run_of(rose=(1.0, 1.0))
-    assert "Retention" not in report(records)
+    assert "Reliability by age" not in report(records)
     page = report(records, replace(HEAD, mode="sequential"))
-    assert cells(page, "Retention by age of edit", "0 to 11")[1] == "1.000 [0.758, 1.000] (12)"
+    assert cells(page, "Reliability by age of edit", "0 to 11")[1] == "1.000 [0.758, 1.000] (12)"
 
 
 def test_the_report_is_three_kinds_of_files_and_its_json_holds_what_its_page_shows(tmp_path: Path) -> None:
     records = run_of(no_edit=(0.0, 1.0), rose=(1.0, 0.5)) + failed("lora")
     paths = write_report(replace(HEAD, mode="sequential"), records, tmp_path)
-    names = ["scores.png", "retention.png", "costs.png", "report.md", "report.json"]
+    names = ["scores.png", "reliability_by_age.png", "costs.png", "report.md", "report.json"]
     assert [path.name for path in paths] == names
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
     page = (tmp_path / "report.md").read_text()
@@ -288,7 +288,7 @@ def test_the_report_is_three_kinds_of_files_and_its_json_holds_what_its_page_sho
     assert {"ours": "rose", "other": "no-edit", "verdict": "loses"}.items() <= next(
         item for item in found["comparisons"] if item["metric"] == "locality"
     ).items()
-    assert found["retention"]["rose"][0]["oldest"] == 11
+    assert found["reliability_by_age"]["rose"][0]["oldest"] == 11
 
 
 def test_a_run_without_records_is_a_report_without_plots(tmp_path: Path) -> None:
@@ -357,9 +357,9 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("figures")
-def test_retention_stands_in_the_place_of_its_range_of_ages() -> None:
+def test_reliability_by_age_stands_in_the_place_of_its_range_of_ages() -> None:
     records = [record(position, method, 1.0, 1.0) for method in ("no-edit", "lora", "rose") for position in range(35)]
-    figure: Any = plot_retention(summarize_run(replace(HEAD, mode="sequential", n=35), records))
+    figure: Any = plot_reliability_by_age(summarize_run(replace(HEAD, mode="sequential", n=35), records))
     (axes,) = figure.axes
     figure.draw_without_rendering()
     assert [label.get_text() for label in axes.get_xticklabels()] == ["0 to 10", "11 to 22", "23 to 34"]

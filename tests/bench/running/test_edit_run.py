@@ -11,7 +11,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from roselora.bench.methods.applied_edit import Applied, changing
 from roselora.bench.methods.editing_methods import METHODS, Method
-from roselora.bench.metrics.case_scoring import Judge
+from roselora.bench.metrics.case_scoring import CaseScorer
 from roselora.bench.records.bench_records import EditRecord, FailedRun, Mode
 from roselora.bench.running import edit_stream as sequence
 from roselora.bench.running.edit_run import EditingRun, Plan, choose
@@ -82,7 +82,7 @@ def run(world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, 
         **more: Any,
     ) -> list[EditRecord]:
         records = list(known)
-        judge = Judge(world_model, tiny_tokenizer, fluency=False)
+        judge = CaseScorer(world_model, tiny_tokenizer, fluency=False)
         plan = Plan(CASES, methods, mode, tmp_path)
         before = fingerprint(world_model)
         run = EditingRun(
@@ -148,7 +148,7 @@ def test_a_failure_that_leaves_the_model_changed_ends_the_run(
     world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
     plan = Plan(CASES, method(Nudge(), fail_at=1, leave_changed=True), "single", tmp_path)
-    judge = Judge(world_model, tiny_tokenizer, fluency=False)
+    judge = CaseScorer(world_model, tiny_tokenizer, fluency=False)
     run = EditingRun(world_model, tiny_tokenizer, plan, judge, (), lambda r: None, lambda at: None, Clock(None))
     with pytest.raises(EditError, match="left the model changed"):
         run.run()
@@ -164,7 +164,7 @@ def test_a_text_is_read_once_before_the_edits_with_its_progress_and_a_missing_on
     def start(path: Path) -> list[EditRecord]:
         config = replace(METHODS["rome"].config, text=path, cache=tmp_path / "cache", steps=1)
         plan = Plan(CASES[:1], {"rome": replace(METHODS["rome"], config=config)}, "single", tmp_path)
-        judge, records = Judge(world_model, tiny_tokenizer), list[EditRecord]()
+        judge, records = CaseScorer(world_model, tiny_tokenizer), list[EditRecord]()
         run = EditingRun(world_model, tiny_tokenizer, plan, judge, (), records.append, shown.append, Clock(None))
         run.read_texts()
         run.run()
@@ -251,7 +251,7 @@ def test_a_sequence_that_is_interrupted_while_it_is_scored_is_not_edited_again(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(Judge, "score", interrupted)
+        patched.setattr(CaseScorer, "score", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(method(Nudge(), per_call=None), "sequential")
     resumed = Nudge()
@@ -326,7 +326,7 @@ def test_edits_beside_the_weights_are_scored_as_they_were_when_a_sequence_goes_o
     whole = run(grace, "sequential")
     monkeypatch.setattr(sequence, "CHECKPOINT_SECONDS", -1.0)
     with monkeypatch.context() as patched:
-        patched.setattr(Judge, "score", lambda *_: pytest.fail("killed"))
+        patched.setattr(CaseScorer, "score", lambda *_: pytest.fail("killed"))
         with pytest.raises(pytest.fail.Exception):
             run(grace, "sequential")
     assert not any(module._forward_hooks for module in world_model.modules())

@@ -22,7 +22,7 @@ from roselora.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Measured:
+class AbilityScore:
     """A figure with its 95% interval, over ``n`` questions or texts."""
 
     value: float
@@ -63,7 +63,7 @@ def capability(
     n: int | None = 100,
     seed: int = 0,
     texts: Sequence[str] | None = None,
-) -> dict[str, Measured]:
+) -> dict[str, AbilityScore]:
     """Measure a model that stands in memory, and leave it and its tokenizer as they are.
 
     Returns:
@@ -122,13 +122,13 @@ def outcomes(
     return found
 
 
-def summarised(figure: str, values: Sequence[float]) -> Measured:
+def summarised(figure: str, values: Sequence[float]) -> AbilityScore:
     """A figure of its questions' outcomes: exp of the mean loss with the bootstrap's interval, a rate with Wilson's."""
     if figure == PERPLEXITY:
         low, high = bootstrap_interval(values)
-        return Measured(perplexity(values), math.exp(low), math.exp(high), len(values))
+        return AbilityScore(perplexity(values), math.exp(low), math.exp(high), len(values))
     right = round(sum(values))
-    return Measured(right / len(values), *wilson_interval(right, len(values)), len(values))
+    return AbilityScore(right / len(values), *wilson_interval(right, len(values)), len(values))
 
 
 def _needed(data_dir: Path | None, task: str) -> Path:

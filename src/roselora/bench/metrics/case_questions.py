@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from roselora.bench.metrics.early_decision import Prospects
+from roselora.bench.metrics.early_stopping import AnswerPrefixes
 from roselora.bench.metrics.locality import continuation_row
 from roselora.bench.metrics.token_accuracy import answer_row
 from roselora.bench.tasks.edit_case import EditCase
@@ -40,7 +40,7 @@ class FreeQuestion:
     prompt: str
     targets: tuple[str, ...]
     limit: int
-    prospects: Prospects = field(compare=False)
+    prospects: AnswerPrefixes = field(compare=False)
 
     def given_up(self, new_tokens: int, said: str) -> bool:
         """Whether the answer, long enough to be read, can no longer become a target."""
@@ -83,7 +83,7 @@ def free_questions(tokenizer: PreTrainedTokenizerBase, case: EditCase) -> list[F
         if targets:
             longest = max(len(split_at_answer(tokenizer, prompt, target)[1]) for target in targets)
             limit = max(SHOWN_TOKENS, longest + AROUND_TOKENS)
-            questions.append(FreeQuestion(word, subtype, prompt, targets, limit, Prospects(targets)))
+            questions.append(FreeQuestion(word, subtype, prompt, targets, limit, AnswerPrefixes(targets)))
     return questions
 
 

@@ -31,7 +31,7 @@ class _Prepared:
     led: tuple[LedQuestion, ...]
 
 
-class Judge:
+class CaseScorer:
     """Scores cases on a model as it is now, against what it was when the cases were prepared.
 
     Each case is prepared while the model is unedited: at once by the constructor, or later by :meth:`prepare`, once

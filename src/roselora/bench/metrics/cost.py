@@ -14,7 +14,7 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 @dataclass
-class Measured:
+class ResourceUse:
     """Filled when the block ends; ``peak_bytes`` is 0 where the system does not tell (neither CUDA nor Linux)."""
 
     seconds: float = 0.0
@@ -22,9 +22,9 @@ class Measured:
 
 
 @contextmanager
-def measured(device: torch.device) -> Iterator[Measured]:
+def measured(device: torch.device) -> Iterator[ResourceUse]:
     """Measure the block: on CUDA the allocator's peak, on Linux the resident memory's."""
-    result = Measured()
+    result = ResourceUse()
     before = _begin(device)
     start = time.perf_counter()
     try:

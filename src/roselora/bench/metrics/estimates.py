@@ -32,7 +32,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Spread:
+class CostRange:
     """The median of a cost over n edits, and the least and the most that one took."""
 
     median: float
@@ -61,9 +61,9 @@ def estimate(values: Iterable[float | None], *, share: bool, seed: int = BOOTSTR
     return Estimate(mean, *bootstrap_interval(numbers, seed=seed), len(numbers), "bootstrap")
 
 
-def spread(values: Sequence[float]) -> Spread | None:
+def cost_range(values: Sequence[float]) -> CostRange | None:
     """Median and range, or None if there are no values."""
-    return Spread(statistics.median(values), min(values), max(values), len(values)) if values else None
+    return CostRange(statistics.median(values), min(values), max(values), len(values)) if values else None
 
 
 def mean_share(shares: Mapping[str, float]) -> float | None:

@@ -9,7 +9,7 @@ from roselora.bench.records.tuning_files import Abilities
 
 
 @dataclass(frozen=True)
-class Change:
+class AbilityDifference:
     """A method less another on one figure, question by question, each the mean of the method's seeds.
 
     Attributes:
@@ -27,7 +27,7 @@ class Change:
     n: int
 
 
-def change(abilities: Sequence[Abilities], method: str, other: str) -> list[Change]:
+def ability_differences(abilities: Sequence[Abilities], method: str, other: str) -> list[AbilityDifference]:
     """Each figure that both have been measured by, over the same questions."""
     own, theirs = _means(abilities, method), _means(abilities, other)
     found = []
@@ -36,7 +36,7 @@ def change(abilities: Sequence[Abilities], method: str, other: str) -> list[Chan
             differences = [mine - others for mine, others in zip(values, theirs[figure], strict=True)]
             low, high = bootstrap_interval(differences, seed=BOOTSTRAP_SEED)
             mean = sum(differences) / len(differences)
-            found.append(Change(method, other, figure, mean, low, high, len(differences)))
+            found.append(AbilityDifference(method, other, figure, mean, low, high, len(differences)))
     return found
 
 

@@ -96,7 +96,7 @@ def _saying_where_prompts_end(hflm: Any) -> Any:
     it, and tells the model neither apart. Here each is weighed by itself, and labels tell where its context ends.
     """
 
-    class Reader(hflm):  # type: ignore[misc]
+    class PromptAwareModel(hflm):  # type: ignore[misc]
         _continued = 0
 
         def _loglikelihood_tokens(self, requests: list[Any], *arguments: Any, **options: Any) -> list[Any]:
@@ -113,7 +113,7 @@ def _saying_where_prompts_end(hflm: Any) -> Any:
                 logits: Tensor = self.model(inps, labels=labels).logits
             return logits
 
-    return Reader
+    return PromptAwareModel
 
 
 def _lm_eval() -> tuple[Any, Any, Any, Any]:

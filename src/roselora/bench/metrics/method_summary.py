@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
-from roselora.bench.metrics.estimates import BOOTSTRAP_SEED, Estimate, Spread, estimate, mean_share, spread
+from roselora.bench.metrics.estimates import BOOTSTRAP_SEED, CostRange, Estimate, cost_range, estimate, mean_share
 from roselora.bench.records.bench_records import Cost, EditRecord, TokenAccuracy
 from roselora.bench.tasks.edit_case import SAME_ANSWER
 
@@ -38,7 +38,7 @@ class MethodSummary:
     kl: Estimate | None
     fluency: Estimate | None
     token_accuracy: Mapping[str, Estimate]
-    costs: Mapping[str, Spread]
+    costs: Mapping[str, CostRange]
 
 
 class Questions:
@@ -144,9 +144,9 @@ def _token_accuracy(scores: Sequence[TokenAccuracy], seed: int) -> dict[str, Est
     return _present({name: estimate(column, share=True, seed=seed) for name, column in columns.items()})
 
 
-def _costs(costs: Sequence[Cost]) -> dict[str, Spread]:
+def _costs(costs: Sequence[Cost]) -> dict[str, CostRange]:
     columns = {field.name: [getattr(cost, field.name) for cost in costs] for field in fields(Cost)}
-    found = {name: spread([value for value in column if value is not None]) for name, column in columns.items()}
+    found = {name: cost_range([value for value in column if value is not None]) for name, column in columns.items()}
     return {name: value for name, value in found.items() if value is not None}
 
 

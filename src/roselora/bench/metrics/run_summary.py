@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from roselora.bench.metrics.edit_age import AgeBin, retention_by_age
-from roselora.bench.metrics.estimates import BOOTSTRAP_SEED, Spread
+from roselora.bench.metrics.estimates import BOOTSTRAP_SEED, CostRange
 from roselora.bench.metrics.method_summary import MethodSummary, summarize
 from roselora.bench.metrics.paired_comparison import Comparison, compare
+from roselora.bench.metrics.reliability_by_age import AgeBin, reliability_by_age
 from roselora.bench.records.bench_records import EditRecord, RunHead
 
 OURS = "rose"
@@ -27,8 +27,7 @@ class RunSummary:
         methods: one row each, in the head's order. Entries that a sequence or batch changed are the head's, counted
             once after all its edits.
         comparisons: of each of ours in turn; empty if none has records, or no other method.
-        retention: reliability by age, for each method that takes some requests after others; empty unless the run was
-            sequential.
+        reliability_by_age: of each method that edits one call after another; empty unless the run was sequential.
     """
 
     head: RunHead
@@ -36,7 +35,7 @@ class RunSummary:
     ours: Sequence[str]
     methods: Sequence[MethodSummary]
     comparisons: Sequence[Comparison]
-    retention: Mapping[str, Sequence[AgeBin]]
+    reliability_by_age: Mapping[str, Sequence[AgeBin]]
 
 
 def summarize_run(
@@ -57,7 +56,7 @@ def summarize_run(
         ours=compared,
         methods=[_with_entries(row, head) for row in summarize(records, head.methods, seed=seed)],
         comparisons=[item for method in compared for item in compare(records, method, seed=seed)],
-        retention=retention_by_age(aged, head.n) if head.mode == "sequential" else {},
+        reliability_by_age=reliability_by_age(aged, head.n) if head.mode == "sequential" else {},
     )
 
 
@@ -65,4 +64,4 @@ def _with_entries(row: MethodSummary, head: RunHead) -> MethodSummary:
     entries = head.entries.get(row.method)
     if entries is None or not row.costs:  # of a method whose every edit failed, 0 entries would look like thrift
         return row
-    return replace(row, costs={**row.costs, "entries": Spread(entries, entries, entries, 1)})
+    return replace(row, costs={**row.costs, "entries": CostRange(entries, entries, entries, 1)})

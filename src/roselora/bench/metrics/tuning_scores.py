@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from roselora.bench.metrics.estimates import BOOTSTRAP_SEED, Estimate, Spread, estimate, spread
+from roselora.bench.metrics.estimates import BOOTSTRAP_SEED, CostRange, Estimate, cost_range, estimate
 from roselora.bench.metrics.glue_metrics import CORRELATIONS, as_numbers, correlation
 from roselora.bench.metrics.intervals import bootstrap_interval
 from roselora.bench.records.tuning_files import Answered, TrainedUnit
@@ -53,9 +53,9 @@ class MethodScore:
     entries_changed: int | None
     file_bytes: int | None
     delta_bytes: int | None
-    seconds: Spread | None
-    peak_bytes: Spread | None
-    steps: Spread | None
+    seconds: CostRange | None
+    peak_bytes: CostRange | None
+    steps: CostRange | None
 
 
 @dataclass(frozen=True)
@@ -121,9 +121,9 @@ def method_scores(
                 runs[0].entries_changed if runs else None,
                 runs[0].file_bytes if runs else None,
                 runs[0].delta_bytes if runs else None,
-                spread([run.seconds for run in runs]),
-                spread([float(run.peak_bytes) for run in runs]),
-                spread([float(run.steps) for run in runs]),
+                cost_range([run.seconds for run in runs]),
+                cost_range([float(run.peak_bytes) for run in runs]),
+                cost_range([float(run.steps) for run in runs]),
             )
         )
     return rows

@@ -45,7 +45,7 @@ def markdown(run: RunSummary, plots: Mapping[str, str]) -> str:
         *(f"![{shown}]({name})" for name, shown in plots.items()),
         _by_type("Portability by sub-type", run.methods, lambda row: row.portability_by),
         _by_type("Locality by sub-type", run.methods, lambda row: row.locality_by, {SAME_ANSWER: SAME_ANSWER_NOTE}),
-        _retention(run),
+        _reliability_by_age(run),
         _costs(run),
         *failed_runs(run.head.failures),
         _failures(run),
@@ -139,19 +139,19 @@ def _by_type(
     return "\n\n".join([f"## {title}", shown, *(note for name, note in notes.items() if name in names)])
 
 
-def _retention(run: RunSummary) -> str:
-    if not run.retention:
+def _reliability_by_age(run: RunSummary) -> str:
+    if not run.reliability_by_age:
         return ""
-    bins = sorted({(each.youngest, each.oldest) for found in run.retention.values() for each in found})
+    bins = sorted({(each.youngest, each.oldest) for found in run.reliability_by_age.values() for each in found})
     by_bin = {
         method: {(each.youngest, each.oldest): each.reliability for each in found}
-        for method, found in run.retention.items()
+        for method, found in run.reliability_by_age.items()
     }
     rows = (
         [f"{low} to {high}", *(estimated(found.get((low, high))) for found in by_bin.values())] for low, high in bins
     )
     return (
-        "## Retention by age of edit\n\nReliability at the end, by how many edits came after; Wilson's intervals. "
+        "## Reliability by age of edit\n\nReliability at the end, by how many edits came after; Wilson's intervals. "
         "Methods that take all requests in one call are left out: none of their edits is older than another.\n\n"
         + table(["edits after", *map(text, by_bin)], rows)
     )

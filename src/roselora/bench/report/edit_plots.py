@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from roselora.bench.metrics.estimates import Estimate, Spread
+from roselora.bench.metrics.estimates import CostRange, Estimate
 from roselora.bench.metrics.run_summary import RunSummary
 from roselora.bench.report.plot_labels import Point, label_points
 from roselora.markdown import MIB, Show, count, mebibytes, seconds
@@ -102,20 +102,20 @@ def plot_scores(run: RunSummary) -> bytes | None:
     return _png(figure)
 
 
-def plot_retention(run: RunSummary) -> bytes | None:
+def plot_reliability_by_age(run: RunSummary) -> bytes | None:
     """Reliability by age, one line a method, or None for a run without ages.
 
     Each bin is one place on the axis, for what is in it has no one age; the methods of a bin stand side by side.
     """
-    if not any(run.retention.values()):
+    if not any(run.reliability_by_age.values()):
         return None
     looks = styles([row.method for row in run.methods])
-    bins = sorted({(each.youngest, each.oldest) for found in run.retention.values() for each in found})
-    step = min(ASIDE, BIN_WIDTH / len(run.retention))
+    bins = sorted({(each.youngest, each.oldest) for found in run.reliability_by_age.values() for each in found})
+    step = min(ASIDE, BIN_WIDTH / len(run.reliability_by_age))
     figure, axes = _figure(max(8.0, 3 + 0.9 * len(bins)), 4.8)
-    for place, (method, found) in enumerate(run.retention.items()):
+    for place, (method, found) in enumerate(run.reliability_by_age.items()):
         # Set side by side, for intervals drawn over each other cannot be read.
-        aside = (place - (len(run.retention) - 1) / 2) * step
+        aside = (place - (len(run.reliability_by_age) - 1) / 2) * step
         ends = [_ends(each.reliability) for each in found]
         axes.errorbar(
             [bins.index((each.youngest, each.oldest)) + aside for each in found],
@@ -141,7 +141,7 @@ def plot_retention(run: RunSummary) -> bytes | None:
         axes.axvline(between - 0.5, color="#dddddd", linewidth=0.8, zorder=0)
     axes.set(xlabel="edits that came after", ylabel="reliability at the end", ylim=(-0.04, 1.04))
     axes.set(xlim=(-0.5, len(bins) - 0.5))
-    axes.set_title(f"Retention by age of edit: {_what(run)}")
+    axes.set_title(f"Reliability by age of edit: {_what(run)}")
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     _foot(figure, "Lines up and down: 95% intervals (Wilson). Methods of one range of ages stand side by side.")
     return _png(figure)
@@ -166,7 +166,7 @@ def plot_costs(run: RunSummary) -> bytes | None:
     return _png(figure)
 
 
-def _dots(axes: Axes, looks: Sequence[Style], costs: Sequence[Spread | None], cost: CostAxis) -> None:
+def _dots(axes: Axes, looks: Sequence[Style], costs: Sequence[CostRange | None], cost: CostAxis) -> None:
     """One row a method: a dot at the median, a line over the range, and the median in figures beside it."""
     found = [(place, each) for place, each in enumerate(costs) if each is not None]
     most = max((each.most / cost.unit for _, each in found), default=0.0)

@@ -9,7 +9,7 @@ from roselora.bench.metrics.run_summary import summarize_run
 from roselora.bench.records.bench_records import EditRecord, RunHead
 from roselora.bench.records.record_files import to_json
 from roselora.bench.report.edit_markdown import markdown
-from roselora.bench.report.edit_plots import plot_costs, plot_retention, plot_scores
+from roselora.bench.report.edit_plots import plot_costs, plot_reliability_by_age, plot_scores
 from roselora.files import write_atomically
 
 MARKDOWN = "report.md"
@@ -35,7 +35,7 @@ def write_report(
     run = summarize_run(head, records, seed=seed)
     drawn = {
         "scores.png": ("Reliability against locality of each method", plot_scores(run)),
-        "retention.png": ("Reliability by age of edit", plot_retention(run)),
+        "reliability_by_age.png": ("Reliability by age of edit", plot_reliability_by_age(run)),
         "costs.png": ("Time, memory and changed entries", plot_costs(run)),
     }
     pictures = {name: (shown, picture) for name, (shown, picture) in drawn.items() if picture is not None}

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from roselora.bench.metrics.estimates import Estimate, Spread
+from roselora.bench.metrics.estimates import CostRange, Estimate
 from roselora.markdown import NOTHING, Show, bounds, number, rate, text
 
 
@@ -17,7 +17,7 @@ def estimated(value: Estimate | None, show: Show = rate) -> str:
     return f"{mean} {bounds(value.low, value.high, show)} ({value.n}{odd})"
 
 
-def spreaded(value: Spread | None, show: Show) -> str:
+def spreaded(value: CostRange | None, show: Show) -> str:
     """Median, range and n."""
     if value is None:
         return NOTHING

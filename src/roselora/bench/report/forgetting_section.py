@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from roselora.bench.metrics.capability import PERPLEXITY, summarised
-from roselora.bench.metrics.forgetting import Change, change
+from roselora.bench.metrics.forgetting import AbilityDifference, ability_differences
 from roselora.bench.metrics.run_summary import OURS
 from roselora.bench.records.tuning_files import Abilities
 from roselora.bench.report.estimate_text import capability
@@ -18,9 +18,10 @@ def forgetting_section(abilities: Sequence[Abilities]) -> list[str]:
         return []
     figures = list(dict.fromkeys(name for one in abilities for name in one.outcomes))
     methods = list(dict.fromkeys(one.method for one in abilities))
-    taken = [_changes(change(abilities, method, BASE), method, figures) for method in methods if method != BASE]
+    trained = [method for method in methods if method != BASE]
+    taken = [_changes(ability_differences(abilities, method, BASE), method, figures) for method in trained]
     compared = [
-        _changes(change(abilities, OURS, method), f"{OURS} less {method}", figures)
+        _changes(ability_differences(abilities, OURS, method), f"{OURS} less {method}", figures)
         for method in methods
         if OURS in methods and method not in (BASE, OURS)
     ]
@@ -51,6 +52,6 @@ def _kept(one: Abilities, figures: Sequence[str]) -> list[str]:
     return [one.method, str(one.seed), *shown]
 
 
-def _changes(found: Sequence[Change], label: str, figures: Sequence[str]) -> list[str]:
+def _changes(found: Sequence[AbilityDifference], label: str, figures: Sequence[str]) -> list[str]:
     shown = {one.figure: f"{rate(one.value)} [{rate(one.low)}, {rate(one.high)}] ({count(one.n)})" for one in found}
     return [label, *(shown.get(figure, NOTHING) for figure in figures)]

@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from roselora.bench.metrics.capability import PERPLEXITY
-from roselora.bench.metrics.forgetting import change
+from roselora.bench.metrics.forgetting import ability_differences
 from roselora.bench.metrics.tuning_scores import MethodScore
 from roselora.bench.records.tuning_files import Abilities
 from roselora.bench.report.plot_labels import Point, label_points
@@ -27,7 +27,7 @@ def tuning_plots(rows: Sequence[MethodScore], abilities: Sequence[Abilities]) ->
     forgot = {
         one.method: one
         for row in scored
-        for one in change(abilities, row.method, BASE)
+        for one in ability_differences(abilities, row.method, BASE)
         if one.figure == PERPLEXITY and row.method != BASE
     }
     if forgot:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from roselora.bench.methods.editing_methods import Method
 from roselora.bench.metrics.capability import capability
-from roselora.bench.metrics.case_scoring import Judge
+from roselora.bench.metrics.case_scoring import CaseScorer
 from roselora.bench.records.bench_records import EditRecord, FailedRun, Mode, RunHead, RunPart
 from roselora.bench.records.record_files import HEAD, RECORDS, appending, read_head, read_records, write_head
 from roselora.bench.running.edit_run import EditingRun, Plan, choose
@@ -123,7 +123,7 @@ def run(
     _make(bench.folder)
     with writer_lock(bench.folder / LOCK):
         diary = _Diary(bench, loaded, head, on_progress)
-        judge = Judge(loaded.model, loaded.tokenizer, fluency=bench.fluency)
+        judge = CaseScorer(loaded.model, loaded.tokenizer, fluency=bench.fluency)
         known = read_records(bench.folder)
         with appending(bench.folder) as write:
             made = EditingRun(

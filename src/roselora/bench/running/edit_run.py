@@ -11,7 +11,7 @@ from pathlib import Path
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.bench.methods.editing_methods import Method
-from roselora.bench.metrics.case_scoring import Judge
+from roselora.bench.metrics.case_scoring import CaseScorer
 from roselora.bench.metrics.cost import measured
 from roselora.bench.records.bench_records import Cost, EditRecord, FailedRun, Mode, said
 from roselora.bench.running.edit_stream import RESULTS, EditSequence, Tried
@@ -85,7 +85,7 @@ class EditingRun:
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         plan: Plan,
-        judge: Judge,
+        judge: CaseScorer,
         known: Sequence[EditRecord],
         write: Callable[[EditRecord], None],
         on_progress: Callable[[Progress], None],

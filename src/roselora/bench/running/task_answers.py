@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from roselora.bench.metrics.capability import Measured
+from roselora.bench.metrics.capability import AbilityScore
 from roselora.bench.metrics.intervals import wilson_interval
 from roselora.bench.running.class_answers import classified
 from roselora.bench.tasks.task import AnyTask, Classification, Prediction, Question, Task
@@ -68,7 +68,7 @@ def judged(task: Task, question: Question, said: str) -> Prediction:
     return Prediction(task.name, question.key, said, answer, score, question.gold)
 
 
-def accuracy(predictions: Sequence[Prediction]) -> Measured:
+def accuracy(predictions: Sequence[Prediction]) -> AbilityScore:
     """The share of right answers with Wilson's interval.
 
     Raises:
@@ -77,4 +77,4 @@ def accuracy(predictions: Sequence[Prediction]) -> Measured:
     if not predictions:
         raise ConfigError("There are no answers to score: ask at least one question.")
     right = sum(prediction.score == 1 for prediction in predictions)
-    return Measured(right / len(predictions), *wilson_interval(right, len(predictions)), len(predictions))
+    return AbilityScore(right / len(predictions), *wilson_interval(right, len(predictions)), len(predictions))

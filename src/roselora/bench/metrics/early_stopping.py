@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from roselora.editing.answer_match import ARTICLES, normalize
 
 
-class Prospects:
+class AnswerPrefixes:
     """The beginnings that every text must have which :func:`~roselora.bench.metrics.answer_match.matches` a target.
 
     Only letters and digits are looked at, without case, accents or articles, for :func:`normalize` never changes those

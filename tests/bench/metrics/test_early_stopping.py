@@ -1,6 +1,6 @@
 import pytest
 
-from roselora.bench.metrics.early_decision import Prospects
+from roselora.bench.metrics.early_stopping import AnswerPrefixes
 from roselora.editing.answer_match import matches
 
 MATCHING = ["The U.S.A.", " “Cafe\u0301”", "an Été.", "** St. Louis **", "\n The Beatles", "C++"]
@@ -10,9 +10,9 @@ TARGETS = ["U.S.A", "Café", "été", "st. louis", "the beatles", "C++"]
 @pytest.mark.parametrize("answer", MATCHING)
 def test_no_beginning_of_an_answer_that_matches_is_refused(answer):
     assert matches(answer, TARGETS)
-    assert all(Prospects(TARGETS).has(answer[:end]) for end in range(len(answer) + 1))
+    assert all(AnswerPrefixes(TARGETS).has(answer[:end]) for end in range(len(answer) + 1))
 
 
 @pytest.mark.parametrize("begun", ["Paris", "the U.S.B", "St. Louis, M", "Beatless"])
 def test_an_answer_that_went_astray_is_refused(begun):
-    assert not Prospects(TARGETS).has(begun)
+    assert not AnswerPrefixes(TARGETS).has(begun)

@@ -21,7 +21,7 @@ class AgeBin:
     reliability: Estimate
 
 
-def retention_by_age(records: Sequence[EditRecord], n: int) -> dict[str, list[AgeBin]]:
+def reliability_by_age(records: Sequence[EditRecord], n: int) -> dict[str, list[AgeBin]]:
     """Reliability by the number of edits that came later, in bins of equal width, for each method.
 
     There are at most ten bins, and fewer where they would span fewer than ten edits. Failed edits count as 0.
