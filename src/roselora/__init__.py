@@ -1,6 +1,6 @@
 """RoseLoRA: precise, reversible updates of language models.
 
-The names below are imported when they are first used, so that ``import roselora`` costs nothing.
+Each name below is imported when it is first used, so ``import roselora`` itself loads no large library.
 """
 
 import importlib
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from roselora.adapter.config import RoseLoraConfig
     from roselora.adapter.verify import verify
+    from roselora.delta.overlay import Overlay
+    from roselora.delta.sparse_delta import SparseDelta
     from roselora.editing.editor import Editor
     from roselora.editing.methods.rose.rose_settings import EditSettings
     from roselora.editing.request import EditRequest
@@ -19,8 +21,10 @@ __all__ = [
     "EditRequest",
     "EditSettings",
     "Editor",
+    "Overlay",
     "RoseLoraConfig",
     "RoseLoraError",
+    "SparseDelta",
     "load",
     "verify",
 ]
@@ -29,8 +33,10 @@ _HOMES = {
     "EditRequest": "roselora.editing.request",
     "EditSettings": "roselora.editing.methods.rose.rose_settings",
     "Editor": "roselora.editing.editor",
+    "Overlay": "roselora.delta.overlay",
     "RoseLoraConfig": "roselora.adapter.config",
     "RoseLoraError": "roselora.errors",
+    "SparseDelta": "roselora.delta.sparse_delta",
     "load": "roselora.models.loading",
     "verify": "roselora.adapter.verify",
 }

@@ -27,7 +27,15 @@ def shortened(text: str, length: int = 200) -> str:
 
 
 class RoseLoraError(Exception):
-    """Anything that roselora refuses; the command line prints its message as one line."""
+    """Anything that roselora refuses; the command line prints its message as one line.
+
+    >>> from roselora import RoseLoraConfig, RoseLoraError
+    >>> try:
+    ...     RoseLoraConfig(density=2)
+    ... except RoseLoraError as error:
+    ...     print(error)
+    density must be in (0, 1], not 2.
+    """
 
 
 class ConfigError(RoseLoraError, ValueError):

@@ -23,6 +23,21 @@ class RoseLoraConfig(SparsityConfig):
     Raises:
         ConfigError: a value that cannot work.
         UnsupportedError: an option of LoraConfig under which the update would not be sparse.
+
+    Example:
+        >>> import torch
+        >>> from peft import get_peft_model
+        >>> from roselora import RoseLoraConfig
+        >>> base = torch.nn.Sequential(torch.nn.Linear(20, 10))
+        >>> config = RoseLoraConfig(r=2, density=0.2, warmup=1, ramp=2, total_steps=4, target_modules=["0"])
+        >>> model = get_peft_model(base, config)
+        >>> optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad])
+        >>> for _ in range(4):
+        ...     model(torch.ones(1, 20)).sum().backward()
+        ...     optimizer.step()  # which also prunes
+        ...     optimizer.zero_grad()
+        >>> model.base_model.model[0].lora_A["default"].weight.count_nonzero(dim=1)  # 0.2 of each row of 20
+        tensor([4, 4])
     """
 
     def __post_init__(self) -> None:

@@ -99,6 +99,24 @@ def verify(source: nn.Module | str | os.PathLike[str], adapter_name: str = "defa
         ConfigError: ``source`` holds no RoseLoRA adapter of that name, or its files are missing or malformed.
         NonFiniteError: the adapter holds NaN or infinity.
         UnsupportedError: FSDP1 or DeepSpeed has flattened the model's factors.
+
+    Example:
+        >>> import torch
+        >>> from peft import get_peft_model
+        >>> from roselora import RoseLoraConfig, verify
+        >>> base = torch.nn.Sequential(torch.nn.Linear(20, 10))
+        >>> config = RoseLoraConfig(r=2, density=0.2, warmup=1, ramp=0, total_steps=2, target_modules=["0"])
+        >>> model = get_peft_model(base, config)
+        >>> optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad])
+        >>> for _ in range(2):
+        ...     model(torch.ones(1, 20)).sum().backward()
+        ...     optimizer.step()
+        >>> counts = verify(model)
+        >>> (matrix,) = counts.matrices
+        >>> matrix.row_nonzeros, matrix.column_nonzeros
+        ((4, 4), (2, 2))
+        >>> counts.sparsity >= counts.sparsity_bound  # Proposition 1
+        True
     """
     if isinstance(source, nn.Module):
         for tracked, adapter in adapters_within(source):

@@ -66,6 +66,27 @@ class Overlay:
 
     Applying and removing touch only the entries of that delta (see `journal` for the cost); a weight of which
     a delta changes `DENSE_SHARE` or more is handled whole. Not safe for several threads at once.
+
+    Example:
+        >>> import torch
+        >>> from roselora import Overlay, SparseDelta
+        >>> from roselora.delta.layer_kinds import layer_factors
+        >>> model = torch.nn.Sequential(torch.nn.Linear(40, 30))
+        >>> base = model[0].weight.clone()
+        >>> def change(row, column):  # adds 1 to one entry
+        ...     A, B = torch.zeros(1, 40), torch.zeros(30, 1)
+        ...     A[0, column], B[row] = 1, 1
+        ...     return SparseDelta((layer_factors("0", model[0], A, B, scale=1.0),))
+        >>> first, second = change(2, 3), change(5, 7)
+        >>> overlay = Overlay(model)
+        >>> overlay.apply("first", first)
+        >>> overlay.apply("second", second)
+        >>> overlay.remove("first")  # in any order
+        >>> overlay.active, (model[0].weight != base).nonzero().tolist()
+        (('second',), [[5, 7]])
+        >>> overlay.remove("second")
+        >>> torch.equal(model[0].weight, base)  # bit for bit
+        True
     """
 
     def __init__(self, model: nn.Module) -> None:

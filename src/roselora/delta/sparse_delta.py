@@ -166,6 +166,20 @@ class SparseDelta:
 
     Raises:
         ConfigError: a name occurs twice, there are no weights, or the metadata is not JSON.
+
+    Example:
+        >>> import torch
+        >>> from roselora import SparseDelta
+        >>> from roselora.delta.layer_kinds import layer_factors
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3))
+        >>> A = torch.tensor([[0.0, 2.0, 0.0, 0.0]])  # (r, d_in)
+        >>> B = torch.tensor([[1.0], [0.0], [3.0]])  # (d_out, r)
+        >>> delta = SparseDelta((layer_factors("0", model[0], A, B, scale=0.5),), {"note": "an example"})
+        >>> (factors,) = delta.weights
+        >>> factors.name, factors.stored_shape
+        ('0.weight', (3, 4))
+        >>> factors.expand()  # the entries of 0.5 * B @ A that are not zero: flat indices and values
+        (tensor([1, 9]), tensor([1., 3.]))
     """
 
     weights: tuple[SparseFactors, ...]

@@ -53,6 +53,18 @@ class Editor:
     Raises:
         WrongBaseError: the store, or a delta in it, belongs to another base.
         StoreError: the store cannot be used.
+
+    Example:
+        >>> from roselora import Editor
+        >>> editor = Editor.open("model", store="edits")  # a folder with a small language model
+        >>> editor.answers(["The capital of France is"])
+        ['Paris']
+        >>> edit = editor.edit("The capital of France is", "Rome")
+        >>> editor.answers(["The capital of France is", "The capital of Spain is"])
+        ['Rome', 'Madrid']
+        >>> undone = editor.undo(edit.id)
+        >>> editor.answers(["The capital of France is"])
+        ['Paris']
     """
 
     def __init__(

@@ -25,6 +25,12 @@ class EditRequest:
     Raises:
         ConfigError: something is no text, an empty text or half a character, a target of several lines, or a prompt
             that is to change and to stay.
+
+    Example:
+        >>> from roselora import EditRequest
+        >>> request = EditRequest("The capital of France is", "Rome", keep=("The capital of Spain is",))
+        >>> request.prompts
+        ('The capital of France is',)
     """
 
     prompt: str

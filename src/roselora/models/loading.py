@@ -55,6 +55,12 @@ def load(
         ConfigError: the device is not there, or cannot compute in the dtype.
         ModelError: nothing is there, the hub cannot be reached, the weights are pickles, broken or incomplete,
             the model is not of the kind that ``head`` needs, it is quantized, or it has no tokenizer.
+
+    Example:
+        >>> from roselora import load
+        >>> loaded = load("model", dtype="bfloat16")  # a folder that save_pretrained wrote
+        >>> loaded.model.dtype, loaded.tokenizer.padding_side
+        (torch.bfloat16, 'left')
     """
     name = os.fspath(source)
     target = device_for(device)

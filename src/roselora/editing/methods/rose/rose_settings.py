@@ -26,6 +26,11 @@ class EditSettings:
         clamp: bound on every entry of A and B (the paper's norm constraint), or None.
         target_modules: names of the adapted modules, or None to choose them by the model's structure.
         seed: of A's initial values and of the choice of neutral texts.
+
+    Example:
+        >>> from roselora import EditSettings
+        >>> EditSettings(rank=4, density=0.1).first_stop  # training stops after the ramp at the earliest
+        15
     """
 
     rank: int = 8
