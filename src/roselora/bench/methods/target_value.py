@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from roselora.bench.methods.locate_then_edit import LocateConfig
 from roselora.bench.methods.module_states import Row, left_padded, read_rows
 from roselora.bench.methods.subject_position import subject_end
+from roselora.editing.methods.adam_steps import adam_steps
 from roselora.editing.methods.token_batches import split_at_answer
 from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError, EditError
@@ -67,9 +68,9 @@ def optimize_value(
         tails = _Tails(model, [*rows, *essence], len(answer))
         wanted = torch.tensor(answer * len(rows), device=tails.device)
         delta = torch.zeros(model.config.hidden_size, device=start.device, requires_grad=True)
-        optimizer = torch.optim.Adam([delta], lr=config.learning_rate)
         base: Tensor | None = None
-        for step in range(config.steps + 1):
+        for step in adam_steps([delta], config.learning_rate):
+            _clamp(delta, config.clamp * float(start))
             with _added(model.get_submodule(module), delta, tails.at):
                 predicted = tails.log_probabilities()
             loss = functional.nll_loss(predicted[: len(rows)].flatten(0, 1), wanted)
@@ -83,9 +84,6 @@ def optimize_value(
                 base = now.detach() if base is None else base
                 total = total + config.kl_weight * functional.kl_div(base, now, log_target=True, reduction="sum")
             torch.autograd.backward(total)
-            optimizer.step()
-            optimizer.zero_grad()
-            _clamp(delta, config.clamp * float(start))
     return Value(double(delta.detach()), step, float(loss.detach()))
 
 

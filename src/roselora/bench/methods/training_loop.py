@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from roselora.editing.methods.adam_steps import adam_steps
 from roselora.editing.methods.token_batches import IGNORED, TokenBatch, answer_batch, concatenate
 from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError, NonFiniteError
@@ -117,10 +118,10 @@ def descend(
     """
     device = next(model.parameters()).device
     order = random.Random(config.seed)
-    step = 0
     passes = _Passes(model, rows, first_block)
+    steps = adam_steps(parameters, config.learning_rate, after_step)
     with _training_only(model, parameters):
-        optimizer = torch.optim.Adam(parameters, lr=config.learning_rate)
+        step = next(steps)
         for _ in counted(range(config.epochs), on_progress):
             shuffled = order.sample(range(len(rows)), len(rows))
             total, tokens = 0.0, 0
@@ -135,11 +136,7 @@ def descend(
                 if last and step >= first_stop and total / tokens < config.stop_loss:
                     return step
                 torch.autograd.backward(loss if penalty is None else loss + penalty())
-                optimizer.step()
-                if after_step is not None:
-                    after_step(step)
-                optimizer.zero_grad()
-                step += 1
+                step = next(steps)
         if not all(bool(parameter.isfinite().all()) for parameter in parameters):
             raise NonFiniteError(f"Step {step} left the weights not finite; lower learning_rate.")
     return step

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from roselora.editing.methods.adam_steps import adam_steps
 from roselora.editing.methods.gate.gate_fitting import Wiring
 from roselora.editing.methods.gate.gate_settings import NeuronSettings
 from roselora.editing.methods.gate.ridge_gate import REWORDED_WEIGHT
@@ -57,10 +58,9 @@ def train_columns(
     device = tails.entering.device
     starts = [torch.zeros(len(w.units.up), place.width, dtype=torch.float32, device=device) for w in wirings]
     parameters = [nn.Parameter(start) for start in starts]
-    optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate)
     results: dict[int, TrainedColumns] = {}
     live = list(range(len(wirings)))
-    for step in range(settings.max_steps + 1):
+    for step in adam_steps(parameters, settings.learning_rate):
         losses: dict[int, Tensor] = {}
         for part in _of_like_length(live, lengths):
             rows = [row for number in part for row in wirings[number].rows]
@@ -83,8 +83,6 @@ def train_columns(
         if not live:
             break
         torch.autograd.backward(list(losses.values()), inputs=[parameters[number] for number in live])
-        optimizer.step()
-        optimizer.zero_grad()
     return [results[number] for number in range(len(wirings))]
 
 

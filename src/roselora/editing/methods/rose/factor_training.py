@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.adapter.config import RoseLoraConfig
 from roselora.adapter.factors import FactorPair, factor_pairs
+from roselora.editing.methods.adam_steps import adam_steps
 from roselora.editing.methods.neutral_texts import NEUTRAL_TEXTS
 from roselora.editing.methods.rose.factor_scores import Score, backward_scored, locality_aware
 from roselora.editing.methods.rose.rose_settings import EditSettings
@@ -98,22 +99,18 @@ def train_factors(
     data = _EditData(model, tokenizer, request, settings, held, look_elsewhere=score is not None)
     with adapted_model(model, config, settings.seed) as adapted:
         parameters = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate)
-        step = 0
-        while True:
+        for step in adam_steps(parameters, settings.learning_rate):
             edit_loss, keep_loss, margin = data.losses(adapted)
             if on_step is not None:
                 on_step(step, float(edit_loss.detach()))
             reached = margin >= settings.margin
             if step == settings.max_steps or (reached and step >= first_stop):
-                return TrainedFactors(tuple(factor_pairs(adapted.get_base_model(), "default")), step, reached)
+                break
             if score is None:
                 torch.autograd.backward(edit_loss + settings.keep_weight * keep_loss)
             else:
                 backward_scored(adapted, edit_loss, keep_loss, settings.keep_weight, score)
-            optimizer.step()
-            optimizer.zero_grad()
-            step += 1
+        return TrainedFactors(tuple(factor_pairs(adapted.get_base_model(), "default")), step, reached)
 
 
 class _EditData:
