@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from roselora.models.activation_hooks import giving, run_until
@@ -46,16 +47,12 @@ class LowerBlocks:
         return found[0][0]
 
     @contextmanager
-    def skipped(self, picked: Sequence[int], length: int) -> Iterator[None]:
-        """Inside, a forward pass of these rows, padded on the right to ``length``, begins at the first block.
+    def skipped(self, picked: Sequence[int]) -> Iterator[None]:
+        """Inside, a forward pass of these rows, padded on the right, begins at the first block.
 
         The model must still be given the rows' ids and mask, from which it makes its positions.
         """
-        first = self._states[picked[0]]
-        states = first.new_zeros(len(picked), length, first.shape[1])
-        for place, index in enumerate(picked):
-            states[place, : len(self._states[index])] = self._states[index]
-        with giving(self._below, states):
+        with giving(self._below, pad_sequence([self._states[index] for index in picked], batch_first=True)):
             yield
 
 
@@ -70,7 +67,7 @@ def lower_blocks(model: PreTrainedModel, first: int, rows: Sequence[list[int]]) 
     try:
         lower = LowerBlocks(model, first, rows)
         whole = _last_log_probabilities(model, rows[0])
-        with lower.skipped([0], len(rows[0])):
+        with lower.skipped([0]):
             skipping = _last_log_probabilities(model, rows[0])
     except Exception as error:  # whatever a model's own code raises when its blocks are not what it takes them for
         logger.info("%s cannot skip its lower blocks (%s); they run at every step.", type(model).__name__, error)

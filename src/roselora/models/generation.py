@@ -26,6 +26,7 @@ from transformers import (
 from roselora.errors import ConfigError, NonFiniteError
 from roselora.models.devices import seeded
 from roselora.models.inference import as_usual, evaluating, known_arguments, unwrapped
+from roselora.models.padding import padded_inputs, positions
 from roselora.models.tokenization import answer_of, context_of, decode, embedding_rows, encode, require_known
 from roselora.user_files import shown
 
@@ -176,8 +177,8 @@ def next_token_log_probabilities(
     rows: dict[int, Tensor] = {}
     with evaluating(model):
         for indices, _, batch in _batches(model, tokenizer, prompts, batch_size, [1] * len(prompts)):
-            positions = (batch["attention_mask"].cumsum(-1) - 1).clamp(min=0)
-            options = known_arguments(model, position_ids=positions, logits_to_keep=1, use_cache=False)
+            places = positions(batch["attention_mask"])
+            options = known_arguments(model, position_ids=places, logits_to_keep=1, use_cache=False)
             logits = forward(**batch, **options).logits[:, -1].float()
             rows |= dict(zip(indices, logits.log_softmax(-1).cpu(), strict=True))
     if not rows:
@@ -352,17 +353,8 @@ def _batches(
             groups[-1].append(index)
     device = next(model.parameters()).device
     for indices in groups:
-        longest = max(len(ids[index]) for index in indices)
-        padded = torch.full((len(indices), longest), _pad_id(model, tokenizer))
-        mask = torch.zeros_like(padded)
-        for place, index in enumerate(indices):
-            padded[place, longest - len(ids[index]) :] = torch.tensor(ids[index])
-            mask[place, longest - len(ids[index]) :] = 1
-        yield (
-            indices,
-            [room[index] for index in indices],
-            {"input_ids": padded.to(device), "attention_mask": mask.to(device)},
-        )
+        batch = padded_inputs([ids[index] for index in indices], side="left", fill=_pad_id(model, tokenizer))
+        yield indices, [room[index] for index in indices], {name: rows.to(device) for name, rows in batch.items()}
 
 
 def _before(ids: list[int], end: int | None) -> list[int]:

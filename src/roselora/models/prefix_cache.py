@@ -13,6 +13,7 @@ from roselora.models.activation_hooks import first as hidden_states
 from roselora.models.activation_hooks import giving
 from roselora.models.architecture import blocks
 from roselora.models.inference import known_arguments
+from roselora.models.padding import padded_inputs, positions
 
 logger = logging.getLogger(__name__)
 
@@ -58,10 +59,11 @@ class Tails:
         self._model, self._block = model, block
         names = blocks(model)
         self._below = [model.get_submodule(name) for name in names[:block]]
-        self._ids, whole = _padded(rows)
-        self._ids, whole = self._ids.to(model.device), whole.to(model.device)
-        self._mask, self._positions = whole, (whole.cumsum(-1) - 1).clamp(min=0)
-        self.start, self.mask = max(len(row.head) for row in rows), whole.bool()
+        parts = padded_inputs([row.head for row in rows], side="left"), padded_inputs([row.tail for row in rows])
+        whole = {name: torch.cat([part[name] for part in parts], dim=1).to(model.device) for name in parts[0]}
+        self._ids, self._mask = whole["input_ids"], whole["attention_mask"]
+        self._positions = positions(self._mask)
+        self.start, self.mask = max(len(row.head) for row in rows), self._mask.bool()
         self.lengths = [len(row.tail) for row in rows]
         self._heads: list[tuple[Tensor, Tensor]] = []
         self.states, self.entering = self._first_pass()
@@ -132,16 +134,3 @@ class Tails:
         given = known_arguments(self._body, attention_mask=mask, position_ids=positions) | given
         states: Tensor = self._body(input_ids=ids, **given)[0]
         return states
-
-
-def _padded(rows: Sequence[TailRow]) -> tuple[Tensor, Tensor]:
-    """Ids and mask, (n, longest head + longest tail), int64."""
-    start = max(len(row.head) for row in rows)
-    length = start + max(len(row.tail) for row in rows)
-    ids = torch.zeros(len(rows), length, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for number, row in enumerate(rows):
-        first, end = start - len(row.head), start + len(row.tail)
-        ids[number, first:end] = torch.tensor(row.head + row.tail)
-        mask[number, first:end] = 1
-    return ids, mask

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from roselora.errors import ConfigError
 from roselora.models.generation import BATCH_SIZE
 from roselora.models.inference import as_usual, evaluating, known_arguments, unwrapped
+from roselora.models.padding import pad_rows, padded_inputs
 
 NO_TOKEN = -1
 """What stands for the prediction where the logits hold NaN: it equals no token, so NaN is never right."""
@@ -70,14 +71,9 @@ def teacher_forced(
 @torch.no_grad()
 def _batch(model: PreTrainedModel, rows: Sequence[ForcedRow]) -> list[Forced]:
     """The predictions along rows that fit into one forward pass."""
-    ids = torch.zeros(len(rows), max(len(row.ids) for row in rows), dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    asked = torch.zeros_like(ids, dtype=torch.bool)
-    for index, row in enumerate(rows):
-        ids[index, : len(row.ids)] = torch.tensor(row.ids)
-        mask[index, : len(row.ids)] = 1
-        asked[index, row.start : len(row.ids)] = True
-    logits = _logits_where(model, ids, mask, asked)
+    inputs = padded_inputs([row.ids for row in rows])
+    asked = pad_rows([[place >= row.start for place in range(len(row.ids))] for row in rows]).bool()
+    logits = _logits_where(model, inputs, asked)
     tokens = logits.argmax(-1).masked_fill(logits.isnan().any(-1), NO_TOKEN)
     counts = [len(row.ids) - row.start for row in rows]
     pairs = zip(torch.split(tokens, counts), torch.split(logits, counts), strict=True)
@@ -85,7 +81,7 @@ def _batch(model: PreTrainedModel, rows: Sequence[ForcedRow]) -> list[Forced]:
     return [Forced(found.tolist(), own[0].clone()) for found, own in pairs]
 
 
-def _logits_where(model: PreTrainedModel, ids: Tensor, mask: Tensor, asked: Tensor) -> Tensor:
+def _logits_where(model: PreTrainedModel, inputs: dict[str, Tensor], asked: Tensor) -> Tensor:
     """The logits, (asked positions, vocabulary), row by row.
 
     The last layer is the dearest of a small model and its output the largest tensor of any, so it is given the asked
@@ -96,14 +92,14 @@ def _logits_where(model: PreTrainedModel, ids: Tensor, mask: Tensor, asked: Tens
     last = unwrapped(model).get_output_embeddings()
     forward: Any = model
 
-    def only_asked(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (inputs[0][asked][None], *inputs[1:])
+    def only_asked(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (given[0][asked][None], *given[1:])
 
     handle = last.register_forward_pre_hook(only_asked)
     try:
         with evaluating(model):
-            options = known_arguments(model, use_cache=False)
-            logits: Tensor = forward(input_ids=ids.to(device), attention_mask=mask.to(device), **options).logits
+            options = {name: rows.to(device) for name, rows in inputs.items()} | known_arguments(model, use_cache=False)
+            logits: Tensor = forward(**options).logits
     finally:
         handle.remove()
     return logits[0]

@@ -1,6 +1,5 @@
 """Where in some texts a model is read, and what its modules take in and give out there."""
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +9,8 @@ from transformers import PreTrainedModel
 
 from roselora.float64 import double
 from roselora.models.activation_hooks import Tap, run_until
+from roselora.models.inference import known_arguments
+from roselora.models.padding import padded_inputs, positions
 
 BATCH_SIZE = 32
 
@@ -30,12 +31,9 @@ def left_padded(model: PreTrainedModel, rows: Sequence[Row]) -> tuple[dict[str, 
     """
     device = next(model.parameters()).device
     length = max(len(row.ids) for row in rows)
-    ids = torch.tensor([[0] * (length - len(row.ids)) + row.ids for row in rows])
-    mask = torch.tensor([[0] * (length - len(row.ids)) + [1] * len(row.ids) for row in rows])
     at = torch.tensor([length - len(row.ids) + row.position for row in rows])
-    inputs = {"input_ids": ids, "attention_mask": mask}
-    if "position_ids" in inspect.signature(model.forward).parameters:
-        inputs["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
+    inputs = padded_inputs([row.ids for row in rows], side="left")
+    inputs |= known_arguments(model, position_ids=positions(inputs["attention_mask"]))
     return {name: tensor.to(device) for name, tensor in inputs.items()}, at.to(device)
 
 

@@ -128,7 +128,7 @@ def descend(
             for start in range(0, len(rows), config.batch_size):
                 picked = shuffled[start : start + config.batch_size]
                 batch = concatenate([rows[i] for i in picked]).to(device)
-                with passes.of(picked, batch):
+                with passes.of(picked):
                     loss = answer_loss(model, batch)
                 looked_at = int((batch.labels != IGNORED).sum())
                 total, tokens = total + _finite(loss, step, config) * looked_at, tokens + looked_at
@@ -156,11 +156,11 @@ class _Passes:
         flat = [text for own in texts for text in own]
         self._lower = lower_blocks(model, first_block, flat) if isinstance(model, PreTrainedModel) else None
 
-    def of(self, picked: Sequence[int], batch: TokenBatch) -> AbstractContextManager[None]:
+    def of(self, picked: Sequence[int]) -> AbstractContextManager[None]:
         """Around the forward pass of these requests, joined in this order."""
         if self._lower is None:
             return nullcontext()
-        return self._lower.skipped([row for index in picked for row in self._rows[index]], batch.input_ids.shape[1])
+        return self._lower.skipped([row for index in picked for row in self._rows[index]])
 
 
 def _finite(loss: Tensor, step: int, config: Descent) -> float:

@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from roselora.editing.methods.answer_spacing import continued
 from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError
+from roselora.models.padding import pad_rows, padded_inputs
 from roselora.models.tokenization import decode, encode
 
 IGNORED = -100
@@ -49,7 +50,7 @@ def answer_batch(tokenizer: PreTrainedTokenizerBase, request: EditRequest, promp
         if not prompt_ids or not target_ids:
             raise ConfigError(f"The tokenizer makes no tokens of {prompt!r} or of {request.target!r}.")
         rows.append((prompt_ids, [*target_ids, tokenizer.eos_token_id]))
-    return _pad([p + t for p, t in rows], [[IGNORED] * (len(p) - 1) + t + [IGNORED] for p, t in rows])
+    return _batch([p + t for p, t in rows], [[IGNORED] * (len(p) - 1) + t + [IGNORED] for p, t in rows])
 
 
 def text_batch(ids: list[int]) -> TokenBatch:
@@ -63,7 +64,7 @@ def continuation_batch(prompt_ids: list[int], said_ids: list[int]) -> TokenBatch
     The last position's label is its own token: it only marks that what follows it counts too.
     """
     following = [*said_ids, (prompt_ids + said_ids)[-1]]
-    return _pad([prompt_ids + said_ids], [[IGNORED] * (len(prompt_ids) - 1) + following])
+    return _batch([prompt_ids + said_ids], [[IGNORED] * (len(prompt_ids) - 1) + following])
 
 
 def concatenate(batches: Sequence[TokenBatch]) -> TokenBatch:
@@ -71,7 +72,7 @@ def concatenate(batches: Sequence[TokenBatch]) -> TokenBatch:
     real = [(b.input_ids, b.attention_mask.sum(1).tolist(), b.labels) for b in batches]
     ids = [row[:n].tolist() for rows, lengths, _ in real for row, n in zip(rows, lengths, strict=True)]
     labels = [row[:n].tolist() for _, lengths, rows in real for row, n in zip(rows, lengths, strict=True)]
-    return _pad(ids, labels)
+    return _batch(ids, labels)
 
 
 def answer_length(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> int:
@@ -103,13 +104,5 @@ def _inside_a_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return alone
 
 
-def _pad(rows: Sequence[list[int]], labels: Sequence[list[int]]) -> TokenBatch:
-    length = max(map(len, rows))
-    input_ids = torch.zeros(len(rows), length, dtype=torch.long)
-    attention_mask = torch.zeros_like(input_ids)
-    label_ids = torch.full_like(input_ids, IGNORED)
-    for index, (row, row_labels) in enumerate(zip(rows, labels, strict=True)):
-        input_ids[index, : len(row)] = torch.tensor(row)
-        attention_mask[index, : len(row)] = 1
-        label_ids[index, : len(row)] = torch.tensor(row_labels)
-    return TokenBatch(input_ids, attention_mask, label_ids)
+def _batch(rows: Sequence[list[int]], labels: Sequence[list[int]]) -> TokenBatch:
+    return TokenBatch(**padded_inputs(rows), labels=pad_rows(labels, fill=IGNORED))

@@ -13,8 +13,8 @@ from roselora.editing.methods.token_batches import IGNORED, split_at_answer
 from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError
 from roselora.models.activation_hooks import run_until
-from roselora.models.inference import known_arguments
 from roselora.models.mlp_neurons import Neurons
+from roselora.models.padding import pad_rows, padded_inputs
 from roselora.models.prefix_cache import TailRow
 from roselora.models.tokenization import encode
 
@@ -58,10 +58,7 @@ def answer_rows(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> Ans
             raise ConfigError(f"The tokenizer makes no tokens of {prompt!r} or of {request.target!r}.")
         rows.append(TailRow(head[:-1], [head[-1], *answer]))
         following.append([*answer, int(tokenizer.eos_token_id)])
-    labels = torch.full((len(rows), max(map(len, following))), IGNORED)
-    for number, tokens in enumerate(following):
-        labels[number, : len(tokens)] = torch.tensor(tokens)
-    return AnswerRows(rows, len(asked), labels)
+    return AnswerRows(rows, len(asked), pad_rows(following, fill=IGNORED))
 
 
 def contrast_rows(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> list[list[list[int]]]:
@@ -90,12 +87,8 @@ def read_rows(model: PreTrainedModel, place: Neurons, rows: Sequence[list[int]])
 
 
 def _read_batch(model: PreTrainedModel, place: Neurons, rows: Sequence[tuple[int, ...]]) -> list[Tensor]:
-    longest = max(map(len, rows))
-    ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=model.device)
-    lengths = torch.tensor([len(row) for row in rows], device=model.device)
-    mask = (torch.arange(longest, device=model.device) < lengths[:, None]).long()
+    inputs = {name: tensor.to(model.device) for name, tensor in padded_inputs(rows).items()}
     read: list[Tensor] = []
-    inputs = {"input_ids": ids, **known_arguments(model, attention_mask=mask)}
     run_until(model, inputs, {place.entrance: lambda given, _: read.append(given)})
-    states = read[0].reshape(*ids.shape, -1).float()
+    states = read[0].reshape(*inputs["input_ids"].shape, -1).float()
     return [own[: len(row)] for own, row in zip(states, rows, strict=True)]
