@@ -30,9 +30,9 @@ from roselora.bench.methods.editing_methods import METHODS, Method
 from roselora.bench.methods.rose import DEFAULTS
 from roselora.bench.metrics.case_scoring import CaseScorer
 from roselora.bench.metrics.intervals import bootstrap_interval, wilson_interval
-from roselora.bench.records.bench_records import EditRecord
-from roselora.bench.records.record_files import appending, read_records
-from roselora.bench.running.edit_run import EditingRun, Plan
+from roselora.bench.records.edit_bench_records import EditRecord, read_edit_records
+from roselora.bench.records.run_files import appending
+from roselora.bench.running.edit_run import EditingRun, EditPlan
 from roselora.bench.running.eta import Clock
 from roselora.bench.tasks.edit_case import EditCase, Probe, deduplicate
 from roselora.bench.tasks.edit_datasets import read_cases
@@ -220,10 +220,10 @@ def main() -> None:
     variants = methods([name.strip() for name in arguments.variants.split(";") if name.strip()], arguments.around)
     loaded = load(arguments.model)
     arguments.work.mkdir(parents=True, exist_ok=True)
-    plan = Plan(tuple(chosen), variants, "single", arguments.work)
+    plan = EditPlan(tuple(chosen), variants, "single", arguments.work)
     judge = CaseScorer(loaded.model, loaded.tokenizer, fluency=False)
-    known = read_records(arguments.work)
-    with appending(arguments.work) as append:
+    known = read_edit_records(arguments.work)
+    with appending(arguments.work, EditRecord) as append:
 
         def write(record: EditRecord) -> None:
             append(record)
@@ -232,7 +232,7 @@ def main() -> None:
         EditingRun(loaded.model, loaded.tokenizer, plan, judge, known, write, lambda at: None, Clock(None)).run()
 
     keys = {case.key for case in chosen}
-    records = [record for record in read_records(arguments.work) if record.case in keys]
+    records = [record for record in read_edit_records(arguments.work) if record.case in keys]
     table = {name: row([record for record in records if record.method == name]) for name in variants}
     print(f"| variant | n | {' | '.join(COLUMNS)} |")
     print("|---" * (len(COLUMNS) + 2) + "|")

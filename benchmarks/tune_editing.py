@@ -22,9 +22,9 @@ import torch
 
 from roselora.bench.methods.editing_methods import METHODS, Method
 from roselora.bench.metrics.case_scoring import CaseScorer
-from roselora.bench.records.bench_records import EditRecord
-from roselora.bench.records.record_files import appending, read_records
-from roselora.bench.running.edit_run import EditingRun, Plan, choose
+from roselora.bench.records.edit_bench_records import EditRecord, read_edit_records
+from roselora.bench.records.run_files import appending
+from roselora.bench.running.edit_run import EditingRun, EditPlan, choose
 from roselora.bench.running.eta import Clock
 from roselora.bench.running.method_settings import as_plain, configured, with_settings
 from roselora.bench.tasks.edit_case import EditCase, deduplicate
@@ -109,10 +109,10 @@ def main() -> None:
     loaded = load(arguments.model)
     arguments.work.mkdir(parents=True, exist_ok=True)
 
-    plan = Plan(tuple(chosen), methods, "single", arguments.work)
+    plan = EditPlan(tuple(chosen), methods, "single", arguments.work)
     judge = CaseScorer(loaded.model, loaded.tokenizer, fluency=False)
-    known = read_records(arguments.work)
-    with appending(arguments.work) as append:
+    known = read_edit_records(arguments.work)
+    with appending(arguments.work, EditRecord) as append:
 
         def write(record: EditRecord) -> None:
             append(record)
@@ -121,7 +121,7 @@ def main() -> None:
 
         EditingRun(loaded.model, loaded.tokenizer, plan, judge, known, write, lambda at: None, Clock(None)).run()
 
-    records = read_records(arguments.work)
+    records = read_edit_records(arguments.work)
     table = {name: quality([record for record in records if record.method == name]) for name in methods}
     best = {}
     print("| method | settings | reliability | portability | locality | mean KL | s |")

@@ -31,8 +31,8 @@ FLOORS = {
     "bench.methods": 6,
     "bench.records": 7,
     "bench.metrics": 8,
-    "bench.running": 9,
-    "bench.report": 10,
+    "bench.report": 9,
+    "bench.running": 10,
     "cli": 11,
 }
 FACES = {"", "bench"}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from roselora.bench.records.bench_records import FailedRun
+from roselora.bench.records.failed_run import FailedRun
 from roselora.cli.tuning_runs import show_written
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

@@ -13,9 +13,9 @@ from roselora.bench.metrics.case_scoring import CaseScorer
 from roselora.bench.metrics.lm_eval_harness import ANSWER, CHOICE, run_tasks
 from roselora.bench.metrics.perplexity import text_losses
 from roselora.bench.running import task_answers as asking
-from roselora.bench.running.edit_run import EditingRun, Plan
+from roselora.bench.running.edit_run import EditingRun, EditPlan
 from roselora.bench.running.eta import Clock
-from roselora.bench.running.tuning_plan import Wanted, make_plan
+from roselora.bench.running.tuning_plan import TuningRequest, make_plan
 from roselora.bench.running.tuning_run import run
 from roselora.bench.tasks.edit_case import EditCase, Probe
 from roselora.delta.overlay import Overlay
@@ -206,7 +206,7 @@ def test_a_benchmark_trains_and_asks_on_the_device_and_says_so(method, data, tin
     monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", NAME)
     asked = []
     monkeypatch.setattr(asking, "searched_texts", lambda model, *_, **__: asked.append(model.device.type) or ["true"])
-    wanted = Wanted(
+    wanted = TuningRequest(
         benchmark="commonsense",
         protocol="loreft",
         model=str(tiny_model_folder),
@@ -230,7 +230,7 @@ def test_a_stream_of_edits_is_run_scored_and_gone_on_with(world, tmp_path):
         for number, request in enumerate([FRANCE, GOLD])
     ]
     grace = replace(METHODS["grace"], config=replace(METHODS["grace"].config, **TINY["grace"]))
-    plan = Plan(tuple(cases), {"grace": grace}, "sequential", tmp_path)
+    plan = EditPlan(tuple(cases), {"grace": grace}, "sequential", tmp_path)
     judge = CaseScorer(world.model, world.tokenizer, fluency=False)
     records = []
 

@@ -21,9 +21,9 @@ from roselora.cli.tuning_runs import show_written
 from roselora.errors import ConfigError, StoppedError
 
 if TYPE_CHECKING:
-    from roselora.bench.records.bench_records import EditRecord, RunHead
+    from roselora.bench.records.edit_bench_records import EditHead, EditRecord
     from roselora.bench.running.edit_bench import EditBench
-    from roselora.bench.running.edit_run import Plan
+    from roselora.bench.running.edit_run import EditPlan
     from roselora.bench.running.eta import Progress as At
     from roselora.models.loading import LoadedModel
 
@@ -111,10 +111,10 @@ def edit(
         loaded = load(model, device=device, dtype=dtype)
         plan, head = bench_.prepare(bench, loaded)
     if dry_run:
-        from roselora.bench.records.record_files import read_records
+        from roselora.bench.records.edit_bench_records import read_edit_records
         from roselora.bench.running.edit_run import waiting
 
-        _show_plan(waiting(plan, read_records(output)), head, output, json)
+        _show_plan(waiting(plan, read_edit_records(output)), head, output, json)
         return
     head, records, paths = _run(bench, loaded, plan, head)
     if not json:
@@ -123,8 +123,8 @@ def edit(
 
 
 def _run(
-    bench: "EditBench", loaded: "LoadedModel", plan: "Plan", head: "RunHead"
-) -> "tuple[RunHead, list[EditRecord], list[Path]]":
+    bench: "EditBench", loaded: "LoadedModel", plan: "EditPlan", head: "EditHead"
+) -> "tuple[EditHead, list[EditRecord], list[Path]]":
     """Run it and write the report; where it is stopped, of what was done until then."""
     from roselora.bench.report.edit_report import write_report
     from roselora.bench.running import edit_bench as editing_bench
@@ -166,7 +166,7 @@ def _list(json: bool) -> None:
         tell(f"  {name}: {method.paper}")
 
 
-def _show_plan(waiting: dict[str, int], head: "RunHead", output: Path, json: bool) -> None:
+def _show_plan(waiting: dict[str, int], head: "EditHead", output: Path, json: bool) -> None:
     """What would be run, and nothing else."""
     shown = {
         "dry_run": True,
@@ -186,7 +186,7 @@ def _show_plan(waiting: dict[str, int], head: "RunHead", output: Path, json: boo
         tell(f"  {name}: {count} to make; {settings}")
 
 
-def _show_scores(head: "RunHead", records: "list[EditRecord]") -> None:
+def _show_scores(head: "EditHead", records: "list[EditRecord]") -> None:
     """The scores in brief; the report has their intervals, what they cost, and what can be said of them."""
     from rich.table import Table
 

@@ -30,7 +30,7 @@ from roselora.cli.tuning_runs import execute, planned, show
 from roselora.errors import ConfigError
 
 if TYPE_CHECKING:
-    from roselora.bench.running.tuning_plan import Plan
+    from roselora.bench.running.tuning_plan import TuningPlan
 
 
 def instruct(
@@ -101,14 +101,15 @@ def instruct(
     execute(plans, report, batch_size, json, compare)
 
 
-def _write_outputs(plan: "Plan", data_dir: Path) -> list[Path]:
+def _write_outputs(plan: "TuningPlan", data_dir: Path) -> list[Path]:
     """Each model's answers in AlpacaEval's format."""
     from roselora.bench.records.alpaca_eval import alpaca_eval_outputs
-    from roselora.bench.records.tuning_files import read_answers
+    from roselora.bench.records.run_files import read_records
+    from roselora.bench.records.tuning_bench_records import Answered
     from roselora.bench.tasks.instruct import read_references
     from roselora.files import write_atomically
 
-    references, answers = read_references(data_dir), read_answers(plan.folder)
+    references, answers = read_references(data_dir), read_records(plan.folder, Answered)
     folder, paths = plan.folder / "outputs", []
     folder.mkdir(exist_ok=True)
     for method, seed in dict.fromkeys((answer.method, answer.seed) for answer in answers):
@@ -120,16 +121,17 @@ def _write_outputs(plan: "Plan", data_dir: Path) -> list[Path]:
     return paths
 
 
-def _compare(plan: "Plan", data_dir: Path, judge_url: str | None, judge_model: str | None) -> None:
+def _compare(plan: "TuningPlan", data_dir: Path, judge_url: str | None, judge_model: str | None) -> None:
     """Let the judge, or without one the untrained model, compare what has not been compared yet."""
     from roselora.bench.metrics.judge import endpoint, judge_answers
     from roselora.bench.metrics.likelihood import weigh
-    from roselora.bench.records.tuning_files import read_answers
+    from roselora.bench.records.run_files import read_records
+    from roselora.bench.records.tuning_bench_records import Answered
     from roselora.bench.tasks.instruct import read_references
     from roselora.models.loading import load
     from roselora.training import processes
 
-    answers = read_answers(plan.folder)
+    answers = read_records(plan.folder, Answered)
     if judge_url is not None and judge_model is not None:
         judge = endpoint(judge_url, judge_model, os.environ.get("OPENAI_API_KEY"))
         with measuring(f"answers that {judge_model} has compared") as on_progress:

@@ -57,7 +57,7 @@ def wishes(
     dtype: str | None,
     sets: str | None = None,
 ) -> dict[str, Any]:
-    """What every command asks for, as arguments of a ``Wanted``; benchmark, protocol and folder are the command's own.
+    """What every command asks for, as arguments of a ``TuningRequest``, without benchmark, protocol and folder.
 
     Raises:
         ConfigError: a list of numbers holds something else.

@@ -13,25 +13,25 @@ from roselora.errors import ConfigError, StoppedError
 from roselora.escaping import visible
 
 if TYPE_CHECKING:
-    from roselora.bench.records.bench_records import FailedRun
-    from roselora.bench.running.tuning_plan import Plan
+    from roselora.bench.records.failed_run import FailedRun
+    from roselora.bench.running.tuning_plan import TuningPlan
 
 WriteReport = Callable[[], list[Path]]
 OnProgress = Callable[[str, int, int], None]
 
 
-def planned(wanted: Sequence[dict[str, Any]]) -> "list[Plan]":
-    """The plans of some wishes, each the arguments of a ``Wanted``; torch is imported only now.
+def planned(wanted: Sequence[dict[str, Any]]) -> "list[TuningPlan]":
+    """The plans of some wishes, each the arguments of a ``TuningRequest``; torch is imported only now.
 
     Raises:
         ConfigError: a name, file or value that cannot be meant, or what the benchmarks need is not installed.
     """
     with working("reading data and model"):
         try:
-            from roselora.bench.running.tuning_plan import Wanted, make_plan
+            from roselora.bench.running.tuning_plan import TuningRequest, make_plan
         except ModuleNotFoundError as error:
             raise ConfigError(f"The benchmark needs {error.name}: pip install 'roselora[train,bench]'.") from None
-        return [make_plan(Wanted(**one)) for one in wanted]
+        return [make_plan(TuningRequest(**one)) for one in wanted]
 
 
 def run_one(wanted: dict[str, Any], batch_size: int, dry_run: bool, json: bool) -> None:
@@ -46,7 +46,7 @@ def run_one(wanted: dict[str, Any], batch_size: int, dry_run: bool, json: bool) 
 
 
 def execute(
-    plans: "Sequence[Plan]",
+    plans: "Sequence[TuningPlan]",
     write_report: WriteReport,
     batch_size: int,
     json: bool,
@@ -100,7 +100,7 @@ def _prefixed(on_progress: OnProgress, prefix: str) -> OnProgress:
     return lambda doing, done, of: on_progress(prefix + doing, done, of)
 
 
-def show(plans: "Sequence[Plan]", json: bool) -> None:
+def show(plans: "Sequence[TuningPlan]", json: bool) -> None:
     """What would be done."""
     shown = [_described(plan) for plan in plans]
     if json:
@@ -111,7 +111,7 @@ def show(plans: "Sequence[Plan]", json: bool) -> None:
             tell(f"{name.replace('_', ' ')}: {value}")
 
 
-def _described(plan: "Plan") -> dict[str, Any]:
+def _described(plan: "TuningPlan") -> dict[str, Any]:
     head = plan.head
     return {
         "dry_run": True,

@@ -1,7 +1,7 @@
 import pytest
 
 from roselora.bench.metrics.forgetting import ability_differences
-from roselora.bench.records.tuning_files import Abilities
+from roselora.bench.records.tuning_bench_records import Abilities
 
 
 def measured(method: str, seed: int, **outcomes: tuple[float, ...]) -> Abilities:

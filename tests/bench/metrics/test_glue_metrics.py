@@ -7,7 +7,7 @@ from sklearn.metrics import accuracy_score, matthews_corrcoef
 
 from roselora.bench.metrics.glue_metrics import as_numbers, correlation
 from roselora.bench.metrics.tuning_scores import differences, method_scores
-from roselora.bench.records.tuning_files import Answered
+from roselora.bench.records.tuning_bench_records import Answered
 from roselora.bench.tasks.task import Prediction
 
 YES, NO = "acceptable", "unacceptable"

@@ -9,7 +9,8 @@ import pytest
 
 from roselora.bench.metrics import judge as judging
 from roselora.bench.metrics.judge import Judge, endpoint, judge_answers, verdict
-from roselora.bench.records.tuning_files import Answered, read_judged
+from roselora.bench.records.run_files import read_records
+from roselora.bench.records.tuning_bench_records import Answered, Judgement
 from roselora.bench.tasks.instruct import Reference
 from roselora.bench.tasks.task import Prediction
 from roselora.errors import ConfigError
@@ -55,7 +56,7 @@ def test_the_two_change_places_and_a_verdict_follows_the_answer(tmp_path: Path) 
         return prefers_ours(prompt)
 
     judge_answers(tmp_path, ANSWERS, REFERENCES, Judge("j", ask), no_progress)
-    judged = read_judged(tmp_path)
+    judged = read_records(tmp_path, Judgement)
     assert {one.reply for one in judged} == {"A", "B"}
     assert [one.verdict for one in judged] == [1.0] * 8
     assert all(f"Name {n}." in prompt and f"ours {n}" in prompt for n, prompt in enumerate(prompts))
@@ -77,9 +78,9 @@ def test_a_judge_that_falls_silent_loses_nothing_and_is_not_asked_twice(
         judge_answers(tmp_path, ANSWERS, REFERENCES, Judge("j", tires), no_progress)
     assert len(asked) == 3 + judging.TRIES
     judge_answers(tmp_path, ANSWERS, REFERENCES, Judge("j", prefers_ours), no_progress)
-    assert [one.verdict for one in read_judged(tmp_path)] == [0.5] * 3 + [1.0] * 5
+    assert [one.verdict for one in read_records(tmp_path, Judgement)] == [0.5] * 3 + [1.0] * 5
     judge_answers(tmp_path, ANSWERS, REFERENCES, Judge("other", prefers_ours), no_progress)
-    assert len(read_judged(tmp_path)) == 16
+    assert len(read_records(tmp_path, Judgement)) == 16
 
 
 @pytest.fixture
@@ -114,7 +115,7 @@ def server() -> Iterator[tuple[str, list[dict[str, Any]]]]:
 def test_an_endpoint_is_asked_by_openais_protocol(tmp_path: Path, server: tuple[str, list[dict[str, Any]]]) -> None:
     url, received = server
     judge_answers(tmp_path, ANSWERS[:2], REFERENCES, endpoint(url, "arbiter", "secret"), no_progress)
-    assert [one.verdict for one in read_judged(tmp_path)] == [1.0, 1.0]
+    assert [one.verdict for one in read_records(tmp_path, Judgement)] == [1.0, 1.0]
     assert received[0]["path"] == "/v1/chat/completions"
     assert (received[0]["model"], received[0]["temperature"], received[0]["key"]) == ("arbiter", 0.0, "Bearer secret")
     assert "secret" not in (tmp_path / "judgements.jsonl").read_text()

@@ -8,13 +8,14 @@ import torch
 
 from roselora.bench.metrics import likelihood
 from roselora.bench.metrics.likelihood import length_controlled, weigh
-from roselora.bench.records.tuning_files import Answered, Weighed, read_weighed
+from roselora.bench.records.run_files import read_records
+from roselora.bench.records.tuning_bench_records import Answered, LikelihoodPair
 from roselora.bench.tasks.task import Prediction, Question
 from roselora.models.loading import load
 
 
-def weighed(preferred: bool, longer_by: int, key: int) -> Weighed:
-    return Weighed("rose", 0, str(key), -1.0 if preferred else -3.0, 50 + longer_by, -2.0, 50)
+def weighed(preferred: bool, longer_by: int, key: int) -> LikelihoodPair:
+    return LikelihoodPair("rose", 0, str(key), -1.0 if preferred else -3.0, 50 + longer_by, -2.0, 50)
 
 
 def test_without_a_difference_of_length_it_is_the_share_drawn_to_a_half() -> None:
@@ -40,7 +41,7 @@ def test_what_length_alone_explains_is_not_counted_as_preference() -> None:
 
 
 def test_answers_without_a_token_are_left_out_and_none_is_no_figure() -> None:
-    empty = Weighed("rose", 0, "0", math.nan, 0, -1.0, 3)
+    empty = LikelihoodPair("rose", 0, "0", math.nan, 0, -1.0, 3)
     assert length_controlled([empty]) is None
     found = length_controlled([empty, weighed(True, 0, 1)])
     assert found is not None
@@ -54,7 +55,7 @@ def test_weights_are_mean_log_likelihoods_of_the_answer_and_its_end(tmp_path: Pa
     answers = [Answered("rose", 1, Prediction("alpaca_eval", "f:0", "", "A tin can", math.nan, "Iron"))]
     for _ in range(2):  # the second finds nothing to do
         weigh(tmp_path, answers, [question], model, loaded.tokenizer, lambda done, of: None)
-    (found,) = read_weighed(tmp_path)
+    (found,) = read_records(tmp_path, LikelihoodPair)
     for text, value, tokens in (
         ("A tin can", found.own, found.own_tokens),
         ("Iron", found.reference, found.reference_tokens),
@@ -87,4 +88,4 @@ def test_a_reference_is_weighed_once_for_all_methods_and_seeds(
     for some in (answers[:2], answers):  # the second call goes on
         weigh(tmp_path, some, [question], loaded.model, loaded.tokenizer, lambda done, of: None)
     assert texts.count("Iron") == 1
-    assert len({(one.reference, one.reference_tokens) for one in read_weighed(tmp_path)}) == 1
+    assert len({(one.reference, one.reference_tokens) for one in read_records(tmp_path, LikelihoodPair)}) == 1

@@ -6,7 +6,7 @@ import pytest
 from roselora.bench.metrics.estimates import CostRange, Estimate, estimate
 from roselora.bench.metrics.intervals import bootstrap_interval, wilson_interval
 from roselora.bench.metrics.method_summary import summarize
-from roselora.bench.records.bench_records import Cost, EditRecord, Scores, TokenAccuracy
+from roselora.bench.records.edit_bench_records import Cost, EditRecord, Scores, TokenAccuracy
 
 
 def record(

@@ -5,7 +5,7 @@ import pytest
 from roselora.bench.metrics.intervals import bootstrap_interval, wilson_interval
 from roselora.bench.metrics.paired_comparison import LEAST_CASES, Comparison, compare
 from roselora.bench.metrics.reliability_by_age import reliability_by_age
-from roselora.bench.records.bench_records import EditRecord, Scores, TokenAccuracy
+from roselora.bench.records.edit_bench_records import EditRecord, Scores, TokenAccuracy
 
 
 def record(case: int, method: str, reliability: float, kl: float | None = 0.0, locality: float = 1.0) -> EditRecord:

@@ -13,7 +13,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from roselora.bench.metrics.run_summary import summarize_run
-from roselora.bench.records.bench_records import Cost, EditRecord, FailedRun, RunHead, RunPart, Scores, TokenAccuracy
+from roselora.bench.records.edit_bench_records import Cost, EditHead, EditRecord, RunPart, Scores, TokenAccuracy
+from roselora.bench.records.failed_run import FailedRun
 from roselora.bench.report import edit_plots
 from roselora.bench.report.edit_markdown import markdown
 from roselora.bench.report.edit_plots import COLOURS, MARKERS, linear_up_to, plot_costs, plot_reliability_by_age, styles
@@ -22,7 +23,7 @@ from roselora.bench.report.estimate_text import capability
 from roselora.bench.report.plot_labels import Point, label_points
 from roselora.markdown import code, count, mebibytes, number, rate, seconds, text
 
-HEAD = RunHead(
+HEAD = EditHead(
     parts=(RunPart("roselora bench edit --model tiny | tee <log>", ("rose",), {"torch": "2.13"}, {"threads": 1}),),
     model="tiny",
     model_sha256="ab" * 32,
@@ -55,7 +56,7 @@ def failed(method: str, error: str = "No subject | in <this> case.") -> list[Edi
     return [EditRecord(f"made/{case}", method, case, None, None, error) for case in range(12)]
 
 
-def report(records: list[EditRecord], head: RunHead = HEAD, **options: Any) -> str:
+def report(records: list[EditRecord], head: EditHead = HEAD, **options: Any) -> str:
     return markdown(summarize_run(head, records, **options), {})
 
 

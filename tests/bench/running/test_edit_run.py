@@ -12,9 +12,10 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from roselora.bench.methods.applied_edit import Applied, changing
 from roselora.bench.methods.editing_methods import METHODS, Method
 from roselora.bench.metrics.case_scoring import CaseScorer
-from roselora.bench.records.bench_records import EditRecord, FailedRun, Mode
+from roselora.bench.records.edit_bench_records import EditRecord, Mode
+from roselora.bench.records.failed_run import FailedRun
 from roselora.bench.running import edit_stream as sequence
-from roselora.bench.running.edit_run import EditingRun, Plan, choose
+from roselora.bench.running.edit_run import EditingRun, EditPlan, choose
 from roselora.bench.running.eta import Clock, Pace, Progress
 from roselora.bench.tasks.edit_case import EditCase, Probe
 from roselora.editing.request import EditRequest
@@ -83,7 +84,7 @@ def run(world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, 
     ) -> list[EditRecord]:
         records = list(known)
         judge = CaseScorer(world_model, tiny_tokenizer, fluency=False)
-        plan = Plan(CASES, methods, mode, tmp_path)
+        plan = EditPlan(CASES, methods, mode, tmp_path)
         before = fingerprint(world_model)
         run = EditingRun(
             world_model, tiny_tokenizer, plan, judge, known, records.append, lambda at: None, Clock(seconds), **more
@@ -147,7 +148,7 @@ def test_a_failed_edit_is_a_record_that_says_why_and_the_others_go_on(run: Runne
 def test_a_failure_that_leaves_the_model_changed_ends_the_run(
     world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
-    plan = Plan(CASES, method(Nudge(), fail_at=1, leave_changed=True), "single", tmp_path)
+    plan = EditPlan(CASES, method(Nudge(), fail_at=1, leave_changed=True), "single", tmp_path)
     judge = CaseScorer(world_model, tiny_tokenizer, fluency=False)
     run = EditingRun(world_model, tiny_tokenizer, plan, judge, (), lambda r: None, lambda at: None, Clock(None))
     with pytest.raises(EditError, match="left the model changed"):
@@ -163,7 +164,7 @@ def test_a_text_is_read_once_before_the_edits_with_its_progress_and_a_missing_on
 
     def start(path: Path) -> list[EditRecord]:
         config = replace(METHODS["rome"].config, text=path, cache=tmp_path / "cache", steps=1)
-        plan = Plan(CASES[:1], {"rome": replace(METHODS["rome"], config=config)}, "single", tmp_path)
+        plan = EditPlan(CASES[:1], {"rome": replace(METHODS["rome"], config=config)}, "single", tmp_path)
         judge, records = CaseScorer(world_model, tiny_tokenizer), list[EditRecord]()
         run = EditingRun(world_model, tiny_tokenizer, plan, judge, (), records.append, shown.append, Clock(None))
         run.read_texts()

@@ -8,19 +8,12 @@ import pytest
 import torch
 
 from roselora.bench.metrics.tuning_scores import chosen_rate, chosen_units, differences, method_scores
-from roselora.bench.records.bench_records import FailedRun
-from roselora.bench.records.tuning_files import (
-    ANSWERS,
-    UNITS,
-    Answered,
-    TrainedUnit,
-    read_abilities,
-    read_answers,
-    read_units,
-)
+from roselora.bench.records.failed_run import FailedRun
+from roselora.bench.records.run_files import BASE, read_records
+from roselora.bench.records.tuning_bench_records import Abilities, Answered, TrainedUnit
 from roselora.bench.report.tuning_report import write_tuning_report
 from roselora.bench.running import tuning_run as module
-from roselora.bench.running.tuning_plan import BASE, Wanted, drawn, make_plan
+from roselora.bench.running.tuning_plan import TuningRequest, drawn, make_plan
 from roselora.bench.running.tuning_run import run
 from roselora.bench.tasks.task import Prediction
 from roselora.errors import ConfigError, FileFormatError
@@ -33,8 +26,8 @@ SETTINGS = ("training.max_steps=3", "training.batch_size=2", "adapter.rank=2", "
 
 
 @pytest.fixture
-def wanted(data: Path, tiny_model_folder: Path, tmp_path: Path) -> Wanted:
-    return Wanted(
+def wanted(data: Path, tiny_model_folder: Path, tmp_path: Path) -> TuningRequest:
+    return TuningRequest(
         benchmark="commonsense",
         protocol="loreft",
         model=str(tiny_model_folder),
@@ -56,38 +49,38 @@ def lines(folder: Path, name: str) -> list[str]:
     return (folder / name).read_text().splitlines()
 
 
-def test_every_unit_is_trained_and_asked_everything_once_and_again_nothing_is_done(wanted: Wanted) -> None:
+def test_every_unit_is_trained_and_asked_everything_once_and_again_nothing_is_done(wanted: TuningRequest) -> None:
     plan = make_plan(wanted)
     assert not wanted.folder.exists(), "planning writes nothing"
     seen: list[str] = []
     run(plan, lambda doing, done, of: seen.append(doing), batch_size=1)
-    assert {(unit.method, unit.seed) for unit in read_units(wanted.folder)} == {("rose", 0), ("rose", 1)}
-    for unit in read_units(wanted.folder):
+    assert {(unit.method, unit.seed) for unit in read_records(wanted.folder, TrainedUnit)} == {("rose", 0), ("rose", 1)}
+    for unit in read_records(wanted.folder, TrainedUnit):
         assert (unit.entries_changed or 0) > 0
         assert (unit.steps, unit.examples) == (3, 4)
         assert unit.file_bytes > 0
-    keys = [(a.method, a.seed, a.prediction.task, a.prediction.key) for a in read_answers(wanted.folder)]
+    keys = [(a.method, a.seed, a.prediction.task, a.prediction.key) for a in read_records(wanted.folder, Answered)]
     assert len(keys) == len(set(keys)) == 3 * 3
     assert {"training rose, seed 1, learning rate 0.0005", "asking base, seed 0, boolq"} <= set(seen)
 
-    before, told = lines(wanted.folder, ANSWERS), []
+    before, told = lines(wanted.folder, Answered.FILE), []
     run(make_plan(wanted), lambda doing, done, of: told.append(doing))
-    assert lines(wanted.folder, ANSWERS) == before
+    assert lines(wanted.folder, Answered.FILE) == before
     assert told == []
 
 
-def test_a_run_that_was_killed_goes_on_with_what_is_missing(wanted: Wanted) -> None:
+def test_a_run_that_was_killed_goes_on_with_what_is_missing(wanted: TuningRequest) -> None:
     run(make_plan(wanted), nothing)
-    answers, units = lines(wanted.folder, ANSWERS), lines(wanted.folder, UNITS)
-    (wanted.folder / ANSWERS).write_text("\n".join(answers[:-2]) + "\n" + answers[-2][:20])
-    (wanted.folder / UNITS).write_text(units[0] + "\n")  # the second was being trained
+    answers, units = lines(wanted.folder, Answered.FILE), lines(wanted.folder, TrainedUnit.FILE)
+    (wanted.folder / Answered.FILE).write_text("\n".join(answers[:-2]) + "\n" + answers[-2][:20])
+    (wanted.folder / TrainedUnit.FILE).write_text(units[0] + "\n")  # the second was being trained
     run(make_plan(wanted), nothing)
-    assert sorted(lines(wanted.folder, ANSWERS)) == sorted(answers)
-    assert len(read_units(wanted.folder)) == 2
+    assert sorted(lines(wanted.folder, Answered.FILE)) == sorted(answers)
+    assert len(read_records(wanted.folder, TrainedUnit)) == 2
 
 
 def test_a_unit_goes_on_from_a_whole_checkpoint_and_starts_anew_without_one(
-    wanted: Wanted, monkeypatch: pytest.MonkeyPatch
+    wanted: TuningRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = make_plan(replace(wanted, seeds=(0,), sets=("boolq",), overrides=(*SETTINGS, "training.save_steps=1")))
     settings = plan.at("rose", 0, plan.settings["rose", 0].training.learning_rate)
@@ -104,13 +97,13 @@ def test_a_unit_goes_on_from_a_whole_checkpoint_and_starts_anew_without_one(
         elif left == "a whole checkpoint":
             shutil.rmtree(Path(settings.output, "adapter"))
             shutil.rmtree(settings.checkpoints / "checkpoint-3")
-        (wanted.folder / UNITS).unlink(missing_ok=True)
+        (wanted.folder / TrainedUnit.FILE).unlink(missing_ok=True)
         run(plan, nothing)
-        assert [unit.steps for unit in read_units(wanted.folder)] == [3], left
+        assert [unit.steps for unit in read_records(wanted.folder, TrainedUnit)] == [3], left
     assert resumed == [False, False, True]
 
 
-def test_a_second_run_into_one_folder_is_refused(wanted: Wanted) -> None:
+def test_a_second_run_into_one_folder_is_refused(wanted: TuningRequest) -> None:
     plan = make_plan(replace(wanted, methods=(), sets=("boolq",)))
 
     def start_another(doing: str, done: int, of: int) -> None:
@@ -119,15 +112,16 @@ def test_a_second_run_into_one_folder_is_refused(wanted: Wanted) -> None:
 
     run(plan, start_another)
     assert not (wanted.folder / "lock").exists()
-    assert len(read_answers(wanted.folder)) == len({answer.prediction.key for answer in read_answers(wanted.folder)})
+    answers = read_records(wanted.folder, Answered)
+    assert len(answers) == len({answer.prediction.key for answer in answers})
 
 
-def test_methods_seeds_sets_and_questions_can_be_added_and_nothing_else_may_change(wanted: Wanted) -> None:
+def test_methods_seeds_sets_and_questions_can_be_added_and_nothing_else_may_change(wanted: TuningRequest) -> None:
     first = replace(wanted, methods=(), sets=("boolq",), n=1)
     run(make_plan(first), nothing)
-    assert [answer.method for answer in read_answers(wanted.folder)] == [BASE]
+    assert [answer.method for answer in read_records(wanted.folder, Answered)] == [BASE]
     run(make_plan(replace(wanted, seeds=(3,))), nothing)
-    assert len(read_answers(wanted.folder)) == 2 * 3
+    assert len(read_records(wanted.folder, Answered)) == 2 * 3
     for change, what in (
         ({"protocol": "llm-adapters"}, "protocol"),
         ({"question_seed": 1}, "question seed"),
@@ -142,13 +136,13 @@ def test_methods_seeds_sets_and_questions_can_be_added_and_nothing_else_may_chan
         make_plan(replace(wanted, seeds=()))
 
 
-def test_a_folder_of_something_else_is_left_alone(wanted: Wanted) -> None:
+def test_a_folder_of_something_else_is_left_alone(wanted: TuningRequest) -> None:
     wanted.folder.mkdir()
     (wanted.folder / "letter.txt").write_text("dear")
     with pytest.raises(ConfigError, match="not empty"):
         make_plan(wanted)
     (wanted.folder / "head.json").write_text("{}")
-    with pytest.raises(FileFormatError, match="head"):
+    with pytest.raises(FileFormatError, match="not a valid TuningHead"):
         make_plan(wanted)
 
 
@@ -183,7 +177,9 @@ def test_scores_are_means_over_questions_of_the_means_over_seeds() -> None:
     assert (difference.method, difference.value, difference.n) == ("base", (0.5 + 0.0) / 2, 2)
 
 
-def test_each_method_takes_the_learning_rate_that_does_best_on_held_out_records(wanted: Wanted, put: Any) -> None:
+def test_each_method_takes_the_learning_rate_that_does_best_on_held_out_records(
+    wanted: TuningRequest, put: Any
+) -> None:
     more = [record(f"Is {number} even?", str(number % 2 == 0).lower()) for number in range(20)]
     put("commonsense/boolq_train.json", more)
     choosing = replace(wanted, rates=(1e-9, 1e-2), overrides=(*SETTINGS, "training.max_steps=20"))
@@ -191,10 +187,10 @@ def test_each_method_takes_the_learning_rate_that_does_best_on_held_out_records(
     assert (len(plan.held_out), len(plan.lessons), plan.head.held_out) == (2, 21, 2)
     assert not [lesson for lesson in plan.lessons if lesson in plan.held_out]
     run(plan, nothing)
-    units = read_units(wanted.folder)
+    units = read_records(wanted.folder, TrainedUnit)
     assert [(unit.seed, unit.learning_rate) for unit in units] == [(0, 1e-9), (0, 1e-2), (1, 1e-2)]
     assert all(unit.held_out["eval_loss"] > 0 for unit in units)
-    assert len(read_answers(wanted.folder)) == 3 * 3
+    assert len(read_records(wanted.folder, Answered)) == 3 * 3
     write_tuning_report(wanted.folder)
     shown = (wanted.folder / "report.md").read_text()
     assert "| method | 1e-09 | 0.01 | chosen |" in shown
@@ -216,7 +212,9 @@ def test_the_highest_accuracy_wins_and_without_one_the_least_loss() -> None:
     assert chosen_rate(by_loss, "rose", 0, (0.1, 0.2)) == 0.1
 
 
-def test_what_a_model_has_kept_is_measured_once_for_each_run(wanted: Wanted, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_model_has_kept_is_measured_once_for_each_run(
+    wanted: TuningRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[int | None] = []
 
     def answered_by(model: Any, tokenizer: Any, data_dir: Any, *, n: int | None, seed: int) -> dict[str, list[float]]:
@@ -228,7 +226,7 @@ def test_what_a_model_has_kept_is_measured_once_for_each_run(wanted: Wanted, mon
     run(make_plan(asking), nothing)
     run(make_plan(asking), nothing)
     assert asked == [4, 4], "the base and the one run"
-    kept = {one.method: one.outcomes["mmlu"] for one in read_abilities(wanted.folder)}
+    kept = {one.method: one.outcomes["mmlu"] for one in read_records(wanted.folder, Abilities)}
     assert kept == {"base": (1.0, 0.0, 1.0, 0.0), "rose": (1.0, 0.0, 0.0, 0.0)}
     write_tuning_report(wanted.folder)
     shown = (wanted.folder / "report.md").read_text()
@@ -238,7 +236,7 @@ def test_what_a_model_has_kept_is_measured_once_for_each_run(wanted: Wanted, mon
         make_plan(replace(asking, data_dir=None))
 
 
-def test_the_report_says_what_was_run_and_what_each_method_scored(wanted: Wanted) -> None:
+def test_the_report_says_what_was_run_and_what_each_method_scored(wanted: TuningRequest) -> None:
     run(make_plan(wanted), nothing)
     names = {path.name for path in write_tuning_report(wanted.folder)}
     assert names == {"report.md", "report.json", "entries.png"}
@@ -253,7 +251,7 @@ def test_the_report_says_what_was_run_and_what_each_method_scored(wanted: Wanted
 
 
 def test_a_method_that_cannot_be_run_is_a_failed_run_the_others_go_on_and_it_is_tried_again(
-    wanted: Wanted, monkeypatch: pytest.MonkeyPatch
+    wanted: TuningRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def out_of_memory(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB.")
@@ -265,12 +263,12 @@ def test_a_method_that_cannot_be_run_is_a_failed_run_the_others_go_on_and_it_is_
     )
     failed = FailedRun("lora", "seed 0", "OutOfMemoryError: CUDA out of memory.")
     assert run(make_plan(both), nothing) == [failed]
-    assert {answer.method for answer in read_answers(wanted.folder)} == {BASE, "rose"}
+    assert {answer.method for answer in read_records(wanted.folder, Answered)} == {BASE, "rose"}
     report = write_tuning_report(wanted.folder)[0].read_text()
     assert "## Failed runs" in report
     assert "- lora, seed 0: OutOfMemoryError: CUDA out of memory." in report
 
     monkeypatch.setattr(module, "train", own)
     assert run(make_plan(both), nothing) == []
-    assert {answer.method for answer in read_answers(wanted.folder)} == {BASE, "rose", "lora"}
+    assert {answer.method for answer in read_records(wanted.folder, Answered)} == {BASE, "rose", "lora"}
     assert "Failed runs" not in write_tuning_report(wanted.folder)[0].read_text()

@@ -9,10 +9,11 @@ import pytest
 import torch
 from transformers import MPNetConfig, MPNetForMaskedLM
 
-from roselora.bench.records.tuning_files import read_answers, read_units
+from roselora.bench.records.run_files import read_records
+from roselora.bench.records.tuning_bench_records import Answered, TrainedUnit
 from roselora.bench.report.joined_report import write_joined_report
 from roselora.bench.running.task_answers import ask
-from roselora.bench.running.tuning_plan import Wanted, make_plan
+from roselora.bench.running.tuning_plan import TuningRequest, make_plan
 from roselora.bench.running.tuning_run import run
 from roselora.bench.tasks import glue
 from roselora.errors import ConfigError
@@ -59,8 +60,8 @@ def encoder(tmp_path: Path, tiny_tokenizer: Any) -> Path:
 
 
 @pytest.fixture
-def wanted(glue_data: Path, encoder: Path, tmp_path: Path) -> Wanted:
-    return Wanted(
+def wanted(glue_data: Path, encoder: Path, tmp_path: Path) -> TuningRequest:
+    return TuningRequest(
         benchmark="glue/rte",
         protocol=glue.PROTOCOL,
         model=str(encoder),
@@ -86,31 +87,31 @@ def test_no_row_of_validation_both_selects_and_scores(glue_data: Path) -> None:
     assert all(question.key.startswith("RTE/dev.tsv:") for question in scoring)
 
 
-def test_a_set_is_trained_selected_scored_and_reported(wanted: Wanted) -> None:
+def test_a_set_is_trained_selected_scored_and_reported(wanted: TuningRequest) -> None:
     choosing = replace(wanted, rates=(1e-5, 1e-2))
     plan = make_plan(choosing)
     assert ("base", 0) not in plan.units, "a new head says nothing before it is trained"
     assert len(plan.held_out) == 3
     run(plan, nothing, batch_size=3)
-    assert {(unit.method, unit.seed) for unit in read_units(wanted.folder)} == {
+    assert {(unit.method, unit.seed) for unit in read_records(wanted.folder, TrainedUnit)} == {
         (method, seed) for method in ("rose", "lora") for seed in (0, 1)
     }
-    answers = read_answers(wanted.folder)
+    answers = read_records(wanted.folder, Answered)
     assert len(answers) == len({(a.method, a.seed, a.prediction.key) for a in answers}) == 4 * 4
     assert {a.prediction.answer for a in answers} <= {"entailment", "not_entailment"}
     run(make_plan(choosing), nothing)
-    assert read_answers(wanted.folder) == answers
+    assert read_records(wanted.folder, Answered) == answers
 
 
-def test_a_regressions_predictions_are_numbers(wanted: Wanted) -> None:
+def test_a_regressions_predictions_are_numbers(wanted: TuningRequest) -> None:
     regression = replace(wanted, benchmark="glue/stsb", folder=wanted.folder.parent / "stsb", methods=("rose",))
     run(make_plan(regression), nothing)
-    answers = read_answers(regression.folder)
+    answers = read_records(regression.folder, Answered)
     assert len(answers) == 5 * 2
     assert all(float(a.prediction.said) == pytest.approx(a.prediction.score, rel=1e-4) for a in answers)
 
 
-def test_the_joined_report_has_every_part(wanted: Wanted) -> None:
+def test_the_joined_report_has_every_part(wanted: TuningRequest) -> None:
     for name in ("rte", "stsb"):
         part = replace(wanted, benchmark=f"glue/{name}", folder=wanted.folder.parent / name, seeds=(0,))
         run(make_plan(part), nothing)
@@ -122,16 +123,16 @@ def test_the_joined_report_has_every_part(wanted: Wanted) -> None:
     assert "Pearson correlation" in (wanted.folder.parent / "stsb" / "report.md").read_text()
 
 
-def test_what_is_saved_says_what_was_trained(wanted: Wanted) -> None:
+def test_what_is_saved_says_what_was_trained(wanted: TuningRequest) -> None:
     """The predictions come from the files: a head or pooler drawn anew would give others."""
     one = replace(wanted, seeds=(1,), methods=("full",))
     plan = make_plan(one)
     run(plan, nothing)
-    (unit,) = read_units(one.folder)
+    (unit,) = read_records(one.folder, TrainedUnit)
     folder = Path(plan.at("full", 1, unit.learning_rate).output) / "model"
     loaded = load(folder, head=classifier(glue.labels("rte")))
     batches = ask(loaded.model, loaded.tokenizer, plan.tasks["rte"], plan.questions["rte"])
-    assert [p for batch in batches for p in batch] == [a.prediction for a in read_answers(one.folder)]
+    assert [p for batch in batches for p in batch] == [a.prediction for a in read_records(one.folder, Answered)]
 
 
 def test_batches_make_no_difference_to_a_classifier(encoder: Path, glue_data: Path) -> None:
@@ -152,6 +153,6 @@ def test_batches_make_no_difference_to_a_classifier(encoder: Path, glue_data: Pa
     assert [score for _, score in alone] == pytest.approx([score for _, score in together], abs=1e-5)
 
 
-def test_without_a_folder_the_data_is_asked_for(wanted: Wanted) -> None:
+def test_without_a_folder_the_data_is_asked_for(wanted: TuningRequest) -> None:
     with pytest.raises(ConfigError, match="data-dir"):
         make_plan(replace(wanted, data_dir=None))

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from roselora.bench.records.alpaca_eval import alpaca_eval_outputs
-from roselora.bench.records.tuning_files import Answered
+from roselora.bench.records.tuning_bench_records import Answered
 from roselora.bench.tasks.instruct import (
     ALPACA_EVAL,
     read_references,

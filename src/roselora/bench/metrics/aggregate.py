@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from roselora.bench.metrics.case_questions import FreeQuestion, LedQuestion, Word
 from roselora.bench.metrics.divergence import kl_divergence
 from roselora.bench.metrics.token_accuracy import share_equal
-from roselora.bench.records.bench_records import Scores, TokenAccuracy
+from roselora.bench.records.edit_bench_records import Scores, TokenAccuracy
 from roselora.bench.tasks.edit_case import SAME_ANSWER
 from roselora.editing.answer_match import matches
 from roselora.models.generation import Answer

@@ -15,7 +15,7 @@ from roselora.bench.metrics.case_questions import (
     locality_prompts,
 )
 from roselora.bench.metrics.fluency import fluency
-from roselora.bench.records.bench_records import LOCALITY_TOKENS, Scores
+from roselora.bench.records.edit_bench_records import LOCALITY_TOKENS, Scores
 from roselora.bench.tasks.edit_case import EditCase
 from roselora.errors import ConfigError, NonFiniteError
 from roselora.models.generation import BATCH_SIZE, Answer, greedy_tokens, limited_answers

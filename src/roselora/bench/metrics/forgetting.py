@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from roselora.bench.metrics.estimates import BOOTSTRAP_SEED
 from roselora.bench.metrics.intervals import bootstrap_interval
-from roselora.bench.records.tuning_files import Abilities
+from roselora.bench.records.tuning_bench_records import Abilities
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from huggingface_hub import InferenceClient
 
-from roselora.bench.records.record_files import appending_lines
-from roselora.bench.records.tuning_files import JUDGEMENTS, Answered, Judged, read_judged
+from roselora.bench.records.run_files import appending, read_records
+from roselora.bench.records.tuning_bench_records import Answered, Judgement
 from roselora.bench.tasks.instruct import Reference, reference_of
 from roselora.errors import ConfigError
 
@@ -80,22 +80,22 @@ def judge_answers(
     Raises:
         ConfigError: the judge does not answer; what it has said is kept.
     """
-    done = {(one.method, one.seed, one.key) for one in read_judged(folder) if one.judge == judge.name}
+    done = {(one.method, one.seed, one.key) for one in read_records(folder, Judgement) if one.judge == judge.name}
     everything = list(answers)
     waiting = [a for a in everything if (a.method, a.seed, a.prediction.key) not in done]
-    with appending_lines(folder / JUDGEMENTS) as append:
+    with appending(folder, Judgement) as append:
         for number, answer in enumerate(waiting, start=len(everything) - len(waiting)):
             on_progress(number, len(everything))
             append(_judged(answer, reference_of(answer.prediction.key, references), judge))
     on_progress(len(everything), len(everything))
 
 
-def _judged(answer: Answered, reference: Reference, judge: Judge) -> Judged:
+def _judged(answer: Answered, reference: Reference, judge: Judge) -> Judgement:
     key, own = answer.prediction.key, answer.prediction.answer
     first = hashlib.sha256(key.encode()).digest()[0] % 2 == 0
     a, b = (own, reference.output) if first else (reference.output, own)
     reply = _patiently(judge, PROMPT.format(instruction=reference.instruction, a=a, b=b))
-    return Judged(answer.method, answer.seed, key, judge.name, reply, verdict(reply, first))
+    return Judgement(answer.method, answer.seed, key, judge.name, reply, verdict(reply, first))
 
 
 def verdict(reply: str, ours_first: bool) -> float | None:

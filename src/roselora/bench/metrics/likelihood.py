@@ -15,8 +15,8 @@ from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
 
 from roselora.bench.metrics.estimates import BOOTSTRAP_SEED
-from roselora.bench.records.record_files import appending_lines
-from roselora.bench.records.tuning_files import LIKELIHOODS, Answered, Weighed, read_weighed
+from roselora.bench.records.run_files import appending, read_records
+from roselora.bench.records.tuning_bench_records import Answered, LikelihoodPair
 from roselora.bench.tasks.task import Question
 from roselora.models.inference import evaluating
 from roselora.models.tokenization import encode
@@ -40,20 +40,20 @@ def weigh(
     Texts that are longer than the model reads are cut.
     """
     max_length = int(getattr(model.config, "max_position_embeddings", None) or 2**31)
-    kept = read_weighed(folder)
+    kept = read_records(folder, LikelihoodPair)
     done = {(one.method, one.seed, one.key) for one in kept}
     references = {one.key: (one.reference, one.reference_tokens) for one in kept}  # one for all methods and seeds
     asked = {question.key: question for question in questions}
     everything = [answer for answer in answers if answer.prediction.key in asked]
     waiting = [a for a in everything if (a.method, a.seed, a.prediction.key) not in done]
-    with evaluating(model), appending_lines(folder / LIKELIHOODS) as append:
+    with evaluating(model), appending(folder, LikelihoodPair) as append:
         for number, answer in enumerate(waiting, start=len(everything) - len(waiting)):
             on_progress(number, len(everything))
             question = asked[answer.prediction.key]
             own = _likelihood(model, tokenizer, question.prompt, answer.prediction.answer, max_length)
             if question.key not in references:
                 references[question.key] = _likelihood(model, tokenizer, question.prompt, question.gold, max_length)
-            append(Weighed(answer.method, answer.seed, question.key, *own, *references[question.key]))
+            append(LikelihoodPair(answer.method, answer.seed, question.key, *own, *references[question.key]))
     on_progress(len(everything), len(everything))
 
 
@@ -71,7 +71,7 @@ def _likelihood(
     return -float(functional.cross_entropy(logits, ids[0, len(start) :])), count
 
 
-def length_controlled(weighed: Sequence[Weighed]) -> tuple[float, float, float, int] | None:
+def length_controlled(weighed: Sequence[LikelihoodPair]) -> tuple[float, float, float, int] | None:
     """The share of answers that are likelier than their reference, at equal length: value, 95% interval, n.
 
     preferred ~ sigmoid(c + g * tanh(d)), where d is the difference of the lengths in tokens over its standard

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from roselora.bench.records.bench_records import LOCALITY_TOKENS
+from roselora.bench.records.edit_bench_records import LOCALITY_TOKENS
 from roselora.models.teacher_forcing import ForcedRow
 from roselora.models.tokenization import encode
 

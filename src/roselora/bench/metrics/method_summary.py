@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from roselora.bench.metrics.estimates import BOOTSTRAP_SEED, CostRange, Estimate, cost_range, estimate, mean_share
-from roselora.bench.records.bench_records import Cost, EditRecord, TokenAccuracy
+from roselora.bench.records.edit_bench_records import Cost, EditRecord, TokenAccuracy
 from roselora.bench.tasks.edit_case import SAME_ANSWER
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 from roselora.bench.metrics.estimates import BOOTSTRAP_SEED, mean_share
 from roselora.bench.metrics.intervals import bootstrap_interval, sign_test
 from roselora.bench.metrics.method_summary import Questions, reliability, unrelated
-from roselora.bench.records.bench_records import EditRecord
+from roselora.bench.records.edit_bench_records import EditRecord
 
 LEAST_CASES = 10
 """With fewer cases the bootstrap's interval is too narrow to conclude from: of one case it has no width at all."""

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from roselora.bench.metrics.estimates import Estimate, estimate
 from roselora.bench.metrics.method_summary import reliability
-from roselora.bench.records.bench_records import EditRecord
+from roselora.bench.records.edit_bench_records import EditRecord
 
 MOST_BINS = 10
 LEAST_EDITS = 10

@@ -7,7 +7,7 @@ from roselora.bench.metrics.estimates import BOOTSTRAP_SEED, CostRange
 from roselora.bench.metrics.method_summary import MethodSummary, summarize
 from roselora.bench.metrics.paired_comparison import Comparison, compare
 from roselora.bench.metrics.reliability_by_age import AgeBin, reliability_by_age
-from roselora.bench.records.bench_records import EditRecord, RunHead
+from roselora.bench.records.edit_bench_records import EditHead, EditRecord
 
 OURS = "rose"
 
@@ -30,7 +30,7 @@ class RunSummary:
         reliability_by_age: of each method that edits one call after another; empty unless the run was sequential.
     """
 
-    head: RunHead
+    head: EditHead
     bootstrap_seed: int
     ours: Sequence[str]
     methods: Sequence[MethodSummary]
@@ -39,7 +39,7 @@ class RunSummary:
 
 
 def summarize_run(
-    head: RunHead, records: Sequence[EditRecord], *, ours: Sequence[str] = OUR_EDITING, seed: int = BOOTSTRAP_SEED
+    head: EditHead, records: Sequence[EditRecord], *, ours: Sequence[str] = OUR_EDITING, seed: int = BOOTSTRAP_SEED
 ) -> RunSummary:
     """Sum up a run, finished or not: every n is that of the records that are there.
 
@@ -60,7 +60,7 @@ def summarize_run(
     )
 
 
-def _with_entries(row: MethodSummary, head: RunHead) -> MethodSummary:
+def _with_entries(row: MethodSummary, head: EditHead) -> MethodSummary:
     entries = head.entries.get(row.method)
     if entries is None or not row.costs:  # of a method whose every edit failed, 0 entries would look like thrift
         return row

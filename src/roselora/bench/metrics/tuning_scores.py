@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from roselora.bench.metrics.estimates import BOOTSTRAP_SEED, CostRange, Estimate, cost_range, estimate
 from roselora.bench.metrics.glue_metrics import CORRELATIONS, as_numbers, correlation
 from roselora.bench.metrics.intervals import bootstrap_interval
-from roselora.bench.records.tuning_files import Answered, TrainedUnit
+from roselora.bench.records.tuning_bench_records import Answered, TrainedUnit
 from roselora.bench.tasks.task import Prediction
 
 RESAMPLES = 2000

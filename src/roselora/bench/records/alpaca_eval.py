@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from roselora.bench.records.tuning_files import Answered
+from roselora.bench.records.tuning_bench_records import Answered
 from roselora.bench.tasks.instruct import Reference, reference_of
 
 

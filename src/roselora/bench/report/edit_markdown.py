@@ -9,8 +9,8 @@ from roselora.bench.metrics.estimates import Estimate
 from roselora.bench.metrics.fluency import FLUENCY_TOKENS
 from roselora.bench.metrics.method_summary import MethodSummary
 from roselora.bench.metrics.run_summary import RunSummary
-from roselora.bench.records.bench_records import LOCALITY_TOKENS
-from roselora.bench.records.record_files import to_json
+from roselora.bench.records.edit_bench_records import LOCALITY_TOKENS
+from roselora.bench.records.run_files import as_json
 from roselora.bench.report.edit_verdicts import verdicts
 from roselora.bench.report.estimate_text import capability, estimated, spreaded
 from roselora.bench.report.failed_runs import failed_runs
@@ -234,7 +234,7 @@ def _capability(run: RunSummary) -> str:
 
 def _settings(run: RunSummary) -> str:
     lines = (
-        f"- {text(method)}: `{json.dumps(to_json(settings), ensure_ascii=False)}`"
+        f"- {text(method)}: `{json.dumps(as_json(settings), ensure_ascii=False)}`"
         for method, settings in run.head.methods.items()
     )
     return "## Settings of each method\n\n" + "\n".join(lines)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from roselora.bench.metrics.estimates import BOOTSTRAP_SEED
 from roselora.bench.metrics.run_summary import summarize_run
-from roselora.bench.records.bench_records import EditRecord, RunHead
-from roselora.bench.records.record_files import to_json
+from roselora.bench.records.edit_bench_records import EditHead, EditRecord
+from roselora.bench.records.run_files import as_json
 from roselora.bench.report.edit_markdown import markdown
 from roselora.bench.report.edit_plots import plot_costs, plot_reliability_by_age, plot_scores
 from roselora.files import write_atomically
@@ -17,7 +17,7 @@ JSON = "report.json"
 
 
 def write_report(
-    head: RunHead, records: Sequence[EditRecord], folder: Path, *, seed: int = BOOTSTRAP_SEED
+    head: EditHead, records: Sequence[EditRecord], folder: Path, *, seed: int = BOOTSTRAP_SEED
 ) -> list[Path]:
     """Write what a run shows, be it finished or not; reports that are there are replaced.
 
@@ -41,7 +41,7 @@ def write_report(
     pictures = {name: (shown, picture) for name, (shown, picture) in drawn.items() if picture is not None}
     files = {name: picture for name, (_, picture) in pictures.items()}
     files[MARKDOWN] = markdown(run, {name: shown for name, (shown, _) in pictures.items()}).encode()
-    files[JSON] = json.dumps(to_json(run), indent=2, allow_nan=False).encode() + b"\n"
+    files[JSON] = json.dumps(as_json(run), indent=2).encode() + b"\n"
     for name, content in files.items():
         write_atomically(folder / name, content)
     return [folder / name for name in files]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from roselora.bench.records.bench_records import FailedRun
+from roselora.bench.records.failed_run import FailedRun
 from roselora.markdown import text
 
 

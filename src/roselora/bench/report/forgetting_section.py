@@ -6,9 +6,9 @@ from dataclasses import asdict
 from roselora.bench.metrics.capability import PERPLEXITY, summarised
 from roselora.bench.metrics.forgetting import AbilityDifference, ability_differences
 from roselora.bench.metrics.run_summary import OURS
-from roselora.bench.records.tuning_files import Abilities
+from roselora.bench.records.run_files import BASE
+from roselora.bench.records.tuning_bench_records import Abilities
 from roselora.bench.report.estimate_text import capability
-from roselora.bench.running.tuning_plan import BASE
 from roselora.markdown import NOTHING, count, rate, table
 
 

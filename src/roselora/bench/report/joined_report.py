@@ -13,19 +13,18 @@ from roselora.bench.metrics.tuning_scores import (
     differences,
     method_scores,
 )
-from roselora.bench.records.record_files import to_json
-from roselora.bench.records.tuning_files import HEAD, Head, read_answers, read_head, read_units
+from roselora.bench.records.run_files import BASE, HEAD, as_json, read_head, read_records
+from roselora.bench.records.tuning_bench_records import Answered, TrainedUnit, TuningHead
 from roselora.bench.report.estimate_text import estimated
 from roselora.bench.report.failed_runs import failed_runs
 from roselora.bench.report.tuning_report import write_tuning_report
-from roselora.bench.running.tuning_plan import BASE
 from roselora.files import write_atomically
 from roselora.markdown import NOTHING, code, count, rate, table, text
 
 
 @dataclass(frozen=True)
 class _Part:
-    head: Head
+    head: TuningHead
     rows: Mapping[str, MethodScore]
     ours_less: Mapping[str, Difference]
 
@@ -46,8 +45,8 @@ def write_joined_report(folder: Path, title: str) -> list[Path]:
     document = {
         name: {
             "command": part.head.command,
-            "methods": [to_json(row) for row in part.rows.values()],
-            f"{OURS}_less": [to_json(one) for one in part.ours_less.values()],
+            "methods": [as_json(row) for row in part.rows.values()],
+            f"{OURS}_less": [as_json(one) for one in part.ours_less.values()],
         }
         for name, part in parts.items()
     }
@@ -58,9 +57,9 @@ def write_joined_report(folder: Path, title: str) -> list[Path]:
 
 
 def _read(folder: Path) -> _Part:
-    head = read_head(folder)
-    answers = read_answers(folder)
-    units = chosen_units(read_units(folder), head.question_seed, head.rates)
+    head = read_head(folder, TuningHead)
+    answers = read_records(folder, Answered)
+    units = chosen_units(read_records(folder, TrainedUnit), head.question_seed, head.rates)
     rows = method_scores(answers, units, (BASE, *head.settings), tuple(head.asked))
     return _Part(head, {row.method: row for row in rows}, {one.method: one for one in differences(answers, OURS)})
 

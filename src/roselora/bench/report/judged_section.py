@@ -6,14 +6,14 @@ from typing import TypeVar
 
 from roselora.bench.metrics.estimates import estimate
 from roselora.bench.metrics.likelihood import length_controlled
-from roselora.bench.records.tuning_files import Judged, Weighed
+from roselora.bench.records.tuning_bench_records import Judgement, LikelihoodPair
 from roselora.bench.report.estimate_text import estimated
 from roselora.markdown import NOTHING, count, number, rate, table, text
 
-Record = TypeVar("Record", Judged, Weighed)
+Record = TypeVar("Record", Judgement, LikelihoodPair)
 
 
-def judged_section(judged: Sequence[Judged], weighed: Sequence[Weighed]) -> list[str]:
+def judged_section(judged: Sequence[Judgement], weighed: Sequence[LikelihoodPair]) -> list[str]:
     """A table for each judge, and one without a judge; nothing if nothing was compared."""
     parts = []
     for judge in dict.fromkeys(one.judge for one in judged):
@@ -48,7 +48,7 @@ def _by_method(records: Sequence[Record], row: Callable[[str, list[Record]], lis
     return [row(method, [one for one in records if one.method == method]) for method in methods]
 
 
-def _verdicts(method: str, own: Sequence[Judged]) -> list[str]:
+def _verdicts(method: str, own: Sequence[Judgement]) -> list[str]:
     questions: dict[str, list[float]] = defaultdict(list)
     for one in own:
         if one.verdict is not None:
@@ -58,7 +58,7 @@ def _verdicts(method: str, own: Sequence[Judged]) -> list[str]:
     return [method, estimated(wins), count(ties), count(unread)]
 
 
-def _preferences(method: str, own: Sequence[Weighed]) -> list[str]:
+def _preferences(method: str, own: Sequence[LikelihoodPair]) -> list[str]:
     controlled = length_controlled(own)
     plain = estimate((float(one.own > one.reference) for one in own), share=True)
     tokens = sum(one.own_tokens for one in own) / len(own)

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from roselora.bench.metrics.capability import PERPLEXITY
 from roselora.bench.metrics.forgetting import ability_differences
 from roselora.bench.metrics.tuning_scores import MethodScore
-from roselora.bench.records.tuning_files import Abilities
+from roselora.bench.records.run_files import BASE
+from roselora.bench.records.tuning_bench_records import Abilities
 from roselora.bench.report.plot_labels import Point, label_points
-from roselora.bench.running.tuning_plan import BASE
 
 Points = Mapping[str, tuple[float, float]]
 """By method its point in the axes' units."""

@@ -15,23 +15,20 @@ from roselora.bench.metrics.tuning_scores import (
     differences,
     method_scores,
 )
-from roselora.bench.records.record_files import to_json
-from roselora.bench.records.tuning_files import (
-    Head,
+from roselora.bench.records.run_files import BASE, as_json, read_head, read_records
+from roselora.bench.records.tuning_bench_records import (
+    Abilities,
+    Answered,
+    Judgement,
+    LikelihoodPair,
     TrainedUnit,
-    read_abilities,
-    read_answers,
-    read_head,
-    read_judged,
-    read_units,
-    read_weighed,
+    TuningHead,
 )
 from roselora.bench.report.estimate_text import estimated, spreaded
 from roselora.bench.report.failed_runs import failed_runs
 from roselora.bench.report.forgetting_section import forgetting_section
 from roselora.bench.report.judged_section import judged_section
 from roselora.bench.report.tuning_plots import tuning_plots
-from roselora.bench.running.tuning_plan import BASE
 from roselora.files import write_atomically
 from roselora.markdown import NOTHING, code, count, mebibytes, number, rate, seconds, table, text
 
@@ -46,18 +43,19 @@ def write_tuning_report(folder: Path) -> list[Path]:
         FileFormatError: the folder holds no run.
         OSError: a file cannot be written.
     """
-    head = read_head(folder)
-    answers, units, abilities = read_answers(folder), read_units(folder), read_abilities(folder)
+    head = read_head(folder, TuningHead)
+    answers, units = read_records(folder, Answered), read_records(folder, TrainedUnit)
+    abilities = read_records(folder, Abilities)
     own = chosen_units(units, head.question_seed, head.rates)
     rows = method_scores(answers, own, (BASE, *head.settings), tuple(head.asked))
     paired = differences(answers, OURS)
-    judged = judged_section(read_judged(folder), read_weighed(folder))
+    judged = judged_section(read_records(folder, Judgement), read_records(folder, LikelihoodPair))
     forgotten = forgetting_section(abilities)
     document = {
-        "head": to_json(head),
-        "methods": [to_json(asdict(row)) for row in rows],
-        f"{OURS}_less": [to_json(difference) for difference in paired],
-        "abilities": [to_json(one) for one in abilities],
+        "head": as_json(head),
+        "methods": [as_json(asdict(row)) for row in rows],
+        f"{OURS}_less": [as_json(difference) for difference in paired],
+        "abilities": [as_json(one) for one in abilities],
     }
     files = {
         "report.md": _markdown(head, units, rows, paired, [*judged, *forgotten]).encode(),
@@ -70,7 +68,7 @@ def write_tuning_report(folder: Path) -> list[Path]:
 
 
 def _markdown(
-    head: Head,
+    head: TuningHead,
     units: Sequence[TrainedUnit],
     rows: Sequence[MethodScore],
     paired: Sequence[Difference],
@@ -103,7 +101,7 @@ def _markdown(
     return "\n\n".join(parts) + "\n"
 
 
-def _scored(head: Head, rows: Sequence[MethodScore], paired: Sequence[Difference]) -> list[str]:
+def _scored(head: TuningHead, rows: Sequence[MethodScore], paired: Sequence[Difference]) -> list[str]:
     """What was said to the test sets; nothing if there are none."""
     if not head.asked:
         return []
@@ -168,11 +166,11 @@ def _cost(rows: Sequence[MethodScore]) -> list[str]:
     ]
 
 
-def _settings(head: Head) -> list[str]:
+def _settings(head: TuningHead) -> list[str]:
     """A line for each set of settings and the methods that share it, which is one for all unless a run was added to."""
     shared: dict[str, list[str]] = {}
     for method, settings in head.settings.items():
-        shared.setdefault(json.dumps(to_json(settings)), []).append(method)
+        shared.setdefault(json.dumps(as_json(settings)), []).append(method)
     return [f"- {', '.join(methods)}: {code(settings)}" for settings, methods in shared.items()]
 
 
@@ -180,7 +178,7 @@ def _metric(name: str) -> str:
     return f", {CORRELATIONS[name]}" if name in CORRELATIONS else ""
 
 
-def _read_how(head: Head) -> str:
+def _read_how(head: TuningHead) -> str:
     if head.benchmark.startswith("glue/"):
         return "The rows are those of validation that select no model (`docs/glue.md`)."
     if head.benchmark == "instruct":
@@ -191,7 +189,7 @@ def _read_how(head: Head) -> str:
     )
 
 
-def _rates(head: Head, units: Sequence[TrainedUnit]) -> list[str]:
+def _rates(head: TuningHead, units: Sequence[TrainedUnit]) -> list[str]:
     """How each method's learning rate was chosen, if it was."""
     if len(head.rates) < 2:
         return []

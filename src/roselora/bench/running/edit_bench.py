@@ -3,17 +3,17 @@
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from importlib import metadata
 from pathlib import Path
 
 from roselora.bench.methods.editing_methods import Method
 from roselora.bench.metrics.capability import capability
 from roselora.bench.metrics.case_scoring import CaseScorer
-from roselora.bench.records.bench_records import EditRecord, FailedRun, Mode, RunHead, RunPart
-from roselora.bench.records.record_files import HEAD, RECORDS, appending, read_head, read_records, write_head
-from roselora.bench.running.edit_run import EditingRun, Plan, choose
+from roselora.bench.records.edit_bench_records import EditHead, EditRecord, Mode, RunPart, read_edit_records
+from roselora.bench.records.environment import machine, versions
+from roselora.bench.records.failed_run import FailedRun
+from roselora.bench.records.run_files import BASE, HEAD, appending, read_head, write_head
+from roselora.bench.running.edit_run import EditingRun, EditPlan, choose
 from roselora.bench.running.eta import Clock, Progress
-from roselora.bench.running.machine import machine
 from roselora.bench.running.method_settings import as_plain
 from roselora.bench.running.stream_checkpoint import checkpoint_file
 from roselora.bench.tasks.edit_case import deduplicate
@@ -23,12 +23,7 @@ from roselora.files import make_folder, writer_lock
 from roselora.models.fingerprint import fingerprint
 from roselora.models.loading import LoadedModel
 
-BASE = "base"
-"""What the unedited model's capability stands under."""
-
 LOCK = "run.lock"
-
-VERSIONS = ("roselora", "torch", "transformers", "peft")
 
 
 @dataclass(frozen=True)
@@ -38,7 +33,7 @@ class EditBench:
     Attributes:
         dataset: a name of ``evaluation.datasets``; ``data_dir``: where its files are, or None for the hub.
         methods: by name.
-        mode: see :class:`~roselora.bench.running.edit_run.Plan`.
+        mode: see :class:`~roselora.bench.running.edit_run.EditPlan`.
         n: how many cases, or None for all.
         seed: of the choice of cases.
         skip: how many cases of the seed's order are passed over, so that they are none of an earlier draw's.
@@ -63,7 +58,7 @@ class EditBench:
     skip: int = 0
 
 
-def prepare(bench: EditBench, loaded: LoadedModel) -> tuple[Plan, RunHead]:
+def prepare(bench: EditBench, loaded: LoadedModel) -> tuple[EditPlan, EditHead]:
     """What will be run, with the head that describes it; nothing is written.
 
     Raises:
@@ -84,13 +79,13 @@ def prepare(bench: EditBench, loaded: LoadedModel) -> tuple[Plan, RunHead]:
         after = f" after the first {bench.skip}" if bench.skip else ""
         raise ConfigError(f"n must be within 1 and {left}, the cases of {bench.dataset}{after}, not {bench.n}.")
     cases = choose(unique.cases, bench.n, bench.seed, bench.skip)
-    plan = Plan(cases, bench.methods, bench.mode, bench.folder)
-    head = RunHead(
+    plan = EditPlan(cases, bench.methods, bench.mode, bench.folder)
+    head = EditHead(
         parts=(
             RunPart(
                 command=bench.command,
                 methods=tuple(bench.methods),
-                versions={name: metadata.version(name) for name in VERSIONS},
+                versions=versions(),
                 machine=machine(loaded.model.device),
             ),
         ),
@@ -112,8 +107,8 @@ def prepare(bench: EditBench, loaded: LoadedModel) -> tuple[Plan, RunHead]:
 
 
 def run(
-    bench: EditBench, loaded: LoadedModel, plan: Plan, head: RunHead, on_progress: Callable[[Progress], None]
-) -> tuple[RunHead, list[EditRecord]]:
+    bench: EditBench, loaded: LoadedModel, plan: EditPlan, head: EditHead, on_progress: Callable[[Progress], None]
+) -> tuple[EditHead, list[EditRecord]]:
     """Make every edit that the folder holds no record of; the head, with capability, and every record, old and new.
 
     Raises:
@@ -124,8 +119,8 @@ def run(
     with writer_lock(bench.folder / LOCK):
         diary = _Diary(bench, loaded, head, on_progress)
         judge = CaseScorer(loaded.model, loaded.tokenizer, fluency=bench.fluency)
-        known = read_records(bench.folder)
-        with appending(bench.folder) as write:
+        known = read_edit_records(bench.folder)
+        with appending(bench.folder, EditRecord) as write:
             made = EditingRun(
                 loaded.model,
                 loaded.tokenizer,
@@ -141,13 +136,13 @@ def run(
             made.read_texts()  # what cannot be read is refused before the head says that it was used
             diary.note(BASE)
             made.run()
-        return diary.head, read_records(bench.folder)
+        return diary.head, read_edit_records(bench.folder)
 
 
-def report_so_far(folder: Path) -> tuple[RunHead, list[EditRecord]] | None:
+def report_so_far(folder: Path) -> tuple[EditHead, list[EditRecord]] | None:
     """The head and the records of a run that was stopped, or None if it has no records yet."""
-    records = read_records(folder) if (folder / HEAD).exists() else []
-    return (read_head(folder), records) if records else None
+    records = read_edit_records(folder) if (folder / HEAD).exists() else []
+    return (read_head(folder, EditHead), records) if records else None
 
 
 def check_output(folder: Path) -> None:
@@ -172,7 +167,7 @@ class _Diary:
     """Keeps the head of a run up to date, on the disk too."""
 
     def __init__(
-        self, bench: EditBench, loaded: LoadedModel, head: RunHead, on_progress: Callable[[Progress], None]
+        self, bench: EditBench, loaded: LoadedModel, head: EditHead, on_progress: Callable[[Progress], None]
     ) -> None:
         self._bench, self._loaded, self._on_progress = bench, loaded, on_progress
         self.head = head
@@ -197,17 +192,17 @@ class _Diary:
         write_head(self._bench.folder, self.head)
 
 
-def _joined(head: RunHead, folder: Path, capability_asked: bool) -> RunHead:
+def _joined(head: EditHead, folder: Path, capability_asked: bool) -> EditHead:
     """The head of a folder that may hold an earlier part of the same run.
 
     Methods may be added, and to single edits more cases; everything else must be as it was.
     """
     if not (folder / HEAD).exists():
-        if (folder / RECORDS).exists():
+        if (folder / EditRecord.FILE).exists():
             raise ConfigError(f"{folder} holds records without the {HEAD} that says of what; name a new folder.")
         return head
-    before = read_head(folder)
-    recorded = {record.method for record in read_records(folder)}
+    before = read_head(folder, EditHead)
+    recorded = {record.method for record in read_edit_records(folder)}
     begun = recorded | {name for name in head.methods if checkpoint_file(folder, name).exists()}
     for field in ("model_sha256", "dataset", "data_sha256", "mode", "seed", "skip", "fluency"):
         if getattr(before, field) != getattr(head, field):

@@ -13,7 +13,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from roselora.bench.methods.editing_methods import Method
 from roselora.bench.metrics.case_scoring import CaseScorer
 from roselora.bench.metrics.cost import measured
-from roselora.bench.records.bench_records import Cost, EditRecord, FailedRun, Mode, said
+from roselora.bench.records.edit_bench_records import Cost, EditRecord, Mode
+from roselora.bench.records.failed_run import FailedRun, error_line
 from roselora.bench.running.edit_stream import RESULTS, EditSequence, Tried
 from roselora.bench.running.eta import Clock, Pace, Progress
 from roselora.bench.running.stream_checkpoint import BaseWeights, checkpoint_file
@@ -28,7 +29,7 @@ SCORED_TOGETHER = 16
 
 
 @dataclass(frozen=True)
-class Plan:
+class EditPlan:
     """What is to be run.
 
     Attributes:
@@ -59,7 +60,7 @@ def keys_of(records: Sequence[EditRecord]) -> set[tuple[str, str]]:
     return {(record.method, record.case) for record in records}
 
 
-def waiting(plan: Plan, known: Sequence[EditRecord]) -> dict[str, int]:
+def waiting(plan: EditPlan, known: Sequence[EditRecord]) -> dict[str, int]:
     """How many edits of each method have no record yet."""
     made = keys_of(known)
     return {name: sum((name, case.key) not in made for case in plan.cases) for name in plan.methods}
@@ -84,7 +85,7 @@ class EditingRun:
         self,
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
-        plan: Plan,
+        plan: EditPlan,
         judge: CaseScorer,
         known: Sequence[EditRecord],
         write: Callable[[EditRecord], None],
@@ -154,7 +155,7 @@ class EditingRun:
         except RESULTS as error:
             logger.debug("%s failed on %s", name, case.key, exc_info=error)
             self._require_unedited()
-            return EditRecord(case.key, name, position, None, None, said(error))
+            return EditRecord(case.key, name, position, None, None, error_line(error))
         except Exception as error:
             self._note_failed_run(name, case, error)
             self._require_unedited()
@@ -209,7 +210,7 @@ class EditingRun:
         if self._fail is None:
             raise error
         logger.debug("%s could not be run on %s", name, case.key, exc_info=error)
-        self._fail(FailedRun(name, case.key, said(error)))
+        self._fail(FailedRun(name, case.key, error_line(error)))
 
     def _require_unedited(self) -> None:
         if fingerprint(self._model) != self._original:

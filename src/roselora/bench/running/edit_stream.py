@@ -12,7 +12,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from roselora.bench.methods.applied_edit import Applied
 from roselora.bench.methods.editing_methods import Method
 from roselora.bench.metrics.cost import measured
-from roselora.bench.records.bench_records import Cost, said
+from roselora.bench.records.edit_bench_records import Cost
+from roselora.bench.records.failed_run import error_line
 from roselora.bench.running.eta import Clock, Pace
 from roselora.bench.running.stream_checkpoint import BaseWeights, Checkpoint
 from roselora.bench.tasks.edit_case import EditCase
@@ -144,7 +145,7 @@ class EditSequence:
                 )
         except RESULTS as error:
             logger.debug("%s failed on %s", self._name, cases[0].key, exc_info=error)
-            return [Tried(None, said(error))] * len(cases)
+            return [Tried(None, error_line(error))] * len(cases)
         # The base's own copy puts weights back, so a snapshot a call would only fill the memory.
         self._history.append(applied if applied.entries == 0 else replace(applied, undo=_nothing))
         cost = Cost(taken.seconds / len(cases), taken.peak_bytes, None, applied.steps / len(cases))

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from roselora.bench.methods.editing_methods import METHODS, Method
-from roselora.bench.records.old_formats import RENAMED
+from roselora.bench.records.edit_bench_records import RENAMED
 from roselora.errors import ConfigError
 from roselora.files import sha256_file
 from roselora.user_files import read_text, yaml_value

@@ -3,14 +3,14 @@
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from roselora.bench.records.tuning_files import HEAD, Head, read_head
-from roselora.bench.running.machine import machine
+from roselora.bench.records.environment import machine, versions
+from roselora.bench.records.run_files import BASE, HEAD, read_head
+from roselora.bench.records.tuning_bench_records import TuningHead
 from roselora.bench.tasks.task import AnyTask, Question, Read
 from roselora.bench.tasks.tuning_benchmarks import BENCHMARKS, Benchmark
 from roselora.errors import ConfigError
@@ -22,18 +22,13 @@ from roselora.training import processes
 from roselora.training.config_file import read_settings
 from roselora.training.train_settings import TrainSettings
 
-BASE = "base"
-"""The untrained model's name among the methods."""
-
 TRAINING_DATA, HELD_OUT_DATA = "train.jsonl", "held_out.jsonl"
 HELD_OUT_SHARE, HELD_OUT_MOST = 0.1, 200
 """How much of the mix chooses a learning rate where a benchmark has no rows of its own for that."""
 
-VERSIONS = ("roselora", "torch", "transformers", "peft", "trl")
-
 
 @dataclass(frozen=True)
-class Wanted:
+class TuningRequest:
     """What the user asks for.
 
     Attributes:
@@ -82,7 +77,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TuningPlan:
     """What is to be done.
 
     Attributes:
@@ -98,7 +93,7 @@ class Plan:
     """
 
     model: str
-    head: Head
+    head: TuningHead
     tasks: Mapping[str, AnyTask]
     questions: Mapping[str, Sequence[Question]]
     lessons: Sequence[Mapping[str, Any]]
@@ -124,7 +119,7 @@ class Plan:
         return settings.model_copy(update={"training": training, "output": str(output)})
 
 
-def make_plan(wanted: Wanted) -> Plan:
+def make_plan(wanted: TuningRequest) -> TuningPlan:
     """Read the data and the model's hash, and check that the folder is new or holds a part of the same run.
 
     Raises:
@@ -160,7 +155,7 @@ def make_plan(wanted: Wanted) -> Plan:
     used = processes.join(device)
     torch.manual_seed(wanted.question_seed)  # a classifier's pooler may be drawn while the model is loaded
     model = load(wanted.model, head=head_for(benchmark.labels), quantized=True).model
-    head = Head(
+    head = TuningHead(
         benchmark=wanted.benchmark,
         protocol=wanted.protocol,
         command=wanted.command,
@@ -181,11 +176,11 @@ def make_plan(wanted: Wanted) -> Plan:
         settings={method: _plain(settings[method, wanted.seeds[0]]) for method in wanted.methods},
         seeds=wanted.seeds,
         question_seed=wanted.question_seed,
-        versions={name: metadata.version(name) for name in VERSIONS},
+        versions=versions("trl"),
         machine=machine(used),
     )
     _check_folder(wanted.folder, head)
-    return Plan(
+    return TuningPlan(
         model=wanted.model,
         head=head,
         tasks=tasks,
@@ -208,7 +203,7 @@ def drawn(records: Sequence[Any], n: int | None, seed: int) -> list[Any]:
     return shuffled if n is None else shuffled[:n]
 
 
-def _held_out(wanted: Wanted, benchmark: Benchmark, lessons: list[Any]) -> tuple[list[Any], Read | None]:
+def _held_out(wanted: TuningRequest, benchmark: Benchmark, lessons: list[Any]) -> tuple[list[Any], Read | None]:
     """The rows that choose a learning rate, and where they come from if not from the lessons' beginning."""
     if len(wanted.rates) < 2:
         return [], None
@@ -224,7 +219,7 @@ def _held_out(wanted: Wanted, benchmark: Benchmark, lessons: list[Any]) -> tuple
     return lessons[:count], None
 
 
-def _settings(wanted: Wanted, benchmark: Benchmark, method: str, seed: int, evaluated: bool) -> TrainSettings:
+def _settings(wanted: TuningRequest, benchmark: Benchmark, method: str, seed: int, evaluated: bool) -> TrainSettings:
     """A training run's settings: the file's, the overrides, and what the benchmark sets itself."""
     shape = "completion" if benchmark.labels is None else "classification"
     overrides = [*wanted.overrides, f"training.seed={seed}", f"data.shape={shape}"]
@@ -246,7 +241,7 @@ def _settings(wanted: Wanted, benchmark: Benchmark, method: str, seed: int, eval
     return read_settings(wanted.config, overrides, given, wanted.preset)
 
 
-def _place(wanted: Wanted, settings: Mapping[tuple[str, int], TrainSettings]) -> tuple[str, str]:
+def _place(wanted: TuningRequest, settings: Mapping[tuple[str, int], TrainSettings]) -> tuple[str, str]:
     """Device and dtype of every run, which are those of the questions too, also where nothing is trained."""
     for own in settings.values():
         return own.training.device, own.training.dtype
@@ -273,14 +268,14 @@ _SAME = (
 """What a folder's earlier part must have in common with what is added to it."""
 
 
-def _check_folder(folder: Path, head: Head) -> None:
+def _check_folder(folder: Path, head: TuningHead) -> None:
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file; name a folder.")
     if not (folder / HEAD).exists():
         if folder.exists() and any(folder.iterdir()):
             raise ConfigError(f"{folder} is not empty, and holds no run of a fine-tuning benchmark; name another one.")
         return
-    earlier = read_head(folder)
+    earlier = read_head(folder, TuningHead)
     for name in _SAME:
         before, now = getattr(earlier, name), getattr(head, name)
         shared = before.keys() & now.keys() if name == "sources" else None

@@ -16,24 +16,11 @@ from transformers import PreTrainedModel
 from roselora.bench.metrics.capability import outcomes
 from roselora.bench.metrics.cost import measured
 from roselora.bench.metrics.tuning_scores import chosen_rate
-from roselora.bench.records.bench_records import FailedRun, said
-from roselora.bench.records.record_files import appending_lines, to_json
-from roselora.bench.records.tuning_files import (
-    ABILITIES,
-    ANSWERS,
-    HEAD,
-    UNITS,
-    Abilities,
-    Answered,
-    Head,
-    TrainedUnit,
-    read_abilities,
-    read_answers,
-    read_head,
-    read_units,
-)
+from roselora.bench.records.failed_run import FailedRun, error_line
+from roselora.bench.records.run_files import BASE, HEAD, appending, read_head, read_records, write_head
+from roselora.bench.records.tuning_bench_records import Abilities, Answered, TrainedUnit, TuningHead
 from roselora.bench.running.task_answers import ask, shard
-from roselora.bench.running.tuning_plan import BASE, HELD_OUT_DATA, TRAINING_DATA, Plan
+from roselora.bench.running.tuning_plan import HELD_OUT_DATA, TRAINING_DATA, TuningPlan
 from roselora.bench.tasks.task import Prediction, Question
 from roselora.errors import ConfigError, ModelError, StoppedError
 from roselora.files import LockedError, make_folder, write_atomically
@@ -56,7 +43,7 @@ OnProgress = Callable[[str, int, int], None]
 """Called with what is being done, and how much of how much of it is done."""
 
 
-def run(plan: Plan, on_progress: OnProgress, *, batch_size: int = 16) -> list[FailedRun]:
+def run(plan: TuningPlan, on_progress: OnProgress, *, batch_size: int = 16) -> list[FailedRun]:
     """Do what of the plan is not done yet.
 
     Of several processes that `accelerate launch` has started, each trains its share of a batch and answers its share of
@@ -85,12 +72,12 @@ def run(plan: Plan, on_progress: OnProgress, *, batch_size: int = 16) -> list[Fa
                 if processes.count() > 1:  # the others would wait for this one for ever
                     raise
                 logger.debug("%s, seed %s, could not be run", method, seed, exc_info=error)
-                failures.append(FailedRun(method, f"seed {seed}", said(error)))
+                failures.append(FailedRun(method, f"seed {seed}", error_line(error)))
                 _write_failures(plan, failures)
     return failures
 
 
-def _run_unit(plan: Plan, method: str, seed: int, on_progress: OnProgress, batch_size: int) -> None:
+def _run_unit(plan: TuningPlan, method: str, seed: int, on_progress: OnProgress, batch_size: int) -> None:
     """Train one method with one seed, and ask it everything."""
     rate = None if method == BASE else _rate(plan, method, on_progress)
     if rate is not None:
@@ -100,36 +87,35 @@ def _run_unit(plan: Plan, method: str, seed: int, on_progress: OnProgress, batch
         _measure_abilities(plan, method, seed, rate, on_progress)
 
 
-def _write_failures(plan: Plan, failures: Sequence[FailedRun]) -> None:
-    head = read_head(plan.folder)
+def _write_failures(plan: TuningPlan, failures: Sequence[FailedRun]) -> None:
+    head = read_head(plan.folder, TuningHead)
     earlier = [failure for failure in head.failures if failure.method not in (BASE, *plan.head.settings)]
-    _write_head(plan.folder, replace(head, failures=(*earlier, *failures)))
+    write_head(plan.folder, replace(head, failures=(*earlier, *failures)))
 
 
-def _write_head(folder: Path, head: Head) -> None:
-    write_atomically(folder / HEAD, json.dumps(to_json(head), indent=2).encode() + b"\n")
-
-
-def _rate(plan: Plan, method: str, on_progress: OnProgress) -> float:
+def _rate(plan: TuningPlan, method: str, on_progress: OnProgress) -> float:
     """The method's learning rate; if there is a choice, after a run with each."""
     rates = plan.head.rates or (plan.settings[method, plan.head.seeds[0]].training.learning_rate,)
     seed = plan.head.question_seed  # which stays when seeds of training are added
     if len(rates) > 1:
         for rate in rates:
             _ensure(plan, method, seed, rate, on_progress)
-    chosen = chosen_rate(read_units(plan.folder), method, seed, rates)
+    chosen = chosen_rate(read_records(plan.folder, TrainedUnit), method, seed, rates)
     assert chosen is not None  # each has been tried
     return chosen
 
 
-def _ensure(plan: Plan, method: str, seed: int, rate: float, on_progress: OnProgress) -> None:
+def _ensure(plan: TuningPlan, method: str, seed: int, rate: float, on_progress: OnProgress) -> None:
     """Train a unit if it is not there yet."""
-    if any((unit.method, unit.seed, unit.learning_rate) == (method, seed, rate) for unit in read_units(plan.folder)):
+    if any(
+        (unit.method, unit.seed, unit.learning_rate) == (method, seed, rate)
+        for unit in read_records(plan.folder, TrainedUnit)
+    ):
         return
     on_progress(_training(method, seed, rate), 0, 1)
     unit = _train(plan, plan.at(method, seed, rate), on_progress)
     if unit is not None:
-        with appending_lines(plan.folder / UNITS) as append:
+        with appending(plan.folder, TrainedUnit) as append:
             append(unit)
     processes.wait()
 
@@ -138,12 +124,12 @@ def _training(method: str, seed: int, rate: float) -> str:
     return f"training {method}, seed {seed}, learning rate {rate:g}"
 
 
-def _begin(plan: Plan) -> None:
+def _begin(plan: TuningPlan) -> None:
     """Write the head, which keeps the methods of an earlier part, and training's records."""
     make_folder(plan.folder)
     head = plan.head
     if (plan.folder / HEAD).exists():
-        earlier = read_head(plan.folder)
+        earlier = read_head(plan.folder, TuningHead)
         head = replace(
             head,
             sources={**earlier.sources, **head.sources},
@@ -153,14 +139,14 @@ def _begin(plan: Plan) -> None:
             seeds=tuple(sorted({*earlier.seeds, *head.seeds})),
             failures=tuple(failure for failure in earlier.failures if failure.method not in (BASE, *head.settings)),
         )
-    _write_head(plan.folder, head)
+    write_head(plan.folder, head)
     for name, records in ((TRAINING_DATA, plan.lessons), (HELD_OUT_DATA, plan.held_out)):
         if records:
             lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
             write_atomically(plan.folder / name, lines.encode())
 
 
-def _train(plan: Plan, settings: TrainSettings, on_progress: OnProgress) -> TrainedUnit | None:
+def _train(plan: TuningPlan, settings: TrainSettings, on_progress: OnProgress) -> TrainedUnit | None:
     resume = processes.agreed(lambda: _can_resume(settings))
     what = _training(settings.method, settings.training.seed, settings.training.learning_rate)
     with measured(processes.join(plan.device)) as cost:
@@ -197,10 +183,12 @@ def _can_resume(settings: TrainSettings) -> bool:
     return False
 
 
-def _answer(plan: Plan, method: str, seed: int, rate: float | None, on_progress: OnProgress, batch_size: int) -> None:
+def _answer(
+    plan: TuningPlan, method: str, seed: int, rate: float | None, on_progress: OnProgress, batch_size: int
+) -> None:
     done = {
         (one.prediction.task, one.prediction.key)
-        for one in read_answers(plan.folder)
+        for one in read_records(plan.folder, Answered)
         if (one.method, one.seed) == (method, seed)
     }
     waiting = {
@@ -216,7 +204,7 @@ def _answer(plan: Plan, method: str, seed: int, rate: float | None, on_progress:
         on_progress(what, answered, total)
         for predictions in _rounds(plan, loaded, name, questions, batch_size):
             if processes.index() == 0:
-                with appending_lines(plan.folder / ANSWERS) as append:
+                with appending(plan.folder, Answered) as append:
                     for prediction in predictions:
                         append(Answered(method, seed, prediction))
             answered += len(predictions)
@@ -224,21 +212,22 @@ def _answer(plan: Plan, method: str, seed: int, rate: float | None, on_progress:
         processes.wait()
 
 
-def _measure_abilities(plan: Plan, method: str, seed: int, rate: float | None, on_progress: OnProgress) -> None:
-    if any((one.method, one.seed, one.n) == (method, seed, plan.forgetting) for one in read_abilities(plan.folder)):
+def _measure_abilities(plan: TuningPlan, method: str, seed: int, rate: float | None, on_progress: OnProgress) -> None:
+    known = read_records(plan.folder, Abilities)
+    if any((one.method, one.seed, one.n) == (method, seed, plan.forgetting) for one in known):
         return
     on_progress(f"asking {method}, seed {seed}, what it has kept", 0, 1)
     loaded = _trained_model(plan, method, seed, rate)
     # Every process measures, so that none waits for another longer than the others' network allows.
     found = outcomes(loaded.model, loaded.tokenizer, plan.data_dir, n=plan.forgetting, seed=plan.head.question_seed)
     if processes.index() == 0:
-        with appending_lines(plan.folder / ABILITIES) as append:
+        with appending(plan.folder, Abilities) as append:
             append(Abilities(method, seed, plan.forgetting, {name: tuple(values) for name, values in found.items()}))
     processes.wait()
 
 
 def _rounds(
-    plan: Plan, loaded: LoadedModel, name: str, questions: list[Question], batch_size: int
+    plan: TuningPlan, loaded: LoadedModel, name: str, questions: list[Question], batch_size: int
 ) -> Iterator[list[Prediction]]:
     """All processes' answers to some questions, each once, round by round; every process takes part in each round."""
     count, index = processes.count(), processes.index()
@@ -250,7 +239,7 @@ def _rounds(
         yield gather_object([prediction for batch in batches for prediction in batch])
 
 
-def _trained_model(plan: Plan, method: str, seed: int, rate: float | None) -> LoadedModel:
+def _trained_model(plan: TuningPlan, method: str, seed: int, rate: float | None) -> LoadedModel:
     """The model that a unit has saved, on the device that trained it; without a rate the base."""
     device = processes.join(plan.device)
     if rate is None:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from roselora.bench.tasks.json_number import Number
+
 
 @dataclass(frozen=True)
 class Question:
@@ -109,5 +111,5 @@ class Prediction:
     key: str
     said: str
     answer: str
-    score: float
+    score: Number
     gold: str

@@ -1,0 +1,179 @@
+"""What a run of the editing benchmark writes: a head that says what was run, and a record of each edit."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator
+
+from roselora.bench.records.failed_run import FailedRun
+from roselora.bench.records.run_files import Setting, read_records
+from roselora.bench.tasks.json_number import Number
+from roselora.errors import FileFormatError
+
+Mode = Literal["single", "sequential", "batch"]
+
+LOCALITY_TOKENS = 16
+"""How many tokens of the answer to a locality question are compared with the base model's."""
+
+RENAMED = {"rose-neurons": "gate"}
+"""Methods that once had another name, under which earlier versions wrote them."""
+
+MethodName = Annotated[str, AfterValidator(lambda name: RENAMED.get(name, name))]
+
+
+@dataclass(frozen=True)
+class TokenAccuracy:
+    """EasyEdit's teacher-forced scores of one edit: the share of answer tokens whose argmax is right.
+
+    Only for comparison with published tables: they give partial credit and leak the answer's length.
+    ``None`` and missing sub-types: the case has no such questions. ``locality`` compares with the base's argmax.
+    """
+
+    reliability: Number
+    generalization: Number | None
+    portability: Mapping[str, Number]
+    locality: Mapping[str, Number]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How the edited model answers one case's questions in free generation.
+
+    Attributes:
+        answer: the greedy answer to the edit's prompt.
+        reliability: 1 if it equals the target after normalization, else 0.
+        generalization: the share of rephrasings whose answer does, or None if the case has none.
+        portability: by sub-type, the share of questions whose answer equals any alias.
+        locality: by sub-type, the share of questions whose 16 greedy tokens are exactly the base model's.
+        kl: mean KL(base || edited) of the next token after the locality questions, without those of the sub-type
+            `SAME_ANSWER`, in nats; None if there are none.
+        fluency: entropy of 100 generated tokens, as in ROME, or None where it was not measured.
+        token_accuracy: EasyEdit's scores.
+    """
+
+    answer: str
+    reliability: Number
+    generalization: Number | None
+    portability: Mapping[str, Number]
+    locality: Mapping[str, Number]
+    kl: Number | None
+    fluency: Number | None
+    token_accuracy: TokenAccuracy
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one edit took.
+
+    Attributes:
+        seconds: wall time of the method's call, divided by its number of requests.
+        peak_bytes: peak memory of the call, beyond what was allocated before it.
+        entries: how many entries of the weights it changed, 0 for a side memory; None in a sequence or batch, whose
+            edits are counted together in the head.
+        steps: optimizer steps of the call, divided by its number of requests.
+    """
+
+    seconds: Number
+    peak_bytes: int
+    entries: int | None
+    steps: Number
+
+
+@dataclass(frozen=True)
+class EditRecord:
+    """One edit by one method. A failed one, which did not reach its target, has an ``error`` instead of scores.
+
+    Attributes:
+        case: the case's key.
+        position: its place in the order of edits, from 0; in a sequential run its age is n - 1 - position.
+
+    Raises:
+        ValueError: it has neither scores nor an error, or both.
+    """
+
+    FILE: ClassVar[str] = "records.jsonl"
+
+    case: str
+    method: MethodName
+    position: int
+    scores: Scores | None
+    cost: Cost | None
+    error: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.scores is None) == (self.error is None):
+            raise ValueError("it must have either scores or an error")
+
+
+@dataclass(frozen=True)
+class RunPart:
+    """One command that made some of a run's edits, on one machine.
+
+    Attributes:
+        command: the command line that repeats it.
+        methods: the methods that it ran.
+        versions: of the libraries; ``machine``: processor, threads and device.
+    """
+
+    command: str
+    methods: tuple[MethodName, ...]
+    versions: Mapping[str, str]
+    machine: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditHead:
+    """What was run: everything that is needed to run it again.
+
+    Attributes:
+        parts: the commands that made the run, in order; repeating one on the same machine adds no part.
+        model: its name on the command line; ``model_sha256``: the fingerprint of its weights.
+        dataset: the benchmark's name; ``data_sha256``: the hash of its file; ``data_file``: that file's name.
+        mode: how edits follow each other.
+        n: how many cases are run, after the first ``skip`` of the seed's order; ``skipped``: keys of cases that were
+            left out as repeated or conflicting.
+        seed: of the choice of cases and of every method.
+        fluency: whether it is measured.
+        methods: by name, every setting.
+        requests_per_call: by method, how many requests a call takes; None is all of them.
+        entries: by method, how many entries of the weights differ from the base's after all edits of a sequence.
+        capability: by method (and "base"), measured after all edits, such as {"perplexity": 20.1}.
+        failures: of the methods that were run last, what could not be run and so has no record.
+    """
+
+    parts: tuple[RunPart, ...]
+    model: str
+    model_sha256: str
+    dataset: str
+    data_file: str
+    data_sha256: str
+    mode: Mode
+    n: int
+    skip: int = 0
+    skipped: tuple[str, ...]
+    seed: int
+    fluency: bool
+    methods: Mapping[MethodName, Mapping[str, Setting]]
+    requests_per_call: Mapping[MethodName, int | None]
+    entries: Mapping[MethodName, int] = field(default_factory=dict)
+    capability: Mapping[MethodName, Mapping[str, Setting]] = field(default_factory=dict)
+    failures: tuple[FailedRun, ...] = ()
+
+
+def read_edit_records(folder: Path) -> list[EditRecord]:
+    """The records of a run, as :func:`~roselora.bench.records.run_files.read_records` reads them.
+
+    Raises:
+        FileFormatError: a line is not a record, or repeats the method and case of an earlier one.
+    """
+    records = read_records(folder, EditRecord)
+    lines: dict[tuple[str, str], int] = {}
+    for number, record in enumerate(records, start=1):
+        if (first := lines.setdefault((record.method, record.case), number)) < number:
+            raise FileFormatError(
+                f"Line {number} of {folder / EditRecord.FILE} repeats {record.method} on {record.case} of "
+                f"line {first}; delete one of them."
+            )
+    return records
