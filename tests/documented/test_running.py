@@ -19,7 +19,6 @@ from transformers import MPNetConfig, MPNetForMaskedLM
 
 from roselora.models.demo_model import demo_model_is_ready
 from roselora.training.config_file import read_settings
-from roselora.training.training_run import Interrupted, train
 from tests.attacks.attacking import Ended, roselora
 from tests.bench.metrics import test_judge
 from tests.bench.metrics.test_judge import server
@@ -27,6 +26,7 @@ from tests.documented.commands import ROOT, SCRIPTS, Command, documented
 from tests.documented.data_folder import PLACES, written
 from tests.documented.parsing import can_be_run
 from tests.documented.scaling import scaled
+from tests.training.runs import interrupted
 
 __all__ = ["server"]
 
@@ -116,20 +116,15 @@ def write_config(folder: Path, text: str) -> None:
     (folder / "config.yaml").write_text(yaml.safe_dump(values))
 
 
-def interrupted(folder: Path) -> None:
+def interrupt(folder: Path) -> None:
     """A run in `output` that was stopped after its second step."""
-
-    def stop(report: Any) -> None:
-        if report.step == 2:
-            raise KeyboardInterrupt
 
     here = Path.cwd()
     os.chdir(folder)
     try:
-        outcome = train(read_settings(Path("config.yaml"), ["training.save_steps=1"]), on_step=stop)
+        interrupted(read_settings(Path("config.yaml"), ["training.save_steps=1"]), step=2)
     finally:
         os.chdir(here)
-    assert isinstance(outcome, Interrupted)
 
 
 @pytest.mark.parametrize("commands", units())
@@ -145,7 +140,7 @@ def test_what_a_page_names_runs(commands: list[Command], place: Path, server: An
             made = json.loads(roselora("log", "--json", folder=place).out)
             words = tuple(made[0]["id"] if word == "{id}" else word for word in words)
         if "--resume" in words:
-            interrupted(place)
+            interrupt(place)
         ended = started(words, place)
         assert ended.code == 0, f"{shlex.join(words)} ended with {ended.code}:\n{ended.err[-3000:]}"
         if words[1:] == ("train", "--init"):
