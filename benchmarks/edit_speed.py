@@ -6,7 +6,7 @@ The requests are sixteen facts made up here. One run measures every method in tu
 --repeats times over, on the demo model (or --model), each edit on the model as it was: `undo` is not counted, nor what
 a method measures once for a model. Methods:
 
-- gate: `edit_neurons`, one request a call; gate, 16: all sixteen in one call, divided by sixteen;
+- gate: `train_gate_edits`, one request a call; gate, 16: all sixteen in one call, divided by sixteen;
 - rose-published: RoseLoRA with its published settings, 25 full steps. Without gradient checkpointing, which saves
   memory and costs time, so this peer is a faster one than the published;
 - ft-m, locft-bf, rome: our own, with the settings of `benchmarks/results/editing_tuning.json`. ROME takes the text of
@@ -30,11 +30,11 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.bench.running.method_settings import configured
-from roselora.editing.methods.gate.gate_edit import NeuronEdit, edit_neurons
-from roselora.editing.methods.gate.gate_settings import NeuronSettings
-from roselora.editing.methods.gate.layer_choice import places_of
-from roselora.editing.methods.gate.reference_statistics import ordinary_text
-from roselora.editing.methods.gate.training_texts import answer_rows, contrast_rows
+from roselora.editing.methods.gate.gate_edit import GateEdit, train_gate_edits
+from roselora.editing.methods.gate.gate_settings import GateSettings
+from roselora.editing.methods.gate.layer_choice import editable_mlps
+from roselora.editing.methods.gate.reference_statistics import reference_statistics
+from roselora.editing.methods.gate.training_texts import negative_rows, positive_rows
 from roselora.editing.request import EditRequest
 from roselora.models.loading import load
 
@@ -73,14 +73,14 @@ def rate(repeats: int = 5) -> float:
 
 
 def operations(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, request: EditRequest, edit: NeuronEdit
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, request: EditRequest, edit: GateEdit
 ) -> float:
     """What one edit's passes need: the blocks below for all its rows once, those above for the tails at every step."""
     blocks = int(model.config.num_hidden_layers)
     embeddings = {id(w): w.numel() for w in (model.get_input_embeddings().weight, model.get_output_embeddings().weight)}
     of_block = (sum(p.numel() for p in model.parameters()) - sum(embeddings.values())) / blocks
-    own = answer_rows(tokenizer, request).rows
-    read = sum(len(row) for group in contrast_rows(tokenizer, request) for row in group)
+    own = positive_rows(tokenizer, request).rows
+    read = sum(len(row) for group in negative_rows(tokenizer, request) for row in group)
     tails = sum(len(row.tail) for row in own)
     once = edit.place.block * read + blocks * (tails + sum(len(row.head) for row in own))
     return 2 * of_block * (once + 2 * (edit.steps + 1) * (blocks - edit.place.block) * tails)
@@ -99,9 +99,9 @@ def main() -> None:
         torch.set_num_threads(arguments.threads)
     loaded = load(arguments.model)
     model, tokenizer = loaded.model, loaded.tokenizer
-    settings, facts = NeuronSettings(), requests()
-    place, *_ = places_of(model, settings)
-    text = ordinary_text(model, tokenizer, [place.block])[place.block]
+    settings, facts = GateSettings(), requests()
+    place, *_ = editable_mlps(model, settings)
+    text = reference_statistics(model, tokenizer, [place.block])[place.block]
     covariance_text = arguments.covariance_text
     peers = [name for name in PEERS if name != "rome" or covariance_text is not None]
     methods = configured(peers, file=TUNED, covariance_text=covariance_text)
@@ -114,7 +114,7 @@ def main() -> None:
     for _ in range(arguments.repeats):
         speed = rate()
         for fact in facts[: arguments.requests]:
-            taken, (edit,) = timed(lambda fact=fact: edit_neurons(model, tokenizer, [fact], settings, place, text))
+            taken, (edit,) = timed(lambda fact=fact: train_gate_edits(model, tokenizer, [fact], settings, place, text))
             seconds["gate"].append(taken)
             floors.append(operations(model, tokenizer, fact, edit) / speed)
             for name, method in methods.items():
@@ -123,7 +123,7 @@ def main() -> None:
                 )
                 applied.undo()
                 seconds[name].append(taken)
-        taken, _ = timed(lambda: edit_neurons(model, tokenizer, facts, settings, place, text))
+        taken, _ = timed(lambda: train_gate_edits(model, tokenizer, facts, settings, place, text))
         seconds["gate, 16"].append(taken / len(facts))
 
     medians = {name: statistics.median(values) for name, values in seconds.items()}

@@ -37,7 +37,7 @@ from roselora.bench.running.eta import Clock
 from roselora.bench.tasks.edit_case import EditCase, Probe, deduplicate
 from roselora.bench.tasks.edit_datasets import read_cases
 from roselora.core.importance import sensitivity
-from roselora.editing.methods.gate.negatives import contrasts
+from roselora.editing.methods.gate.negatives import negative_prompts
 from roselora.editing.methods.rose.factor_scores import Score
 from roselora.editing.methods.rose.factor_training import rose_config, train_factors
 from roselora.editing.methods.rose.rose_settings import EditSettings
@@ -116,7 +116,7 @@ def cases(data_dir: Path, n: int, seed: int = 0) -> list[EditCase]:
     """Two thirds of them from MEND's ZsRE, a third from WikiData_recent's train file."""
     chosen: list[EditCase] = []
     for name, count in (("zsre_mend", n - n // 3), ("wikidata_recent_train", n // 3)):
-        askable = [case for case in unmeasured(name, data_dir) if contrasts(case.request).related]
+        askable = [case for case in unmeasured(name, data_dir) if negative_prompts(case.request).related]
         chosen += random.Random(seed).sample(askable, count)
     return [replace(case, portability={}, locality=held(case, seed)) for case in chosen]
 
@@ -135,7 +135,7 @@ def measured(data_dir: Path) -> frozenset[str]:
 
 def held(case: EditCase, seed: int) -> dict[str, tuple[Probe, ...]]:
     """What an edit must not move, by kind."""
-    found = contrasts(case.request)
+    found = negative_prompts(case.request)
     pools = {
         "statements": [prompt for prompt in found.related if not prompt.endswith("?")],
         "questions": [prompt for prompt in found.related if prompt.endswith("?")],

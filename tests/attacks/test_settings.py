@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from roselora.editing.editor import Editor
-from roselora.editing.methods.gate.gate_settings import NeuronSettings
+from roselora.editing.methods.gate.gate_settings import GateSettings
 from roselora.editing.methods.rose.rose_settings import EditSettings
 from roselora.errors import RoseLoraError
 from roselora.models import load
@@ -109,7 +109,7 @@ def editor(model_folder: Path, store_folder: Path, tmp_path_factory: pytest.Temp
     return Editor(load(model_folder), QUICK, shutil.copytree(store_folder, tmp_path_factory.mktemp("s") / "edits"))
 
 
-@pytest.mark.parametrize(("settings", "name", "value"), some_in_ci(fields(EditSettings, NeuronSettings), every=29))
+@pytest.mark.parametrize(("settings", "name", "value"), some_in_ci(fields(EditSettings, GateSettings), every=29))
 def test_settings_of_an_edit(editor: Editor, settings: Any, name: str, value: Any) -> None:
     quick = dataclasses.asdict(QUICK) if settings is EditSettings else {"max_steps": 3}
     before, edits = fingerprint(editor.model), editor.edits

@@ -20,9 +20,8 @@ from roselora.bench.running.tuning_run import run
 from roselora.bench.tasks.edit_case import EditCase, Probe
 from roselora.delta.overlay import Overlay
 from roselora.editing.editor import Editor
-from roselora.editing.methods.gate import reference_statistics as ordinary
-from roselora.editing.methods.gate import training_texts as neuron_rows
-from roselora.editing.methods.gate.gate_settings import NeuronSettings
+from roselora.editing.methods.gate import reference_statistics, training_texts
+from roselora.editing.methods.gate.gate_settings import GateSettings
 from roselora.editing.methods.rose.rose_settings import EditSettings
 from roselora.errors import StoppedError
 from roselora.models import LoadedModel
@@ -87,9 +86,9 @@ def test_a_module_keeps_its_tied_weights_and_its_gradients_are_on_the_device(tin
 @pytest.fixture
 def world(world_model, tiny_tokenizer, monkeypatch, tmp_path):
     monkeypatch.setenv("ROSELORA_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(ordinary, "EVERY", 101)
-    monkeypatch.setattr(ordinary, "SAMPLES", 1)
-    monkeypatch.setattr(neuron_rows, "OPENINGS", ("",))  # of whose words this model knows none
+    monkeypatch.setattr(reference_statistics, "EVERY", 101)
+    monkeypatch.setattr(reference_statistics, "SAMPLES", 1)
+    monkeypatch.setattr(training_texts, "OPENINGS", ("",))  # of whose words this model knows none
     return LoadedModel(world_model.to(NAME), tiny_tokenizer, "tiny")
 
 
@@ -107,7 +106,7 @@ def either(request):
 
 
 @pytest.mark.usefixtures("without_float64")
-@pytest.mark.parametrize("method", [NeuronSettings(learning_rate=0.3), EditSettings(keep_weight=1.0, density=0.2)])
+@pytest.mark.parametrize("method", [GateSettings(learning_rate=0.3), EditSettings(keep_weight=1.0, density=0.2)])
 def test_an_edit_is_made_checked_exported_and_taken_back_by_both_methods(world, method, tmp_path):
     before = fingerprint(world.model)
     editor = Editor(world, method, tmp_path / "store")

@@ -55,7 +55,7 @@ SMALL: Mapping[str, Sequence[str]] = {
     ],
     "importance_study.py": ["--n", "1", "--variants", "no KL"],
     "merged_agreement.py": ["--n", "1", "--steps", "3"],
-    "neuron_study.py": ["--parts", "depth", "--n", "1", "--texts", "1"],
+    "gate_study.py": ["--parts", "depth", "--n", "1", "--texts", "1"],
     "pruning_step.py": ["--repeats", "1", "--count", "2", "--width", "64"],
     "training_overhead.py": ["--tokens", "64", "--rounds", "1", "--methods", "lora", "rose", "--no-memory"],
     "tune_editing.py": ["--n", "2", "--methods", "ft-m"],

@@ -8,7 +8,7 @@ from torch import nn
 
 from roselora.delta.overlay import Overlay
 from roselora.editing.editor import Editor
-from roselora.editing.methods.previous_edits import Earlier
+from roselora.editing.methods.previous_edits import PreviousEdits
 from roselora.editing.methods.rose.rose_settings import EditSettings
 from roselora.editing.proposal import Proposal, propose
 from roselora.editing.request import EditRequest
@@ -349,7 +349,7 @@ def test_what_the_model_says_to_the_prompts_of_earlier_edits_is_held(
     def says_after(looked_after: list[str]) -> list[str]:
         overlay = Overlay(world_model)
         request = EditRequest(PROMPT, TARGET)
-        earlier = Earlier([EditRequest(prompt, "Paris.") for prompt in looked_after])
+        earlier = PreviousEdits([EditRequest(prompt, "Paris.") for prompt in looked_after])
         proposal = propose(world_model, tiny_tokenizer, overlay, request, settings, earlier)
         overlay.apply("edit", proposal.delta)
         answers = greedy_answers(world_model, tiny_tokenizer, held, max_new_tokens=16)

@@ -12,12 +12,11 @@ from tokenizers import normalizers
 from torch import Tensor
 
 from roselora.editing.editor import Editor
-from roselora.editing.methods.gate import layer_choice as neuron_places
-from roselora.editing.methods.gate import training_texts as neuron_rows
-from roselora.editing.methods.gate.gate_settings import NeuronSettings
-from roselora.editing.methods.gate.layer_choice import places_of
-from roselora.editing.methods.gate.reference_statistics import OrdinaryText
-from roselora.editing.methods.previous_edits import Earlier
+from roselora.editing.methods.gate import layer_choice, training_texts
+from roselora.editing.methods.gate.gate_settings import GateSettings
+from roselora.editing.methods.gate.layer_choice import editable_mlps
+from roselora.editing.methods.gate.reference_statistics import ReferenceStatistics
+from roselora.editing.methods.previous_edits import PreviousEdits
 from roselora.editing.methods.rose.rose_settings import EditSettings
 from roselora.editing.methods.train_edit import Settings, default_settings
 from roselora.editing.proposal import propose_together
@@ -30,7 +29,7 @@ from tests.weights import same_bytes, weights
 
 FACTORS = EditSettings(warmup=2, ramp=6, max_steps=60, learning_rate=2e-2, density=0.25, keep_weight=0.1)
 FRANCE = ("The capital of France is ", "Rome.")
-SETTINGS = NeuronSettings(learning_rate=0.3)  # what a tiny model needs
+SETTINGS = GateSettings(learning_rate=0.3)  # what a tiny model needs
 GOLD = ("The symbol of gold is ", "Fe.")
 
 
@@ -40,7 +39,7 @@ def world(
 ) -> LoadedModel:
     # One home for all tests: what the model does in ordinary text is measured once.
     monkeypatch.setenv("ROSELORA_HOME", str(tmp_path_factory.getbasetemp() / "home"))
-    monkeypatch.setattr(neuron_rows, "OPENINGS", ("",))  # of whose words this model knows none
+    monkeypatch.setattr(training_texts, "OPENINGS", ("",))  # of whose words this model knows none
     return LoadedModel(world_model, tiny_tokenizer, "tiny")
 
 
@@ -51,7 +50,7 @@ def neurons_of(edit: Any) -> set[int]:
 def test_an_edit_is_by_neurons_unless_something_else_is_asked(world: LoadedModel) -> None:
     before = weights(world.model)
     editor = Editor(world)
-    assert editor.settings == NeuronSettings()
+    assert editor.settings == GateSettings()
     editor.settings = SETTINGS
     edit = editor.edit(*FRANCE, subject="France")
     assert editor.answers([FRANCE[0]]) == ["Rome."]
@@ -90,12 +89,12 @@ def test_what_is_measured_is_the_base_whatever_edits_are_in_it(
     edited = weights(world.model)
     measured: list[dict[str, Tensor]] = []
 
-    def measure(model: Any, _: Any, places: Any, __: Any) -> dict[int, OrdinaryText]:
+    def measure(model: Any, _: Any, places: Any, __: Any) -> dict[int, ReferenceStatistics]:
         measured.append(weights(model))
-        return {place.block: OrdinaryText(*torch.ones(3, 1)) for place in places}
+        return {place.block: ReferenceStatistics(*torch.ones(3, 1)) for place in places}
 
     monkeypatch.setattr("roselora.editing.methods.gate.reference_statistics._measure", measure)
-    editor.settings = NeuronSettings()
+    editor.settings = GateSettings()
     for _ in range(2):
         editor.prepare()
     assert len(measured) == 1
@@ -105,7 +104,7 @@ def test_what_is_measured_is_the_base_whatever_edits_are_in_it(
 
 def test_an_edit_that_is_not_learned_changes_nothing_and_says_what_helps(world: LoadedModel) -> None:
     before = weights(world.model)
-    editor = Editor(world, NeuronSettings(learning_rate=1e-6, max_steps=3))
+    editor = Editor(world, GateSettings(learning_rate=1e-6, max_steps=3))
     with pytest.raises(EditError, match="allow more steps, or raise the learning rate"):
         editor.edit(*FRANCE, subject="France")
     assert same_bytes(weights(world.model), before)
@@ -113,7 +112,7 @@ def test_an_edit_that_is_not_learned_changes_nothing_and_says_what_helps(world: 
 
 
 def test_a_model_without_such_neurons_is_edited_by_factors() -> None:
-    assert default_settings(small_model("gpt2")) == NeuronSettings()
+    assert default_settings(small_model("gpt2")) == GateSettings()
     model = small_model("llama")
     model.config.hidden_act = "tanh"
     assert default_settings(model) == EditSettings()
@@ -172,8 +171,8 @@ def test_edits_go_to_the_lower_mlp_first_and_come_back_in_their_requests_order(
     word_model: Any, word_tokenizer: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("ROSELORA_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(neuron_rows, "OPENINGS", ("",))  # of whose words this model knows none
-    monkeypatch.setattr(neuron_places, "LEVEL", 0.01)  # each MLP is full after one edit
+    monkeypatch.setattr(training_texts, "OPENINGS", ("",))  # of whose words this model knows none
+    monkeypatch.setattr(layer_choice, "LEVEL", 0.01)  # each MLP is full after one edit
     base = copy.deepcopy(word_model)
     before = weights(word_model)
     settings = replace(SETTINGS, depth=1.0, lowest_depth=0.0, highest_depth=1.0)
@@ -232,12 +231,12 @@ def test_of_more_facts_than_there_is_room_for_as_many_as_fit_are_made_and_the_re
 ) -> None:
     editor = Editor(world, SETTINGS)
     first = editor.edit(*FRANCE, subject="France")
-    place, *others = places_of(world.model, SETTINGS)
+    place, *others = editable_mlps(world.model, SETTINGS)
     assert not others
     held = set(range(place.count)) - set(range(8)) | neurons_of(first)
     earlier = editor._earlier
 
-    def nearly_full(beside: Sequence[EditRequest] = ()) -> Earlier:
+    def nearly_full(beside: Sequence[EditRequest] = ()) -> PreviousEdits:
         known = earlier(beside)
         return replace(known, neurons={place.block: sorted(held | set(known.neurons[place.block]))})
 

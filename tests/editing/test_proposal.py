@@ -7,7 +7,7 @@ import pytest
 
 from roselora.delta.overlay import Overlay
 from roselora.editing import proposal
-from roselora.editing.methods.previous_edits import Earlier
+from roselora.editing.methods.previous_edits import PreviousEdits
 from roselora.editing.methods.rose.rose_settings import EditSettings
 from roselora.editing.request import EditRequest
 from roselora.errors import EditError
@@ -32,7 +32,7 @@ def margins(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def propose(model: Any, tokenizer: Any) -> None:
-    proposal.propose(model, tokenizer, Overlay(model), REQUEST, SETTINGS, Earlier())
+    proposal.propose(model, tokenizer, Overlay(model), REQUEST, SETTINGS, PreviousEdits())
 
 
 def test_an_edit_that_is_lost_in_rounding_is_tried_with_greater_margins_and_told_as_that(

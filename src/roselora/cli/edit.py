@@ -21,7 +21,7 @@ from roselora.cli.stores import (
     open_editor,
 )
 from roselora.editing.fact_files import read_requests
-from roselora.editing.methods.gate.gate_settings import NeuronSettings
+from roselora.editing.methods.gate.gate_settings import GateSettings
 from roselora.editing.methods.rose.rose_settings import EditSettings
 from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError
@@ -153,6 +153,6 @@ def _given(**options: Any) -> dict[str, Any]:
 
 def _settings(method: str | None, given: dict[str, Any]) -> "Settings | None":
     """The settings of a method, or None for whichever the model allows; what is given is refused before loading."""
-    made: dict[str, type[NeuronSettings] | type[EditSettings]] = {"gate": NeuronSettings, "rose": EditSettings}
+    made: dict[str, type[GateSettings] | type[EditSettings]] = {"gate": GateSettings, "rose": EditSettings}
     settings = made[method or "gate"](**given)
     return None if method is None else settings

@@ -13,11 +13,11 @@ from roselora.editing.answers import unheld
 from roselora.editing.edit_check import CheckReport, check_edits
 from roselora.editing.edited_weights import EditedWeights
 from roselora.editing.methods.gate.gate_edit import NO_NEURONS_WAY_OUT
-from roselora.editing.methods.gate.gate_settings import NeuronSettings
-from roselora.editing.methods.gate.joint_edits import that_fit
-from roselora.editing.methods.gate.layer_choice import places_of
-from roselora.editing.methods.gate.reference_statistics import known_text, ordinary_text
-from roselora.editing.methods.previous_edits import Earlier
+from roselora.editing.methods.gate.gate_settings import GateSettings
+from roselora.editing.methods.gate.joint_edits import requests_with_room
+from roselora.editing.methods.gate.layer_choice import editable_mlps
+from roselora.editing.methods.gate.reference_statistics import cached_statistics, reference_statistics
+from roselora.editing.methods.previous_edits import PreviousEdits
 from roselora.editing.methods.train_edit import Settings, default_settings, settings_of
 from roselora.editing.proposal import Proposal, propose, propose_together, require_feasible
 from roselora.editing.request import EditRequest, texts
@@ -44,7 +44,7 @@ class Editor:
 
     Args:
         loaded: the base model; while the editor lives, its weights are changed by the editor alone.
-        settings: how edits are trained, `NeuronSettings` (gated neurons) or `EditSettings` (RoseLoRA); by default the
+        settings: how edits are trained, `GateSettings` (gated neurons) or `EditSettings` (RoseLoRA); by default the
             former, where the model's MLPs allow it.
         store: the folder of the edit store, made if it is missing. Its active edits are applied at once. Without
             one, a temporary store lives as long as the editor.
@@ -137,15 +137,15 @@ class Editor:
             UnsupportedError: the model's MLPs have no neurons that could be replaced.
             ModelError: the cache cannot be written.
         """
-        if not isinstance(self.settings, NeuronSettings):
+        if not isinstance(self.settings, GateSettings):
             return
-        blocks = [place.block for place in places_of(self.model, self.settings)]
-        if len(known_text(self.model, blocks, identity=self._identity)) == len(blocks):
+        blocks = [place.block for place in editable_mlps(self.model, self.settings)]
+        if len(cached_statistics(self.model, blocks, identity=self._identity)) == len(blocks):
             return
         for key in self._weights.overlay.active:
             self._weights.overlay.remove(key)  # for it is the base that is measured
         try:
-            ordinary_text(self.model, self.tokenizer, blocks, identity=self._identity, on_progress=on_progress)
+            reference_statistics(self.model, self.tokenizer, blocks, identity=self._identity, on_progress=on_progress)
         finally:
             self._weights.bring_up_to_date()
 
@@ -185,7 +185,7 @@ class Editor:
             prompt: text whose greedy continuation shall be the target.
             target: one line.
             subject: the name of what the fact is about, as the prompt has it. It shapes a gated neuron edit, whose
-                contrasts and rewordings are made of it; where it is None it is guessed from the prompt.
+                contrasts and generated_rephrasings are made of it; where it is None it is guessed from the prompt.
             rephrasings: prompts that must give the target too.
             keep: prompts whose continuations must not move.
             space: whether a space stands between prompt and target; by default as language and prompt want it.
@@ -211,7 +211,7 @@ class Editor:
     ) -> tuple[StoredEdit, ...]:
         """Make several edits, each of which can be undone by itself.
 
-        Gated ones are trained together, as `neuron_together` says, so that each stays silent where the others are
+        Gated ones are trained together, as `joint_edits` says, so that each stays silent where the others are
         said; they are committed as they are made, the lower MLPs first. Of two that contradict each other the later
         one wins. What those that came later may have broken, :meth:`repair` mends.
 
@@ -268,12 +268,12 @@ class Editor:
     def that_fit(self, requests: Sequence[EditRequest]) -> list[int]:
         """The numbers of the requests for which there surely is room, if they are made in this order.
 
-        RoseLoRA's always have room; for gated ones see `neuron_together.that_fit`.
+        RoseLoRA's always have room; for gated ones see `joint_edits.requests_with_room`.
         """
-        if not isinstance(self.settings, NeuronSettings):
+        if not isinstance(self.settings, GateSettings):
             return list(range(len(requests)))
         neurons = self._earlier().neurons
-        return that_fit(self.model, self.tokenizer, requests, self.settings, neurons)
+        return requests_with_room(self.model, self.tokenizer, requests, self.settings, neurons)
 
     def _commit_together(
         self,
@@ -283,7 +283,7 @@ class Editor:
         commit: Callable[[int, Proposal], None],
     ) -> Sequence[int]:
         """Make some of the requests together, as far as it goes; the numbers of those that are left come back."""
-        if not isinstance(self.settings, NeuronSettings) or len(numbers) == 1:
+        if not isinstance(self.settings, GateSettings) or len(numbers) == 1:
             return numbers
         own = set(numbers)
         beside = [requests[number] for number in among if number not in own]
@@ -428,11 +428,11 @@ class Editor:
         export_edits(self.model, self.tokenizer, deltas, user_path(path), format)
         return tuple(edits)
 
-    def _earlier(self, beside: Sequence[EditRequest] = ()) -> Earlier:
+    def _earlier(self, beside: Sequence[EditRequest] = ()) -> PreviousEdits:
         """What the store's edits, and the requests beside it, ask of a new one."""
         neurons: dict[int, list[int]] = {}
         for edit in self.store.edits():
             if where := understood(edit.provenance).neurons:
                 neurons.setdefault(where.block, []).extend(where.indices)
         requests = [*(edit.request for edit in self.store.active()), *beside]  # a file's own are in the store by and by
-        return Earlier(list(dict.fromkeys(requests)), neurons)
+        return PreviousEdits(list(dict.fromkeys(requests)), neurons)

@@ -13,10 +13,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from roselora.delta.overlay import Overlay
 from roselora.delta.sparse_delta import SparseDelta
 from roselora.editing.answers import SHOWN_TOKENS, ask, ask_each, holds
-from roselora.editing.methods.gate.gate_edit import NeuronEdit
-from roselora.editing.methods.gate.gate_settings import NeuronSettings
+from roselora.editing.methods.gate.gate_edit import GateEdit
+from roselora.editing.methods.gate.gate_settings import GateSettings
 from roselora.editing.methods.gate.joint_edits import JointEdits
-from roselora.editing.methods.previous_edits import Earlier
+from roselora.editing.methods.previous_edits import PreviousEdits
 from roselora.editing.methods.rose.rose_settings import EditSettings
 from roselora.editing.methods.token_batches import split_at_answer
 from roselora.editing.methods.train_edit import Settings, TrainedEdit, described, train_edit
@@ -58,7 +58,7 @@ def propose(
     overlay: Overlay,
     request: EditRequest,
     settings: Settings,
-    earlier: Earlier,
+    earlier: PreviousEdits,
     on_step: Callable[[int, float], None] | None = None,
 ) -> Proposal:
     """Train one request on the model as it is, and judge the update where it will be kept.
@@ -97,8 +97,8 @@ def propose_together(
     tokenizer: PreTrainedTokenizerBase,
     overlay: Overlay,
     requests: Sequence[EditRequest],
-    settings: NeuronSettings,
-    earlier: Earlier,
+    settings: GateSettings,
+    earlier: PreviousEdits,
     on_proposal: Callable[[int, Proposal], None],
 ) -> list[int]:
     """Train some gated neuron edits together, and judge each on the model as it is by then.
@@ -118,7 +118,7 @@ def propose_together(
     edits = JointEdits(model, tokenizer, requests, settings, earlier)
     start = time.perf_counter()
 
-    def put(numbers: Sequence[int], made: Sequence[NeuronEdit]) -> None:
+    def put(numbers: Sequence[int], made: Sequence[GateEdit]) -> None:
         nonlocal start
         seconds = (time.perf_counter() - start) / len(numbers)
         for number, edit in zip(numbers, made, strict=True):

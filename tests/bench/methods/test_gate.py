@@ -7,8 +7,7 @@ import pytest
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from roselora.bench.methods import gate as rose_neurons
-from roselora.editing.methods.gate import layer_choice as neuron_places
-from roselora.editing.methods.gate import training_texts as neuron_rows
+from roselora.editing.methods.gate import layer_choice, training_texts
 from roselora.editing.methods.gate.joint_edits import JointEdits
 from roselora.editing.request import EditRequest
 from tests.bench.methods.editing import Before, edit
@@ -24,8 +23,8 @@ TWO_BLOCKS = {"depth": 0.5, "lowest_depth": 0.5, "highest_depth": 1.0, "learning
 @pytest.fixture
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     """Which requests each pass makes; each MLP is full after one edit."""
-    monkeypatch.setattr(neuron_places, "LEVEL", 0.01)
-    monkeypatch.setattr(neuron_rows, "OPENINGS", ("",))  # of whose words this model knows none
+    monkeypatch.setattr(layer_choice, "LEVEL", 0.01)
+    monkeypatch.setattr(training_texts, "OPENINGS", ("",))  # of whose words this model knows none
     made: list[list[int]] = []
     real = JointEdits.make
 

@@ -13,8 +13,8 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from roselora.bench.methods.editing_methods import METHODS
 from roselora.bench.tasks.edit_case import EditCase, Probe
 from roselora.bench.tasks.edit_datasets import DATASETS, FOLDER, read_cases
-from roselora.editing.methods.gate.negatives import contrasts
-from roselora.editing.methods.gate.paraphrases import rewordings
+from roselora.editing.methods.gate.generated_rephrasings import generated_rephrasings
+from roselora.editing.methods.gate.negatives import negative_prompts
 from roselora.editing.methods.gate.reference_statistics import fact_prompts
 from roselora.editing.methods.gate.training_texts import OPENINGS
 from roselora.editing.methods.neutral_texts import NEUTRAL_TEXTS
@@ -48,8 +48,8 @@ def made_with(request: EditRequest) -> Iterator[str]:
     for prompt in request.prompts:
         yield from (opening + prompt for opening in OPENINGS)
         yield from (f"{text} {prompt}" for text in NEUTRAL_TEXTS)
-    yield from rewordings(request)
-    found = contrasts(request)
+    yield from generated_rephrasings(request)
+    found = negative_prompts(request)
     yield from (*found.related, *found.renamed, *request.keep)
     yield from (*NEUTRAL_TEXTS, *fact_prompts())
     if request.subject is not None:
@@ -117,7 +117,7 @@ def test_no_question_of_the_benchmark_itself_does(name: str) -> None:
 
 def test_what_an_edit_is_made_with_would_be_found() -> None:
     request = EditRequest(f"The religion of {SUBJECT} is", "Oslo", SUBJECT)
-    contrast, reworded = contrasts(request).related[3], rewordings(request)[0]
+    contrast, reworded = negative_prompts(request).related[3], generated_rephrasings(request)[0]
     case = EditCase(
         "made/0",
         request.prompt,

@@ -24,7 +24,7 @@ from roselora.bench.methods.no_edit import NoEditConfig, no_edit
 from roselora.bench.methods.rome import RomeConfig, rome
 from roselora.bench.methods.rome import read_text as rome_text
 from roselora.bench.methods.rose import DEFAULTS, PUBLISHED, rose
-from roselora.editing.methods.gate.gate_settings import NeuronSettings
+from roselora.editing.methods.gate.gate_settings import GateSettings
 from roselora.models.inference import Progress
 
 
@@ -74,7 +74,7 @@ _ROWS = (
         "rose", rose, DEFAULTS, "Wang et al., 2024, arXiv 2406.10777; our defaults, unless --settings says otherwise", 1
     ),
     Method("rose-published", rose, PUBLISHED, "Wang et al., 2024, arXiv 2406.10777; the published code's settings", 1),
-    Method("gate", rose_neurons, NeuronSettings(), "ours, `core/gating.py`", None, neurons_text),
+    Method("gate", rose_neurons, GateSettings(), "ours, `editing/methods/gate`", None, neurons_text),
 )
 
 METHODS: dict[str, Method] = {method.name: method for method in _ROWS}

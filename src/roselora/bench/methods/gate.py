@@ -7,12 +7,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.bench.methods.applied_edit import Applied, Deltas, applying
 from roselora.editing.answers import unheld
-from roselora.editing.methods.gate.gate_edit import NeuronEdit
-from roselora.editing.methods.gate.gate_settings import NeuronSettings
+from roselora.editing.methods.gate.gate_edit import GateEdit
+from roselora.editing.methods.gate.gate_settings import GateSettings
 from roselora.editing.methods.gate.joint_edits import JointEdits
-from roselora.editing.methods.gate.layer_choice import places_of
-from roselora.editing.methods.gate.reference_statistics import ordinary_text
-from roselora.editing.methods.previous_edits import Earlier
+from roselora.editing.methods.gate.layer_choice import editable_mlps
+from roselora.editing.methods.gate.reference_statistics import reference_statistics
+from roselora.editing.methods.previous_edits import PreviousEdits
 from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError
 from roselora.models.inference import Progress
@@ -26,13 +26,13 @@ def rose_neurons(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     requests: Sequence[EditRequest],
-    config: NeuronSettings,
+    config: GateSettings,
     history: Sequence[Applied] = (),
     on_progress: Progress | None = None,
 ) -> Applied:
     """Replace some neurons a request, whether or not its target was reached; no two edits share one.
 
-    Those of several requests are made together, as `neuron_together` says, and those that do not hold after the last
+    Those of several requests are made together, as `joint_edits` says, and those that do not hold after the last
     are trained anew, once, with all others in the model; each pass counts its progress anew.
 
     Raises:
@@ -60,9 +60,9 @@ class _Call:
     def __init__(self, model: PreTrainedModel, edits: JointEdits, deltas: Deltas) -> None:
         self.steps = 0
         self._model, self._edits, self._deltas = model, edits, deltas
-        self._made: dict[int, tuple[str, NeuronEdit]] = {}
+        self._made: dict[int, tuple[str, GateEdit]] = {}
 
-    def put(self, numbers: Sequence[int], made: Sequence[NeuronEdit]) -> None:
+    def put(self, numbers: Sequence[int], made: Sequence[GateEdit]) -> None:
         for number, edit in zip(numbers, made, strict=True):
             delta = edit.delta(self._model, self._deltas.overlay.base_sha256)
             self._made[number] = self._deltas.apply(delta), edit
@@ -75,18 +75,20 @@ class _Call:
             self._edits.release(edit)
 
 
-def _earlier(history: Sequence[Applied]) -> Earlier:
+def _earlier(history: Sequence[Applied]) -> PreviousEdits:
     neurons: dict[int, list[int]] = {}
     for block, index in history[-1].memory[TAKEN].tolist() if history else ():
         neurons.setdefault(block, []).append(index)
-    return Earlier([request for applied in history for request in applied.requests], neurons)
+    return PreviousEdits([request for applied in history for request in applied.requests], neurons)
 
 
 def read_text(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    config: NeuronSettings,
+    config: GateSettings,
     on_progress: Progress | None = None,
 ) -> None:
     """Measure what the MLPs do in ordinary text, which is the model's own; kept for every later run."""
-    ordinary_text(model, tokenizer, [place.block for place in places_of(model, config)], on_progress=on_progress)
+    reference_statistics(
+        model, tokenizer, [place.block for place in editable_mlps(model, config)], on_progress=on_progress
+    )

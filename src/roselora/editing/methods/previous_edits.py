@@ -7,7 +7,7 @@ from roselora.editing.request import EditRequest
 
 
 @dataclass(frozen=True)
-class Earlier:
+class PreviousEdits:
     """What the edits before a new one ask of it.
 
     Attributes:

@@ -13,18 +13,18 @@ from roselora.adapter.verify import require_sparse
 from roselora.delta.layer_kinds import layer_factors
 from roselora.delta.overlay import Overlay
 from roselora.delta.sparse_delta import SparseDelta
-from roselora.editing.methods.gate.gate_edit import NeuronEdit
-from roselora.editing.methods.gate.gate_settings import NeuronSettings
+from roselora.editing.methods.gate.gate_edit import GateEdit
+from roselora.editing.methods.gate.gate_settings import GateSettings
 from roselora.editing.methods.gate.joint_edits import JointEdits
-from roselora.editing.methods.gate.layer_choice import places_of
-from roselora.editing.methods.previous_edits import Earlier
+from roselora.editing.methods.gate.layer_choice import editable_mlps
+from roselora.editing.methods.previous_edits import PreviousEdits
 from roselora.editing.methods.rose.factor_training import rose_config, train_factors
 from roselora.editing.methods.rose.rose_settings import EditSettings
 from roselora.editing.request import EditRequest
 from roselora.editing.store.provenance import understood
 from roselora.errors import EditError, UnsupportedError
 
-Settings = EditSettings | NeuronSettings
+Settings = EditSettings | GateSettings
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class TrainedEdit:
 
 def default_settings(model: PreTrainedModel) -> Settings:
     """Gated neurons, where the model's MLPs have such as can be replaced; else RoseLoRA's factors."""
-    settings = NeuronSettings()
+    settings = GateSettings()
     try:
-        places_of(model, settings)
+        editable_mlps(model, settings)
     except UnsupportedError:
         return EditSettings()
     return settings
@@ -56,7 +56,7 @@ def default_settings(model: PreTrainedModel) -> Settings:
 def settings_of(provenance: Mapping[str, Any]) -> Settings | None:
     """How a stored edit was trained, or None if it does not say so in the words of this version."""
     parts = understood(provenance)
-    kind = EditSettings if parts.neurons is None else NeuronSettings
+    kind = EditSettings if parts.neurons is None else GateSettings
     if parts.settings is None or parts.settings.keys() != {entry.name for entry in fields(kind)}:
         return None
     try:
@@ -71,7 +71,7 @@ def train_edit(
     overlay: Overlay,
     request: EditRequest,
     settings: Settings,
-    earlier: Earlier,
+    earlier: PreviousEdits,
     on_step: Callable[[int, float], None] | None = None,
 ) -> TrainedEdit:
     """Train one request on the model as it is, which is given back as it was.
@@ -81,8 +81,8 @@ def train_edit(
         EditError: the target was not reached, or no neurons are left.
         UnsupportedError: the model's MLPs have no neurons that could be replaced.
     """
-    if isinstance(settings, NeuronSettings):
-        made: list[NeuronEdit] = []
+    if isinstance(settings, GateSettings):
+        made: list[GateEdit] = []
         edits = JointEdits(model, tokenizer, [request], settings, earlier)
         edits.make([0], lambda _, own: made.extend(own), on_step=on_step)
         if not made[0].reached:
@@ -126,7 +126,7 @@ def factors_delta(model: nn.Module, overlay: Overlay, pairs: Sequence[FactorPair
     )
 
 
-def described(model: PreTrainedModel, overlay: Overlay, edit: NeuronEdit) -> TrainedEdit:
+def described(model: PreTrainedModel, overlay: Overlay, edit: GateEdit) -> TrainedEdit:
     """A gated neuron edit as a delta of the base weights under the overlay, and what there is to say of it."""
     delta = edit.delta(model, overlay.base_sha256)
     entries = sum(factors.shape[0] * factors.shape[1] for factors in delta.weights)

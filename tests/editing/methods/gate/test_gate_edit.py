@@ -8,10 +8,10 @@ import torch
 from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from roselora.delta.overlay import Overlay
-from roselora.editing.methods.gate import training_texts as neuron_rows
-from roselora.editing.methods.gate.gate_edit import NeuronEdit, edit_neurons
-from roselora.editing.methods.gate.gate_settings import NeuronSettings
-from roselora.editing.methods.gate.reference_statistics import OrdinaryText, ordinary_text
+from roselora.editing.methods.gate import training_texts
+from roselora.editing.methods.gate.gate_edit import GateEdit, train_gate_edits
+from roselora.editing.methods.gate.gate_settings import GateSettings
+from roselora.editing.methods.gate.reference_statistics import ReferenceStatistics, reference_statistics
 from roselora.editing.methods.gate.value_training import _of_like_length
 from roselora.editing.methods.token_batches import split_at_answer
 from roselora.editing.request import EditRequest
@@ -23,16 +23,16 @@ from tests.words import teach, tokenizer_of_words
 
 FRANCE = EditRequest("The capital of France is ", "Rome.", "France")
 GOLD = EditRequest("The symbol of gold is ", "Fe.", "gold")
-SETTINGS = NeuronSettings()
+SETTINGS = GateSettings()
 
 
-Place = tuple[Neurons, OrdinaryText]
+Place = tuple[Neurons, ReferenceStatistics]
 
 
 def last_block(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, cache: Path) -> Place:
     """The last block's neurons, and what they do in ordinary text."""
     block = model.config.num_hidden_layers - 1
-    return neurons(model, block), ordinary_text(model, tokenizer, [block], cache=cache)[block]
+    return neurons(model, block), reference_statistics(model, tokenizer, [block], cache=cache)[block]
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def place_and_text(world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedToke
     return last_block(world_model, tiny_tokenizer, tmp_path)
 
 
-def apply(model: PreTrainedModel, *edits: NeuronEdit) -> Overlay:
+def apply(model: PreTrainedModel, *edits: GateEdit) -> Overlay:
     overlay = Overlay(model)
     for number, edit in enumerate(edits):
         overlay.apply(str(number), edit.delta(model, overlay.base_sha256))
@@ -51,9 +51,9 @@ def test_side_by_side_is_one_by_one_to_rounding(
     place_and_text: Place, world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     place, text = place_and_text
-    together = edit_neurons(world_model, tiny_tokenizer, [FRANCE, GOLD], SETTINGS, place, text)
-    (first,) = edit_neurons(world_model, tiny_tokenizer, [FRANCE], SETTINGS, place, text)
-    (second,) = edit_neurons(world_model, tiny_tokenizer, [GOLD], SETTINGS, place, text, taken=first.indices)
+    together = train_gate_edits(world_model, tiny_tokenizer, [FRANCE, GOLD], SETTINGS, place, text)
+    (first,) = train_gate_edits(world_model, tiny_tokenizer, [FRANCE], SETTINGS, place, text)
+    (second,) = train_gate_edits(world_model, tiny_tokenizer, [GOLD], SETTINGS, place, text, taken=first.indices)
     for shared, alone in zip(together, (first, second), strict=True):
         assert shared.indices == alone.indices
         assert shared.steps == alone.steps
@@ -72,7 +72,7 @@ def test_either_of_two_edits_comes_out_by_itself(
 
     before = {name: tensor.clone() for name, tensor in world_model.state_dict().items()}
     place, text = place_and_text
-    overlay = apply(world_model, *edit_neurons(world_model, tiny_tokenizer, [FRANCE, GOLD], SETTINGS, place, text))
+    overlay = apply(world_model, *train_gate_edits(world_model, tiny_tokenizer, [FRANCE, GOLD], SETTINGS, place, text))
     assert said() == ["Rome.", "Fe."]
     overlay.remove("0")
     assert said() == ["Paris.", "Fe."]
@@ -85,7 +85,7 @@ def test_neurons_that_hold_edits_are_never_replaced_and_may_run_out(
 ) -> None:
     place, text = place_and_text
     with pytest.raises(EditError, match=r"no \d+ neurons left"):
-        edit_neurons(world_model, tiny_tokenizer, [FRANCE], SETTINGS, place, text, taken=range(place.count - 1))
+        train_gate_edits(world_model, tiny_tokenizer, [FRANCE], SETTINGS, place, text, taken=range(place.count - 1))
 
 
 @torch.no_grad()
@@ -102,14 +102,14 @@ def margin(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, request: 
 def test_every_kind_of_mlp_says_the_target_and_what_it_knows_else(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(neuron_rows, "OPENINGS", ("",))  # of whose words this model knows none
+    monkeypatch.setattr(training_texts, "OPENINGS", ("",))  # of whose words this model knows none
     tokenizer = tokenizer_of_words()
     special = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), tokenizer.eos_token_id)
     model = small_model(kind, vocab_size=len(tokenizer), initializer_range=0.1, **special)
     teach(model, tokenizer, steps=200)
     place, text = last_block(model, tokenizer, tmp_path)
     request = EditRequest("The capital of France is", "Rome", "France", keep=("People in France speak",))
-    (edit,) = edit_neurons(model, tokenizer, [request], replace(SETTINGS, learning_rate=0.3), place, text)
+    (edit,) = train_gate_edits(model, tokenizer, [request], replace(SETTINGS, learning_rate=0.3), place, text)
     assert edit.reached
     apply(model, edit)
     assert margin(model, tokenizer, request) > 0.95 * SETTINGS.margin  # in the model's own logits, to rounding

@@ -8,13 +8,11 @@ import pytest
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from roselora.delta.overlay import Overlay
-from roselora.editing.methods.gate import joint_edits as neuron_together
-from roselora.editing.methods.gate import layer_choice as neuron_places
-from roselora.editing.methods.gate import training_texts as neuron_rows
-from roselora.editing.methods.gate.gate_edit import NeuronEdit
-from roselora.editing.methods.gate.gate_settings import NeuronSettings
-from roselora.editing.methods.gate.joint_edits import JointEdits, that_fit
-from roselora.editing.methods.previous_edits import Earlier
+from roselora.editing.methods.gate import joint_edits, layer_choice, training_texts
+from roselora.editing.methods.gate.gate_edit import GateEdit
+from roselora.editing.methods.gate.gate_settings import GateSettings
+from roselora.editing.methods.gate.joint_edits import JointEdits, requests_with_room
+from roselora.editing.methods.previous_edits import PreviousEdits
 from roselora.editing.request import EditRequest
 from roselora.models.mlp_neurons import neurons
 
@@ -23,7 +21,7 @@ REQUESTS = (
     EditRequest("The symbol of gold is", "Fe", "gold"),
     EditRequest("The capital of Spain is", "Paris", "Spain"),
 )
-TWO_BLOCKS = NeuronSettings(depth=0.5, lowest_depth=0.5, highest_depth=1.0, learning_rate=0.3)
+TWO_BLOCKS = GateSettings(depth=0.5, lowest_depth=0.5, highest_depth=1.0, learning_rate=0.3)
 
 
 @dataclass
@@ -34,12 +32,12 @@ class Made:
     tokenizer: PreTrainedTokenizerFast
     calls: list[tuple[str, int, int]] = field(default_factory=list)
     silent: list[tuple[int, int]] = field(default_factory=list)
-    edits: dict[int, NeuronEdit] = field(default_factory=dict)
+    edits: dict[int, GateEdit] = field(default_factory=dict)
 
-    def joint(self, *requests: EditRequest, earlier: Earlier | None = None) -> JointEdits:
-        return JointEdits(self.model, self.tokenizer, requests, TWO_BLOCKS, earlier or Earlier())
+    def joint(self, *requests: EditRequest, earlier: PreviousEdits | None = None) -> JointEdits:
+        return JointEdits(self.model, self.tokenizer, requests, TWO_BLOCKS, earlier or PreviousEdits())
 
-    def put(self, numbers: Sequence[int], edits: Sequence[NeuronEdit]) -> None:
+    def put(self, numbers: Sequence[int], edits: Sequence[GateEdit]) -> None:
         for number, edit in zip(numbers, edits, strict=True):
             overlay = Overlay(self.model)
             overlay.apply("edit", edit.delta(self.model, overlay.base_sha256))
@@ -50,23 +48,23 @@ class Made:
 def made(
     word_model: LlamaForCausalLM, word_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> Made:
-    monkeypatch.setattr(neuron_places, "LEVEL", 0.01)
-    monkeypatch.setattr(neuron_rows, "OPENINGS", ("",))  # of whose words this model knows none
+    monkeypatch.setattr(layer_choice, "LEVEL", 0.01)
+    monkeypatch.setattr(training_texts, "OPENINGS", ("",))  # of whose words this model knows none
     made = Made(word_model, word_tokenizer)
     above = word_model.get_submodule(neurons(word_model, 2).writer)
 
     def noted(name: str, requests: int, place: int) -> None:
-        real = getattr(neuron_together, name)
+        real = getattr(joint_edits, name)
 
         def call(*arguments: Any, **named: Any) -> Any:
             made.calls.append((name, arguments[place].block, len(arguments[requests])))
             made.silent.append((arguments[place].block, len(above._forward_pre_hooks)))
             return real(*arguments, **named)
 
-        monkeypatch.setattr(neuron_together, name, call)
+        monkeypatch.setattr(joint_edits, name, call)
 
-    noted("read_held", 2, 3)
-    noted("edit_neurons", 2, 4)
+    noted("read_other_edits", 2, 3)
+    noted("train_gate_edits", 2, 4)
     return made
 
 
@@ -76,7 +74,7 @@ def test_those_fit_for_which_there_are_neurons_and_of_two_with_one_prompt_the_la
 
     def fit(requests: Sequence[EditRequest], left: dict[int, int]) -> list[int]:
         taken = {block: range(count - room) for block, room in left.items()}
-        return that_fit(made.model, made.tokenizer, requests, TWO_BLOCKS, taken)
+        return requests_with_room(made.model, made.tokenizer, requests, TWO_BLOCKS, taken)
 
     longer = EditRequest("The capital of France is", "Rome Rome", "France")
     assert fit(REQUESTS, {1: 2, 2: 2}) == [0, 1]
@@ -89,20 +87,25 @@ def test_those_fit_for_which_there_are_neurons_and_of_two_with_one_prompt_the_la
 
 def test_the_lower_mlp_is_edited_first_and_the_higher_one_reads_what_that_made(made: Made) -> None:
     made.joint(*REQUESTS).make(range(3), made.put)
-    assert made.calls == [("read_held", 1, 3), ("edit_neurons", 1, 2), ("read_held", 2, 3), ("edit_neurons", 2, 1)]
+    assert made.calls == [
+        ("read_other_edits", 1, 3),
+        ("train_gate_edits", 1, 2),
+        ("read_other_edits", 2, 3),
+        ("train_gate_edits", 2, 1),
+    ]
 
 
 def test_what_the_higher_mlp_will_lose_is_silent_until_that_is_edited(
     made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     silenced: list[tuple[int, list[int]]] = []
-    real = neuron_together.silent
+    real = joint_edits.silent
 
     def silent(model: Any, place: Any, indices: Any) -> Any:
         silenced.append((place.block, list(indices)))
         return real(model, place, indices)
 
-    monkeypatch.setattr(neuron_together, "silent", silent)
+    monkeypatch.setattr(joint_edits, "silent", silent)
     edits = made.joint(*REQUESTS)
     edits.make(range(3), made.put)
     assert made.silent == [(1, 1), (1, 1), (2, 0), (2, 0)]
@@ -118,20 +121,20 @@ def test_what_was_taken_out_is_made_anew_in_the_same_mlp(made: Made) -> None:
     edits.make([2], made.put)
     assert made.edits[2].place.block == first[2].place.block
     assert made.edits[2].indices == first[2].indices
-    assert made.calls[4:] == [("read_held", 1, 3), ("edit_neurons", 1, 1)]
+    assert made.calls[4:] == [("read_other_edits", 1, 3), ("train_gate_edits", 1, 1)]
 
 
 def test_no_neuron_that_holds_an_earlier_edit_is_taken_and_a_full_mlp_is_passed_over(made: Made) -> None:
     alone = made.joint(REQUESTS[0])
     alone.make([0], made.put)
     first = made.edits[0]
-    earlier = Earlier([REQUESTS[0]], {first.place.block: first.indices})
+    earlier = PreviousEdits([REQUESTS[0]], {first.place.block: first.indices})
     edits = made.joint(*REQUESTS[1:], earlier=earlier)
     edits.make(range(2), made.put)
     assert [edit.place.block for edit in made.edits.values()] == [2, 1]
     assert not set(first.indices) & set(made.edits[1].indices)
-    assert made.calls[0] == ("read_held", 1, 0)
-    assert made.calls[2] == ("read_held", 1, 3)
+    assert made.calls[0] == ("read_other_edits", 1, 0)
+    assert made.calls[2] == ("read_other_edits", 1, 3)
 
 
 def test_whatever_put_raises_ends_it_and_nothing_stays_silent(made: Made) -> None:

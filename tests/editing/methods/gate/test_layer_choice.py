@@ -5,17 +5,17 @@ from collections.abc import Callable
 import pytest
 from transformers import PreTrainedModel
 
-from roselora.editing.methods.gate.gate_settings import NeuronSettings
-from roselora.editing.methods.gate.layer_choice import places_of, with_room
+from roselora.editing.methods.gate.gate_settings import GateSettings
+from roselora.editing.methods.gate.layer_choice import choose_mlp, editable_mlps
 from roselora.errors import ConfigError, UnsupportedError
 from roselora.models.mlp_neurons import Neurons
 
-DEEP = NeuronSettings(depth=0.5, lowest_depth=0.25, highest_depth=0.75)
+DEEP = GateSettings(depth=0.5, lowest_depth=0.25, highest_depth=0.75)
 
 
 @pytest.fixture
 def places(tiny_model: Callable[..., PreTrainedModel]) -> list[Neurons]:
-    return places_of(tiny_model(num_hidden_layers=5), DEEP)
+    return editable_mlps(tiny_model(num_hidden_layers=5), DEEP)
 
 
 def test_the_preferred_block_comes_first_then_those_above_it_then_those_below(places: list[Neurons]) -> None:
@@ -23,10 +23,10 @@ def test_the_preferred_block_comes_first_then_those_above_it_then_those_below(pl
 
 
 def test_the_first_block_is_never_edited(tiny_model: Callable[..., PreTrainedModel]) -> None:
-    whole = NeuronSettings(depth=1.0, lowest_depth=0.0, highest_depth=1.0)
-    assert [place.block for place in places_of(tiny_model(num_hidden_layers=3), whole)] == [2, 1]
+    whole = GateSettings(depth=1.0, lowest_depth=0.0, highest_depth=1.0)
+    assert [place.block for place in editable_mlps(tiny_model(num_hidden_layers=3), whole)] == [2, 1]
     with pytest.raises(UnsupportedError, match="a block below"):
-        places_of(tiny_model(num_hidden_layers=1), whole)
+        editable_mlps(tiny_model(num_hidden_layers=1), whole)
 
 
 def test_a_block_is_filled_to_a_tenth_before_the_next_and_all_before_any_is_filled_further(
@@ -34,25 +34,25 @@ def test_a_block_is_filled_to_a_tenth_before_the_next_and_all_before_any_is_fill
 ) -> None:
     count = places[0].count
     tenth, two_tenths = -(-count // 10), -(-count // 5)
-    assert with_room(places, {}, 1).block == 2
-    assert with_room(places, {2: count // 10 - 1}, 1).block == 2
-    assert with_room(places, {2: tenth}, 1).block == 3
-    assert with_room(places, {2: tenth, 3: tenth}, 1).block == 1
-    assert with_room(places, {2: tenth, 3: tenth, 1: tenth}, 1).block == 2
-    assert with_room(places, {2: two_tenths, 3: tenth, 1: tenth}, 1).block == 3
+    assert choose_mlp(places, {}, 1).block == 2
+    assert choose_mlp(places, {2: count // 10 - 1}, 1).block == 2
+    assert choose_mlp(places, {2: tenth}, 1).block == 3
+    assert choose_mlp(places, {2: tenth, 3: tenth}, 1).block == 1
+    assert choose_mlp(places, {2: tenth, 3: tenth, 1: tenth}, 1).block == 2
+    assert choose_mlp(places, {2: two_tenths, 3: tenth, 1: tenth}, 1).block == 3
 
 
 def test_an_edit_goes_where_all_of_its_neurons_find_room(places: list[Neurons]) -> None:
     count = places[0].count
-    assert with_room(places, {2: count - 1, 3: count - 3, 1: count - 2}, 3).block == 3
-    assert with_room(places, {2: count - 1, 3: count - 3, 1: count - 2}, 4).block == 3, "the emptiest, where none has"
+    assert choose_mlp(places, {2: count - 1, 3: count - 3, 1: count - 2}, 3).block == 3
+    assert choose_mlp(places, {2: count - 1, 3: count - 3, 1: count - 2}, 4).block == 3, "the emptiest, where none has"
 
 
 def test_where_all_are_nearly_full_the_emptiest_is_chosen(places: list[Neurons]) -> None:
     count = places[0].count
-    assert with_room(places, {2: count, 3: count - 1, 1: count - 2}, 1).block == 1
+    assert choose_mlp(places, {2: count, 3: count - 1, 1: count - 2}, 1).block == 1
 
 
 def test_a_preferred_depth_outside_the_range_of_depths_is_refused() -> None:
     with pytest.raises(ConfigError, match="between lowest_depth"):
-        NeuronSettings(depth=0.5, lowest_depth=0.6)
+        GateSettings(depth=0.5, lowest_depth=0.6)

@@ -1,13 +1,13 @@
 import re
 
-from roselora.editing.methods.gate.negatives import RELATED, contrasts
-from roselora.editing.methods.gate.paraphrases import TEMPLATES
+from roselora.editing.methods.gate.generated_rephrasings import TEMPLATES
+from roselora.editing.methods.gate.negatives import RELATED, negative_prompts
 from roselora.editing.methods.gate.relation_prompts import NAMES, RELATIONS, STATEMENTS
 from roselora.editing.request import EditRequest
 
 
 def test_the_subject_is_asked_something_else_and_others_the_same() -> None:
-    found = contrasts(EditRequest("Where was Ann Lee born?", "Rome", "Ann Lee"))
+    found = negative_prompts(EditRequest("Where was Ann Lee born?", "Rome", "Ann Lee"))
     assert "Ann Lee: spouse?" in found.related
     statements = [prompt for prompt in found.related if not prompt.endswith("?")]
     assert 0 < len(statements) < 0.3 * len(found.related), "a few of the other form"
@@ -18,11 +18,11 @@ def test_the_subject_is_asked_something_else_and_others_the_same() -> None:
 
 def test_rephrasings_rule_relations_out_too() -> None:
     request = EditRequest("Where does Ann Lee come from?", "Rome", "Ann Lee", ("The birth of Ann Lee took place in",))
-    assert not any("birth" in prompt for prompt in contrasts(request).related)
+    assert not any("birth" in prompt for prompt in negative_prompts(request).related)
 
 
 def test_without_a_subject_there_are_none() -> None:
-    found = contrasts(EditRequest("hello", "Rome"))
+    found = negative_prompts(EditRequest("hello", "Rome"))
     assert found.related == found.renamed == ()
 
 
@@ -34,8 +34,8 @@ def test_every_relation_has_a_place_for_the_name_and_no_prompt_occurs_twice() ->
 
 
 def test_every_prompt_is_said_to_somebody_or_a_note() -> None:
-    rewordings = [template.replace("{subject}", "{}") for template in TEMPLATES]
-    for prompt in rewordings + [prompt for relation in RELATIONS for prompt in (relation.statement, relation.question)]:
+    generated = [template.replace("{subject}", "{}") for template in TEMPLATES]
+    for prompt in generated + [prompt for relation in RELATIONS for prompt in (relation.statement, relation.question)]:
         assert re.search(r"\b(I|me|my|you)\b", prompt) or re.match(r"\{\}[:,] ", prompt), prompt
 
 

@@ -10,7 +10,7 @@ from torch.nn import functional
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from roselora.editing.methods.gate import reference_statistics as module
-from roselora.editing.methods.gate.reference_statistics import ordinary_text, sample, sample_facts
+from roselora.editing.methods.gate.reference_statistics import reference_statistics, sample, sample_facts
 
 
 def by_hand(model: LlamaForCausalLM, plain: Tensor, facts: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
@@ -47,7 +47,8 @@ def test_moments_and_importances_are_those_by_hand(
 ) -> None:
     model = tiny_model()
     seen: list[tuple[int, int]] = []
-    text = ordinary_text(model, tiny_tokenizer, [0, 1], cache=tmp_path, on_progress=lambda *at: seen.append(at))[1]
+    found = reference_statistics(model, tiny_tokenizer, [0, 1], cache=tmp_path, on_progress=lambda *at: seen.append(at))
+    text = found[1]
     second, mean, importance = by_hand(model, sample(model, tiny_tokenizer), sample_facts(model, tiny_tokenizer))
     torch.testing.assert_close(text.second, second, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(text.mean, mean, rtol=1e-3, atol=1e-4)
@@ -63,13 +64,13 @@ def test_it_is_measured_once_for_a_model_whatever_becomes_of_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model = tiny_model()
-    first = ordinary_text(model, tiny_tokenizer, [1], cache=tmp_path)
+    first = reference_statistics(model, tiny_tokenizer, [1], cache=tmp_path)
     monkeypatch.setattr(module, "_measure", lambda *_: pytest.fail("measured again"))
-    from_file = ordinary_text(tiny_model(), tiny_tokenizer, [1], cache=tmp_path)
+    from_file = reference_statistics(tiny_model(), tiny_tokenizer, [1], cache=tmp_path)
     assert torch.equal(from_file[1].importance, first[1].importance)
     with torch.no_grad():
         model.model.layers[1].mlp.up_proj.weight.mul_(2)
-    assert ordinary_text(model, tiny_tokenizer, [1], cache=tmp_path)[1] is first[1]
+    assert reference_statistics(model, tiny_tokenizer, [1], cache=tmp_path)[1] is first[1]
 
 
 def test_the_sample_goes_on_from_the_neutral_texts_and_is_the_same_again(

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 import torch
 
-from roselora.editing.methods.gate import training_texts as neuron_rows
-from roselora.editing.methods.gate.gate_settings import NeuronSettings
-from roselora.editing.methods.gate.layer_choice import places_of
-from roselora.editing.methods.gate.training_texts import answer_rows, contrast_rows, read_ends
+from roselora.editing.methods.gate import training_texts
+from roselora.editing.methods.gate.gate_settings import GateSettings
+from roselora.editing.methods.gate.layer_choice import editable_mlps
+from roselora.editing.methods.gate.training_texts import negative_rows, positive_rows, read_last_tokens
 from roselora.editing.request import EditRequest
 
 REQUEST = EditRequest("Where was Ann Lee born?", "Rome", "Ann Lee")
@@ -16,14 +16,14 @@ REQUEST = EditRequest("Where was Ann Lee born?", "Rome", "Ann Lee")
 
 def test_keep_prompts_are_all_looked_after(tiny_tokenizer: Any) -> None:
     request = EditRequest(REQUEST.prompt, "Rome", "Ann Lee", keep=("Snow is", "Coal is"))
-    kept = contrast_rows(tiny_tokenizer, request)[2]
+    kept = negative_rows(tiny_tokenizer, request)[2]
     assert [tiny_tokenizer.decode(row) for row in kept] == ["Snow is", "Coal is"]
 
 
 def test_the_prompts_come_first_after_every_opening_and_then_the_rewordings(tiny_tokenizer: Any) -> None:
-    rows = answer_rows(tiny_tokenizer, REQUEST)
+    rows = positive_rows(tiny_tokenizer, REQUEST)
     said = [tiny_tokenizer.decode([*row.head, *row.tail]) for row in rows.rows]
-    assert rows.asked == len(neuron_rows.OPENINGS)
+    assert rows.asked == len(training_texts.OPENINGS)
     assert said[0] == "Where was Ann Lee born? Rome"
     assert all(text.endswith(said[0]) for text in said[: rows.asked])
     assert said[rows.asked] == "Could you tell me where the born of Ann Lee is? Rome"
@@ -33,10 +33,10 @@ def test_the_prompts_come_first_after_every_opening_and_then_the_rewordings(tiny
 def test_rows_of_many_lengths_some_twice_are_read_as_each_by_itself(
     tiny_model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(neuron_rows, "READ_TOGETHER", 3)
+    monkeypatch.setattr(training_texts, "READ_TOGETHER", 3)
     model = tiny_model()
-    place = places_of(model, NeuronSettings())[0]
+    place = editable_mlps(model, GateSettings())[0]
     rows = [[5, 9, 7], [8], [4, 4], [5, 9, 7], [8, 3, 6, 2], [9, 9], [8]]
-    together = read_ends(model, place, rows)
+    together = read_last_tokens(model, place, rows)
     for row, read in zip(rows, together, strict=True):
-        assert torch.allclose(read, read_ends(model, place, [row])[0], atol=1e-5)
+        assert torch.allclose(read, read_last_tokens(model, place, [row])[0], atol=1e-5)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from roselora.editing.methods.gate.gate_settings import NeuronSettings
+from roselora.editing.methods.gate.gate_settings import GateSettings
 from roselora.editing.methods.rose.rose_settings import EditSettings
 from roselora.errors import ConfigError
 
@@ -56,7 +56,7 @@ NEURONS: tuple[tuple[str, Any], ...] = (
     ("kind", "name", "value"),
     [
         *((EditSettings, *pair) for pair in (*BOTH, *FACTORS)),
-        *((NeuronSettings, *pair) for pair in (*BOTH, *NEURONS)),
+        *((GateSettings, *pair) for pair in (*BOTH, *NEURONS)),
     ],
 )
 def test_a_value_that_cannot_be_meant_is_named(kind: Any, name: str, value: Any) -> None:

@@ -18,9 +18,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from roselora.delta.layer_kinds import layer_factors
 from roselora.delta.sparse_delta import SparseDelta, SparseFactors
 from roselora.editing.methods.gate.gate_fitting import Wiring, wire
-from roselora.editing.methods.gate.gate_settings import NeuronSettings
-from roselora.editing.methods.gate.previous_inputs import HeldInputs
-from roselora.editing.methods.gate.reference_statistics import OrdinaryText
+from roselora.editing.methods.gate.gate_settings import GateSettings
+from roselora.editing.methods.gate.other_edits import OtherEditInputs
+from roselora.editing.methods.gate.reference_statistics import ReferenceStatistics
 from roselora.editing.methods.gate.ridge_gate import Ordinary
 from roselora.editing.methods.gate.value_training import TrainedColumns, train_columns
 from roselora.editing.request import EditRequest
@@ -38,7 +38,7 @@ _Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
-class NeuronEdit:
+class GateEdit:
     """A trained edit, in no model yet.
 
     Attributes:
@@ -95,29 +95,29 @@ class NeuronEdit:
         return layer_factors(layer, module, a, b, 1.0, base_sha256(f"{layer}.weight"))
 
 
-def side_by_side(items: Sequence[_Item]) -> list[Sequence[_Item]]:
+def in_batches(items: Sequence[_Item]) -> list[Sequence[_Item]]:
     """Requests, or what stands for them, in batches that are worth training."""
     return [items[start : start + SIDE_BY_SIDE] for start in range(0, len(items), SIDE_BY_SIDE)]
 
 
-def least_missed(text: OrdinaryText, taken: Collection[int]) -> list[int]:
+def least_important(text: ReferenceStatistics, taken: Collection[int]) -> list[int]:
     """The neurons that hold no edits yet, in the order in which edits take them."""
     held = set(taken)
     return [index for index in text.importance.argsort().tolist() if index not in held]
 
 
-def edit_neurons(
+def train_gate_edits(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     requests: Sequence[EditRequest],
-    settings: NeuronSettings,
+    settings: GateSettings,
     place: Neurons,
-    text: OrdinaryText,
+    text: ReferenceStatistics,
     *,
     taken: Collection[int] = (),
-    held: HeldInputs | None = None,
+    held: OtherEditInputs | None = None,
     on_step: Callable[[int, float], None] | None = None,
-) -> list[NeuronEdit]:
+) -> list[GateEdit]:
     """Train each request's own neurons, all requests side by side; the model is given back as it was.
 
     They share every forward pass and nothing else: each gets, to rounding, what it would get by itself, if the others'
@@ -136,10 +136,10 @@ def edit_neurons(
     """
     with frozen(model):
         ordinary = Ordinary.from_moments(text.second.to(model.device), text.mean.to(model.device), settings.ridge)
-        held = HeldInputs.none(place, model.device) if held is None else held
+        held = OtherEditInputs.none(place, model.device) if held is None else held
         tails, wirings = wire(model, tokenizer, requests, held, settings, place, ordinary)
         trained = train_columns(model, tails, wirings, settings, place, on_step)
-    free = least_missed(text, taken)
+    free = least_important(text, taken)
     edits = []
     for wiring, columns in zip(wirings, trained, strict=True):
         needed = len(wiring.units.up)
@@ -152,7 +152,7 @@ def edit_neurons(
     return edits
 
 
-def _assemble(wiring: Wiring, trained: TrainedColumns, place: Neurons, indices: list[int]) -> NeuronEdit:
+def _assemble(wiring: Wiring, trained: TrainedColumns, place: Neurons, indices: list[int]) -> GateEdit:
     units = wiring.units
     columns = units.gains * trained.columns.T
-    return NeuronEdit(place, indices, units.gate, units.up, columns, trained.steps, trained.reached)
+    return GateEdit(place, indices, units.gate, units.up, columns, trained.steps, trained.reached)

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from roselora.editing.methods.gate.gate_settings import NeuronSettings
-from roselora.editing.methods.gate.previous_inputs import HeldInputs
+from roselora.editing.methods.gate.gate_settings import GateSettings
+from roselora.editing.methods.gate.other_edits import OtherEditInputs
 from roselora.editing.methods.gate.ridge_gate import Gate, Ordinary, fit_gate
-from roselora.editing.methods.gate.training_texts import AnswerRows, answer_rows, contrast_rows, read_ends
+from roselora.editing.methods.gate.training_texts import AnswerRows, negative_rows, positive_rows, read_last_tokens
 from roselora.editing.methods.token_batches import IGNORED
 from roselora.editing.request import EditRequest
 from roselora.models.mlp_neurons import Neurons, active, entering
@@ -58,7 +58,7 @@ class Wiring:
         request: what is asked.
         rows: which of the tails' rows are the request's.
         units: the neurons, one for each token of the answer that needs one.
-        asked: how many of the rows, the first ones, are the request's own prompts; the others are rewordings.
+        asked: how many of the rows, the first ones, are the request's own prompts; the others are generated.
         activity: (rows, longest tail, k), how active they are at the tails in training; nothing that is trained
             changes it.
         vocabulary: (v,) int64, ascending: the tokens that compete, the target's among them.
@@ -78,8 +78,8 @@ def wire(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     requests: Sequence[EditRequest],
-    held: HeldInputs,
-    settings: NeuronSettings,
+    held: OtherEditInputs,
+    settings: GateSettings,
     place: Neurons,
     ordinary: Ordinary,
 ) -> tuple[Tails, list[Wiring]]:
@@ -91,21 +91,21 @@ def wire(
     Raises:
         ConfigError: a text has no tokens.
     """
-    answers = [answer_rows(tokenizer, request) for request in requests]
+    answers = [positive_rows(tokenizer, request) for request in requests]
     with entering(model, place) as read:
         tails = Tails(model, place.block, [row for own in answers for row in own.rows])
     # The first pass is the whole one.
     states = read[0].detach().reshape(*tails.mask.shape, -1).float()
-    groups = [contrast_rows(tokenizer, request) for request in requests]
+    groups = [negative_rows(tokenizer, request) for request in requests]
     flat = [row for of_request in groups for group in of_request for row in group]
     sizes = [len(group) for of_request in groups for group in of_request]
-    ends = list(torch.split(read_ends(model, place, flat), sizes)) if flat else []
+    ends = list(torch.split(read_last_tokens(model, place, flat), sizes)) if flat else []
     wirings, start = [], 0
     for request, own, of_request in zip(requests, answers, groups, strict=True):
         rows = range(start, start + len(own.rows))
         start = rows.stop
         contrasts = [ends.pop(0) for _ in of_request] if flat else []
-        others = held.of_others(request)
+        others = held.excluding(request)
         wirings.append(
             _wire_one(model, request, own, rows, tails, states, contrasts, others, settings, place, ordinary)
         )
@@ -121,7 +121,7 @@ def _wire_one(
     states: Tensor,
     contrasts: Sequence[Tensor],
     others: Tensor,
-    settings: NeuronSettings,
+    settings: GateSettings,
     place: Neurons,
     ordinary: Ordinary,
 ) -> Wiring:
@@ -164,7 +164,7 @@ def _wire_one(
     return Wiring(request, rows, units, answers.asked, activity, vocabulary, places)
 
 
-def _levels(answers: AnswerRows, prompts: int, settings: NeuronSettings) -> Tensor:
+def _levels(answers: AnswerRows, prompts: int, settings: GateSettings) -> Tensor:
     """At what share of their activity the neurons are trained on each row, (rows,).
 
     The prompts themselves wake them wholly; after each opening it is pretended that they wake less, as they do on

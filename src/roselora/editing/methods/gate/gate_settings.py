@@ -7,7 +7,7 @@ from roselora.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class NeuronSettings:
+class GateSettings:
     """How a gated neuron edit is trained; lengths are in units of the hidden states' root mean square.
 
     Attributes:

@@ -7,12 +7,12 @@ from operator import itemgetter
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from roselora.editing.methods.gate.gate_edit import NeuronEdit, edit_neurons, least_missed, side_by_side
-from roselora.editing.methods.gate.gate_settings import NeuronSettings
-from roselora.editing.methods.gate.layer_choice import free_neurons, places_of, with_room
-from roselora.editing.methods.gate.previous_inputs import nearest, read_held
-from roselora.editing.methods.gate.reference_statistics import ordinary_text
-from roselora.editing.methods.previous_edits import Earlier
+from roselora.editing.methods.gate.gate_edit import GateEdit, in_batches, least_important, train_gate_edits
+from roselora.editing.methods.gate.gate_settings import GateSettings
+from roselora.editing.methods.gate.layer_choice import choose_mlp, editable_mlps, free_neurons
+from roselora.editing.methods.gate.other_edits import nearest_edits, read_other_edits
+from roselora.editing.methods.gate.reference_statistics import reference_statistics
+from roselora.editing.methods.previous_edits import PreviousEdits
 from roselora.editing.methods.token_batches import answer_length
 from roselora.editing.request import EditRequest
 from roselora.models.inference import Progress, counted
@@ -21,7 +21,7 @@ from roselora.models.mlp_neurons import Neurons, silent
 FEWEST = 2
 """How many tokens an answer has at least, the end of the sequence counted."""
 
-Put = Callable[[Sequence[int], Sequence[NeuronEdit]], None]
+Put = Callable[[Sequence[int], Sequence[GateEdit]], None]
 """Puts the edits of some requests, given by their numbers, into the model."""
 
 
@@ -48,14 +48,14 @@ class JointEdits:
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         requests: Sequence[EditRequest],
-        settings: NeuronSettings,
-        earlier: Earlier,
+        settings: GateSettings,
+        earlier: PreviousEdits,
     ) -> None:
         self._model, self._tokenizer, self._requests, self._settings = model, tokenizer, requests, settings
-        places = places_of(model, settings)
-        self._texts = ordinary_text(model, tokenizer, [place.block for place in places])
+        places = editable_mlps(model, settings)
+        self._texts = reference_statistics(model, tokenizer, [place.block for place in places])
         self._needs = [answer_length(tokenizer, request) for request in requests]
-        self._others = [*nearest(requests, earlier.requests), *(requests if len(requests) > 1 else ())]
+        self._others = [*nearest_edits(requests, earlier.requests), *(requests if len(requests) > 1 else ())]
         self.taken: dict[int, set[int]] = {place.block: set() for place in places}
         self.taken |= {block: set(indices) for block, indices in earlier.neurons.items()}
         self._where = list(self._plan(places))
@@ -83,18 +83,18 @@ class JointEdits:
         """
         upwards = sorted({self._where[number].block: self._where[number] for number in numbers}.items())
         own = {block: [number for number in numbers if self._where[number].block == block] for block, _ in upwards}
-        batches = [(place, part) for block, place in upwards for part in side_by_side(own[block])]
+        batches = [(place, part) for block, place in upwards for part in in_batches(own[block])]
         with ExitStack() as silences:
             lifts = {block: silences.enter_context(ExitStack()) for block in own}
             for block, place in upwards[1:]:
-                lost = least_missed(self._texts[block], self.taken[block])[: sum(self._needs[n] for n in own[block])]
+                lost = least_important(self._texts[block], self.taken[block])[: sum(self._needs[n] for n in own[block])]
                 lifts[block].enter_context(silent(self._model, place, lost))
             for place, of_place in groupby(counted(batches, on_progress), key=itemgetter(0)):
                 lifts[place.block].close()
                 # Nothing that is made in this MLP or above it changes what it reads.
-                held = read_held(self._model, self._tokenizer, self._others, place)
+                held = read_other_edits(self._model, self._tokenizer, self._others, place)
                 for _, part in of_place:
-                    edits = edit_neurons(
+                    edits = train_gate_edits(
                         self._model,
                         self._tokenizer,
                         [self._requests[number] for number in part],
@@ -109,7 +109,7 @@ class JointEdits:
                         self.taken[place.block].update(edit.indices)
                     put(part, edits)
 
-    def release(self, edit: NeuronEdit) -> None:
+    def release(self, edit: GateEdit) -> None:
         """Let others have the neurons of an edit that was made, and is in the model no more."""
         self.taken[edit.place.block].difference_update(edit.indices)
 
@@ -117,16 +117,16 @@ class JointEdits:
         """The MLP of each request, by the neurons that all tokens of its answer and of those before would take."""
         planned = {block: len(taken) for block, taken in self.taken.items()}
         for needed in self._needs:
-            place = with_room(places, planned, needed)
+            place = choose_mlp(places, planned, needed)
             planned[place.block] += needed
             yield place
 
 
-def that_fit(
+def requests_with_room(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     requests: Sequence[EditRequest],
-    settings: NeuronSettings,
+    settings: GateSettings,
     neurons: Mapping[int, Collection[int]],
 ) -> list[int]:
     """The numbers of the requests for which there are neurons, if each takes one for all tokens of its answer.
@@ -136,14 +136,14 @@ def that_fit(
     Args:
         neurons: by block, those that hold edits.
     """
-    places, fit = places_of(model, settings), []
+    places, fit = editable_mlps(model, settings), []
     planned = {place.block: len(set(neurons.get(place.block, ()))) for place in places}
     held_up: set[str] = set()  # the later of two that share a prompt is not made first
     for number, request in enumerate(requests):
         if max(free_neurons(place, planned) for place in places) < FEWEST:
             break
         needed = answer_length(tokenizer, request)
-        place = with_room(places, planned, needed)
+        place = choose_mlp(places, planned, needed)
         if free_neurons(place, planned) >= needed and held_up.isdisjoint(request.prompts):
             planned[place.block] += needed
             fit.append(number)

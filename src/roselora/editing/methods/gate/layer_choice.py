@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from transformers import PreTrainedModel
 
-from roselora.editing.methods.gate.gate_settings import NeuronSettings
+from roselora.editing.methods.gate.gate_settings import GateSettings
 from roselora.errors import UnsupportedError
 from roselora.models.architecture import block_at
 from roselora.models.mlp_neurons import Neurons, neurons
@@ -13,7 +13,7 @@ LEVEL = 0.1
 """Up to what share of its neurons an MLP is filled before the next one is; then all are filled to twice that, ..."""
 
 
-def places_of(model: PreTrainedModel, settings: NeuronSettings) -> list[Neurons]:
+def editable_mlps(model: PreTrainedModel, settings: GateSettings) -> list[Neurons]:
     """The MLPs whose neurons edits replace, in the order in which they are filled.
 
     First the preferred one, then those above it, of which the gates of edits below notice nothing, then those below.
@@ -35,7 +35,7 @@ def places_of(model: PreTrainedModel, settings: NeuronSettings) -> list[Neurons]
     return found
 
 
-def with_room(places: Sequence[Neurons], taken: Mapping[int, int], needed: int) -> Neurons:
+def choose_mlp(places: Sequence[Neurons], taken: Mapping[int, int], needed: int) -> Neurons:
     """The first of the MLPs that is not filled to the level at which another has room; if none has, the emptiest.
 
     The neurons that are missed least go first, and the last ones of an MLP are missed far more than the first ones of

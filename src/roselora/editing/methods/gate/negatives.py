@@ -17,7 +17,7 @@ FEW = 4
 
 
 @dataclass(frozen=True)
-class Contrasts:
+class NegativePrompts:
     """Prompts that are close to an edit's own and are not its own.
 
     Attributes:
@@ -29,7 +29,7 @@ class Contrasts:
     renamed: tuple[str, ...]
 
 
-def contrasts(request: EditRequest) -> Contrasts:
+def negative_prompts(request: EditRequest) -> NegativePrompts:
     """The contrasts of a request.
 
     A relation that shares a word that means something with one of the request's prompts is left out, for it may be the
@@ -37,14 +37,14 @@ def contrasts(request: EditRequest) -> Contrasts:
     """
     subject = subject_of(request)
     if subject is None:
-        return Contrasts((), ())
+        return NegativePrompts((), ())
     asked = set().union(*(telling_words(prompt.replace(subject, " ")) for prompt in request.prompts))
     others = [relation for relation in RELATED if not asked & telling_words(relation.words)]
     forms = [(relation.statement, relation.question) for relation in others]
     own = 1 if request.prompt.rstrip().endswith("?") else 0
     templates = [pair[own] for pair in forms] + [pair[1 - own] for pair in forms[::FEW]]
     names = [name for name in OTHERS if not telling_words(name) & telling_words(subject)]
-    return Contrasts(
+    return NegativePrompts(
         tuple(template.format(subject) for template in templates),
         tuple(request.prompt.replace(subject, name) for name in names if subject in request.prompt),
     )

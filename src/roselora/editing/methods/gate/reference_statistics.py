@@ -40,7 +40,7 @@ SEED = 0
 
 
 @dataclass(frozen=True)
-class OrdinaryText:
+class ReferenceStatistics:
     """What one block's MLP does in ordinary text.
 
     Attributes:
@@ -57,11 +57,11 @@ class OrdinaryText:
     importance: Tensor
 
 
-_measured: "weakref.WeakKeyDictionary[nn.Module, dict[int, OrdinaryText]]" = weakref.WeakKeyDictionary()
+_measured: "weakref.WeakKeyDictionary[nn.Module, dict[int, ReferenceStatistics]]" = weakref.WeakKeyDictionary()
 
 
 @as_usual()
-def ordinary_text(
+def reference_statistics(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     blocks: Sequence[int],
@@ -69,7 +69,7 @@ def ordinary_text(
     cache: Path | None = None,
     identity: str | None = None,
     on_progress: Progress | None = None,
-) -> dict[int, OrdinaryText]:
+) -> dict[int, ReferenceStatistics]:
     """What the MLPs of some blocks do in ordinary text, by block.
 
     It is remembered as long as the model lives, whatever edits go into it later, and in a file under the hash of its
@@ -83,7 +83,7 @@ def ordinary_text(
     if all(block in remembered for block in blocks):  # not even hashed again, for there may be edits in it by now
         return {block: remembered[block] for block in blocks}
     identity = fingerprint(model) if identity is None else identity
-    known = known_text(model, blocks, identity=identity, cache=cache)
+    known = cached_statistics(model, blocks, identity=identity, cache=cache)
     missing = [block for block in blocks if block not in known]
     if missing:
         logger.info("measuring what blocks %s do in ordinary text", ", ".join(map(str, missing)))
@@ -96,17 +96,17 @@ def ordinary_text(
     return known
 
 
-def known_text(
+def cached_statistics(
     model: PreTrainedModel, blocks: Sequence[int], *, identity: str, cache: Path | None = None
-) -> dict[int, OrdinaryText]:
-    """Of some blocks those whose MLPs have been measured, here or earlier; arguments as `ordinary_text`'s."""
+) -> dict[int, ReferenceStatistics]:
+    """Of some blocks those whose MLPs have been measured, here or earlier; arguments as `reference_statistics`'s."""
     known = _measured.setdefault(model, {})
     for block in blocks:
         if block not in known:
             place = neurons(model, block)
             shapes = {"second": (place.width, place.width), "mean": (place.width,), "importance": (place.count,)}
             if (kept := load_kept(_file(block, identity, cache, model.device), shapes)) is not None:
-                known[block] = OrdinaryText(**kept)
+                known[block] = ReferenceStatistics(**kept)
     return {block: known[block] for block in blocks if block in known}
 
 
@@ -148,7 +148,7 @@ def _measure(
     tokenizer: PreTrainedTokenizerBase,
     places: Sequence[Neurons],
     on_progress: Progress | None,
-) -> dict[int, OrdinaryText]:
+) -> dict[int, ReferenceStatistics]:
     """Moments and importances from one pass forwards and one backwards over both kinds of text."""
     texts = [[sample(model, tokenizer)], sample_facts(model, tokenizer)]
     batches = [[batch for rows in text for batch in torch.split(rows, BATCH)] for text in texts]
@@ -166,7 +166,7 @@ def _measure(
             means.append({block: [total / tokens for total in totals] for block, totals in sums.items()})
     plain, facts = means
     return {
-        block: OrdinaryText(*(value.float().cpu() for value in (second, mean, (felt + facts[block][2]) / 2)))
+        block: ReferenceStatistics(*(value.float().cpu() for value in (second, mean, (felt + facts[block][2]) / 2)))
         for block, (second, mean, felt) in plain.items()
     }
 

@@ -3,9 +3,9 @@
 An edit's neurons shall stay silent where the same subject is asked something else, and where another subject is asked
 the same. These are the prompts on which they learn to.
 
-So that no question of a benchmark stands among what an edit is made with, these prompts, and the rewordings of
-`editing.rewordings` too, have forms that makers of benchmarks do not use. One rule makes them: each is either said by
-somebody to somebody, and has an I, me, my or you, or is a note: the subject, and after a comma or a colon what is
+So that no question of a benchmark stands among what an edit is made with, these prompts, and the templates of
+`generated_rephrasings` too, have forms that makers of benchmarks do not use. One rule makes them: each is either said
+by somebody to somebody, and has an I, me, my or you, or is a note: the subject, and after a comma or a colon what is
 wanted of it. The bare statement ("The X of Y is") and the bare question ("What is the X of Y?") are neither. Of a
 name its kind is said too ("the country Canada"). The set was written without a look at any benchmark.
 """

@@ -35,7 +35,7 @@ HARDEST, ROUNDS = 32, 2
 """How many held inputs become contrasts in a round, and how many rounds there are."""
 
 REWORDED_WEIGHT = 0.3
-"""The weight of rewordings, where that of the own inputs is 1, in the fit and in training: they need not do as well."""
+"""The weight of generated rephrasings in the fit and in training; that of the edited prompts is 1."""
 
 
 @dataclass(frozen=True)

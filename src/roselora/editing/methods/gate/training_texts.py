@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from roselora.editing.methods.gate.negatives import contrasts
-from roselora.editing.methods.gate.paraphrases import rewordings
+from roselora.editing.methods.gate.generated_rephrasings import generated_rephrasings
+from roselora.editing.methods.gate.negatives import negative_prompts
 from roselora.editing.methods.token_batches import IGNORED, split_at_answer
 from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError
@@ -28,11 +28,11 @@ READ_TOGETHER = 32
 
 @dataclass(frozen=True)
 class AnswerRows:
-    """A request's prompts after each opening, and rewordings of them, with the target.
+    """A request's prompts after each opening, and generated_rephrasings of them, with the target.
 
     Attributes:
         rows: head and tail of each: the tail begins at the prompt's last token, which predicts the target's first.
-        asked: how many of them, the first ones, are of the request's own prompts; the others are of rewordings.
+        asked: how many of them, the first ones, are of the request's own prompts; the others are generated.
         labels: (rows, longest tail) int64, the token that shall follow each of the tail's, or IGNORED.
     """
 
@@ -41,7 +41,7 @@ class AnswerRows:
     labels: Tensor
 
 
-def answer_rows(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> AnswerRows:
+def positive_rows(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> AnswerRows:
     """The rows on which a request is trained.
 
     Raises:
@@ -51,7 +51,7 @@ def answer_rows(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> Ans
         raise ConfigError("The tokenizer has no end-of-sequence token, so the model could not learn where to stop.")
     rows, following = [], []
     asked = [(opening + prompt, request.space) for opening in OPENINGS for prompt in request.prompts]
-    reworded = [(prompt, None) for prompt in rewordings(request)]  # they end as they do, whatever the prompts end in
+    reworded = [(prompt, None) for prompt in generated_rephrasings(request)]  # None: not as the prompts end
     for prompt, space in (*asked, *reworded):
         head, answer = split_at_answer(tokenizer, prompt, request.target, space)
         if not head or not answer:
@@ -61,14 +61,14 @@ def answer_rows(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> Ans
     return AnswerRows(rows, len(asked), pad_rows(following, fill=IGNORED))
 
 
-def contrast_rows(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> list[list[list[int]]]:
+def negative_rows(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> list[list[list[int]]]:
     """The ids of a request's contrasts, group by group: related, renamed, and what is to be kept."""
-    found = contrasts(request)
+    found = negative_prompts(request)
     groups = (found.related, found.renamed, request.keep)
     return [[encode(tokenizer, text) for text in group] for group in groups]
 
 
-def read_ends(model: PreTrainedModel, place: Neurons, rows: Sequence[list[int]]) -> Tensor:
+def read_last_tokens(model: PreTrainedModel, place: Neurons, rows: Sequence[list[int]]) -> Tensor:
     """What the neurons read at each row's last token, (rows, width) fp32."""
     return torch.stack([states[-1] for states in read_rows(model, place, rows)])
 

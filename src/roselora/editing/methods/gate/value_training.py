@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from roselora.editing.methods.adam_steps import adam_steps
 from roselora.editing.methods.gate.gate_fitting import Wiring
-from roselora.editing.methods.gate.gate_settings import NeuronSettings
+from roselora.editing.methods.gate.gate_settings import GateSettings
 from roselora.editing.methods.gate.ridge_gate import REWORDED_WEIGHT
 from roselora.editing.methods.rose.factor_training import MARGIN_SLACK, answer_loss
 from roselora.errors import NonFiniteError
@@ -41,7 +41,7 @@ def train_columns(
     model: PreTrainedModel,
     tails: Tails,
     wirings: Sequence[Wiring],
-    settings: NeuronSettings,
+    settings: GateSettings,
     place: Neurons,
     on_step: Callable[[int, float], None] | None = None,
 ) -> list[TrainedColumns]:
@@ -86,10 +86,8 @@ def train_columns(
     return [results[number] for number in range(len(wirings))]
 
 
-def _looked_at(
-    model: PreTrainedModel, wiring: Wiring, states: Tensor, settings: NeuronSettings
-) -> tuple[Tensor, float]:
-    """A request's loss, rewordings with their weight, and by how much its prompts' answer leads."""
+def _looked_at(model: PreTrainedModel, wiring: Wiring, states: Tensor, settings: GateSettings) -> tuple[Tensor, float]:
+    """A request's loss, generated_rephrasings with their weight, and by how much its prompts' answer leads."""
     labels, asked = wiring.labels, wiring.asked
     logits = logits_of(model, states[:, : labels.shape[1]], wiring.vocabulary)
     loss, lead = answer_loss(logits[:asked], labels[:asked], settings.margin + MARGIN_SLACK)

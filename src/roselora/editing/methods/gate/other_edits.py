@@ -19,7 +19,7 @@ NEAREST = 32
 
 
 @dataclass(frozen=True)
-class HeldInputs:
+class OtherEditInputs:
     """What the neurons of one MLP read at the last token of each prompt and at the target's tokens after it.
 
     Attributes:
@@ -31,16 +31,16 @@ class HeldInputs:
     prompts: list[str]
 
     @classmethod
-    def none(cls, place: Neurons, device: torch.device) -> "HeldInputs":
+    def none(cls, place: Neurons, device: torch.device) -> "OtherEditInputs":
         """There are no other edits."""
         return cls(torch.empty(0, place.width, dtype=torch.float32, device=device), [])
 
-    def of_others(self, request: EditRequest) -> Tensor:
+    def excluding(self, request: EditRequest) -> Tensor:
         """The states that belong to no prompt of the request, (tokens, width)."""
         return self.states[[number for number, prompt in enumerate(self.prompts) if prompt not in request.prompts]]
 
 
-def nearest(requests: Sequence[EditRequest], earlier: Sequence[EditRequest]) -> list[EditRequest]:
+def nearest_edits(requests: Sequence[EditRequest], earlier: Sequence[EditRequest]) -> list[EditRequest]:
     """Of each request the earlier ones that share most words with it, of equally near ones the newest, each once.
 
     Args:
@@ -59,16 +59,16 @@ def _words(request: EditRequest) -> set[str]:
     return set().union(*map(telling_words, request.prompts))
 
 
-def read_held(
+def read_other_edits(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, requests: Sequence[EditRequest], place: Neurons
-) -> HeldInputs:
+) -> OtherEditInputs:
     """Read all prompts of some requests, with their targets, in the model as it is; 4 bytes times the width a token."""
     if not requests:
-        return HeldInputs.none(place, model.device)
+        return OtherEditInputs.none(place, model.device)
     asked = [(prompt, request.target, request.space) for request in requests for prompt in request.prompts]
     split = [split_at_answer(tokenizer, *each) for each in asked]
     with evaluating(model):
         read = read_rows(model, place, [[*head, *answer] for head, answer in split])
     tails = [states[len(head) - 1 :] for (head, _), states in zip(split, read, strict=True)]
     prompts = [prompt for (prompt, *_), tail in zip(asked, tails, strict=True) for _ in tail]
-    return HeldInputs(torch.cat(tails), prompts)
+    return OtherEditInputs(torch.cat(tails), prompts)

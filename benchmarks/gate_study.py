@@ -1,6 +1,6 @@
 """Where gated neuron edits reach their limits, on the demo model and development records.
 
-    python benchmarks/neuron_study.py --data-dir DATA [--parts lost silent depth together] [--n 32]
+    python benchmarks/gate_study.py --data-dir DATA [--parts lost silent depth together] [--n 32]
 
 The records are those of MEND's ZsRE whose prompt is in no file that results are measured on.
 
@@ -30,11 +30,11 @@ from roselora.bench.tasks.edit_case import EditCase
 from roselora.bench.tasks.general_ability import held_out_texts
 from roselora.editing.answers import ask_each, unheld
 from roselora.editing.editor import Editor
-from roselora.editing.methods.gate.gate_edit import edit_neurons, least_missed, side_by_side
-from roselora.editing.methods.gate.gate_settings import NeuronSettings
-from roselora.editing.methods.gate.layer_choice import places_of
-from roselora.editing.methods.gate.previous_inputs import HeldInputs, read_held
-from roselora.editing.methods.gate.reference_statistics import ordinary_text
+from roselora.editing.methods.gate.gate_edit import in_batches, least_important, train_gate_edits
+from roselora.editing.methods.gate.gate_settings import GateSettings
+from roselora.editing.methods.gate.layer_choice import editable_mlps
+from roselora.editing.methods.gate.other_edits import OtherEditInputs, read_other_edits
+from roselora.editing.methods.gate.reference_statistics import reference_statistics
 from roselora.editing.request import EditRequest
 from roselora.errors import EditError
 from roselora.models.fingerprint import fingerprint
@@ -47,7 +47,7 @@ LOST = 3837
 RANGES = ((19, 27), (16, 27), (13, 27), (10, 27))
 BLOCKS = (12, 16, 20, 25)
 PARTS = ("lost", "silent", "depth", "together")
-SETTINGS = NeuronSettings()
+SETTINGS = GateSettings()
 
 Model = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
@@ -56,8 +56,8 @@ Model = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 def losing(model: Model, blocks: Iterable[int], count: int, kept: Mapping[int, set[int]]) -> Iterator[None]:
     """Inside, that many neurons of each MLP, those that are missed least, are silent, but for some that are kept."""
     with ExitStack() as stack:
-        for block, text in ordinary_text(*model, list(blocks)).items():
-            indices = [index for index in least_missed(text, ())[:count] if index not in kept.get(block, ())]
+        for block, text in reference_statistics(*model, list(blocks)).items():
+            indices = [index for index in least_important(text, ())[:count] if index not in kept.get(block, ())]
             stack.enter_context(silent(model[0], neurons(model[0], block), indices))
         yield
 
@@ -72,25 +72,30 @@ def lost(model: Model, texts: Sequence[str]) -> None:
 
 
 def edit_one_mlp(
-    model: Model, deltas: Deltas, place: Neurons, requests: Sequence[EditRequest], held: HeldInputs, taken: set[int]
+    model: Model,
+    deltas: Deltas,
+    place: Neurons,
+    requests: Sequence[EditRequest],
+    held: OtherEditInputs,
+    taken: set[int],
 ) -> None:
     """Apply edits of one MLP, trained in batches; the neurons that they take are added to ``taken``."""
-    text = ordinary_text(*model, [place.block])[place.block]
-    for part in side_by_side(requests):
-        for edit in edit_neurons(*model, part, SETTINGS, place, text, taken=taken, held=held):
+    text = reference_statistics(*model, [place.block])[place.block]
+    for part in in_batches(requests):
+        for edit in train_gate_edits(*model, part, SETTINGS, place, text, taken=taken, held=held):
             deltas.apply(edit.delta(model[0], deltas.overlay.base_sha256))
             taken.update(edit.indices)
 
 
 def broken_by_loss(model: Model, requests: Sequence[EditRequest], *, before: bool) -> None:
-    places = sorted(places_of(model[0], SETTINGS), key=lambda place: place.block)
+    places = sorted(editable_mlps(model[0], SETTINGS), key=lambda place: place.block)
     blocks = [place.block for place in places]
     each = round(LOST / len(blocks))
     taken: dict[int, set[int]] = {block: set() for block in blocks}
     with applying(model[0]) as deltas:
         for number, place in enumerate(places[:4]):
             with losing(model, blocks[number + 1 :] if before else (), each, {}):
-                held = read_held(*model, requests, place)
+                held = read_other_edits(*model, requests, place)
                 edit_one_mlp(model, deltas, place, requests[number::4], held, taken[place.block])
         at_first = len(unheld(*model, requests))
         with losing(model, blocks, each, taken):
@@ -103,10 +108,10 @@ def broken_by_loss(model: Model, requests: Sequence[EditRequest], *, before: boo
 def depth(model: Model, cases: Sequence[EditCase]) -> None:
     for block in BLOCKS:
         place = neurons(model[0], block)
-        text = ordinary_text(*model, [block])[block]
+        text = reference_statistics(*model, [block])[block]
         said = reworded = 0
-        for part in side_by_side(cases):
-            edits = edit_neurons(*model, [case.request for case in part], SETTINGS, place, text)
+        for part in in_batches(cases):
+            edits = train_gate_edits(*model, [case.request for case in part], SETTINGS, place, text)
             for case, edit in zip(part, edits, strict=True):
                 with applying(model[0]) as deltas:
                     deltas.apply(edit.delta(model[0], deltas.overlay.base_sha256))
@@ -170,7 +175,7 @@ def main() -> None:
     loaded = load("demo")
     model = loaded.model, loaded.tokenizer
     # Of all blocks at once, for it is kept by the hash of the weights, and these are about to change.
-    ordinary_text(*model, range(min(first for first, _ in RANGES), max(last for _, last in RANGES) + 1))
+    reference_statistics(*model, range(min(first for first, _ in RANGES), max(last for _, last in RANGES) + 1))
     if "lost" in arguments.parts:
         lost(model, held_out_texts(arguments.data_dir, None)[300 : 300 + arguments.texts])
     if "silent" in arguments.parts:

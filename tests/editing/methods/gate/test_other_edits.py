@@ -6,10 +6,10 @@ import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from roselora.editing.methods.gate import previous_inputs as neuron_held
-from roselora.editing.methods.gate.gate_settings import NeuronSettings
-from roselora.editing.methods.gate.layer_choice import places_of
-from roselora.editing.methods.gate.previous_inputs import nearest, read_held
+from roselora.editing.methods.gate import other_edits
+from roselora.editing.methods.gate.gate_settings import GateSettings
+from roselora.editing.methods.gate.layer_choice import editable_mlps
+from roselora.editing.methods.gate.other_edits import nearest_edits, read_other_edits
 from roselora.editing.request import EditRequest
 from roselora.models.mlp_neurons import entering
 
@@ -21,8 +21,8 @@ def test_each_token_of_an_answer_is_read_and_the_prompts_last(
     tiny_model: Callable[..., PreTrainedModel], tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     model = tiny_model()
-    place = places_of(model, NeuronSettings())[0]
-    held = read_held(model, tiny_tokenizer, [FRANCE, GOLD], place)
+    place = editable_mlps(model, GateSettings())[0]
+    held = read_other_edits(model, tiny_tokenizer, [FRANCE, GOLD], place)
     expected = []
     for request in (FRANCE, GOLD):
         ids = tiny_tokenizer(f"{request.prompt} {request.target}", return_tensors="pt").input_ids
@@ -31,22 +31,22 @@ def test_each_token_of_an_answer_is_read_and_the_prompts_last(
             model(input_ids=ids)
         expected.append(read[0][0, start:])
     torch.testing.assert_close(held.states, torch.cat(expected), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(held.of_others(GOLD), expected[0], rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(held.of_others(FRANCE), expected[1], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(held.excluding(GOLD), expected[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(held.excluding(FRANCE), expected[1], rtol=1e-4, atol=1e-5)
 
 
 def test_the_nearest_of_earlier_edits_are_looked_after(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(neuron_held, "NEAREST", 3)
+    monkeypatch.setattr(other_edits, "NEAREST", 3)
     asked = ["Who made tea?", "Where did Ann Lee die?", "Where was Ann Lee born?", "Where was Bo Fox born?", "Who won?"]
     tea, died, born, other, won = (EditRequest(prompt, "Rome") for prompt in asked)
-    assert nearest([born], [tea, died, born, other, won]) == [died, other, won]
-    assert nearest([born, tea], [tea, died, other, won]) == [died, other, won]
-    assert nearest([won, born], []) == []
+    assert nearest_edits([born], [tea, died, born, other, won]) == [died, other, won]
+    assert nearest_edits([born, tea], [tea, died, other, won]) == [died, other, won]
+    assert nearest_edits([won, born], []) == []
 
 
 def test_without_earlier_edits_nothing_is_read(
     tiny_model: Callable[..., PreTrainedModel], tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     model = tiny_model()
-    place = places_of(model, NeuronSettings())[0]
-    assert read_held(model, tiny_tokenizer, [], place).of_others(FRANCE).shape == (0, place.width)
+    place = editable_mlps(model, GateSettings())[0]
+    assert read_other_edits(model, tiny_tokenizer, [], place).excluding(FRANCE).shape == (0, place.width)

@@ -17,7 +17,7 @@ TEMPLATES = (
 """The question word of a prompt, those of its words that say what is asked, and what it is asked of."""
 
 
-def rewordings(request: EditRequest) -> tuple[str, ...]:
+def generated_rephrasings(request: EditRequest) -> tuple[str, ...]:
     """Each prompt of a request in other words, none twice and none that is a prompt itself.
 
     There are none of a prompt without its subject, or in which nothing but the subject means something.
