@@ -6,7 +6,7 @@ from roselora.cli.edit_display import show_answers, show_update
 from roselora.cli.stores import edit_as_json
 from roselora.editing.request import EditRequest
 from roselora.editing.store.edit_records import StoredEdit
-from roselora.editing.store.provenance import understood
+from roselora.editing.store.provenance import read_provenance
 
 UPDATE = {"entries_changed": 40, "entries": 4000, "sparsity": 0.99, "sparsity_bound": 0.98}
 
@@ -24,7 +24,7 @@ def test_proposition_1_is_spoken_of_for_roseloras_edits_alone(method: str, capsy
 def test_what_an_earlier_version_stored_is_shown_under_todays_name(stored: str, today: str) -> None:
     request = EditRequest("The capital of France is", "Lyon")
     edit = StoredEdit(1, "0123456789ab", request, "0" * 64, {"method": stored}, "2026-01-01T00:00:00+00:00", True)
-    assert understood(edit.provenance).method == today
+    assert read_provenance(edit.provenance).method == today
     assert edit_as_json(edit)["method"] == today
 
 

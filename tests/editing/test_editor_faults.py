@@ -22,7 +22,7 @@ from roselora.editing.methods.train_edit import settings_of
 from roselora.editing.proposal import Proposal
 from roselora.editing.request import EditRequest
 from roselora.editing.store.edit_store import EditStore
-from roselora.editing.store.provenance import understood
+from roselora.editing.store.provenance import read_provenance
 from roselora.errors import EditError, FileFormatError, NonFiniteError, StoreError, WrongBaseError
 from roselora.files import sha256_tensor
 from roselora.models import LoadedModel
@@ -217,7 +217,7 @@ def test_a_store_of_an_earlier_version_opens_and_its_methods_have_todays_names(
         store.add(EditRequest("An old", "one"), one_entry(base, 1.0), {"method": stored, "neurons": neurons})
     editor = open_editor()
     (edit,) = editor.edits
-    assert understood(edit.provenance).method == today
+    assert read_provenance(edit.provenance).method == today
     assert editor._earlier().neurons == {1: [3, 4]}
     editor.undo(edit.id)
 

@@ -22,7 +22,7 @@ from roselora.delta.sparse_delta import SparseDelta, SparseFactors
 from roselora.editing.editor import Editor
 from roselora.editing.proposal import Proposal
 from roselora.editing.request import EditRequest
-from roselora.editing.store import edit_store as store
+from roselora.editing.store import delta_files, edit_store
 from roselora.editing.store.schema import transaction
 from roselora.files import sha256_tensor
 from roselora.models import LoadedModel
@@ -31,6 +31,8 @@ SHAPES = {"linear.weight": (7, 9), "conv.weight": (6, 8), "embedding.weight": (5
 """(d_out, d_in) of each update; the latter two weights are stored transposed."""
 
 LAYERS: dict[str, Any] = {"linear.weight": "linear", "conv.weight": "conv1d", "embedding.weight": "embedding"}
+
+STEPS_OF_ADDING = ["edit_store.insert_edit", "delta_files.write_atomically", "delta_files.hashlib.sha256"]
 
 
 class Toy(nn.Module):
@@ -128,12 +130,15 @@ class Edits(RuleBasedStateMachine):
     def reload(self) -> None:
         self.editor = Editor(LoadedModel(copy.deepcopy(self.base), None, "toy"), store=self.folder)  # type: ignore[arg-type]
 
-    @rule(seed=st.integers(0, 10**6), where=st.sampled_from(["insert_edit", "write_atomically", "hashlib.sha256"]))
+    @rule(
+        seed=st.integers(0, 10**6),
+        where=st.sampled_from(STEPS_OF_ADDING),
+    )
     def stop(self, seed: int, where: str) -> None:
         """An edit that is stopped before, in or after the writing of its file; the process lives on."""
         proposal = self.proposal(seed, ["linear.weight", "embedding.weight"])
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(f"roselora.editing.store.edit_store.{where}", _interrupt)
+            patch.setattr(f"roselora.editing.store.{where}", _interrupt)
             with pytest.raises(KeyboardInterrupt), self.editor.store.writing():
                 self.editor._weights.commit(proposal)
 
@@ -215,9 +220,13 @@ def _interruption(point: int) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(overlay, "_put", ticking(overlay._put))
-        for name in ("write_atomically", "insert_edit", "append_event"):
-            patch.setattr(store, name, ticking(getattr(store, name)))
-        patch.setattr(store, "transaction", ticking_transaction)
+        for module, name in (
+            (delta_files, "write_atomically"),
+            (edit_store, "insert_edit"),
+            (edit_store, "append_event"),
+        ):
+            patch.setattr(module, name, ticking(getattr(module, name)))
+        patch.setattr(edit_store, "transaction", ticking_transaction)
         yield
 
 

@@ -93,7 +93,7 @@ def edit(
     about_one = _given(prompt=prompt, target=target, subject=subject, rephrase=rephrase, keep=keep, space=space)
     requests = _requests(from_, about_one)  # refused before loading
 
-    from roselora.editing.store.edit_store import has_store, require_place
+    from roselora.editing.store.store_folder import has_store, require_place
 
     require_place(store)  # before the model is loaded, and in a dry run too
     fresh = dry_run and not has_store(store)

@@ -42,7 +42,7 @@ def export(
     json: JsonOption = False,
 ) -> None:
     """Write what all active edits make of the model; it is read back and compared before it is called done."""
-    from roselora.editing.store.edit_store import require_outside_stores
+    from roselora.editing.store.store_folder import require_outside_stores
     from roselora.serving.edit_export import require_exportable
 
     opened = open_store(store)

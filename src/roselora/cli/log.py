@@ -34,7 +34,7 @@ def log(store: StoreOption = DEFAULT_STORE, json: JsonOption = False) -> None:
 
 def show(edit_id: EditArgument, store: StoreOption = DEFAULT_STORE, json: JsonOption = False) -> None:
     """Show one edit: what was asked, what it did to the answers, where it came from, and its history."""
-    from roselora.editing.store.provenance import understood
+    from roselora.editing.store.provenance import read_provenance
     from roselora.editing.superseding import superseded
 
     opened = open_store(store)
@@ -48,7 +48,7 @@ def show(edit_id: EditArgument, store: StoreOption = DEFAULT_STORE, json: JsonOp
     out.print(edits_table([edit], by))
     if edit.id in by:
         tell(f"superseded by {by[edit.id]}, which asks the same with another target")
-    parts = understood(edit.provenance)
+    parts = read_provenance(edit.provenance)
     for answer in parts.answers or ():
         tell()
         tell((answer.kind, "dim"), f" {answer.prompt}")

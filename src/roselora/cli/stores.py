@@ -97,10 +97,10 @@ def _base_of(folder: Path) -> str:
 
 def edit_as_json(edit: "StoredEdit") -> dict[str, Any]:
     """Plain data for ``--json``."""
-    from roselora.editing.store.provenance import understood
+    from roselora.editing.store.provenance import read_provenance
 
     request = edit.request
-    method = understood(edit.provenance).method
+    method = read_provenance(edit.provenance).method
     return {
         **edit.provenance,  # first, for what is the store's own is not another program's to say
         **({} if method is None else {"method": method}),

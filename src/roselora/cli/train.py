@@ -69,7 +69,7 @@ def train(
     if config is None and preset is None and not set_ and all(value is None for value in given.values()):
         raise ConfigError("Name a config file; `roselora train --init > config.yaml` writes one.")
     settings = _settings(config, given, set_ or [], preset)
-    from roselora.editing.store.edit_store import require_outside_stores
+    from roselora.editing.store.store_folder import require_outside_stores
 
     require_outside_stores(Path(settings.output))
     if dry_run:

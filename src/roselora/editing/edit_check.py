@@ -15,7 +15,7 @@ from roselora.delta.sparse_delta import SparseDelta
 from roselora.editing.answers import SHOWN_TOKENS, ask_each, holds, unheld
 from roselora.editing.request import EditRequest
 from roselora.editing.store.edit_records import StoredEdit
-from roselora.editing.store.provenance import understood
+from roselora.editing.store.provenance import read_provenance
 from roselora.editing.superseding import superseded
 from roselora.errors import NonFiniteError
 from roselora.models.generation import greedy_answers
@@ -190,7 +190,7 @@ def _kept(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, active: Ac
     rows = [
         (edit.id, answer.prompt, answer.before)
         for edit, _ in active
-        for answer in understood(edit.provenance).answers or ()
+        for answer in read_provenance(edit.provenance).answers or ()
         if answer.kind == "keep"
     ]
     now = greedy_answers(model, tokenizer, [prompt for _, prompt, _ in rows], max_new_tokens=SHOWN_TOKENS)

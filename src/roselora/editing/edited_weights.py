@@ -12,7 +12,7 @@ from roselora.delta.sparse_delta import SparseDelta
 from roselora.editing.proposal import Proposal
 from roselora.editing.store.edit_records import StoredEdit
 from roselora.editing.store.edit_store import EditStore
-from roselora.editing.store.provenance import understood
+from roselora.editing.store.provenance import read_provenance
 from roselora.editing.superseding import supersedes
 from roselora.errors import NonFiniteError, WrongBaseError
 from roselora.files import sha256_tensor
@@ -109,7 +109,7 @@ class EditedWeights:
         the bases' and the deltas' own hashes.
         """
         last, before = active[-1], active[:-1]
-        state = understood(last.provenance).state
+        state = read_provenance(last.provenance).state
         if state is None or state.after not in (active_digest(before), [edit.id for edit in before]):
             return  # or another program stored this edit
         if state.weights != self._hashes(self._store.delta_of(last)):

@@ -22,8 +22,9 @@ from roselora.editing.methods.train_edit import Settings, default_settings, sett
 from roselora.editing.proposal import Proposal, propose, propose_together, require_feasible
 from roselora.editing.request import EditRequest, texts
 from roselora.editing.store.edit_records import BaseIdentity, StoredEdit
-from roselora.editing.store.edit_store import EditStore, require_outside_stores
-from roselora.editing.store.provenance import understood
+from roselora.editing.store.edit_store import EditStore
+from roselora.editing.store.provenance import read_provenance
+from roselora.editing.store.store_folder import require_outside_stores
 from roselora.editing.superseding import rounds, superseded
 from roselora.errors import ConfigError, EditError, NonFiniteError, RoseLoraError
 from roselora.files import dtype_name, user_path
@@ -432,7 +433,7 @@ class Editor:
         """What the store's edits, and the requests beside it, ask of a new one."""
         neurons: dict[int, list[int]] = {}
         for edit in self.store.edits():
-            if where := understood(edit.provenance).neurons:
+            if where := read_provenance(edit.provenance).neurons:
                 neurons.setdefault(where.block, []).extend(where.indices)
         requests = [*(edit.request for edit in self.store.active()), *beside]  # a file's own are in the store by and by
         return PreviousEdits(list(dict.fromkeys(requests)), neurons)

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import StrictBool
+
 from roselora.errors import ConfigError
 from roselora.user_files import shown
 
@@ -38,7 +40,7 @@ class EditRequest:
     subject: str | None = None
     rephrasings: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
-    space: bool | None = None
+    space: StrictBool | None = None
 
     def __post_init__(self) -> None:
         for name in ("prompt", "target"):

@@ -13,7 +13,8 @@ from roselora.delta.sparse_delta import SparseDelta
 from roselora.editing.request import EditRequest
 from roselora.editing.store import schema
 from roselora.editing.store.edit_records import BaseIdentity
-from roselora.editing.store.edit_store import EditStore, has_store, require_outside_stores, require_place
+from roselora.editing.store.edit_store import EditStore
+from roselora.editing.store.store_folder import has_store, require_outside_stores, require_place
 from roselora.errors import FileFormatError, StoreError
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="links are POSIX")

@@ -21,7 +21,7 @@ from roselora.editing.methods.previous_edits import PreviousEdits
 from roselora.editing.methods.rose.factor_training import rose_config, train_factors
 from roselora.editing.methods.rose.rose_settings import EditSettings
 from roselora.editing.request import EditRequest
-from roselora.editing.store.provenance import understood
+from roselora.editing.store.provenance import read_provenance
 from roselora.errors import EditError, UnsupportedError
 
 Settings = EditSettings | GateSettings
@@ -55,7 +55,7 @@ def default_settings(model: PreTrainedModel) -> Settings:
 
 def settings_of(provenance: Mapping[str, Any]) -> Settings | None:
     """How a stored edit was trained, or None if it does not say so in the words of this version."""
-    parts = understood(provenance)
+    parts = read_provenance(provenance)
     kind = EditSettings if parts.neurons is None else GateSettings
     if parts.settings is None or parts.settings.keys() != {entry.name for entry in fields(kind)}:
         return None

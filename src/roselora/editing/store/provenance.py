@@ -1,4 +1,4 @@
-"""What an edit's provenance says, as far as it can be understood: another program may have written anything there."""
+"""What the editor reads back from an edit's provenance; another program may have written anything there."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
@@ -15,31 +15,26 @@ from pydantic import (
 _Part = TypeVar("_Part")
 
 
-def _or_none(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
+def _or_none(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
     try:
-        return read(value)
+        return validate(value)
     except ValidationError:
         return None
 
 
-Understood = Annotated[_Part | None, WrapValidator(_or_none)]
-"""A part that is None where it is missing, or is not what the editor writes there."""
+Optional = Annotated[_Part | None, WrapValidator(_or_none)]
+"""A part that is None where it is missing or has another form than the editor writes."""
+
+EARLIER_NAMES = {"roselora": "rose", "roselora-neurons": "gate"}
+"""Methods by the names that earlier versions gave them."""
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True)
 
 
-RENAMED = {"roselora": "rose", "roselora-neurons": "gate"}
-"""Methods by the names that earlier versions gave them."""
-
-
-def _of_today(method: str) -> str:
-    return RENAMED.get(method, method)
-
-
-class Answer(_Strict):
-    """What the model said to one of an edit's prompts; `kind` is "prompt", "rephrasing" or "keep"."""
+class RecordedAnswer(_Strict):
+    """The model's answers to one of an edit's prompts; `kind` is "prompt", "rephrasing" or "keep"."""
 
     kind: str
     prompt: str
@@ -47,8 +42,8 @@ class Answer(_Strict):
     after: str
 
 
-class Update(_Strict):
-    """How many of the touched matrices' entries the edit changes, and how sparse it must be at least."""
+class UpdateSize(_Strict):
+    """How many entries of the touched matrices the edit changes, and how sparse it is guaranteed to be."""
 
     entries_changed: int
     entries: int
@@ -56,26 +51,26 @@ class Update(_Strict):
     sparsity_bound: float
 
 
-class Training(_Strict):
+class TrainingCost(_Strict):
     """How long an edit was trained."""
 
     steps: int
     seconds: float
 
 
-class Neurons(_Strict):
-    """Which neurons an edit replaced."""
+class ReplacedNeurons(_Strict):
+    """The neurons of one block that a gated edit replaced."""
 
     block: int
     indices: list[int]
 
 
-class State(_Strict):
+class WeightsState(_Strict):
     """What was active before an edit, and the hashes of the weights that it touches, with it applied.
 
     Attributes:
-        after: see `edited_weights.active_digest`; older stores have the list of the ids itself.
-        weights: from the name of each to its `files.sha256_tensor`.
+        after: see `edited_weights.active_digest`; older stores list the ids themselves.
+        weights: `files.sha256_tensor` of each weight, by its name.
     """
 
     after: str | list[str]
@@ -83,24 +78,29 @@ class State(_Strict):
 
 
 class Provenance(BaseModel):
-    """The parts that the editor itself reads again; each is None where it cannot be understood.
+    """The parts that the editor reads back; each is None where it is missing or malformed.
 
     Attributes:
-        method: "gate" or "rose", whatever an earlier version called it.
+        method: "gate" or "rose", also where an earlier version called it by another name.
     """
 
-    method: Understood[Annotated[str, AfterValidator(_of_today)]] = None
-    answers: Understood[list[Answer]] = None
-    update: Understood[Update] = None
-    training: Understood[Training] = None
-    neurons: Understood[Neurons] = None
-    settings: Understood[dict[str, Any]] = None
-    versions: Understood[dict[str, str]] = None
-    state: Understood[State] = None
-    supersedes: Understood[list[str]] = None
-    repairs: Understood[str] = None
+    method: Optional[Annotated[str, AfterValidator(lambda name: EARLIER_NAMES.get(name, name))]] = None
+    answers: Optional[list[RecordedAnswer]] = None
+    update: Optional[UpdateSize] = None
+    training: Optional[TrainingCost] = None
+    neurons: Optional[ReplacedNeurons] = None
+    settings: Optional[dict[str, Any]] = None
+    versions: Optional[dict[str, str]] = None
+    state: Optional[WeightsState] = None
+    supersedes: Optional[list[str]] = None
+    repairs: Optional[str] = None
 
 
-def understood(provenance: Mapping[str, Any]) -> Provenance:
-    """The parts of a stored edit's provenance; raises nothing, whatever is there."""
+def read_provenance(provenance: Mapping[str, Any]) -> Provenance:
+    """The known parts of a stored edit's provenance; never raises.
+
+    >>> read_provenance({"method": "roselora", "repairs": 7})
+    Provenance(method='rose', answers=None, update=None, training=None, neurons=None, settings=None, versions=None, \
+state=None, supersedes=None, repairs=None)
+    """
     return Provenance.model_validate(dict(provenance))

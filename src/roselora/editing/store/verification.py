@@ -1,15 +1,13 @@
-"""Whether an edit store is whole: its database, its delta files, and what no edit refers to."""
+"""Whether an edit store is intact: its database, its delta files, and files that no edit refers to."""
 
-import hashlib
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from roselora.delta import delta_file as io
-from roselora.delta.sparse_delta import SparseDelta
-from roselora.editing.store.edit_records import (
+from roselora.editing.store.delta_files import delta_path, read_delta, removable_files
+from roselora.editing.store.edit_rows import (
     EDIT_COLUMNS,
     EVENT_COLUMNS,
     STATE_KINDS,
@@ -19,7 +17,6 @@ from roselora.editing.store.edit_records import (
 )
 from roselora.editing.store.schema import is_outdated, store_errors, transaction
 from roselora.errors import FileFormatError, StoreError
-from roselora.files import is_temporary, read_regular, refuse_link
 
 
 @dataclass(frozen=True)
@@ -29,7 +26,7 @@ class Problem:
     Attributes:
         path: the file that it is about.
         what: one sentence.
-        harmless: True for a file that no edit refers to, or that is just being written; collecting orphans removes it.
+        harmless: True for a file that no edit refers to, or that is being written now; `collect_orphans` removes it.
     """
 
     path: Path
@@ -38,12 +35,12 @@ class Problem:
 
 
 def verify_store(database: Path, deltas: Path) -> list[Problem]:
-    """Everything that is wrong with a store; it may be in use meanwhile."""
+    """Everything that is wrong with a store; other processes may use it meanwhile."""
     try:
-        # The files are listed before the rows are read: what an edit that is committed in between refers to is no
-        # orphan.
+        # List the files before reading the rows: the file of an edit that is committed in between is then not listed,
+        # and so not taken for an orphan.
         with store_errors(deltas):
-            orphans = set(left_over_files(database, deltas))
+            orphans = removable_files(database, deltas)
         if is_outdated(database):
             return [Problem(database, f"{database} has an old schema; open the store again to upgrade it.")]
         with transaction(database) as connection:
@@ -52,51 +49,17 @@ def verify_store(database: Path, deltas: Path) -> list[Problem]:
     except StoreError as error:
         return [Problem(database, str(error))]
     if complaints:
-        # Which files the edits refer to is not certain now, so none may be called an orphan or missing.
+        # A damaged database cannot tell which files its edits need, so none is called an orphan or missing.
         return [Problem(database, complaint) for complaint in complaints]
     problems = []
     for (sha256,) in rows:
         path = delta_path(deltas, sha256)
         orphans.discard(path)
         try:
-            read_delta(path, sha256)
+            read_delta(deltas, sha256)
         except FileFormatError as error:
             problems.append(Problem(path, str(error)))
     return problems + [Problem(path, f"{path} belongs to no edit.", harmless=True) for path in sorted(orphans)]
-
-
-def delta_path(deltas: Path, sha256: str) -> Path:
-    """Where the delta with this hash lies."""
-    return deltas / f"{sha256}.safetensors"
-
-
-def read_delta(path: Path, sha256: str) -> SparseDelta:
-    """The delta in the file at `path`, of which every byte is what was written.
-
-    Raises:
-        FileFormatError: the file is missing or a link, has another SHA-256 or is not a delta.
-    """
-    try:
-        refuse_link(path.parent)
-        data = read_regular(path)
-    except OSError as error:
-        raise FileFormatError(f"{path} cannot be read: {error.strerror or error}; put a copy of it back.") from error
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise FileFormatError(f"{path} is damaged: its SHA-256 is not its name; put a copy of it back.")
-    return io.decode(data, str(path))
-
-
-def left_over_files(database: Path, deltas: Path) -> list[Path]:
-    """Every delta file, and every temporary file that a killed process left; other people's files are not ours.
-
-    Raises:
-        OSError: the folder of deltas is a link, so what lies there is not the store's.
-    """
-    refuse_link(deltas)
-    files = [*database.parent.glob(".*.tmp"), *deltas.glob(".*.tmp")]
-    temporary = [path for path in files if is_temporary(path)]
-    named_by_hash = [path for path in deltas.glob("*.safetensors") if len(path.stem) == 64]
-    return [path for path in temporary + named_by_hash if path.is_file()]
 
 
 def _database_problems(connection: sqlite3.Connection) -> list[str]:
@@ -106,12 +69,11 @@ def _database_problems(connection: sqlite3.Connection) -> list[str]:
     complaints += _complaint(read_base, connection)
     events = connection.execute(f"SELECT {EVENT_COLUMNS} FROM events ORDER BY number").fetchall()
     edits = connection.execute(f"SELECT {EDIT_COLUMNS} FROM edits ORDER BY position").fetchall()
+    kinds: dict[Any, list[str]] = {}
     for number, event in enumerate(events, start=1):
         complaints += _complaint(event_from_row, event) + _gap("event", number, event)
-    kinds: dict[Any, list[str]] = {}
-    for _, of, kind, *_ in events:
-        if kind in STATE_KINDS:
-            kinds.setdefault(of, []).append(kind)
+        if event[2] in STATE_KINDS:
+            kinds.setdefault(event[1], []).append(event[2])
     for number, edit in enumerate(edits, start=1):
         complaints += _complaint(edit_from_row, edit, kinds.get(edit[1], [])) + _gap("edit", number, edit)
     return complaints
@@ -126,4 +88,4 @@ def _complaint(check: Callable[..., Any], *arguments: Any) -> list[str]:
 
 
 def _gap(what: str, expected: int, row: Sequence[Any]) -> list[str]:
-    return [] if row[0] == expected else [f"In the place of {what} {expected} stands {what} {row[0]!r}."]
+    return [] if row[0] == expected else [f"{what.capitalize()} {expected} is missing: {row[0]!r} is in its place."]
