@@ -1,6 +1,7 @@
+import pytest
 import torch
 
-from roselora.models.activation_hooks import run_until
+from roselora.models.activation_hooks import activations, hooked
 from roselora.models.architecture import blocks
 
 
@@ -9,11 +10,11 @@ def test_the_pass_shows_what_it_runs_and_ends_there(tiny_model):
     ids = torch.tensor([[3, 4, 5, 6]])
     names = blocks(model)
     whole = model(input_ids=ids, output_hidden_states=True).hidden_states
-    seen, later = {}, []
+    later = []
     model.get_submodule(names[1]).register_forward_hook(lambda *_: later.append(1))
-    run_until(model, {"input_ids": ids}, {names[0]: lambda given, made: seen.update(given=given, made=made)})
-    torch.testing.assert_close(seen["given"], whole[0])
-    torch.testing.assert_close(seen["made"], whole[1])
+    read = activations(model, {"input_ids": ids}, [names[0]])[names[0]]
+    torch.testing.assert_close(read.input, whole[0])
+    torch.testing.assert_close(read.output, whole[1])
     assert not later
 
 
@@ -27,8 +28,19 @@ class CallsByKeyword(torch.nn.Module):
 
 
 def test_a_module_that_is_called_by_keyword_shows_its_input_too():
-    given, seen = torch.randn(1, 3, 5), []
-    run_until(CallsByKeyword(), {"states": given}, {"inner": lambda *pair: seen.append(pair)})
-    ((states, made),) = seen
-    assert states is given
-    assert made.shape == (1, 3, 2)
+    given = torch.randn(1, 3, 5)
+    read = activations(CallsByKeyword(), {"states": given}, ["inner"])["inner"]
+    assert torch.equal(read.input, given)
+    assert read.output.shape == (1, 3, 2)
+
+
+def test_a_hook_may_change_what_goes_in_and_comes_out_and_is_gone_afterwards():
+    module, given = CallsByKeyword(), torch.randn(1, 3, 5)
+    plain = module(given)
+    with hooked(inputs={module.inner: lambda states: 2 * states}):
+        torch.testing.assert_close(module(given), module.inner.bias + 2 * (plain - module.inner.bias))
+    with hooked(outputs={module.inner: lambda states, made: made + states.sum()}):
+        torch.testing.assert_close(module(given), plain + given.sum())
+    with pytest.raises(ZeroDivisionError), hooked(outputs={module.inner: lambda *_: 1 / 0}):
+        module(given)
+    assert torch.equal(module(given), plain)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
-from roselora.models.activation_hooks import giving, run_until
+from roselora.models.activation_hooks import activations, replaced_forward
 from roselora.models.architecture import blocks
 
 logger = logging.getLogger(__name__)
@@ -41,10 +41,8 @@ class LowerBlocks:
 
     def _read(self, row: list[int]) -> Tensor:
         """What the last block below gives out at each token, (length, width)."""
-        found: list[Tensor] = []
         inputs = {"input_ids": torch.tensor([row], device=self._model.device)}
-        run_until(self._model, inputs, {self._last: lambda _, made: found.append(made)})
-        return found[0][0]
+        return activations(self._model, inputs, [self._last])[self._last].output[0]
 
     @contextmanager
     def skipped(self, picked: Sequence[int]) -> Iterator[None]:
@@ -52,7 +50,8 @@ class LowerBlocks:
 
         The model must still be given the rows' ids and mask, from which it makes its positions.
         """
-        with giving(self._below, pad_sequence([self._states[index] for index in picked], batch_first=True)):
+        states = pad_sequence([self._states[index] for index in picked], batch_first=True)
+        with replaced_forward(self._below, lambda *_, **__: states):
             yield
 
 

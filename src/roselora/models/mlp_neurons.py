@@ -1,9 +1,8 @@
 """A block's MLP as neurons: which rows read for a neuron, which column it writes by, and how it is activated."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +11,7 @@ from transformers.activations import ACT2FN
 from transformers.pytorch_utils import Conv1D
 
 from roselora.errors import UnsupportedError
+from roselora.models.activation_hooks import hooked
 from roselora.models.architecture import mlp_output
 
 RECTIFIERS = ("silu", "swish", "relu", "quick_gelu")
@@ -104,44 +104,23 @@ def entering(model: nn.Module, place: Neurons) -> Iterator[list[Tensor]]:
     """Inside, what the neurons read at each forward pass is put on the list: (rows, length, width)."""
     read: list[Tensor] = []
 
-    def note(_: nn.Module, given: tuple[Any, ...]) -> None:
-        read.append(given[0])
-
-    handle = model.get_submodule(place.entrance).register_forward_pre_hook(note)
-    try:
+    with hooked(inputs={model.get_submodule(place.entrance): read.append}):
         yield read
-    finally:
-        handle.remove()
 
 
-@contextmanager
-def adding(model: nn.Module, place: Neurons, more: Tensor) -> Iterator[None]:
+def adding(model: nn.Module, place: Neurons, more: Tensor) -> AbstractContextManager[None]:
     """Inside, the MLP's output, (rows, length, width), has ``more``, of this shape, added to it."""
 
-    def add(_: nn.Module, __: tuple[Any, ...], made: Tensor) -> Tensor:
-        return made + more.view_as(made).to(made.dtype)
-
-    handle = model.get_submodule(place.writer).register_forward_hook(add)
-    try:
-        yield
-    finally:
-        handle.remove()
+    writer = model.get_submodule(place.writer)
+    return hooked(outputs={writer: lambda _, made: made + more.view_as(made).to(made.dtype)})
 
 
-@contextmanager
-def silent(model: nn.Module, place: Neurons, indices: Sequence[int]) -> Iterator[None]:
+def silent(model: nn.Module, place: Neurons, indices: Sequence[int]) -> AbstractContextManager[None]:
     """Inside, some neurons of the MLP write nothing; no weight is touched."""
     at = torch.tensor(indices, dtype=torch.long)
 
-    def silence(_: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
-        activity, *rest = given
-        return activity.index_fill(-1, at.to(activity.device), 0.0), *rest
-
-    handle = model.get_submodule(place.writer).register_forward_pre_hook(silence)
-    try:
-        yield
-    finally:
-        handle.remove()
+    writer = model.get_submodule(place.writer)
+    return hooked(inputs={writer: lambda activity: activity.index_fill(-1, at.to(activity.device), 0.0)})
 
 
 def _activation(model: PreTrainedModel) -> Callable[[Tensor], Tensor] | None:

@@ -1,7 +1,7 @@
 """Logits of a few tokens, where those of all would be most of the work."""
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from roselora.errors import UnsupportedError
+from roselora.models.activation_hooks import replaced_forward
 from roselora.models.inference import known_arguments
 
 
@@ -55,9 +56,7 @@ def _body_giving(model: PreTrainedModel, states: Tensor) -> Iterator[list[bool]]
         used.append(True)
         return _Given(last_hidden_state=states)
 
-    with ExitStack() as stack:
-        for body in {own.base_model, own.get_decoder()}:  # some families call the inner one themselves
-            stack.enter_context(_called_instead(body, give))
+    with replaced_forward({own.base_model, own.get_decoder()}, give):  # some families call the inner one themselves
         yield used
 
 
@@ -71,19 +70,5 @@ def _head_of(model: PreTrainedModel, tokens: Tensor | None) -> Iterator[None]:
     head: Any = get_head()
     weight, bias = head.weight[tokens], getattr(head, "bias", None)
     bias = None if bias is None else bias[tokens]
-    with _called_instead(head, lambda given: functional.linear(given, weight, bias)):
+    with replaced_forward([head], lambda given: functional.linear(given, weight, bias)):
         yield
-
-
-@contextmanager
-def _called_instead(module: Any, forward: Callable[..., Any]) -> Iterator[None]:
-    """Inside, another function is the module's forward pass; one that it had of its own is put back."""
-    before = vars(module).get("forward")
-    module.forward = forward
-    try:
-        yield
-    finally:
-        if before is None:
-            del module.forward
-        else:
-            module.forward = before

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from roselora.models.activation_hooks import first as hidden_states
-from roselora.models.activation_hooks import giving
+from roselora.models.activation_hooks import hooked, replaced_forward
 from roselora.models.architecture import blocks
 from roselora.models.inference import known_arguments
 from roselora.models.padding import padded_inputs, positions
@@ -74,12 +73,9 @@ class Tails:
         """Run everything, and keep the heads' keys and values."""
         cache = DynamicCache(config=self._model.config)
         entering: list[Tensor] = []
-        handle = self._below[-1].register_forward_hook(lambda _, __, made: entering.append(hidden_states(made)))
-        try:
-            given = known_arguments(self._body, past_key_values=cache, use_cache=True)
+        given = known_arguments(self._body, past_key_values=cache, use_cache=True)
+        with hooked(outputs={self._below[-1]: lambda _, made: entering.append(made)}):
             states = self._run(self._ids, self._mask, self._positions, given)
-        finally:
-            handle.remove()
         layers: Any = cache.layers
         try:
             kept = [(layer.keys[:, :, : self.start], layer.values[:, :, : self.start]) for layer in layers]
@@ -119,7 +115,8 @@ class Tails:
             cache.update(keys[index], values[index], layer)
         given = known_arguments(self._body, past_key_values=cache, use_cache=True)
         tails = slice(self.start, end)
-        with giving(self._below, self.entering[index, : end - self.start]):
+        states = self.entering[index, : end - self.start]
+        with replaced_forward(self._below, lambda *_, **__: states):
             return self._run(self._ids[index, tails], self._mask[index, :end], self._positions[index, tails], given)
 
     def placed(self, at_tails: Tensor) -> Tensor:

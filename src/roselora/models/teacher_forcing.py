@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from roselora.errors import ConfigError
+from roselora.models.activation_hooks import hooked
 from roselora.models.generation import BATCH_SIZE
 from roselora.models.inference import as_usual, evaluating, known_arguments, unwrapped
 from roselora.models.padding import pad_rows, padded_inputs
@@ -92,14 +93,7 @@ def _logits_where(model: PreTrainedModel, inputs: dict[str, Tensor], asked: Tens
     last = unwrapped(model).get_output_embeddings()
     forward: Any = model
 
-    def only_asked(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (given[0][asked][None], *given[1:])
-
-    handle = last.register_forward_pre_hook(only_asked)
-    try:
-        with evaluating(model):
-            options = {name: rows.to(device) for name, rows in inputs.items()} | known_arguments(model, use_cache=False)
-            logits: Tensor = forward(**options).logits
-    finally:
-        handle.remove()
-    return logits[0]
+    options = {name: rows.to(device) for name, rows in inputs.items()} | known_arguments(model, use_cache=False)
+    with evaluating(model), hooked(inputs={last: lambda states: states[asked][None]}):
+        logits: Tensor = forward(**options).logits[0]
+    return logits

@@ -17,7 +17,7 @@ from transformers.pytorch_utils import Conv1D
 from roselora.errors import ConfigError
 from roselora.files import sha256_file
 from roselora.float64 import double
-from roselora.models.activation_hooks import Tap, run_until
+from roselora.models.activation_hooks import activations
 from roselora.models.fingerprint import fingerprint
 from roselora.models.inference import Progress, frozen
 from roselora.models.tensor_cache import cache_file, keep, load_kept
@@ -109,21 +109,16 @@ def _measure(
     """The second moments of all modules in one pass over the ids."""
     sums: dict[str, Tensor] = {}
 
-    def add(name: str) -> Tap:
-        def tap(given: Tensor, made: Tensor) -> None:
-            # Some keys are thousands of times longer than others; in fp32 they would drown the small directions.
-            keys = double(given.reshape(-1, given.shape[-1]))
-            sums[name] = sums[name].addmm_(keys.T, keys) if name in sums else keys.T @ keys
-
-        return tap
-
     whole = len(ids) - len(ids) % WINDOW
     batches = [rows for rows in torch.split(ids[:whole].view(-1, WINDOW), WINDOWS) if len(rows)]
     batches += [ids[whole:][None]] if whole < len(ids) else []
     device, done = next(model.parameters()).device, 0
     with frozen(model):
         for batch in batches:
-            run_until(model, {"input_ids": batch.to(device)}, {name: add(name) for name in modules})
+            for name, read in activations(model, {"input_ids": batch.to(device)}, modules).items():
+                # Some keys are thousands of times longer than others; in fp32 they would drown the small directions.
+                keys = double(read.input.reshape(-1, read.input.shape[-1]))
+                sums[name] = sums[name].addmm_(keys.T, keys) if name in sums else keys.T @ keys
             done += batch.numel()
             if on_progress is not None:
                 on_progress(done, len(ids))

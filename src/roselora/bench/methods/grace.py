@@ -16,7 +16,7 @@ from roselora.bench.methods.training_loop import answer_rows, descend
 from roselora.editing.methods.token_batches import IGNORED, TokenBatch, answer_batch
 from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError
-from roselora.models.activation_hooks import run_until
+from roselora.models.activation_hooks import activations
 from roselora.models.inference import Progress, counted, evaluating
 
 
@@ -113,13 +113,11 @@ def _edit(
 
 def _input_at(model: PreTrainedModel, name: str, row: TokenBatch, position: int) -> Tensor:
     """The layer's input (d_in,) at the last position of a prompt, which ends there."""
-    found: list[Tensor] = []
     prompt = {
         "input_ids": row.input_ids[:, : position + 1],
         "attention_mask": row.attention_mask[:, : position + 1],
     }
-    run_until(model, prompt, {name: lambda given, _: found.append(given)})
-    return found[0][0, -1].clone()
+    return activations(model, prompt, [name])[name].input[0, -1]
 
 
 def _install(module: nn.Module, book: Codebook) -> tuple[Lookup, Callable[[], None]]:

@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from roselora.float64 import double
-from roselora.models.activation_hooks import Tap, run_until
+from roselora.models.activation_hooks import activations
 from roselora.models.inference import known_arguments
 from roselora.models.padding import padded_inputs, positions
 
@@ -48,14 +48,8 @@ def read_rows(
     parts: dict[str, list[Tensor]] = {name: [] for name in (*inputs_of, *outputs_of)}
     for start in range(0, len(rows), BATCH_SIZE):
         batch, at = left_padded(model, rows[start : start + BATCH_SIZE])
-
-        def tap(name: str, at: Tensor = at) -> Tap:
-            def keep(given: Tensor, made: Tensor) -> None:
-                states = given if name in inputs_of else made
-                each = torch.arange(len(at), device=states.device)
-                parts[name].append(double(states[each, at.to(states.device)]))
-
-            return keep
-
-        run_until(model, batch, {name: tap(name) for name in parts})
+        for name, read in activations(model, batch, list(parts)).items():
+            states = read.input if name in inputs_of else read.output
+            each = torch.arange(len(at), device=states.device)
+            parts[name].append(double(states[each, at.to(states.device)]))
     return {name: torch.cat(tensors) for name, tensors in parts.items()}

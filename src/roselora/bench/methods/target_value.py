@@ -2,8 +2,8 @@
 
 import copy
 import inspect
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from roselora.editing.methods.token_batches import split_at_answer
 from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError, EditError
 from roselora.float64 import double
-from roselora.models.activation_hooks import first
+from roselora.models.activation_hooks import hooked
 from roselora.models.inference import frozen
 from roselora.models.tokenization import encode
 
@@ -113,22 +113,15 @@ def _clamp(delta: Tensor, longest: float) -> None:
         delta.mul_(longest / length)
 
 
-@contextmanager
-def _added(module: nn.Module, delta: Tensor, at: Tensor) -> Iterator[None]:
-    """Add a vector to the module's output at one position of each row."""
+def _added(module: nn.Module, delta: Tensor, at: Tensor) -> AbstractContextManager[None]:
+    """Inside, a vector is added to the module's output at one position of each row."""
 
-    def add(_: nn.Module, __: Any, output: Any) -> Any:
-        states = first(output)
+    def add(_: Tensor, states: Tensor) -> Tensor:
         each = torch.arange(len(at), device=states.device)
         change = delta.to(states).expand(len(at), -1)
-        changed = states.index_put((each, at.to(states.device)), change, accumulate=True)
-        return (changed, *output[1:]) if isinstance(output, tuple) else changed
+        return states.index_put((each, at.to(states.device)), change, accumulate=True)
 
-    handle = module.register_forward_hook(add)
-    try:
-        yield
-    finally:
-        handle.remove()
+    return hooked(outputs={module: add})
 
 
 class _Tails:

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from roselora.editing.methods.gate.relation_prompts import NAMES, RELATIONS
 from roselora.editing.methods.neutral_texts import NEUTRAL_TEXTS
 from roselora.float64 import double
+from roselora.models.activation_hooks import InputHook, OutputHook, hooked
 from roselora.models.devices import seeded
 from roselora.models.fingerprint import fingerprint
 from roselora.models.generation import sampled_tokens
@@ -178,24 +179,23 @@ def _one_pass(
     probes: dict[int, Tensor] = {}
     activity: dict[int, Tensor] = {}
     read: dict[int, Tensor] = {}
-    handles = []
+    entrances: dict[nn.Module, InputHook] = {}
+    writers: dict[nn.Module, OutputHook] = {}
     for place in places:
+
+        def note(given: Tensor, block: int = place.block) -> None:
+            read[block] = given.detach()
+
         # A probe of zeros on the MLP's output: the gradient with respect to it is the output's own.
-        def probe(_: nn.Module, given: tuple[Tensor, ...], made: Tensor, block: int = place.block) -> Tensor:
-            activity[block] = given[0].detach()
+        def probe(given: Tensor, made: Tensor, block: int = place.block) -> Tensor:
+            activity[block] = given.detach()
             probes[block] = torch.zeros_like(made, requires_grad=True)
             return made + probes[block]
 
-        def note(_: nn.Module, given: tuple[Tensor, ...], block: int = place.block) -> None:
-            read[block] = given[0].detach()
-
-        handles.append(model.get_submodule(place.writer).register_forward_hook(probe))
-        handles.append(model.get_submodule(place.entrance).register_forward_pre_hook(note))
-    try:
+        entrances[model.get_submodule(place.entrance)] = note
+        writers[model.get_submodule(place.writer)] = probe
+    with hooked(inputs=entrances, outputs=writers):
         logits = model(input_ids=rows, **known_arguments(model, use_cache=False)).logits.float()
-    finally:
-        for handle in handles:
-            handle.remove()
     flat = logits.flatten(0, -2)
     drawn = torch.multinomial(flat.detach().softmax(-1), 1)[:, 0]
     loss = functional.cross_entropy(flat, drawn, reduction="sum")

@@ -12,7 +12,7 @@ from roselora.editing.methods.gate.negatives import negative_prompts
 from roselora.editing.methods.token_batches import IGNORED, split_at_answer
 from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError
-from roselora.models.activation_hooks import run_until
+from roselora.models.activation_hooks import activations
 from roselora.models.mlp_neurons import Neurons
 from roselora.models.padding import pad_rows, padded_inputs
 from roselora.models.prefix_cache import TailRow
@@ -88,7 +88,6 @@ def read_rows(model: PreTrainedModel, place: Neurons, rows: Sequence[list[int]])
 
 def _read_batch(model: PreTrainedModel, place: Neurons, rows: Sequence[tuple[int, ...]]) -> list[Tensor]:
     inputs = {name: tensor.to(model.device) for name, tensor in padded_inputs(rows).items()}
-    read: list[Tensor] = []
-    run_until(model, inputs, {place.entrance: lambda given, _: read.append(given)})
-    states = read[0].reshape(*inputs["input_ids"].shape, -1).float()
+    read = activations(model, inputs, [place.entrance])[place.entrance].input
+    states = read.reshape(*inputs["input_ids"].shape, -1).float()
     return [own[: len(row)] for own, row in zip(states, rows, strict=True)]
