@@ -14,11 +14,15 @@ def sensitivity(weight: Tensor, gradient: Tensor) -> Tensor:
         gradient: what the optimizer is about to use (unscaled, clipped, averaged), of the weight's shape.
 
     Returns:
-        A new tensor of that shape, detached: fp64 if either input is fp64, otherwise fp32. Half-precision
-        inputs are widened before they are multiplied, so small products do not underflow.
+        A new tensor of that shape, detached: fp64 if either input is fp64, otherwise fp32. Half-precision inputs are
+        widened before they are multiplied, so small products do not underflow.
 
     Raises:
         ConfigError: the shapes differ.
+
+    Example:
+        >>> sensitivity(torch.tensor([2.0, -3.0]), torch.tensor([0.5, 1.0]))
+        tensor([1., 3.])
     """
     _require_same_shape("gradient", gradient, "weight", weight)
     wide = torch.float64 if torch.float64 in (weight.dtype, gradient.dtype) else torch.float32
@@ -29,7 +33,7 @@ def smooth_importance_(average: Tensor, sensitivity: Tensor, beta: float) -> Ten
     """Move the average towards the newest score, in place (Eq. 4): Ī ← β·Ī + (1-β)·I.
 
     Args:
-        average: Ī, any shape, fp32 or fp64; the first score starts it (that is the caller's copy to make).
+        average: Ī, any shape, fp32 or fp64. It starts as the first score, which the caller copies.
         sensitivity: I, of the same shape; it takes the average's dtype.
         beta: how much of the old average stays, from 0 (no memory) to below 1.
 
@@ -38,6 +42,10 @@ def smooth_importance_(average: Tensor, sensitivity: Tensor, beta: float) -> Ten
 
     Raises:
         ConfigError: beta is outside [0, 1), or the shapes differ.
+
+    Example:
+        >>> smooth_importance_(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 2.0]), beta=0.75)
+        tensor([0.7500, 0.5000])
     """
     if not 0 <= beta < 1:
         raise ConfigError(f"beta must be at least 0 and below 1, not {beta!r}.")

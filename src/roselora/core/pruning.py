@@ -8,11 +8,12 @@ from torch import Tensor
 
 from roselora.errors import ConfigError, NonFiniteError
 
-_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by the bytes of one entry
+_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""The integer type of as many bytes as a float, by that number of bytes."""
 
-
-_FEW = 128
-"""From how many entries for each kept one on torch's top-k is taken on a CPU (benchmarks/pruning_step.py)."""
+_TOPK_RATIO = 128
+"""On a CPU torch's top-k is used for groups at least this many times as long as what they keep. It sorts only the k
+largest, and is faster than numpy's partition where they are so few (benchmarks/pruning_step.py)."""
 
 
 def kept_count(density: float, length: int) -> int:
@@ -20,6 +21,10 @@ def kept_count(density: float, length: int) -> int:
 
     Raises:
         ConfigError: density is outside (0, 1], or length is below 1.
+
+    Example:
+        >>> kept_count(0.05, 4096), kept_count(0.05, 8)
+        (204, 1)
     """
     if not 0 < density <= 1:
         raise ConfigError(f"density must be above 0 and at most 1, not {density!r}.")
@@ -43,6 +48,10 @@ def keep_mask(importance: Tensor, kept: int, *, dim: int) -> Tensor:
     Raises:
         ConfigError: `kept` is out of range.
         NonFiniteError: a score is NaN.
+
+    Example:
+        >>> keep_mask(torch.tensor([[0.1, 0.3, 0.3, 0.2]]), 1, dim=-1)
+        tensor([[False,  True, False, False]])
     """
     length = importance.shape[dim]
     if not 1 <= kept <= length:
@@ -53,15 +62,15 @@ def keep_mask(importance: Tensor, kept: int, *, dim: int) -> Tensor:
     scores = importance.detach()
     if scores.dtype != torch.float64:
         scores = scores.float()  # exact, and numpy has no bfloat16
-    if scores.device.type == "cpu" and (settled := _settled(scores, kept, dim)) is not None:
+    if scores.device.type == "cpu" and (mask := _mask_of_few_positives(scores, kept, dim)) is not None:
         _refuse_nan(scores)
-        return settled
-    top = _largest(scores, kept, dim)
+        return mask
+    top = _largest(scores, kept, dim)  # for rows (..., r, kept), for columns (..., kept, r)
     _refuse_nan(top)  # NaN ranks above infinity, so any NaN is among the largest
-    threshold = top.amin(dim, keepdim=True)
+    threshold = top.amin(dim, keepdim=True)  # the k-th largest of each group: (..., r, 1) or (..., 1, r)
     mask = scores >= threshold
-    # Every group has at least `kept` True, so the total tells whether any has more. On other devices the host
-    # would have to wait for it, so ties are always broken there.
+    # Every group has at least `kept` True, so if the total is right, no group has more and there are no ties to break.
+    # On a GPU the host would wait for that total, which takes longer than to break ties that are not there.
     if mask.device.type != "cpu" or int(mask.count_nonzero()) != kept * (mask.numel() // length):
         mask = _break_ties(scores, threshold, kept, dim)
     return mask
@@ -81,6 +90,10 @@ def prune_rows_(a: Tensor, importance: Tensor, density: float) -> Tensor:
     Raises:
         ConfigError: the shapes differ, or density is out of range.
         NonFiniteError: a score is NaN; `a` is then untouched.
+
+    Example:
+        >>> prune_rows_(torch.tensor([[1.0, -2.0, 3.0, 4.0]]), torch.tensor([[0.4, 0.9, 0.1, 0.5]]), density=0.5)
+        tensor([[ 0., -2.,  0.,  4.]])
     """
     return _prune_(a, importance, density, dim=-1)
 
@@ -88,7 +101,12 @@ def prune_rows_(a: Tensor, importance: Tensor, density: float) -> Tensor:
 def prune_columns_(b: Tensor, importance: Tensor, density: float) -> Tensor:
     """Zero all but the most important entries of every column of B, (..., d_out, r), in place (Eq. 8-10).
 
-    Everything else is as in `prune_rows_`.
+    Arguments, result and errors are as in `prune_rows_`.
+
+    Example:
+        >>> prune_columns_(torch.tensor([[1.0], [2.0]]), torch.tensor([[0.3], [0.1]]), density=0.5)
+        tensor([[1.],
+                [0.]])
     """
     return _prune_(b, importance, density, dim=-2)
 
@@ -102,9 +120,13 @@ def zero_unkept_(weight: Tensor, mask: Tensor) -> Tensor:
 
     Returns:
         `weight` itself; zeroed entries are +0.0, the others untouched.
+
+    Example:
+        >>> zero_unkept_(torch.tensor([float("nan"), -2.0]), torch.tensor([False, True]))
+        tensor([ 0., -2.])
     """
-    # Zeroing the bits gives +0.0, where multiplying the numbers leaves -0.0 or NaN; masked_fill_ branches on
-    # every entry and is up to ten times slower.
+    # The bits are multiplied as an integer by 0 or 1, which gives +0.0. A product of floats would keep -0.0 and NaN,
+    # and masked_fill_ branches on every entry, which takes up to ten times as long.
     weight.detach().view(_BITS[weight.element_size()]).mul_(mask)
     return weight
 
@@ -118,18 +140,21 @@ def _prune_(weight: Tensor, importance: Tensor, density: float, *, dim: int) -> 
     return zero_unkept_(weight, keep_mask(importance, kept_count(density, weight.shape[dim]), dim=dim))
 
 
-def _settled(scores: Tensor, kept: int, dim: int) -> Tensor | None:
-    """The mask, if no group has more than `kept` scores above zero and zeros fill it up; else None.
+def _mask_of_few_positives(scores: Tensor, kept: int, dim: int) -> Tensor | None:
+    """The mask, if no group has more than `kept` positive scores and zeros suffice to fill it up; else None.
 
-    So it is from some hundred steps after the ramp on: a pruned entry's score is 0, and its average has underflowed.
-    numpy's partition is several times slower among so many equal numbers.
+    This shortcut applies from some hundred steps after the ramp on: a pruned entry's score is 0, and its average, which
+    shrinks by beta a step, has underflowed to 0. Without it every such step would partition groups of mostly equal
+    numbers, for which numpy takes several times as long.
     """
     positive = scores > 0
+    # The total is the cheapest of the three counts, and mostly decides.
     total, allowed = int(positive.count_nonzero()), kept * (scores.numel() // scores.shape[dim])
     if total > allowed or int(positive.count_nonzero(dim).max()) > kept:
         return None
     if total == allowed:
         return positive
+    # Scores may be negative, with retention; a group that needs some of them to be full has no tie to break here.
     if int((scores >= 0).count_nonzero(dim).min()) < kept:
         return None
     return _break_ties(scores, torch.zeros_like(scores.narrow(dim, 0, 1)), kept, dim)
@@ -137,20 +162,21 @@ def _settled(scores: Tensor, kept: int, dim: int) -> Tensor | None:
 
 def _largest(scores: Tensor, kept: int, dim: int) -> Tensor:
     """Return the `kept` largest along `dim`, unordered."""
-    # torch's top-k sorts only the k largest where they are few; else numpy's partition is faster on a CPU.
-    if scores.device.type != "cpu" or kept * _FEW <= scores.shape[dim]:
+    if scores.device.type != "cpu" or kept * _TOPK_RATIO <= scores.shape[dim]:
         return scores.topk(kept, dim=dim, sorted=False).values
-    # numpy selects 1.5 to 10 times faster than torch.kthvalue, and copies a transposed matrix faster too.
+    # numpy's partition takes 1.5 to 10 times less than torch.kthvalue. It wants each group contiguous: the columns of B
+    # (..., d_out, r) become rows (..., r, d_out) in a copy, which numpy also makes faster than torch.
     groups = np.array(np.moveaxis(scores.numpy(), dim, -1), order="C")
     groups.partition(groups.shape[-1] - kept, axis=-1)
     return torch.from_numpy(groups[..., -kept:]).movedim(-1, dim)
 
 
 def _break_ties(scores: Tensor, threshold: Tensor, kept: int, dim: int) -> Tensor:
+    """Mark all scores above the threshold, and of those equal to it the first, until `kept` are marked."""
     above = scores > threshold
     tied = scores == threshold
-    room = kept - above.sum(dim, keepdim=True)
-    return above | (tied & (tied.cumsum(dim) <= room))
+    room = kept - above.sum(dim, keepdim=True)  # how many tied scores each group can still keep
+    return above | (tied & (tied.cumsum(dim) <= room))  # the running count numbers the tied scores by index
 
 
 def _refuse_nan(scores: Tensor) -> None:

@@ -6,9 +6,9 @@ from roselora.errors import ConfigError
 def density_at(step: int, *, target: float, ramp_start: int, ramp_end: int) -> float:
     """Return the fraction of entries to keep after optimizer step `step` (the cubic budget, τ⁽ᵗ⁾).
 
-    It is 1 up to `ramp_start`, falls as target + (1 - target)·(1 - (t - t_i)/(t_f - t_i))³, and is `target`
-    from `ramp_end` on. With ramp_start == ramp_end it drops in one jump after that step. It never rises from
-    one step to the next and is never below `target`.
+    It is 1 up to `ramp_start`, falls as target + (1 - target)·(1 - (t - t_i)/(t_f - t_i))³, and is `target` from
+    `ramp_end` on. With ramp_start == ramp_end it drops to the target in the step after. It never rises from one step to
+    the next and is never below `target`.
 
     Args:
         step: t, counted from 1.
@@ -18,6 +18,10 @@ def density_at(step: int, *, target: float, ramp_start: int, ramp_end: int) -> f
 
     Raises:
         ConfigError: an argument is outside its range.
+
+    Example:
+        >>> [density_at(step, target=0.2, ramp_start=1, ramp_end=3) for step in (1, 2, 3, 4)]
+        [1.0, 0.30000000000000004, 0.2, 0.2]
     """
     if step < 1:
         raise ConfigError(f"step counts from 1, so it cannot be {step!r}.")

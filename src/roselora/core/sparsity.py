@@ -7,10 +7,15 @@ from roselora.errors import ConfigError, NonFiniteError
 from roselora.float64 import double
 
 _CHUNK_ELEMENTS = 2**22
+"""How many entries of the product are computed at a time: 32 MB in fp64."""
 
 
 def zero_fraction(tensor: Tensor, dim: int) -> Tensor:
-    """Return s(x), the fraction of exact zeros along `dim`, as fp64 with that dimension removed."""
+    """Return s(x), the fraction of exact zeros along `dim`, as fp64 with that dimension removed.
+
+    >>> zero_fraction(torch.tensor([[0.0, 2.0, 0.0, 0.0]]), dim=-1)
+    tensor([0.7500], dtype=torch.float64)
+    """
     return 1 - double(tensor.count_nonzero(dim)) / tensor.shape[dim]
 
 
@@ -18,8 +23,8 @@ def product_sparsity_bound(a: Tensor, b: Tensor) -> Tensor:
     """Return Proposition 1's lower bound on the fraction of zeros of B·A.
 
     The paper writes max{0, 1 + Σᵢ (s(Aᵢ*) + s(B*ᵢ) - s(Aᵢ*)·s(B*ᵢ)) - r}, which equals
-    max{0, 1 - Σᵢ (1 - s(Aᵢ*))·(1 - s(B*ᵢ))}. The latter is computed here, from whole counts, so that
-    rounding cannot lift it above `product_sparsity`.
+    max{0, 1 - Σᵢ (1 - s(Aᵢ*))·(1 - s(B*ᵢ))}. The second form is computed here, from integer counts, so that rounding
+    cannot lift it above `product_sparsity`.
 
     Args:
         a: A, (..., r, d_in), any dtype.
@@ -30,6 +35,11 @@ def product_sparsity_bound(a: Tensor, b: Tensor) -> Tensor:
 
     Raises:
         ConfigError: the shapes do not fit.
+
+    Example:
+        >>> a, b = torch.tensor([[1.0, 0.0, 0.0, 0.0]]), torch.tensor([[5.0], [0.0]])
+        >>> product_sparsity_bound(a, b).item()  # at most 1 · 1 of the 8 entries of b @ a is not zero
+        0.875
     """
     _require_factors(a, b)
     filled = (a.count_nonzero(-1) * b.count_nonzero(-2)).sum(-1)
@@ -51,6 +61,11 @@ def count_product_nonzeros(a: Tensor, b: Tensor) -> Tensor:
     Raises:
         ConfigError: the shapes do not fit.
         NonFiniteError: a factor holds NaN or infinity, whose product with 0 is not 0.
+
+    Example:
+        >>> a, b = torch.tensor([[1.0, 0.0, 2.0]]), torch.tensor([[5.0], [0.0]])
+        >>> count_product_nonzeros(a, b).item()
+        2
     """
     _require_factors(a, b)
     if not (bool(a.isfinite().all()) and bool(b.isfinite().all())):
@@ -62,7 +77,11 @@ def count_product_nonzeros(a: Tensor, b: Tensor) -> Tensor:
 
 
 def product_sparsity(a: Tensor, b: Tensor) -> Tensor:
-    """Return the fraction of zeros of B·A, fp64 of the batch shape; as `count_product_nonzeros` else."""
+    """Return the fraction of zeros of B·A, fp64 of the batch shape; arguments and errors as `count_product_nonzeros`.
+
+    >>> product_sparsity(torch.tensor([[1.0, 0.0, 2.0]]), torch.tensor([[5.0], [0.0]])).item()
+    0.6666666666666667
+    """
     return 1 - double(count_product_nonzeros(a, b)) / (b.shape[-2] * a.shape[-1])
 
 
