@@ -196,7 +196,7 @@ def test_the_counted_update_is_the_one_that_peft_would_merge(kind: str, token_id
 
 
 def test_a_convolution_in_groups_is_refused_at_injection() -> None:
-    with pytest.raises(UnsupportedError, match=r"grouped has 2, and a column of its B serves them all"):
+    with pytest.raises(UnsupportedError, match=r"grouped has 2, which share the columns of its B"):
         adapt(SmallConvolutions(), {"target_modules": ["first", "grouped"]})
 
 

@@ -16,8 +16,8 @@ from transformers import Trainer, TrainerControl, TrainerState, TrainingArgument
 from transformers.optimization import Adafactor
 
 from roselora.adapter.factors import factor_pairs
-from roselora.adapter.hooks import RoseLoraCallback
 from roselora.adapter.pruner import IMPORTANCE, STEP
+from roselora.adapter.trainer_callback import RoseLoraCallback
 from roselora.errors import UnsupportedError
 from tests.adapter.agreement import assert_same, factors, trainable
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from roselora.adapter.retention import retain_
+from roselora.adapter.pruner import retain_
 from roselora.core.importance import smooth_importance_
 from roselora.core.pruning import keep_mask
 from roselora.errors import ConfigError

@@ -15,7 +15,7 @@ from transformers import TrainerControl, TrainerState
 
 from roselora.adapter.config import RoseLoraConfig
 from roselora.adapter.factors import factor_pairs
-from roselora.adapter.hooks import RoseLoraCallback
+from roselora.adapter.trainer_callback import RoseLoraCallback
 from roselora.errors import UnsupportedError
 
 OnRanks = Callable[..., list[Any]]

@@ -212,7 +212,7 @@ def test_loreft_goes_on_bit_for_bit_from_a_checkpoint_that_holds_nothing_of_the_
     [
         (
             {"adapter": {"target_modules": ["nowhere"]}},
-            "nothing in this Llama.* is called so; there are act_fn",
+            "but this Llama.* has nothing of that name; there are act_fn",
         ),
         ({"adapter": {"target_modules": ["qproj", "v_proj"]}}, "names 'qproj'.* did you mean q_proj"),
         ({"adapter": {"target_modules": ["qproj", "v_proj"]}, "method": "ia3"}, "names 'qproj'.* did you mean q_proj"),

@@ -1,4 +1,4 @@
-"""Training engines under which RoseLoRA cannot work are refused: they hide A and B in flat buffers of their own."""
+"""Refuses the training engines that hide A and B in flat buffers, whose rows and columns cannot be pruned."""
 
 from accelerate.state import AcceleratorState, is_initialized
 from accelerate.utils.dataclasses import DistributedType
@@ -19,12 +19,13 @@ _DEEPSPEED_MARKS = ("_hp_mapping", "ds_id")
 
 
 def refuse_flat_parameter(name: str, factor: object) -> nn.Parameter:
-    """Return a factor as a layer holds it, or refuse one that an engine has flattened.
+    """Return a layer's factor, unless an engine keeps its values in a flat buffer.
 
     Raises:
-        UnsupportedError: FSDP1 or DeepSpeed holds the factor's values elsewhere.
+        UnsupportedError: FSDP1 or DeepSpeed does.
     """
-    # FSDP1 leaves plain views of its flat buffer, or marked parameters under use_orig_params.
+    # In place of a parameter FSDP1 leaves a plain tensor, a view of its flat buffer; under use_orig_params a parameter
+    # with this attribute.
     if not isinstance(factor, nn.Parameter) or getattr(factor, "_fsdp_flattened", False):
         raise UnsupportedError(_FSDP1.format(name=name))
     if any(hasattr(factor, mark) for mark in _DEEPSPEED_MARKS):
@@ -33,7 +34,7 @@ def refuse_flat_parameter(name: str, factor: object) -> nn.Parameter:
 
 
 def refuse_deepspeed() -> None:
-    """Refuse a process that Accelerate (and so Trainer) has set up for DeepSpeed.
+    """Refuse to go on if Accelerate (also through Trainer) has set this process up for DeepSpeed.
 
     Raises:
         UnsupportedError: it has.

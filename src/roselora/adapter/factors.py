@@ -1,4 +1,4 @@
-"""The factors A and B of one adapter, found in a model's own LoRA layers."""
+"""The factors A and B of one adapter, read from the model's LoRA layers."""
 
 import math
 from collections.abc import Mapping
@@ -22,12 +22,12 @@ class FactorPair:
     """A and B of one adapted matrix, whose update is ``scale * B @ A``.
 
     Attributes:
-        name: the adapted module's name in the model that was searched.
-        a: the parameter A, (r, d_in), or a convolution's (r, c_in, ...), flattened by :func:`as_matrix`.
+        name: the adapted module's name in the model.
+        a: the parameter A, (r, d_in), or a convolution's (r, c_in, ...); :func:`as_matrix` flattens it.
         b: the parameter B, (d_out, r), or a convolution's (d_out, r, 1, ...).
         scale: the paper's s, alpha / r.
-        experts: how many matrices a stacked parameter holds. PEFT keeps the factors of all in one A (experts * r, d_in)
-            and one B (d_out, r * experts); see :func:`by_expert`.
+        experts: how many matrices the adapted parameter stacks. PEFT keeps the factors of all of them in one A,
+            (experts * r, d_in), and one B, (d_out, r * experts); :func:`by_expert` separates them.
     """
 
     name: str
@@ -38,7 +38,7 @@ class FactorPair:
 
 
 def as_matrix(tensor: Tensor) -> Tensor:
-    """A factor, or one rank's part of it, as a matrix that shares its memory; convolution kernels are flattened.
+    """View a factor, or one rank's part of it, as a matrix: (n, ...) becomes (n, product of the other dimensions).
 
     Raises:
         UnsupportedError: the memory layout (channels last) has no matrix view.
@@ -53,8 +53,10 @@ def as_matrix(tensor: Tensor) -> Tensor:
 
 
 def by_expert(a: Tensor, b: Tensor, experts: int) -> tuple[Tensor, Tensor]:
-    """Split PEFT's stacked factors: A (experts, r, d_in), whose experts follow each other, and B (experts, d_out, r),
-    whose columns take turns.
+    """Split stacked factors into A (experts, r, d_in) and B (experts, d_out, r).
+
+    PEFT lays out A (experts * r, d_in) expert by expert, but B (d_out, r * experts) term by term: its columns are term
+    1 of every expert, then term 2 of every expert, and so on.
     """
     return a.reshape(experts, -1, a.shape[1]), b.reshape(b.shape[0], -1, experts).permute(2, 0, 1)
 
@@ -69,7 +71,7 @@ def adapted_layers(model: nn.Module, adapter_name: str) -> list[tuple[str, LoraL
 
 
 def factor_pair(name: str, layer: LoraLayer, adapter_name: str) -> FactorPair:
-    """The (A, B) that the adapter has in one layer, as the layer holds them now.
+    """The adapter's current A and B in one layer.
 
     Raises:
         UnsupportedError: FSDP1 or DeepSpeed has flattened them.
@@ -86,5 +88,5 @@ def factor_pair(name: str, layer: LoraLayer, adapter_name: str) -> FactorPair:
 
 
 def factor_pairs(model: nn.Module, adapter_name: str) -> list[FactorPair]:
-    """Every (A, B) that the adapter has in ``model``, in the order of its modules."""
+    """The adapter's A and B in every layer of ``model``, in the order of its modules."""
     return [factor_pair(name, layer, adapter_name) for name, layer in adapted_layers(model, adapter_name)]

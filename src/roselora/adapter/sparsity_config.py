@@ -1,7 +1,7 @@
-"""A LoraConfig with the hyperparameters of the sparsity: their checks, the ramp that they describe, and their file.
+"""A LoraConfig with the hyperparameters of the sparsity: their checks, the schedule that they describe, and their file.
 
-It keeps ``peft_type=LORA`` and saves a plain ``adapter_config.json``, so that every program that reads LoRA
-adapters reads ours; our own fields go to ``roselora_config.json`` beside it.
+The config keeps ``peft_type=LORA`` and saves a plain ``adapter_config.json``, so every program that reads LoRA adapters
+reads ours. Our own fields go to ``roselora_config.json`` beside it.
 """
 
 import json
@@ -24,7 +24,7 @@ from roselora.user_files import json_value, read_text, shown
 
 SIDECAR = "roselora_config.json"
 
-# Initialisations after which the base is untouched and only training can move the model.
+# Initialisations that leave the base as it is and B at zero, so that the update is zero before training.
 _INITIALISATIONS = (True, False, "gaussian", "eva")
 
 _UNSUPPORTED_OPTIONS = {
@@ -41,9 +41,9 @@ _UNSUPPORTED_OPTIONS = {
 
 @dataclass
 class SparsityConfig(LoraConfig):
-    """The fields, checks and files of :class:`~roselora.adapter.config.RoseLoraConfig`, which says what they mean.
+    """The fields, checks and files of :class:`~roselora.adapter.config.RoseLoraConfig`, which documents them.
 
-    The hooks, the tracking and the verification import this class; only RoseLoraConfig, above them, installs the hooks.
+    What the hooks use is here, so that they can import it; RoseLoraConfig imports the hooks and installs them.
     """
 
     density: float = field(default=0.05, metadata={"help": "Fraction of each row of A and column of B kept."})
@@ -59,47 +59,41 @@ class SparsityConfig(LoraConfig):
 
     def check(self) -> None:
         """Raise ConfigError or UnsupportedError, in one sentence, if this config cannot be trained."""
-        valid_rank = isinstance(self.r, int) and not isinstance(self.r, bool) and self.r >= 1
-        _require(valid_rank, "r", self.r, "a whole number >= 1")
-        _require(_is_number(self.density) and 0 < self.density <= 1, "density", self.density, "in (0, 1]")
+        _require("r", self.r, _is_whole(self.r, 1), "a whole number >= 1")
+        _require("density", self.density, _is_number(self.density) and 0 < self.density <= 1, "in (0, 1]")
         beta = self.importance_beta
-        _require(_is_number(beta) and 0 <= beta < 1, "importance_beta", beta, "in [0, 1)")
+        _require("importance_beta", beta, _is_number(beta) and 0 <= beta < 1, "in [0, 1)")
         for name in ("warmup", "ramp"):
             value = getattr(self, name)
-            if isinstance(value, int) and not isinstance(value, bool):
-                _require(value >= 0, name, value, "a number of steps >= 0, or a fraction in [0, 1]")
-            else:
-                valid = _is_number(value) and 0 <= value <= 1
-                _require(valid, name, value, "a number of steps >= 0, or a fraction in [0, 1]")
+            valid = _is_whole(value, 0) or (_is_number(value) and 0 <= value <= 1)
+            _require(name, value, valid, "a number of steps >= 0, or a fraction in [0, 1]")
         if isinstance(self.warmup, float) and isinstance(self.ramp, float):
             total = self.warmup + self.ramp
-            _require(total <= 1 + 1e-9, "warmup + ramp", total, "at most 1, the whole of training")
-        steps = self.total_steps
-        if steps is not None:
-            valid = isinstance(steps, int) and not isinstance(steps, bool) and steps >= 1
-            _require(valid, "total_steps", steps, "a whole number >= 1, or None")
-            self.ramp_bounds(steps)
+            _require("warmup + ramp", total, total <= 1 + 1e-9, "at most 1, the whole of training")
+        if self.total_steps is not None:
+            _require("total_steps", self.total_steps, _is_whole(self.total_steps, 1), "a whole number >= 1, or None")
+            self.ramp_bounds(self.total_steps)
         if self.clamp is not None:
             valid = _is_number(self.clamp) and 0 < self.clamp <= 1e30  # torch clamps to no more than fp32 holds
-            _require(valid, "clamp", self.clamp, "in (0, 1e30], or None")
+            _require("clamp", self.clamp, valid, "in (0, 1e30], or None")
         self._refuse_unsupported()
 
     def warn_of_no_dense_step(self) -> None:
-        """Warn of pruning at the first step: B is zero there, so every score is, and nothing but the index decides."""
+        """Warn if training prunes at the first step: B is zero there, so all its scores tie and the index decides."""
         if self.warmup == 0 and self.density < 1 and not self.inference_mode:
             warnings.warn(
-                "warmup=0 prunes at the first step, where B is zero and all scores tie: the first entries of each row "
-                "and column stay, whatever they are worth; give at least one dense step.",
+                "warmup=0 prunes at the first step, where B is zero and all its scores tie: the first entries of each "
+                "column stay, whatever their worth; give at least one dense step.",
                 stacklevel=2,
             )
 
     def warn_of_whole_modules(self) -> None:
-        """Warn of what will be trained whole; PEFT and TRL add heads and tokens to a config that is already made."""
+        """Warn of modules and tokens that are trained dense; PEFT and TRL may add them after the config was made."""
         for option in ("modules_to_save", "trainable_token_indices"):
             value = getattr(self, option)
             if value and not self.inference_mode:
                 warnings.warn(
-                    f"{option} are trained whole: {', '.join(map(str, value))} are no part of the sparse update.",
+                    f"{option} are trained whole: {', '.join(map(str, value))} are not part of the sparse update.",
                     stacklevel=2,
                 )
 
@@ -118,12 +112,12 @@ class SparsityConfig(LoraConfig):
             )
 
     def ramp_bounds(self, total_steps: int) -> tuple[int, int]:
-        """The last dense step and the first step at the target density, t_i and t_f of the cubic schedule.
+        """The last dense step and the first step at the target density: t_i and t_f of the cubic schedule.
 
         Raises:
             ConfigError: the ramp would end after ``total_steps``, so the adapter would never reach its density.
         """
-        # A fraction of a short run still means a dense step: see warn_of_no_dense_step.
+        # A fraction above 0 is at least one dense step, however short the run: see warn_of_no_dense_step.
         at_least = 1 if self.warmup else 0
         warmup = self.warmup if isinstance(self.warmup, int) else max(at_least, round(self.warmup * total_steps))
         if isinstance(self.ramp, int):
@@ -132,27 +126,23 @@ class SparsityConfig(LoraConfig):
             end = warmup + round(self.ramp * total_steps)
         else:
             end = max(warmup, round((self.warmup + self.ramp) * total_steps))
-        # At warmup == total_steps even a ramp of no steps has no step left to prune at.
+        # With warmup == total_steps there is no step left to prune at, even with a ramp of 0 steps.
         if end > total_steps or (warmup >= total_steps and self.density < 1):
             raise ConfigError(
                 f"warmup ({self.warmup}) and ramp ({self.ramp}) end at step {end}, but training has only "
-                f"{total_steps}: the adapter would never reach its density; make them shorter or train longer."
+                f"{total_steps}, so the adapter would never reach its density; make them shorter or train longer."
             )
         return warmup, end
 
     def to_dict(self) -> dict[str, Any]:
-        """This config as a plain LoraConfig's dictionary: no key that LoraConfig does not know."""
-        own = {f.name for f in _own_fields()}
-        return {
-            key: value
-            for key, value in super().to_dict().items()  # type: ignore[no-untyped-call]
-            if key not in own
-        }
+        """The fields of this config that a plain LoraConfig has."""
+        everything: dict[str, Any] = super().to_dict()  # type: ignore[no-untyped-call]
+        return {name: value for name, value in everything.items() if name not in _own_names()}
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
         """Write ``adapter_config.json``, a plain LoRA config, and our own fields to ``roselora_config.json``."""
         super().save_pretrained(os.fspath(save_directory), **kwargs)
-        own = {f.name: getattr(self, f.name) for f in _own_fields()}
+        own = {name: getattr(self, name) for name in _own_names()}
         Path(save_directory, SIDECAR).write_text(json.dumps(own, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
@@ -162,10 +152,10 @@ class SparsityConfig(LoraConfig):
         subfolder: str | None = None,
         **kwargs: Any,
     ) -> Self:
-        """Read a saved config back: the folder's or hub repository's LoRA config with our fields beside it.
+        """Read a saved config, ``adapter_config.json`` and ``roselora_config.json``, from a folder or hub repository.
 
         Raises:
-            ConfigError: one of the two files is missing, is malformed, or holds something else than such a config does.
+            ConfigError: one of the two files is missing or malformed, or a value in it cannot work.
             UnsupportedError: an option of the LoRA config under which the update would not be sparse.
         """
         source = os.fspath(pretrained_model_name_or_path)
@@ -180,37 +170,44 @@ class SparsityConfig(LoraConfig):
             return cls(**values, **own)
         except RoseLoraError:
             raise
-        except Exception as error:  # PEFT takes the file's values as they are, and fails wherever one is used
+        except Exception as error:  # PEFT does not check the file's values, and fails wherever one is used
             raise ConfigError(f"{source} holds no LoRA config that can be used ({shortened(str(error))}).") from error
 
 
-def _own_fields() -> list[Any]:
+def _own_names() -> list[str]:
+    """The fields that LoraConfig does not have."""
     inherited = {f.name for f in fields(LoraConfig)}
-    return [f for f in fields(SparsityConfig) if f.name not in inherited]
+    return [f.name for f in fields(SparsityConfig) if f.name not in inherited]
 
 
 def _read_sidecar(source: str, subfolder: str | None, hub_options: Mapping[str, Any]) -> dict[str, Any]:
+    """Our own fields, from the file beside the LoRA config."""
     path = Path(source, subfolder or "", SIDECAR)
     if not path.parent.is_dir():
         try:
             path = Path(hf_hub_download(source, SIDECAR, subfolder=subfolder, **hub_options))
         except (OSError, ValueError, EntryNotFoundError) as error:
-            if isinstance(error, LocalEntryNotFoundError) or not isinstance(error, EntryNotFoundError):
+            repository_found = isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError)
+            if not repository_found:
                 raise ConfigError(
-                    f"{source} is no folder here, and no repository that can be read from the hub "
+                    f"{source} is not a folder here, nor a repository that can be read from the hub "
                     f"({reason_of(error)}); name an adapter's folder or repository."
                 ) from error
     if not path.is_file():
-        raise ConfigError(f"{source} holds no {SIDECAR}: it is a plain LoRA adapter; read it with LoraConfig.")
+        raise ConfigError(f"{source} holds no {SIDECAR}, so it is a plain LoRA adapter; read it with LoraConfig.")
     text = read_text(path)
     try:
         values = json_value(text)
     except ValueError as error:
-        raise ConfigError(f"{path} cannot be read, for {error}; save the adapter anew.") from None
-    known = {f.name for f in _own_fields()}
+        raise ConfigError(f"{path} cannot be read, because {error}; save the adapter again.") from None
+    known = set(_own_names())
     if not isinstance(values, dict) or set(values) - known:
         raise ConfigError(f"{path} holds other fields than {sorted(known)}; is it from a newer version?")
     return values
+
+
+def _is_whole(value: object, at_least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= at_least
 
 
 def _is_number(value: object) -> bool:
@@ -220,6 +217,6 @@ def _is_number(value: object) -> bool:
         return False
 
 
-def _require(condition: bool, name: str, value: object, wanted: str) -> None:
-    if not condition:
+def _require(name: str, value: object, valid: bool, wanted: str) -> None:
+    if not valid:
         raise ConfigError(f"{name} must be {wanted}, not {shown(value)}.")

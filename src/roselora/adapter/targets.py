@@ -1,4 +1,4 @@
-"""Which modules of a model an adapter is asked for."""
+"""Checks that every module, parameter and layer that a LoRA config names exists in the model."""
 
 import copy
 import difflib
@@ -16,22 +16,30 @@ from roselora.errors import ConfigError, shortened
 from roselora.user_files import shown
 
 _TASK_HEADS = {"classifier", "score", "qa_outputs"}
-"""Which PEFT adds to ``modules_to_save`` for a task, whichever of them a model has."""
+"""Names that PEFT adds to ``modules_to_save`` for a task, whether the model has them or not."""
 
 _OWN_NAME = re.compile(r"\.base_layer|\.parametrizations(\.\w+)\.original\d*$")
-"""What an earlier adapter or a parametrization adds to a parameter's name."""
+"""What an adapter or a parametrization that the model already has adds to a parameter's name."""
 
 
 def require_targets(model: nn.Module, config: PeftConfig) -> None:
-    """See that every module, parameter and layer that the config names is there; PEFT is content if any target is.
+    """Check that the model has every module, parameter and layer that the config names.
 
-    A name in ``target_modules``, ``target_parameters`` or ``exclude_modules`` may be the end of a name from a dot on,
-    or, in the first, one that PEFT translates, such as those that experts had in transformers 4; one in
-    ``modules_to_save`` any end. The keys of ``rank_pattern`` and ``alpha_pattern`` are patterns, and so is
-    ``exclude_modules`` if it is a text. A text as ``target_modules`` is PEFT's to check.
+    PEFT itself is satisfied if it finds any one target. Names match as they do in PEFT: in ``target_modules``,
+    ``target_parameters`` and ``exclude_modules`` the whole name or its end behind a dot; in ``target_modules`` also the
+    old names that PEFT translates, such as those of experts in transformers 4; in ``modules_to_save`` any end of a
+    name. The keys of ``rank_pattern`` and ``alpha_pattern`` are regular expressions, and so is ``exclude_modules`` if
+    it is a string. ``target_modules`` as a string is left to PEFT.
 
     Raises:
-        ConfigError: one names nothing; the message says what was meant.
+        ConfigError: a name or pattern matches nothing; the message suggests the nearest name.
+
+    Example:
+        >>> from peft import LoraConfig
+        >>> model = nn.Sequential(nn.ModuleDict({"query": nn.Linear(2, 2), "value": nn.Linear(2, 2)}))
+        >>> require_targets(model, LoraConfig(target_modules=["query", "values"]))
+        Traceback (most recent call last):
+        roselora.errors.ConfigError: target_modules names 'values', ... did you mean value.
     """
     config = _translated(model, config)
     names = [name for name, _ in model.named_modules() if name]
@@ -59,7 +67,10 @@ def require_targets(model: nn.Module, config: PeftConfig) -> None:
 
 
 def _matching(names: list[str], frame: str) -> Callable[[str], bool]:
-    """Whether a pattern, in the frame that PEFT puts it in, is that of a name; a broken one is PEFT's to refuse."""
+    """Returns a test whether a pattern matches any of the names, within the frame in which PEFT uses it.
+
+    A malformed pattern passes: PEFT refuses it.
+    """
 
     def matches(pattern: str) -> bool:
         try:
@@ -76,7 +87,7 @@ def _names_nothing(option: str, name: object, names: list[str], model: nn.Module
     meant = difflib.get_close_matches(str(name), known, n=1)
     way_out = f"did you mean {meant[0]}" if meant else f"there are {shortened(', '.join(known))}"
     return ConfigError(
-        f"{option} names {shown(name)}, and nothing in this {type(model).__name__} is called so; {way_out}."
+        f"{option} names {shown(name)}, but this {type(model).__name__} has nothing of that name; {way_out}."
     )
 
 
@@ -90,25 +101,25 @@ def _require_layers(model: nn.Module, config: PeftConfig, names: list[str]) -> N
         return
     within = [name for name in names if "." in name]
     probe: Any = copy.copy(config)
-    # Not whole names, for which PEFT does not look at the layer.
+    # PEFT looks at the layer only where a target is the end of a name, not where it is the whole name.
     probe.target_modules, probe.exclude_modules, probe.modules_to_save = set(_last_parts(within)), None, None
     for layer in wanted if isinstance(wanted, list | tuple | set) else [wanted]:
         probe.layers_to_transform = [layer]
         if not any(check_target_module_exists(probe, name) for name in within):
             raise ConfigError(
-                f"layers_to_transform names {shown(layer)}, and no layer of this {type(model).__name__} has that "
+                f"layers_to_transform names {shown(layer)}, but no layer of this {type(model).__name__} has that "
                 "number; leave it out."
             )
 
 
 def _translated(model: nn.Module, config: PeftConfig) -> PeftConfig:
-    """What PEFT will make of the config for this model."""
+    """The config with the names that PEFT will translate for this model."""
     translated = copy.deepcopy(config)
-    with suppress(ValueError):  # which PEFT will raise again, with its reason
+    with suppress(ValueError):  # PEFT raises it again at injection
         convert_peft_config_for_transformers(translated, model, conversions=None)
     return translated
 
 
 def _ends(names: list[str]) -> set[str]:
-    """Each name, and what stands after each of its dots."""
+    """Each name, and its end behind each of its dots."""
     return {name[start:] for name in names for start in (0, *(dot.end() for dot in re.finditer(r"\.", name)))}

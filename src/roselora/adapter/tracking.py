@@ -1,4 +1,4 @@
-"""Which RoseLoRA adapters live on which model, found again after deepcopy, pickle and sharding."""
+"""Which RoseLoRA adapters are on which model. The record is kept on the model, so that deepcopy and pickle copy it."""
 
 import weakref
 from collections.abc import Iterator
@@ -17,11 +17,12 @@ _ATTRIBUTE = "_roselora_adapters"
 
 @dataclass(frozen=True)
 class Retention:
-    """What the entries of an adapter do to behaviour that must stay.
+    """How strongly an adapter's entries move the model on the prompts that should not move.
 
     Attributes:
-        weight: how much of it is subtracted from the importance.
-        sensitivities: for each factor's name |w * dK/dw|, of the factor's shape, fp32.
+        weight: λ, how much of the sensitivities is subtracted from the importance.
+        sensitivities: by factor name, |w · ∂K/∂w| for the KL divergence K on these prompts; of the factor's shape,
+            fp32.
     """
 
     weight: float
@@ -34,11 +35,11 @@ class TrackedAdapter:
 
     Attributes:
         name: the adapter's name in PEFT.
-        config: its settings.
+        config: its configuration.
         total_steps: the number of optimizer steps, from the config or from a Trainer.
-        steps: how many optimizer steps have pruned it in this process.
+        steps: the number of steps that have pruned it.
         retention: what the next steps subtract from the importance, if anything.
-        scores: by factor's name what the next step takes in place of |w * g|, if anything, of the factor's shape, fp32.
+        scores: by factor name, what the next step takes in place of |w · g|, if anything; of the factor's shape, fp32.
     """
 
     name: str
@@ -52,7 +53,7 @@ class TrackedAdapter:
         """The schedule's t_i and t_f.
 
         Raises:
-            ConfigError: nobody has said how long training is.
+            ConfigError: the number of training steps is not known.
         """
         if self.total_steps is None:
             raise ConfigError(
@@ -62,39 +63,39 @@ class TrackedAdapter:
         return self.config.ramp_bounds(self.total_steps)
 
     def density_at(self, step: int) -> float:
-        """What it is pruned to after ``step`` optimizer steps; raises as :meth:`ramp` does."""
+        """The density after optimizer step ``step``; raises as :meth:`ramp` does."""
         start, end = self.ramp()
         return density_at(step, target=self.config.density, ramp_start=start, ramp_end=end)
 
 
 class TrackedModel:
-    """The RoseLoRA adapters on one model. It hangs on the model itself, so that a copy brings its own."""
+    """The RoseLoRA adapters on one model, kept as an attribute of the model so that a copy of it has a record too."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.adapters: dict[str, TrackedAdapter] = {}
-        # Weak, so that unloading an adapter frees it.
+        # Weak references, so that unloading an adapter frees its layers.
         self._layers: dict[str, list[tuple[str, weakref.ref[LoraLayer]]]] = {}
 
     def __reduce__(self) -> tuple[object, ...]:
-        # deepcopy and pickle both come here after they have made the new model, so the copy is tracked too.
+        # deepcopy and pickle call this with the model already copied, so the new record belongs to the new model.
         return _restore, (self.model, self.adapters)
 
     def add(self, adapter: TrackedAdapter) -> None:
-        """Note a new adapter, or one that replaces another of the same name."""
+        """Add an adapter, in place of any other of the same name."""
         self.remove(adapter.name)
         self.adapters[adapter.name] = adapter
 
     def remove(self, adapter_name: str) -> None:
-        """Forget the adapter, if it was ours."""
+        """Remove the adapter if it is a RoseLoRA adapter."""
         self.adapters.pop(adapter_name, None)
         self._layers.pop(adapter_name, None)
 
     def pairs(self, adapter_name: str) -> list[FactorPair]:
-        """The adapter's factors as they are now.
+        """The adapter's current factors.
 
-        The walk over all modules is done once; the parameters are looked up at every call, because sharding and
-        ``load_state_dict(assign=True)`` put new ones in the layers.
+        The layers are searched once. Their parameters are looked up at every call, because sharding and
+        ``load_state_dict(assign=True)`` replace them.
         """
         if adapter_name not in self._layers:
             layers = adapted_layers(self.model, adapter_name)
@@ -107,13 +108,13 @@ class TrackedModel:
         ]
 
     def factors(self, adapter_name: str) -> Iterator[tuple[str, nn.Parameter, int]]:
-        """Name, parameter and dimension along which entries compete, of every A and B of the adapter."""
+        """For every A and B of the adapter: its name, the parameter, and the dimension along which entries compete."""
         for pair in self.pairs(adapter_name):
             yield f"{pair.name}.lora_A", pair.a, ROWS
             yield f"{pair.name}.lora_B", pair.b, COLUMNS
 
     def trains(self, adapter_name: str) -> bool:
-        """Whether anything of the adapter is trainable now; others on the model may be frozen."""
+        """Whether any factor of the adapter is trainable now."""
         return any(factor.requires_grad for _, factor, _ in self.factors(adapter_name))
 
 
@@ -121,7 +122,7 @@ _TRACKED: "weakref.WeakSet[TrackedModel]" = weakref.WeakSet()
 
 
 def track(model: nn.Module, adapter: TrackedAdapter) -> None:
-    """Prune this adapter of ``model`` from now on, whatever optimizer trains it."""
+    """Prune this adapter of ``model`` from now on, whichever optimizer trains it."""
     tracked = vars(model).get(_ATTRIBUTE)
     if tracked is None:
         tracked = TrackedModel(model)
@@ -131,19 +132,19 @@ def track(model: nn.Module, adapter: TrackedAdapter) -> None:
 
 
 def untrack(model: nn.Module, adapter_name: str) -> None:
-    """Forget an adapter whose name another method's adapter now takes."""
+    """Stop pruning the adapter of this name: an adapter of another method has taken the name."""
     tracked = vars(model).get(_ATTRIBUTE)
     if tracked is not None:
         tracked.remove(adapter_name)
 
 
 def tracked_models() -> list[TrackedModel]:
-    """Every living model that carries a RoseLoRA adapter."""
+    """Every model in this process that has a RoseLoRA adapter."""
     return [tracked for tracked in _TRACKED if tracked.adapters]
 
 
 def adapters_within(model: nn.Module) -> list[tuple[TrackedModel, TrackedAdapter]]:
-    """Every RoseLoRA adapter on ``model`` itself or on a part of it, with what carries it."""
+    """Every RoseLoRA adapter on ``model`` or on a module of it, with the record that holds it."""
     parts = (vars(module).get(_ATTRIBUTE) for module in model.modules())
     return [(tracked, adapter) for tracked in parts if tracked is not None for adapter in tracked.adapters.values()]
 

@@ -1,4 +1,4 @@
-"""A finished adapter's counts, row by row and column by column."""
+"""Checks that a finished adapter is as sparse as its config says, row by row and column by column."""
 
 import math
 import os
@@ -26,16 +26,16 @@ from roselora.files import user_path
 
 @dataclass(frozen=True)
 class MatrixCounts:
-    """What is left of one adapted matrix.
+    """The nonzeros of one adapted matrix.
 
     Attributes:
         name: the adapted module.
         shape: (d_out, d_in) of the update, or (experts, d_out, d_in).
-        row_nonzeros: non-zeros of each row of A.
-        column_nonzeros: non-zeros of each column of B.
+        row_nonzeros: nonzeros in each row of A.
+        column_nonzeros: nonzeros in each column of B.
         allowed_in_row: k of A's rows, max(1, floor(density * d_in)).
-        allowed_in_column: k of B's columns.
-        update_nonzeros: non-zero entries of B @ A.
+        allowed_in_column: k of B's columns, max(1, floor(density * d_out)).
+        update_nonzeros: nonzero entries of B @ A.
         sparsity_bound: Proposition 1's lower bound on the sparsity of B @ A.
     """
 
@@ -50,18 +50,18 @@ class MatrixCounts:
 
     @property
     def entries(self) -> int:
-        """Entries of the adapted weight."""
+        """The number of entries of the adapted weight."""
         return math.prod(self.shape)
 
     @property
     def within_budget(self) -> bool:
-        """Whether no row of A and no column of B keeps more than it may."""
+        """Whether no row of A and no column of B has more nonzeros than allowed."""
         return max(self.row_nonzeros) <= self.allowed_in_row and max(self.column_nonzeros) <= self.allowed_in_column
 
 
 @dataclass(frozen=True)
 class AdapterCounts:
-    """What is left of a whole adapter, matrix by matrix."""
+    """The nonzeros of a whole adapter, matrix by matrix."""
 
     adapter_name: str
     density: float
@@ -69,34 +69,37 @@ class AdapterCounts:
 
     @property
     def entries(self) -> int:
-        """Entries of all adapted matrices together."""
+        """The number of entries of all adapted weights."""
         return sum(matrix.entries for matrix in self.matrices)
 
     @property
     def update_nonzeros(self) -> int:
-        """Entries that the update changes."""
+        """The number of entries that the update changes."""
         return sum(matrix.update_nonzeros for matrix in self.matrices)
 
     @property
     def sparsity(self) -> float:
-        """The measured fraction of entries that the update leaves alone."""
+        """The fraction of entries that the update does not change."""
         return 1 - self.update_nonzeros / self.entries
 
     @property
     def sparsity_bound(self) -> float:
-        """Proposition 1's bound on :attr:`sparsity`, each matrix weighted by its size."""
+        """Proposition 1's lower bound on :attr:`sparsity`: the matrices' bounds, weighted by their sizes."""
         weighted = (matrix.sparsity_bound * matrix.entries for matrix in self.matrices)
         return sum(weighted) / self.entries
 
 
 def verify(source: nn.Module | str | os.PathLike[str], adapter_name: str = "default") -> AdapterCounts:
-    """Count what is left of a RoseLoRA adapter, in a model or in a saved folder.
+    """Check that a RoseLoRA adapter is at its density, and count its nonzeros.
 
-    Where the model is split over ranks (FSDP2), every rank must call this.
+    Args:
+        source: a model with the adapter, or a folder with a saved one. Where the model is sharded over ranks (FSDP2),
+            every rank must call this.
+        adapter_name: the adapter's name in the model.
 
     Raises:
-        SparsityError: a row of A or column of B is denser than the config allows, or nothing was trained.
-        ConfigError: ``source`` holds no RoseLoRA adapter of that name, or its files are missing or malformed.
+        SparsityError: a row of A or column of B has more nonzeros than the config allows, or nothing was trained.
+        ConfigError: ``source`` has no RoseLoRA adapter of that name, or its files are missing or malformed.
         NonFiniteError: the adapter holds NaN or infinity.
         UnsupportedError: FSDP1 or DeepSpeed has flattened the model's factors.
 
@@ -129,10 +132,10 @@ def verify(source: nn.Module | str | os.PathLike[str], adapter_name: str = "defa
 
 
 def require_sparse(adapter_name: str, pairs: Iterable[FactorPair], density: float) -> AdapterCounts:
-    """Count an adapter's factors.
+    """Count the nonzeros of an adapter's factors.
 
     Raises:
-        SparsityError: one is denser than ``density`` allows, or every B is still zero.
+        SparsityError: a factor has more than ``density`` allows, or every B is still zero.
     """
     counts = AdapterCounts(adapter_name, density, tuple(_count(pair, density) for pair in pairs))
     if not counts.matrices:
@@ -171,27 +174,27 @@ def _nonzeros(matrix: Tensor, dim: int) -> tuple[int, ...]:
 
 
 def _saved_pairs(folder: Path, config: SparsityConfig) -> list[FactorPair]:
-    """The factors in an adapter folder as PEFT writes it; their scale plays no part in the counts."""
+    """The factors in an adapter folder as PEFT writes it. Their scale is not read: the counts do not depend on it."""
     if config.target_parameters and config.rank_pattern:
         raise ConfigError(
-            f"{folder} adapts stacked experts at several ranks, and does not say which have which; give verify the "
-            "model that carries the adapter instead."
+            f"{folder} adapts stacked experts at several ranks, and does not say which has which; call verify with the "
+            "model that has the adapter instead."
         )
     path = folder / SAFETENSORS_WEIGHTS_NAME
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ConfigError(f"{path} cannot be read ({shortened(str(error))}); save the adapter anew.") from None
+        raise ConfigError(f"{path} cannot be read ({shortened(str(error))}); save the adapter again.") from None
     pairs = []
     for name, factors in _by_module(tensors).items():
         a, b = factors.get("A"), factors.get("B")
         if a is None or b is None:
-            raise ConfigError(f"{path} holds only one of A and B for {name}; save the adapter anew.")
+            raise ConfigError(f"{path} holds only one of A and B for {name}; save the adapter again.")
         experts = a.shape[0] // config.r if config.target_parameters and a.ndim else 1
         if not _fit(a, b, experts):
             raise ConfigError(
-                f"{path} holds A {tuple(a.shape)} and B {tuple(b.shape)} for {name}, which are no factors of a matrix; "
-                "save the adapter anew."
+                f"{path} holds A {tuple(a.shape)} and B {tuple(b.shape)} for {name}, which are not "
+                "factors of a matrix; save the adapter again."
             )
         pairs.append(FactorPair(name, nn.Parameter(a, False), nn.Parameter(b, False), 1.0, experts))
     return pairs
@@ -201,7 +204,7 @@ _KEY = re.compile(r"(?:base_model\.model\.)?(.*?)\.lora_(?:embedding_)?([AB])(?:
 
 
 def _by_module(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """A and B by the adapted module's name; formats of one byte, which torch cannot compare, as float16."""
+    """A and B by the adapted module's name; one-byte formats, which torch cannot compare, are converted to float16."""
     found: defaultdict[str, dict[str, Tensor]] = defaultdict(dict)
     for key, tensor in tensors.items():
         if match := _KEY.fullmatch(key):
@@ -211,6 +214,6 @@ def _by_module(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 
 
 def _fit(a: Tensor, b: Tensor, experts: int) -> bool:
-    """Whether A is (r, d_in) and B is (d_out, r), both of them kernels or stacked experts perhaps."""
+    """Whether A is (r, d_in) and B is (d_out, r), possibly with kernel dimensions behind, or with stacked experts."""
     shaped = min(a.ndim, b.ndim) >= 2 and 0 not in (*a.shape, *b.shape) and experts >= 1
     return shaped and a.shape[0] == math.prod(b.shape[1:]) and a.shape[0] % experts == 0

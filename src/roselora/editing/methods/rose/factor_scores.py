@@ -6,7 +6,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from roselora.adapter.retention import retain_
+from roselora.adapter.pruner import retain_
 from roselora.adapter.tracking import adapters_within
 from roselora.core.importance import sensitivity
 
