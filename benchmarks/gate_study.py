@@ -27,7 +27,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from roselora.bench.methods.applied_edit import Deltas, applying
 from roselora.bench.metrics.perplexity import perplexity, text_losses
 from roselora.bench.tasks.edit_case import EditCase
-from roselora.bench.tasks.general_ability import held_out_texts
+from roselora.bench.tasks.general_ability import perplexity_texts
 from roselora.editing.answers import ask_each, unheld
 from roselora.editing.editor import Editor
 from roselora.editing.methods.gate.gate_edit import in_batches, least_important, train_gate_edits
@@ -177,7 +177,7 @@ def main() -> None:
     # Of all blocks at once, for it is kept by the hash of the weights, and these are about to change.
     reference_statistics(*model, range(min(first for first, _ in RANGES), max(last for _, last in RANGES) + 1))
     if "lost" in arguments.parts:
-        lost(model, held_out_texts(arguments.data_dir, None)[300 : 300 + arguments.texts])
+        lost(model, perplexity_texts(arguments.data_dir, None)[300 : 300 + arguments.texts])
     if "silent" in arguments.parts:
         for before in (False, True):
             broken_by_loss(model, [case.request for case in cases[: 2 * arguments.n]], before=before)

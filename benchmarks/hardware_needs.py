@@ -57,7 +57,7 @@ def main() -> None:
     for benchmark, protocol, preset in RUNS:
         settings = read_settings(None, (), {"model": "demo", "data.train": "-"}, preset)
         training = settings.training
-        rows = BENCHMARKS[benchmark].training_rows(protocol, data_dir).records
+        rows = BENCHMARKS[benchmark].training_examples(protocol, data_dir).records
         texts = [row["prompt"] + row["completion"] for row in rows]
         lengths = [min(len(ids), training.max_length) for ids in tokenizer(texts).input_ids]
         tokens = sum(lengths) * training.epochs

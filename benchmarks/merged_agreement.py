@@ -43,7 +43,7 @@ def main() -> None:
     result = {}
     with tempfile.TemporaryDirectory() as folder:
         lessons = Path(folder, "lessons.jsonl")
-        records = drawn(BENCHMARKS["commonsense"].training_rows("loreft", arguments.data_dir).records, 400, 0)
+        records = drawn(BENCHMARKS["commonsense"].training_examples("loreft", arguments.data_dir).records, 400, 0)
         lessons.write_text("".join(json.dumps(record) + "\n" for record in records))
         for method in ("rose", "lora"):
             output = Path(folder, method)

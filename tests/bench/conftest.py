@@ -1,5 +1,6 @@
 """A data folder of the shape that the commonsense and arithmetic sets have, with our own questions."""
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -85,4 +86,44 @@ def data(tmp_path: Path, put: Put) -> Path:
     """The data folder, whole."""
     for name, records in FILES.items():
         put(name, records)
+    return tmp_path
+
+
+QUESTIONS = (
+    ("What is the capital of France?", ("London", "Paris", "Oslo", "a town"), 2),
+    ("Which metal has the symbol Fe?", ("iron", "gold"), 1),
+    ("What falls in winter?", ("snow", "coal and other stones", "hay"), 1),
+)
+
+
+def arc_record(question: str, choices: tuple[str, ...], answer: int) -> dict[str, str]:
+    marked = " ".join(f"Answer{number}: {choice}" for number, choice in enumerate(choices, 1))
+    names = "/".join(f"answer{number}" for number in range(1, len(choices) + 1))
+    asked = f"Please choose the correct answer to the question: {question}\n\n{marked}\n\nAnswer format: {names}"
+    return {"instruction": asked, "input": "", "output": "", "answer": f"answer{answer}"}
+
+
+@pytest.fixture
+def ability_data(tmp_path: Path) -> Path:
+    """A folder of the benchmarks' shapes: 3 ARC questions, 3 subjects of MMLU, 3 trivia, 2 long texts and a short."""
+    for name in ("commonsense", "forgetting/mmlu/test", "instruct"):
+        (tmp_path / name).mkdir(parents=True)
+    records = [arc_record(*question) for question in QUESTIONS]
+    (tmp_path / "commonsense" / "ARC-Challenge_test.json").write_text(json.dumps(records))
+    for subject, count in {"law": 1, "logic": 4, "art": 4}.items():
+        with (tmp_path / "forgetting" / "mmlu" / "test" / f"{subject}_test.csv").open("w", newline="") as file:
+            rows = [
+                [f"{subject} {number},\nwhich?", "one", "two", "three\u2028", "four", "C"] for number in range(count)
+            ]
+            csv.writer(file).writerows(rows)
+    trivia = [
+        {"id": "1", "question": "The capital of France is", "golden_answers": ["Rome", "paris"]},
+        {"id": "2", "question": '"Who said ""hot is cold""?"', "golden_answers": ["nobody", ""]},
+        {"id": "3", "question": "Where is it?", "golden_answers": ["here"]},
+    ]
+    lines = "".join(json.dumps(line) + "\n" for line in trivia)
+    (tmp_path / "forgetting" / "triviaqa_1k.jsonl").write_text(lines)
+    outputs = ["Snow is white and coal is black. " * 8, "short", "The opposite of hot is cold. " * 8]
+    texts = json.dumps([{"output": output} for output in outputs])
+    (tmp_path / "instruct" / "alpaca_eval_text_davinci_003.json").write_text(texts)
     return tmp_path

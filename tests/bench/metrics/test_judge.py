@@ -15,7 +15,9 @@ from roselora.bench.tasks.instruct import Reference
 from roselora.bench.tasks.task import Prediction
 from roselora.errors import ConfigError
 
-REFERENCES = [Reference(f"Name {number}.", f"reference {number}", "koala") for number in range(8)]
+REFERENCES = [
+    Reference(instruction=f"Name {number}.", output=f"reference {number}", dataset="koala") for number in range(8)
+]
 ANSWERS = [
     Answered("rose", 0, Prediction("alpaca_eval", f"f:{number}", "", f"ours {number}", float("nan"), ""))
     for number in range(8)

@@ -4,13 +4,15 @@ import pytest
 
 from roselora.bench.metrics.intervals import wilson_interval
 from roselora.bench.running.task_answers import accuracy, ask, judged, shard
-from roselora.bench.tasks.task import Decoding, Prediction, Question, Read, Task
+from roselora.bench.tasks.task import Decoding, Prediction, Question, Task, TaskData
 from roselora.errors import ConfigError
 from roselora.models.generation import searched_texts
 
 
 def task(decoding: Decoding) -> Task:
-    return Task("toy", "loreft", lambda folder: Read((), {}, {}), decoding, str.strip, lambda said, gold: said == gold)
+    return Task(
+        "toy", "loreft", lambda folder: TaskData((), {}, {}), decoding, str.strip, lambda said, gold: said == gold
+    )
 
 
 QUESTIONS = [

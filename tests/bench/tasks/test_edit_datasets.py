@@ -8,7 +8,7 @@ import huggingface_hub.constants
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from roselora.bench.tasks import hub_files
+from roselora.bench.tasks import data_files
 from roselora.bench.tasks.edit_case import EditCase, Probe
 from roselora.bench.tasks.edit_datasets import DATASETS, read_cases
 from roselora.errors import ConfigError
@@ -187,10 +187,13 @@ def test_the_file_that_was_read_is_named_with_its_hash(write: Write) -> None:
     [
         ({"a": 1}, "has no 'prompt'"),
         (FACT | {"target_new": None}, "target_new is None"),
-        (FACT | {"locality": {"Other": "x"}}, "Other is no list"),
-        (FACT | {"locality": {"Other": [{"prompt": "x"}]}}, "has no 'ground_truth'"),
-        (FACT | {"locality": {"Other": [{"prompt": "x", "ground_truth": [3]}]}}, "ground_truth is 3"),
-        ("a text", "'a text' is no object"),
+        (FACT | {"locality": {"Other": "x"}}, "its locality.Other is 'x': Input should be a valid list"),
+        (FACT | {"locality": {"Other": [{"prompt": "x"}]}}, "has no 'locality.Other.0.ground_truth'"),
+        (
+            FACT | {"locality": {"Other": [{"prompt": "x", "ground_truth": [3]}]}},
+            "its locality.Other.0.ground_truth is [3]",
+        ),
+        ("a text", "it is 'a text': it is not an object"),
     ],
 )
 def test_a_file_of_another_format_is_refused_in_one_sentence_that_names_file_and_record(
@@ -226,7 +229,7 @@ def test_without_a_data_folder_the_file_comes_from_the_hub(write: Write, monkeyp
         asked.append((repo, file, options["repo_type"]))
         return str(folder / "knowledge_editing" / "zsre_test.json")
 
-    monkeypatch.setattr(hub_files, "hf_hub_download", download)
+    monkeypatch.setattr(data_files, "hf_hub_download", download)
     assert len(read_cases("zsre", None).cases) == 1
     assert asked == [("zjunlp/KnowEdit", "benchmark/ZsRE/ZsRE-test-all.json", "dataset")]
 
@@ -245,13 +248,13 @@ def test_a_failure_of_the_network_is_a_sentence_too(monkeypatch: pytest.MonkeyPa
     def fail(*_: Any, **__: Any) -> str:
         raise LocalEntryNotFoundError("nothing cached.\nmore")
 
-    monkeypatch.setattr(hub_files, "hf_hub_download", fail)
+    monkeypatch.setattr(data_files, "hf_hub_download", fail)
     with pytest.raises(ConfigError, match=r"\(nothing cached\)"):
         read_cases("wikibio", None)
 
 
 def test_what_no_hub_has_is_asked_for_as_a_file() -> None:
-    with pytest.raises(ConfigError, match=r"No hub repository .* zsre_stream: point --data-dir .*locft_zsre_3k\.json"):
+    with pytest.raises(ConfigError, match=r"No hub repository .*locft_zsre_3k\.json: point --data-dir"):
         read_cases("zsre_stream", None)
 
 

@@ -1,12 +1,14 @@
-"""GLUE's sets from their files to a report, with a tiny encoder."""
+"""GLUE's sets from files of their shapes, and from the hub, to a report, with a tiny encoder and our own sentences."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from pyarrow import Table, parquet
 from transformers import MPNetConfig, MPNetForMaskedLM
 
 from roselora.bench.records.run_files import read_records
@@ -15,10 +17,177 @@ from roselora.bench.report.joined_report import write_joined_report
 from roselora.bench.running.task_answers import ask
 from roselora.bench.running.tuning_plan import TuningRequest, make_plan
 from roselora.bench.running.tuning_run import run
-from roselora.bench.tasks import glue
+from roselora.bench.tasks import data_files, glue
 from roselora.errors import ConfigError
+from roselora.files import sha256_file
 from roselora.models.loading import load
 from roselora.models.task_heads import classifier
+
+Write = Callable[[str, str], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def put(name: str, content: str) -> Path:
+        path = tmp_path / "glue" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, encoding="utf-8", newline="")
+        return path
+
+    return put
+
+
+def test_cola_has_no_header_and_quotes_are_letters(write: Write, tmp_path: Path) -> None:
+    path = write("CoLA/dev.tsv", 'xx\t1\t\t"No," said Ada.\nxx\t0\t*\tThe "sang bird.\n')
+    read = glue.read_part("cola", "dev", tmp_path)
+    assert read.records == [
+        {"text": '"No," said Ada.', "label": "acceptable"},
+        {"text": 'The "sang bird.', "label": "unacceptable"},
+    ]
+    assert read.sources == {"CoLA/dev.tsv": sha256_file(path)}
+
+
+def test_mrpc_begins_with_a_byte_order_mark_and_may_end_its_lines_as_dos_does(write: Write, tmp_path: Path) -> None:
+    write("MRPC/dev.tsv", "\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String\r\n1\t7\t8\tA cat.\tOne cat.\r\n")
+    assert glue.read_part("mrpc", "dev", tmp_path).records == [
+        {"text": "A cat.", "text_pair": "One cat.", "label": "equivalent"}
+    ]
+
+
+def test_a_line_ends_at_its_newline_alone(write: Write, tmp_path: Path) -> None:
+    write("SST-2/train.tsv", "sentence\tlabel\nfine\u2028really \t1\n")
+    assert glue.read_part("sst2", "train", tmp_path).records == [{"text": "fine\u2028really ", "label": "positive"}]
+
+
+def test_stsb_is_a_regression(write: Write, tmp_path: Path) -> None:
+    head = "index\tgenre\tfilename\tyear\told_index\tsource1\tsource2\tsentence1\tsentence2\tscore\n"
+    write("STS-B/dev.tsv", f"{head}0\tg\tf\ty\t1\tnone\tnone\tA dog runs.\tA dog ran.\t4.250\n")
+    assert glue.read_part("stsb", "dev", tmp_path).records == [
+        {"text": "A dog runs.", "text_pair": "A dog ran.", "label": 4.25}
+    ]
+    write("STS-B/dev.tsv", f"{head}0\tg\tf\ty\t1\tnone\tnone\tA dog runs.\tA dog ran.\tnan\n")
+    with pytest.raises(ConfigError, match=r"Record 0 of .*dev.tsv"):
+        glue.read_part("stsb", "dev", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "written", "label"),
+    [
+        ("qqp", "QQP", "1", "duplicate"),
+        ("mnli", "MNLI", "neutral", "neutral"),
+        ("qnli", "QNLI", "entailment", "entailment"),
+    ],
+)
+def test_the_subsets_are_json(write: Write, tmp_path: Path, name: str, folder: str, written: str, label: str) -> None:
+    record = {"text_a": "Who sings?", "text_b": "Ada sings.", "label": written}
+    write(f"{folder}/subset_train.json", json.dumps({"0": record, "1": record}))
+    row = {"text": "Who sings?", "text_pair": "Ada sings.", "label": label}
+    assert glue.read_part(name, "train", tmp_path).records == [row, row]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("index\tsentence1\tsentence2\tlabel\n0\tA.\tB.\n", "record 0 has 3 cells, not 4"),
+        ("index\tsentence1\tsentence2\tlabel\n0\tA.\tB.\tmaybe\n", "its label is 'maybe'"),
+        ("index\tsentence1\tsentence2\tlabel\n0\t \tB.\tentailment\n", "its sentence1 is ' '"),
+        ("index\tsentence1\tlabel\n0\tA.\tentailment\n", "Record 0"),
+        ("index\tsentence1\tsentence2\tlabel\n", "holds no records"),
+        ("", "it is empty"),
+    ],
+)
+def test_what_is_of_another_format_is_one_sentence(write: Write, tmp_path: Path, content: str, says: str) -> None:
+    path = write("RTE/dev.tsv", content)
+    with pytest.raises(ConfigError, match=says) as error:
+        glue.read_part("rte", "dev", tmp_path)
+    assert str(path) in str(error.value)
+
+
+def test_unknown_sets_and_missing_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no set 'wnli'"):
+        glue.read_part("wnli", "dev", tmp_path)
+    for name in glue.SETS:
+        with pytest.raises(ConfigError, match="There is no"):
+            glue.read_part(name, "dev", tmp_path)
+
+
+def test_half_of_validation_selects_and_of_a_large_one_a_thousand() -> None:
+    small: list[Any] = list(range(277))
+    selecting, scoring = glue.split_validation(small, 42)
+    assert (len(selecting), len(scoring)) == (138, 139)
+    assert sorted(selecting + scoring) == small
+    assert selecting == sorted(selecting)
+    assert glue.split_validation(small, 42) == (selecting, scoring)
+    assert glue.split_validation(small, 43) != (selecting, scoring)
+    assert [len(part) for part in glue.split_validation(range(5001), 0)] == [1000, 4001]
+    assert [len(part) for part in glue.split_validation(range(5000), 0)] == [2500, 2500]
+
+
+ROWS: dict[str, list[dict[str, Any]]] = {
+    "cola": [{"sentence": "He sleeps.", "label": 1, "idx": 0}],
+    "mnli": [{"premise": "It rains.", "hypothesis": "It is dry.", "label": 2, "idx": 0}],
+    "qnli": [{"question": "Who?", "sentence": "Ada did.", "label": 0, "idx": 0}],
+    "stsb": [{"sentence1": "A cat.", "sentence2": "A dog.", "label": 1.25, "idx": 0}],
+}
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """What the hub is asked for: it has the rows above, whichever part is asked."""
+    files: list[tuple[str, str]] = []
+
+    def download(repository: str, path: str, *, repo_type: str, revision: str) -> str:
+        assert (repository, repo_type) == ("nyu-mll/glue", "dataset")
+        files.append((path, revision))
+        target = tmp_path / path.replace("/", "-")
+        parquet.write_table(Table.from_pylist(ROWS[path.partition("/")[0]]), target)
+        return str(target)
+
+    monkeypatch.setattr(data_files, "hf_hub_download", download)
+    return files
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("cola", {"text": "He sleeps.", "label": "acceptable"}),
+        ("mnli", {"text": "It rains.", "text_pair": "It is dry.", "label": "contradiction"}),
+        ("qnli", {"text": "Who?", "text_pair": "Ada did.", "label": "entailment"}),
+        ("stsb", {"text": "A cat.", "text_pair": "A dog.", "label": 1.25}),
+    ],
+)
+def test_rows_from_the_hub_are_those_of_a_folder(name: str, row: dict[str, Any], asked: list[tuple[str, str]]) -> None:
+    read = glue.read_part(name, "train", None)
+    assert read.records == [row]
+    assert asked == [(f"{name}/train-00000-of-00001.parquet", glue.REVISION)]
+    assert list(read.sources) == [f"nyu-mll/glue/{name}/train-00000-of-00001.parquet"]
+
+
+def test_mnli_is_scored_on_the_matched_half(asked: list[tuple[str, str]]) -> None:
+    glue.read_part("mnli", "dev", None)
+    assert asked[0][0] == "mnli/validation_matched-00000-of-00001.parquet"
+
+
+def test_files_and_hub_agree_which_sets_are_of_pairs() -> None:
+    for glue_set in glue.SETS.values():
+        assert (glue_set.columns.text_pair is None) == (glue_set.hub_columns.text_pair is None)
+
+
+def test_a_row_without_a_class_is_refused_with_its_number(
+    asked: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ROWS, "cola", [{"sentence": "He sleeps.", "label": -1, "idx": 0}])
+    with pytest.raises(ConfigError, match=r"Record 0.*its label is -1"):
+        glue.read_part("cola", "train", None)
+
+
+def test_without_network_the_folder_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: Any, **__: Any) -> str:
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(data_files, "hf_hub_download", unreachable)
+    with pytest.raises(ConfigError, match=r"^rte/train-.*could not be fetched.*holds glue/RTE/train\.tsv"):
+        glue.training_examples("rte", None)
 
 
 def tsv(header: str, lines: list[str]) -> str:
@@ -80,7 +249,7 @@ def nothing(doing: str, done: int, of: int) -> None:
 
 def test_no_row_of_validation_both_selects_and_scores(glue_data: Path) -> None:
     scoring = glue.task("rte").read(glue_data).records
-    selecting = glue.selecting_rows("rte", glue_data).records
+    selecting = glue.validation_examples("rte", glue_data).records
     asked = {(question.prompt, question.pair, question.gold) for question in scoring}
     chosen = {(row["text"], row["text_pair"], row["label"]) for row in selecting}
     assert (len(asked), len(chosen), len(asked | chosen)) == (4, 3, 7)

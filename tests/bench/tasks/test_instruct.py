@@ -10,7 +10,7 @@ from roselora.bench.tasks.instruct import (
     read_references,
     reference_of,
     tasks,
-    training_rows,
+    training_examples,
 )
 from roselora.bench.tasks.task import Prediction
 from roselora.errors import ConfigError
@@ -30,7 +30,7 @@ def test_the_instructions_are_put_in_alpacas_template_and_have_no_score_of_their
 
 
 def test_training_leaves_out_what_is_asked_later_and_counts_it(data: Path) -> None:
-    read = training_rows("loreft", data)
+    read = training_examples("loreft", data)
     assert [lesson["completion"] for lesson in read.records] == ["The oak.", "The plum."]
     assert list(read.left_out.values()) == [1]
 
@@ -64,7 +64,7 @@ def test_records_of_another_format_are_refused_with_the_files_name(
 ) -> None:
     put(name, [record])
     with pytest.raises(ConfigError, match=rf"{Path(name).name}.*{says}"):
-        training_rows("loreft", data)  # reads both files
+        training_examples("loreft", data)  # reads both files
 
 
 def test_json_lines_are_read_as_well(data: Path) -> None:

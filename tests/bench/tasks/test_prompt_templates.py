@@ -11,7 +11,7 @@ def test_llm_adapters_prompts_carry_its_source_codes_indentation() -> None:
         "                ### Response:",
         "                ",
     ]
-    assert templates.llm_adapters_lesson("Add 2 and 3.").split("\n") == [
+    assert templates.llm_adapters_training("Add 2 and 3.").split("\n") == [
         "Below is an instruction that describes a task. Write a response that appropriately completes the request.  ",
         "",
         "                ### Instruction:",

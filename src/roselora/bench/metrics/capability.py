@@ -138,7 +138,7 @@ def _needed(data_dir: Path | None, task: str) -> Path:
 
 
 def _held_out(data_dir: Path | None, texts: Sequence[str] | None, n: int | None) -> list[str]:
-    found = ability_data.held_out_texts(_needed(data_dir, PERPLEXITY), n) if texts is None else list(texts)[:n]
+    found = ability_data.perplexity_texts(_needed(data_dir, PERPLEXITY), n) if texts is None else list(texts)[:n]
     if not found:
         raise ConfigError("There is no held-out text to measure perplexity on: give some texts.")
     return found

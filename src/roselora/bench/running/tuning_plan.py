@@ -11,7 +11,7 @@ import torch
 from roselora.bench.records.environment import machine, versions
 from roselora.bench.records.run_files import BASE, HEAD, read_head
 from roselora.bench.records.tuning_bench_records import TuningHead
-from roselora.bench.tasks.task import AnyTask, Question, Read
+from roselora.bench.tasks.task import AnyTask, Question, TaskData
 from roselora.bench.tasks.tuning_benchmarks import BENCHMARKS, Benchmark
 from roselora.errors import ConfigError
 from roselora.models.devices import AUTO
@@ -141,7 +141,7 @@ def make_plan(wanted: TuningRequest) -> TuningPlan:
     tasks = {name: every[name] for name in names}
     read = {name: task.read(wanted.data_dir) for name, task in tasks.items()}
     questions = {name: drawn(found.records, wanted.n, wanted.question_seed) for name, found in read.items()}
-    mix = benchmark.training_rows(wanted.protocol, wanted.data_dir)
+    mix = benchmark.training_examples(wanted.protocol, wanted.data_dir)
     lessons = drawn(mix.records, wanted.examples, wanted.question_seed)
     lessons = lessons[: max(1, round(wanted.share * len(lessons)))]
     held_out, selecting = _held_out(wanted, benchmark, lessons)
@@ -203,12 +203,12 @@ def drawn(records: Sequence[Any], n: int | None, seed: int) -> list[Any]:
     return shuffled if n is None else shuffled[:n]
 
 
-def _held_out(wanted: TuningRequest, benchmark: Benchmark, lessons: list[Any]) -> tuple[list[Any], Read | None]:
+def _held_out(wanted: TuningRequest, benchmark: Benchmark, lessons: list[Any]) -> tuple[list[Any], TaskData | None]:
     """The rows that choose a learning rate, and where they come from if not from the lessons' beginning."""
     if len(wanted.rates) < 2:
         return [], None
-    if benchmark.selecting_rows is not None:
-        read = benchmark.selecting_rows(wanted.data_dir)
+    if benchmark.validation_examples is not None:
+        read = benchmark.validation_examples(wanted.data_dir)
         return drawn(read.records, wanted.n, wanted.question_seed), read
     count = min(HELD_OUT_MOST, int(HELD_OUT_SHARE * len(lessons)))
     if not count:

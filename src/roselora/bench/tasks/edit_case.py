@@ -1,22 +1,27 @@
-"""The one shape of every editing benchmark's records: a request, and the questions that judge it."""
+"""The common form of every editing benchmark's records: a request, and the questions that test it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Annotated, Any
 
+from pydantic import BeforeValidator, ConfigDict
+
+from roselora.bench.tasks.data_files import Record
 from roselora.editing.answer_match import normalize
 from roselora.editing.request import EditRequest
+from roselora.user_files import shown
 
 SAME_ANSWER = "Same_Answer"
-"""The sub-type of questions that must not move by their file, though their answer is the edited fact's own old one.
+"""The sub-type of locality questions whose answer is the edited fact's own old one.
 
-Most of them ask for the very fact that is edited, so that an edit which generalizes has to move them. They are asked
-and shown, and are no part of locality's mean nor of the KL divergence.
+Most of them ask for the very fact that is edited, so an edit that generalizes has to change their answer. They are
+asked and reported, but count neither in locality's mean nor in the KL divergence.
 """
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A question, and the answers that a record names: any of them counts, the first is EasyEdit's."""
+    """A question with the answers that a record names: any of them counts, and the first is EasyEdit's."""
 
     prompt: str
     answers: tuple[str, ...]
@@ -27,11 +32,11 @@ class EditCase:
     """One record of an editing benchmark.
 
     Attributes:
-        key: where it stands in its file, such as "zsre/17": the same for the same file and record, always.
+        key: the benchmark and the record's number in its file, such as "zsre/17".
         prompt, target, subject: the request; ``subject`` is None where the record names none.
         rephrasings: prompts that must give the target too.
         portability: questions that follow from the new fact, by sub-type.
-        locality: questions that must not move, by sub-type.
+        locality: questions whose answers must not change, by sub-type.
     """
 
     key: str
@@ -44,18 +49,46 @@ class EditCase:
 
     @property
     def request(self) -> EditRequest:
-        """What a method is told: nothing of the questions that judge it."""
+        """What a method is given: none of the questions that test it."""
         return EditRequest(self.prompt, self.target, subject=self.subject)
+
+
+class CaseRecord(Record):
+    """A record of an editing benchmark in the format of its file; outer blanks of texts are dropped."""
+
+    model_config = ConfigDict(str_strip_whitespace=True)
+
+    def case(self, key: str) -> EditCase:
+        """The case that the record describes."""
+        raise NotImplementedError
+
+
+def _answers(value: Any) -> tuple[str, ...]:
+    """Every text in a ``ground_truth``, in order, once, however deeply the lists in it are nested."""
+    found, waiting = [], [value]
+    while waiting:
+        item = waiting.pop(0)
+        if isinstance(item, list):
+            waiting = [*item, *waiting]
+        elif isinstance(item, str):
+            found.append(item.strip())
+        else:
+            raise ValueError(f"{shown(item)} in it is not a text")
+    return tuple(dict.fromkeys(filter(None, found)))
+
+
+Answers = Annotated[tuple[str, ...], BeforeValidator(_answers)]
+"""Aliases of an answer, written as a text, a list of texts, or a list of such lists; blank ones are dropped."""
 
 
 @dataclass(frozen=True)
 class Deduplicated:
-    """Cases of which no two ask for the same prompt.
+    """Cases of which no two have the same prompt.
 
     Attributes:
-        cases: what is left, in order.
-        repeated: keys of cases that were left out because an earlier one asks for the same target.
-        conflicting: keys of cases that were left out because an earlier one asks for another target.
+        cases: those that remain, in order.
+        repeated: keys of cases that were left out because an earlier one has the same prompt and target.
+        conflicting: keys of cases that were left out because an earlier one has the same prompt and another target.
     """
 
     cases: tuple[EditCase, ...]

@@ -1,77 +1,116 @@
-"""The benchmarks by name: which file each is, who reads it, and where the hub has it."""
+"""The editing benchmarks by name: where the file of each is, and its records as cases."""
 
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
 
-from roselora.bench.tasks import counterfact, knowedit, wikibio, zsre
-from roselora.bench.tasks.case_reading import CaseFile, ToCase, read_file
-from roselora.bench.tasks.hub_files import HubFile, fetch
+from roselora.bench.tasks.counterfact import CounterFactRecord
+from roselora.bench.tasks.data_files import HubFile, Source, read_source
+from roselora.bench.tasks.edit_case import CaseRecord, EditCase, Probe
+from roselora.bench.tasks.knowedit import KnowEditRecord, WikiBioRecord
+from roselora.bench.tasks.zsre import ZsreRecord
+from roselora.editing.answer_match import normalize
 from roselora.errors import ConfigError
 
 FOLDER = "knowledge_editing"
-"""Where the files lie below a data folder."""
-
-KNOWEDIT = "zjunlp/KnowEdit"
-"""The hub's dataset repository of KnowEdit."""
-
-REVISION = "6d218881e60c7c8be836bd2befd598eb3b318be4"
-"""Its commit: a fixed one means the same records every time, and no question to the hub once they are cached."""
+"""Where the files are below a data folder."""
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """One file of edits.
-
-    Attributes:
-        file: its name below ``knowledge_editing/`` in a data folder.
-        to_case: its reader.
-        hub_file: its name in KnowEdit's hub repository, or None if the hub is not known to have it. The hub's version
-            may differ from a file of the same benchmark that was got elsewhere: its hash tells.
-    """
-
-    file: str
-    to_case: ToCase
-    hub_file: str | None = None
+def _source(file: str, record: type[CaseRecord], hub_path: str | None = None) -> Source[CaseRecord]:
+    """A file, and where KnowEdit's hub repository has it. A file obtained elsewhere may differ: its hash tells."""
+    hub = None
+    if hub_path is not None:
+        hub = HubFile("zjunlp/KnowEdit", f"benchmark/{hub_path}", "6d218881e60c7c8be836bd2befd598eb3b318be4")
+    return Source(FOLDER, file, record.model_validate, hub)
 
 
 DATASETS = {
-    "wikidata_recent": Dataset("wikidata_recent_test.json", knowedit.to_case, "benchmark/wiki_recent/recent_test.json"),
-    "wikidata_counterfact": Dataset(
-        "wikidata_counterfact_test.json", knowedit.to_case, "benchmark/wiki_counterfact/test_cf.json"
-    ),
-    "zsre": Dataset("zsre_test.json", knowedit.to_case, "benchmark/ZsRE/ZsRE-test-all.json"),
-    "wikibio": Dataset("wikibio_test.json", wikibio.to_case, "benchmark/WikiBio/wikibio-test-all.json"),
-    "wikidata_recent_train": Dataset("recent_train.json", knowedit.to_case, "benchmark/wiki_recent/recent_train.json"),
-    "wikidata_counterfact_train": Dataset(
-        "train_cf.json", knowedit.to_case, "benchmark/wiki_counterfact/train_cf.json"
-    ),
-    "wikibio_train": Dataset("wikibio-train-all.json", wikibio.to_case, "benchmark/WikiBio/wikibio-train-all.json"),
-    "zsre_mend": Dataset("zsre_mend_edit.json", zsre.to_case),
-    "zsre_stream": Dataset("locft_zsre_3k.json", zsre.to_case),
-    "counterfact_stream": Dataset("locft_counterfact_3k.json", counterfact.to_case),
+    "wikidata_recent": _source("wikidata_recent_test.json", KnowEditRecord, "wiki_recent/recent_test.json"),
+    "wikidata_counterfact": _source("wikidata_counterfact_test.json", KnowEditRecord, "wiki_counterfact/test_cf.json"),
+    "zsre": _source("zsre_test.json", KnowEditRecord, "ZsRE/ZsRE-test-all.json"),
+    "wikibio": _source("wikibio_test.json", WikiBioRecord, "WikiBio/wikibio-test-all.json"),
+    "wikidata_recent_train": _source("recent_train.json", KnowEditRecord, "wiki_recent/recent_train.json"),
+    "wikidata_counterfact_train": _source("train_cf.json", KnowEditRecord, "wiki_counterfact/train_cf.json"),
+    "wikibio_train": _source("wikibio-train-all.json", WikiBioRecord, "WikiBio/wikibio-train-all.json"),
+    "zsre_mend": _source("zsre_mend_edit.json", ZsreRecord),
+    "zsre_stream": _source("locft_zsre_3k.json", ZsreRecord),
+    "counterfact_stream": _source("locft_counterfact_3k.json", CounterFactRecord),
 }
-"""Tests first, then what methods are tuned on, then MEND's set and the lifelong streams."""
+"""The test sets, then the sets that methods are tuned on, then MEND's set and the lifelong streams."""
+
+
+@dataclass(frozen=True)
+class CaseFile:
+    """What a benchmark file gives.
+
+    Attributes:
+        cases: in the file's order.
+        file: the file's name.
+        sha256: of the file's bytes.
+        left_out: why records were left out, by their keys: their prompt or target is empty, or the target has several
+            lines.
+        unanswered: how many questions were left out of the cases: they have no text, no answer although the answer is
+            scored, or the edit's own prompt as their text.
+    """
+
+    cases: tuple[EditCase, ...]
+    file: str
+    sha256: str
+    left_out: Mapping[str, str]
+    unanswered: int
 
 
 def read_cases(name: str, data_dir: Path | None) -> CaseFile:
-    """A benchmark's cases: from ``data_dir`` if it is given, else from the hub.
+    """A benchmark's cases, from ``data_dir`` if it is given, else from the hub; their keys are ``name/number``, from 0.
 
     Raises:
-        ConfigError: there is no such benchmark, its file is not there or of another format, or the hub does not have
-            it or cannot be reached.
+        ConfigError: there is no such benchmark; its file is missing or of another format; the hub does not have it or
+            cannot be reached.
     """
-    dataset = DATASETS.get(name)
-    if dataset is None:
+    if name not in DATASETS:
         raise ConfigError(f"There is no benchmark {name!r}: name one of {', '.join(DATASETS)}.")
-    path = _from_hub(name, dataset) if data_dir is None else data_dir / FOLDER / dataset.file
-    if not path.is_file():
-        raise ConfigError(f"There is no {path}; point --data-dir at the folder with the benchmark data.")
-    return read_file(path, name, dataset.to_case)
+    read = read_source(DATASETS[name], data_dir)
+    cases: list[EditCase] = []
+    left_out: dict[str, str] = {}
+    unanswered = 0
+    for number, record in enumerate(read.records):
+        case = record.case(f"{name}/{number}")
+        try:
+            _ = case.request
+        except ConfigError as error:
+            left_out[case.key] = str(error)
+            continue
+        cases.append(_answerable(case))
+        unanswered += _count_questions(case) - _count_questions(cases[-1])
+    return CaseFile(tuple(cases), PurePath(read.name).name, read.sha256, left_out, unanswered)
 
 
-def _from_hub(name: str, dataset: Dataset) -> Path:
-    if dataset.hub_file is None:
-        raise ConfigError(
-            f"No hub repository is known for {name}: point --data-dir at a folder that holds {FOLDER}/{dataset.file}."
-        )
-    return fetch(HubFile(KNOWEDIT, dataset.hub_file, REVISION), name, f"{FOLDER}/{dataset.file}")
+def _answerable(case: EditCase) -> EditCase:
+    """The case without the questions that nothing could score, and without sub-types that are then empty.
+
+    A locality question needs no answer: it is compared with what the base model says. A question that is the edit's
+    own prompt, but for case and outer punctuation, is neither a rephrasing nor another question.
+    """
+    own = normalize(case.prompt)
+
+    def is_another(prompt: str) -> bool:
+        return bool(prompt) and normalize(prompt) != own
+
+    def usable(groups: Mapping[str, tuple[Probe, ...]], needs_answer: bool) -> dict[str, tuple[Probe, ...]]:
+        found = {}
+        for subtype, probes in groups.items():
+            good = tuple(p for p in probes if is_another(p.prompt) and (p.answers or not needs_answer))
+            if good:
+                found[subtype] = good
+        return found
+
+    return replace(
+        case,
+        rephrasings=tuple(filter(is_another, case.rephrasings)),
+        portability=usable(case.portability, needs_answer=True),
+        locality=usable(case.locality, needs_answer=False),
+    )
+
+
+def _count_questions(case: EditCase) -> int:
+    return len(case.rephrasings) + sum(map(len, (*case.portability.values(), *case.locality.values())))

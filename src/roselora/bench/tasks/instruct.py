@@ -1,35 +1,33 @@
 """Instruction following: AlpacaEval's 805 instructions, answered as LoReFT does, in AlpacaEval's own format.
 
-What an answer is worth only a judge can say; `judge.py` asks one, and `likelihood.py` compares without one.
+Only a judge can tell how good an answer is: `metrics/judge.py` asks one, and `metrics/likelihood.py` compares answers
+without one.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from roselora.bench.tasks import instructions
 from roselora.bench.tasks import prompt_templates as templates
-from roselora.bench.tasks.data_files import read_data_file
-from roselora.bench.tasks.instructions import Instruction, Source, questions, rows, text
-from roselora.bench.tasks.protocols import Protocol, named
-from roselora.bench.tasks.task import Decoding, Read, Task
+from roselora.bench.tasks.data_files import Record, Source, Text, read_source
+from roselora.bench.tasks.instructions import Instruction, Protocol, protocol_named, questions
+from roselora.bench.tasks.task import Decoding, Task, TaskData
 from roselora.errors import ConfigError
-from roselora.user_files import json_records, shown
 
 TRAINING_MIX = "UltraFeedback-1K"
-"""What `training_rows` gives, in reports: a thousand records of UltraFeedback's answers."""
+"""The name of `training_examples` in reports: a thousand of UltraFeedback's answers."""
 
 ALPACA_EVAL = "alpaca_eval"
-REFERENCES = "instruct/alpaca_eval_text_davinci_003.json"
 
 MAX_NEW_TOKENS = 512
-"""Ours: a bound for models that do not end."""
+"""Our own limit, for models that never end an answer."""
 
 PROTOCOLS = {
     "loreft": Protocol(
-        ask=templates.loreft_arithmetic,  # Alpaca's template without input, which its instructions have too
-        teach=templates.loreft_arithmetic,
+        test_prompt=templates.loreft_arithmetic,  # Alpaca's template without input, which its instructions have too
+        training_prompt=templates.loreft_arithmetic,
         decoding=Decoding(max_new_tokens=MAX_NEW_TOKENS, no_repeat_ngram_size=5, repetition_penalty=1.1),
         extraction=lambda _: str.strip,
     ),
@@ -37,13 +35,18 @@ PROTOCOLS = {
 """By name."""
 
 
-@dataclass(frozen=True)
-class Reference:
-    """One record of AlpacaEval's reference outputs, those of text_davinci_003."""
+class Reference(Record):
+    """One record of AlpacaEval's reference outputs, those of text_davinci_003; two of the outputs are empty."""
 
-    instruction: str
+    instruction: Text
     output: str
-    dataset: str
+    dataset: Text
+
+
+class _UltraFeedbackRecord(Record):
+    instruction: Text
+    output: Text
+    input: str | None = None
 
 
 def tasks(protocol: str) -> dict[str, Task]:
@@ -52,18 +55,18 @@ def tasks(protocol: str) -> dict[str, Task]:
     Raises:
         ConfigError: there is no such protocol.
     """
-    chosen = named(PROTOCOLS, protocol)
-    read = partial(questions, _TEST, chosen.ask)
+    chosen = protocol_named(PROTOCOLS, protocol)
+    read = partial(questions, _TEST, chosen)
     return {ALPACA_EVAL: Task(ALPACA_EVAL, protocol, read, chosen.decoding, chosen.extraction(None), None)}
 
 
-def training_rows(protocol: str, data_dir: Path | None) -> Read:
+def training_examples(protocol: str, data_dir: Path | None) -> TaskData:
     """UltraFeedback's records, without those that AlpacaEval asks too, which are counted.
 
     Raises:
-        ConfigError: there is no such protocol, no data folder, or a file in it is missing or of another format.
+        ConfigError: there is no such protocol or no data folder, or a file is missing or of another format.
     """
-    return rows(_TRAINING, [_TEST], named(PROTOCOLS, protocol).teach, data_dir)
+    return instructions.training_examples(_TRAINING, [_TEST], protocol_named(PROTOCOLS, protocol), data_dir)
 
 
 def read_references(data_dir: Path) -> list[Reference]:
@@ -72,40 +75,33 @@ def read_references(data_dir: Path) -> list[Reference]:
     Raises:
         ConfigError: the file is missing or of another format.
     """
-    return read_data_file(data_dir / REFERENCES, json_records, _reference)
+    return read_source(_REFERENCES, data_dir).records
 
 
 def reference_of(key: str, references: Sequence[Reference]) -> Reference:
-    """The reference to the question of that key.
+    """The reference for the question of that key.
 
     Raises:
-        ConfigError: there is none: the run asked another file's questions.
+        ConfigError: there is none, because the run asked another file's questions.
     """
     number = int(key.rpartition(":")[2])
     if number >= len(references):
-        raise ConfigError(
-            f"There is no reference for {key}: point --data-dir at the folder that the run was asked from."
-        )
+        raise ConfigError(f"There is no reference for {key}: point --data-dir at the folder that the run read.")
     return references[number]
 
 
-def _reference(record: Any) -> Reference:
-    output = record["output"]
-    if not isinstance(output, str):  # two of the references are empty
-        raise ValueError(f"its output is {shown(output)}, not a text")
-    return Reference(text(record, "instruction"), output, text(record, "dataset"))
-
-
-def _asked(record: Any) -> Instruction:
-    reference = _reference(record)
+def _test_instruction(record: Any) -> Instruction:
+    reference = Reference.model_validate(record)
     return Instruction(reference.instruction, reference.output)
 
 
-def _taught(record: Any) -> Instruction:
-    if record.get("input"):
-        raise ValueError("it has an input, which the template has no place for")
-    return Instruction(text(record, "instruction"), text(record, "output"))
+def _training_instruction(record: Any) -> Instruction:
+    read = _UltraFeedbackRecord.model_validate(record)
+    if read.input:
+        raise ValueError("it has an input, for which the template has no place")
+    return Instruction(read.instruction, read.output)
 
 
-_TEST = Source(REFERENCES, _asked)
-_TRAINING = (Source("instruct/ultrafeedback_1k.json", _taught),)
+_REFERENCES = Source("instruct", "alpaca_eval_text_davinci_003.json", Reference.model_validate)
+_TEST = Source(_REFERENCES.folder, _REFERENCES.file, _test_instruction)
+_TRAINING = (Source("instruct", "ultrafeedback_1k.json", _training_instruction),)

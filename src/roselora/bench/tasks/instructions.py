@@ -1,4 +1,4 @@
-"""Instructions with answers, from a data folder or the hub, as a test's questions or as training's rows."""
+"""Benchmarks of instructions: how a published protocol asks them, a test set's questions, and training examples."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -6,123 +6,87 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from roselora.bench.tasks.data_files import convert_records, read_data_file
-from roselora.bench.tasks.hub_files import HubFile, fetch, read_parquet
-from roselora.bench.tasks.task import Question, Read
+from roselora.bench.tasks.data_files import Source, read_source
+from roselora.bench.tasks.task import Decoding, Question, TaskData
 from roselora.errors import ConfigError
-from roselora.files import sha256_file
-from roselora.user_files import json_records, shown
 
 ASKED_IN_A_TEST = "its question stands in a test set too"
-"""Why a training record is left out."""
+"""Why a training example is left out."""
 
 
 @dataclass(frozen=True)
 class Instruction:
-    """What is asked, and the answer: a test's as it is scored, training's as it is to be said."""
+    """An instruction with its answer: a test set's as it is scored, a training file's as it is to be learned."""
 
     text: str
     answer: str
 
 
-Convert = Callable[[Any], Instruction]
-"""Turns a record into an instruction; a record of another format is a KeyError, TypeError or ValueError."""
-
-
 @dataclass(frozen=True)
-class HubSource:
-    """A Parquet file of the hub, and its reader: the hub has the sets as they were first published."""
-
-    file: HubFile
-    convert: Convert
-
-
-@dataclass(frozen=True)
-class Source:
-    """A file of instructions.
+class Protocol:
+    """How one family of test sets is asked under one published protocol.
 
     Attributes:
-        file: its path below a data folder, a JSON list or JSON lines.
-        convert: its reader.
-        hub: where the hub has the same questions; None if it is not known to.
+        test_prompt, training_prompt: an instruction in the protocol's template.
+        decoding: how answers are generated.
+        extraction: given a test set's form of answer, the function that takes the answer from a generated text.
     """
 
-    file: str
-    convert: Convert
-    hub: HubSource | None = None
+    test_prompt: Callable[[str], str]
+    training_prompt: Callable[[str], str]
+    decoding: Decoding
+    extraction: Callable[[Any], Callable[[str], str]]
 
 
-@dataclass(frozen=True)
-class _SourceFile:
-    name: str
-    sha256: str
-    instructions: Sequence[Instruction]
-
-
-def questions(source: Source, ask: Callable[[str], str], data_dir: Path | None) -> Read:
-    """A test set's questions, put as a protocol asks them; the key is the file's name and the record's number from 0.
+def protocol_named(protocols: Mapping[str, Protocol], name: str) -> Protocol:
+    """The protocol of that name.
 
     Raises:
-        ConfigError: the file is not to be had, or is of another format.
+        ConfigError: there is none.
     """
-    file = _read(source, data_dir)
+    if name not in protocols:
+        raise ConfigError(f"There is no protocol {name!r}: name one of {', '.join(protocols)}.")
+    return protocols[name]
+
+
+def questions(source: Source[Instruction], protocol: Protocol, data_dir: Path | None) -> TaskData:
+    """A test set's questions; the key of each is the file's name and the record's number, from 0.
+
+    Raises:
+        ConfigError: the file cannot be found, or is of another format.
+    """
+    read = read_source(source, data_dir)
     asked = [
-        Question(f"{file.name}:{number}", ask(instruction.text), instruction.answer)
-        for number, instruction in enumerate(file.instructions)
+        Question(f"{read.name}:{number}", protocol.test_prompt(instruction.text), instruction.answer)
+        for number, instruction in enumerate(read.records)
     ]
-    return Read(asked, {file.name: file.sha256}, {})
+    return TaskData(asked, {read.name: read.sha256}, {})
 
 
-def rows(
-    sources: Sequence[Source], tests: Sequence[Source], teach: Callable[[str], str], data_dir: Path | None
-) -> Read:
-    """Training's ``prompt`` and ``completion`` of several files, without the questions that ``tests`` ask too.
+def training_examples(
+    sources: Sequence[Source[Instruction]],
+    tests: Sequence[Source[Instruction]],
+    protocol: Protocol,
+    data_dir: Path | None,
+) -> TaskData:
+    """The ``prompt`` and ``completion`` of every training record whose question is in none of the ``tests``.
 
-    Questions count as the same when their letters and digits are, whatever their case, blanks and punctuation.
+    Two questions are the same if their letters and digits are, whatever their case, blanks and punctuation.
 
     Raises:
-        ConfigError: a file is not to be had, or is of another format.
+        ConfigError: a file cannot be found, or is of another format.
     """
-    files = [_read(source, data_dir) for source in sources]
-    asked = {_bare(item.text) for test in tests for item in _read(test, data_dir).instructions}
-    every = [instruction for file in files for instruction in file.instructions]
-    kept = [
-        {"prompt": teach(instruction.text), "completion": instruction.answer}
+    files = [read_source(source, data_dir) for source in sources]
+    asked = {_letters_of(item.text) for test in tests for item in read_source(test, data_dir).records}
+    every = [instruction for file in files for instruction in file.records]
+    examples = [
+        {"prompt": protocol.training_prompt(instruction.text), "completion": instruction.answer}
         for instruction in every
-        if _bare(instruction.text) not in asked
+        if _letters_of(instruction.text) not in asked
     ]
-    return Read(kept, {file.name: file.sha256 for file in files}, {ASKED_IN_A_TEST: len(every) - len(kept)})
+    left_out = {ASKED_IN_A_TEST: len(every) - len(examples)}
+    return TaskData(examples, {file.name: file.sha256 for file in files}, left_out)
 
 
-def text(record: Mapping[str, Any], field: str) -> str:
-    """A field that must be a text with something in it, as it stands.
-
-    Raises:
-        KeyError: there is no such field.
-        ValueError: it is something else.
-    """
-    value = record[field]
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"its {field} is {shown(value)}, not a text")
-    return value
-
-
-def _read(source: Source, data_dir: Path | None) -> _SourceFile:
-    if data_dir is not None:
-        path = data_dir / source.file
-        name, instructions = path.name, read_data_file(path, json_records, source.convert)
-    elif source.hub is not None:
-        path = fetch(source.hub.file, source.file, source.file)
-        name = f"{source.hub.file.repository}/{source.hub.file.path}"
-        instructions = convert_records(read_parquet(path), source.hub.convert, str(path))
-    else:
-        raise ConfigError(
-            f"No hub repository is known for {source.file}: point --data-dir at a folder that holds that file."
-        )
-    if not instructions:
-        raise ConfigError(f"{path} holds no records: see that it is the benchmark's own file.")
-    return _SourceFile(name, sha256_file(path), instructions)
-
-
-def _bare(question: str) -> str:
+def _letters_of(question: str) -> str:
     return re.sub(r"[\W_]", "", question.lower())

@@ -1,58 +1,95 @@
-"""KnowEdit's format: WikiData_recent, WikiData_counterfact and ZsRE (Zhang et al., 2024, arXiv 2401.01286)."""
+"""KnowEdit's formats: WikiData_recent, WikiData_counterfact, ZsRE, WikiBio (Zhang et al., 2024, arXiv 2401.01286)."""
 
 import re
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
-from roselora.bench.tasks.case_reading import Record, answers, mapping, text, texts
-from roselora.bench.tasks.edit_case import SAME_ANSWER, EditCase, Probe
+from pydantic import BeforeValidator
+
+from roselora.bench.tasks.edit_case import SAME_ANSWER, Answers, CaseRecord, EditCase, Probe
 from roselora.editing.answer_match import normalize
 
 NUMBER = re.compile(r"^\d+[.)]\s+")
 
 
-def to_case(key: str, record: Record) -> EditCase:
-    """A record with ``prompt``, ``target_new``, ``subject``, ``portability`` and ``locality``.
+class Question(CaseRecord):
+    """A question with every alias of its answer."""
 
-    Its rephrasings are ``rephrase_prompt`` (ZsRE) and ``generate_prompt`` (paraphrases that some versions of
-    WikiData_counterfact have; a model wrote them as a numbered list, so the numbers are taken off, and its notes in
-    parentheses left out). Sub-types keep the names that they have in the file, but for locality questions whose answer
-    is one of the record's own old ones (``ground_truth``): those are of the sub-type `SAME_ANSWER`.
+    prompt: str
+    ground_truth: Answers
+
+
+Questions = dict[str, list[Question]]
+"""By sub-type."""
+
+
+def _several(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
+Texts = Annotated[tuple[str, ...], BeforeValidator(_several)]
+"""A text, or a list of texts."""
+
+
+class KnowEditRecord(CaseRecord):
+    """A fact of WikiData_recent, WikiData_counterfact or ZsRE.
+
+    Its rephrasings are ``rephrase_prompt`` (ZsRE) and ``generate_prompt`` (in some versions of WikiData_counterfact: a
+    numbered list written by a model, whose numbers are removed, and whose notes in parentheses are left out). Sub-types
+    keep the file's names, except that locality questions whose answer is one of the record's own old ones
+    (``ground_truth``) are put under `SAME_ANSWER`.
     """
-    listed = [NUMBER.sub("", line) for line in texts(record, "generate_prompt")]
-    return EditCase(
-        key,
-        text(record, "prompt"),
-        text(record, "target_new"),
-        text(record, "subject") or None,
-        rephrasings=(*texts(record, "rephrase_prompt"), *(line for line in listed if not line.startswith(("(", ")")))),
-        portability=probes(record["portability"]),
-        locality=apart(probes(record["locality"]), answers(record.get("ground_truth", []))),
-    )
+
+    prompt: str
+    target_new: str
+    subject: str
+    portability: Questions
+    locality: Questions
+    ground_truth: Answers = ()
+    rephrase_prompt: Texts = ()
+    generate_prompt: Texts = ()
+
+    def case(self, key: str) -> EditCase:
+        """The case that the record describes."""
+        listed = [NUMBER.sub("", line) for line in self.generate_prompt]
+        return EditCase(
+            key,
+            self.prompt,
+            self.target_new,
+            self.subject or None,
+            rephrasings=(*self.rephrase_prompt, *(line for line in listed if not line.startswith(("(", ")")))),
+            portability=_probes(self.portability),
+            locality=_same_answers_apart(_probes(self.locality), self.ground_truth),
+        )
 
 
-def probes(groups: Any) -> dict[str, tuple[Probe, ...]]:
-    """Questions by sub-type: ``{sub-type: [{"prompt": ..., "ground_truth": ...}, ...]}``."""
-    return {kind: tuple(map(_probe, _list(kind, group))) for kind, group in mapping(groups).items()}
+class WikiBioRecord(CaseRecord):
+    """A passage, and the sentence that is to follow it; there are no rephrasings."""
+
+    text: str
+    labels: str
+    concept: str
+    locality: Questions
+
+    def case(self, key: str) -> EditCase:
+        """The case that the record describes."""
+        return EditCase(key, self.text, self.labels, self.concept or None, locality=_probes(self.locality))
 
 
-def apart(groups: dict[str, tuple[Probe, ...]], old: tuple[str, ...]) -> dict[str, tuple[Probe, ...]]:
-    """The same questions, with those that some old answer answers under a sub-type of their own."""
-    known = {normalize(answer) for answer in old}
-    same = {
-        kind: tuple(probe for probe in group if known & {normalize(answer) for answer in probe.answers})
-        for kind, group in groups.items()
+def _probes(groups: Mapping[str, Sequence[Question]]) -> dict[str, tuple[Probe, ...]]:
+    return {
+        subtype: tuple(Probe(question.prompt, question.ground_truth) for question in questions)
+        for subtype, questions in groups.items()
     }
-    rest = {kind: tuple(probe for probe in group if probe not in same[kind]) for kind, group in groups.items()}
-    moved = tuple(probe for group in same.values() for probe in group)
-    return {kind: group for kind, group in rest.items() if group} | ({SAME_ANSWER: moved} if moved else {})
 
 
-def _probe(question: Any) -> Probe:
-    entry = mapping(question)
-    return Probe(text(entry, "prompt"), answers(entry["ground_truth"]))
-
-
-def _list(kind: str, group: Any) -> list[Any]:
-    if not isinstance(group, list):
-        raise TypeError(f"its {kind} is no list")
-    return group
+def _same_answers_apart(groups: Mapping[str, tuple[Probe, ...]], old: Sequence[str]) -> dict[str, tuple[Probe, ...]]:
+    """The same questions, with those that one of the ``old`` answers answers in a sub-type of their own."""
+    known = set(map(normalize, old))
+    found: dict[str, tuple[Probe, ...]] = {}
+    same: list[Probe] = []
+    for subtype, probes in groups.items():
+        same += [probe for probe in probes if known & set(map(normalize, probe.answers))]
+        if others := tuple(probe for probe in probes if probe not in same):
+            found[subtype] = others
+    return found | ({SAME_ANSWER: tuple(same)} if same else {})

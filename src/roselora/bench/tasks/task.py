@@ -1,4 +1,4 @@
-"""The shape that every fine-tuning benchmark has: records, prompts, answers, a score."""
+"""What every fine-tuning benchmark is made of: questions, prompts, answers and scores."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from roselora.bench.tasks.json_number import Number
 
 @dataclass(frozen=True)
 class Question:
-    """One thing that a model is asked.
+    """One question to a model.
 
     Attributes:
-        key: which record of which file, such as ``boolq_test.json:17``.
+        key: the file and the record's number in it, such as ``boolq_test.json:17``.
         prompt: exactly what the model reads.
-        gold: what its answer is scored against, as the benchmark writes it.
-        pair: of a classifier, the second text, if there are two.
+        gold: the right answer, as the benchmark writes it.
+        pair: the second text for a classifier of pairs.
     """
 
     key: str
@@ -26,13 +26,13 @@ class Question:
 
     @property
     def length(self) -> int:
-        """In characters, so that questions of like length can be asked together."""
+        """In characters, so that questions of similar length can be batched."""
         return len(self.prompt) + len(self.pair or "")
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """How answers are generated; everything else is greedy search's default."""
+    """How answers are generated; every other setting is greedy search's default."""
 
     max_new_tokens: int
     num_beams: int = 1
@@ -41,14 +41,14 @@ class Decoding:
 
 
 @dataclass(frozen=True)
-class Read:
-    """What was read of one or several files.
+class TaskData:
+    """What was read from one or several files.
 
     Attributes:
-        records: `Question` of a test set, or of training data ``prompt`` and ``completion`` (GLUE: ``text``, maybe
-            ``text_pair``, and ``label``).
-        sources: by file name the SHA-256 of the file.
-        left_out: how many records were not used, by why.
+        records: a test set's `Question`s, or training examples: ``prompt`` and ``completion``, or for GLUE ``text``,
+            ``label`` and for pairs ``text_pair``.
+        sources: the SHA-256 of each file, by its name.
+        left_out: how many records were not used, by the reason.
     """
 
     records: Sequence[Any]
@@ -62,16 +62,16 @@ class Task:
 
     Attributes:
         name: such as ``boolq``.
-        protocol: ``llm-adapters`` or ``loreft``: whose prompts, decoding and extraction.
-        read: the questions of a data folder (None: of the hub), as a `Read` of `Question`.
-        decoding: of the answers.
-        extract: what of a generated text is taken for the answer; "" where there is none.
-        right: whether an extracted answer counts for a gold one; None where only a judge can say.
+        protocol: whose prompts, decoding and answer extraction are used, such as ``loreft``.
+        read: the `Question`s of a data folder, or of the hub if there is none.
+        decoding: how answers are generated.
+        extract: takes the answer from a generated text; "" where there is none.
+        right: whether an extracted answer is right, given the gold one; None where only a judge can tell.
     """
 
     name: str
     protocol: str
-    read: Callable[[Path | None], Read]
+    read: Callable[[Path | None], TaskData]
     decoding: Decoding
     extract: Callable[[str], str]
     right: Callable[[str, str], bool] | None
@@ -79,16 +79,16 @@ class Task:
 
 @dataclass(frozen=True)
 class Classification:
-    """One test set of which a classifier says the class, or a regression the number.
+    """One test set that a classifier or a regression answers.
 
     Attributes:
-        name, protocol, read: as a `Task`'s.
-        labels: the classes' names; none of a regression.
+        name, protocol, read: as in `Task`.
+        labels: the names of the classes; empty for a regression.
     """
 
     name: str
     protocol: str
-    read: Callable[[Path | None], Read]
+    read: Callable[[Path | None], TaskData]
     labels: tuple[str, ...]
 
 
@@ -100,11 +100,12 @@ class Prediction:
     """A model's answer to a question.
 
     Attributes:
-        task, key: the question's.
-        said: the generated text, or a classifier's class.
-        answer: what was taken from it.
-        score: 1 or 0 for a right or wrong answer; of a regression the predicted value; NaN where only a judge can say.
-        gold: as the question's.
+        task, key: of the question.
+        said: the generated text, or the predicted class.
+        answer: the answer extracted from it.
+        score: 1 for a right answer, 0 for a wrong one; for a regression the predicted value; NaN where only a judge can
+            tell.
+        gold: the question's right answer.
     """
 
     task: str
