@@ -24,7 +24,7 @@ from pathlib import Path
 from importance_study import unmeasured
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from roselora.bench.methods.applied_edit import Deltas, applying
+from roselora.bench.methods.weight_changes import Deltas, undone_on_error
 from roselora.bench.metrics.perplexity import perplexity, text_losses
 from roselora.bench.tasks.edit_case import EditCase
 from roselora.bench.tasks.general_ability import perplexity_texts
@@ -92,7 +92,7 @@ def broken_by_loss(model: Model, requests: Sequence[EditRequest], *, before: boo
     blocks = [place.block for place in places]
     each = round(LOST / len(blocks))
     taken: dict[int, set[int]] = {block: set() for block in blocks}
-    with applying(model[0]) as deltas:
+    with undone_on_error(Deltas(model[0])) as deltas:
         for number, place in enumerate(places[:4]):
             with losing(model, blocks[number + 1 :] if before else (), each, {}):
                 held = read_other_edits(*model, requests, place)
@@ -113,7 +113,7 @@ def depth(model: Model, cases: Sequence[EditCase]) -> None:
         for part in in_batches(cases):
             edits = train_gate_edits(*model, [case.request for case in part], SETTINGS, place, text)
             for case, edit in zip(part, edits, strict=True):
-                with applying(model[0]) as deltas:
+                with undone_on_error(Deltas(model[0])) as deltas:
                     deltas.apply(edit.delta(model[0], deltas.overlay.base_sha256))
                     others = [EditRequest(prompt, case.target) for prompt in case.rephrasings]
                     said += not unheld(*model, [case.request])

@@ -25,9 +25,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from roselora.bench.methods.applied_edit import Applied, applying
-from roselora.bench.methods.editing_methods import METHODS, Method
-from roselora.bench.methods.rose import DEFAULTS
+from roselora.bench.methods.edit_method import Applied, Method
+from roselora.bench.methods.editing_methods import METHODS
+from roselora.bench.methods.weight_changes import Deltas, undone_on_error
 from roselora.bench.metrics.case_scoring import CaseScorer
 from roselora.bench.metrics.intervals import bootstrap_interval, wilson_interval
 from roselora.bench.records.edit_bench_records import EditRecord, read_edit_records
@@ -71,7 +71,7 @@ def fixed_at_random(weight: Tensor, edit_gradient: Tensor, keep_gradient: Tensor
     return torch.rand(weight.shape, generator=torch.Generator().manual_seed(weight.numel()))
 
 
-FIRST = replace(DEFAULTS, retention=0.0, keep_weight=5.0)
+FIRST = EditSettings(retention=0.0, keep_weight=5.0)
 """Eq. 3 of the whole loss, in which the KL divergence is."""
 
 VARIANTS: dict[str, tuple[EditSettings, Score | None]] = {
@@ -158,7 +158,7 @@ def edit(
 ) -> Applied:
     """The one request of a single edit, by RoseLoRA, whose entries are chosen by ``score``."""
     (request,) = requests
-    with applying(model) as deltas:
+    with undone_on_error(Deltas(model)) as deltas:
         trained = train_factors(model, tokenizer, request, config, rose_config(config, model), score=score)
         deltas.apply(factors_delta(model, deltas.overlay, trained.pairs))
     return Applied((request,), deltas.restore, deltas.entries(), trained.steps)

@@ -20,7 +20,8 @@ from typing import Any
 
 import torch
 
-from roselora.bench.methods.editing_methods import METHODS, Method
+from roselora.bench.methods.edit_method import Method
+from roselora.bench.methods.editing_methods import METHODS
 from roselora.bench.metrics.case_scoring import CaseScorer
 from roselora.bench.records.edit_bench_records import EditRecord, read_edit_records
 from roselora.bench.records.run_files import appending

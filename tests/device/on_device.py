@@ -32,7 +32,7 @@ from roselora.training.footprint import entries_changed
 from roselora.training.training_run import Finished, train
 from tests.adapter.conftest import STEPS
 from tests.bench.methods.editing import FRANCE, GOLD, TINY, ask, edit
-from tests.bench.methods.test_closed_edits import GERMAN, OSLO, set_up
+from tests.bench.methods.test_locate_then_edit import GERMAN, OSLO, set_up
 from tests.device import pretend
 from tests.device.pretend import NAME
 from tests.words import SENTENCES

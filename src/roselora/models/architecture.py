@@ -1,5 +1,7 @@
 """What a model's own modules say about where to adapt or edit it."""
 
+from collections.abc import Sequence
+
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -10,10 +12,14 @@ EDIT_TARGETS = ("v_proj", "down_proj")
 """Where a transformer block's attention reads its values and where its MLP writes: Llama, Qwen, Gemma, Mistral."""
 
 
-def edit_targets(model: nn.Module) -> str | list[str]:
-    """The modules that an edit adapts, as PEFT's ``target_modules``: by name where known, else every linear layer."""
+def edit_targets(model: nn.Module, preferred: Sequence[str] = EDIT_TARGETS) -> str | list[str]:
+    """The modules that an edit adapts, as PEFT's ``target_modules``: those preferred, or every linear layer.
+
+    Args:
+        preferred: names of modules, which are chosen if the model has them all.
+    """
     names = {name.rpartition(".")[2] for name, _ in model.named_modules()}
-    return list(EDIT_TARGETS) if names.issuperset(EDIT_TARGETS) else "all-linear"
+    return list(preferred) if names.issuperset(preferred) else "all-linear"
 
 
 def blocks(model: PreTrainedModel) -> list[str]:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from roselora.bench.methods.applied_edit import Applied
+from roselora.bench.methods.edit_method import Applied
 from roselora.bench.methods.editing_methods import METHODS
 from roselora.editing.request import EditRequest
 from roselora.models.generation import greedy_answers

@@ -105,7 +105,7 @@ def test_texts_that_cannot_serve_are_named(
     empty = tmp_path / "empty.txt"
     empty.write_text(" \n")
     for cache in (None, tmp_path / "cache"):
-        with pytest.raises(ConfigError, match=r"missing\.txt for the covariance cannot be read"):
+        with pytest.raises(ConfigError, match=r"missing\.txt cannot be read"):
             covariance(tiny_model(), tiny_tokenizer, DOWN, tmp_path / "missing.txt", tokens=9, cache=cache)
         with pytest.raises(ConfigError, match=r"empty\.txt for the covariance is empty"):
             covariance(tiny_model(), tiny_tokenizer, DOWN, empty, tokens=9, cache=cache)

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from roselora.bench.methods.applied_edit import Applied
+from roselora.bench.methods.edit_method import Applied
 from roselora.bench.methods.grace_codebook import Codebook, Lookup, installed
 from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError

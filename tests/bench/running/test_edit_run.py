@@ -9,8 +9,9 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from roselora.bench.methods.applied_edit import Applied, changing
-from roselora.bench.methods.editing_methods import METHODS, Method
+from roselora.bench.methods.edit_method import Applied, Method
+from roselora.bench.methods.editing_methods import METHODS
+from roselora.bench.methods.weight_changes import Snapshot, undone_on_error
 from roselora.bench.metrics.case_scoring import CaseScorer
 from roselora.bench.records.edit_bench_records import EditRecord, Mode
 from roselora.bench.records.failed_run import FailedRun
@@ -65,7 +66,7 @@ class Nudge:
                 weight.data += 1
             raise EditError("The tape is torn.")
         memory = history[-1].memory["sum"] if history else torch.zeros(1)
-        with changing([weight]) as before:
+        with undone_on_error(Snapshot([weight])) as before:
             weight.data[0, 0] += config.size
             return Applied(tuple(requests), before.restore, before.entries(), 3, {"sum": memory + config.size})
 

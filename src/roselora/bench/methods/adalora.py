@@ -1,6 +1,5 @@
-"""AdaLoRA: low-rank updates that share out a budget of ranks between the matrices."""
+"""AdaLoRA: low-rank updates that divide a budget of ranks among the matrices."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,21 +9,22 @@ from peft import AdaLoraConfig, PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from roselora.bench.methods.applied_edit import Applied
-from roselora.bench.methods.low_rank import Hooks, LowRankConfig, target_modules, tune_adapter
+from roselora.bench.methods.adapter_tuning import AdapterConfig, tune_adapter
+from roselora.bench.methods.edit_method import Applied, Method
+from roselora.editing.methods.setting_bounds import require_number
 from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError
 from roselora.models.inference import Progress
 
 
 @dataclass(frozen=True)
-class AdaLoraEditConfig(LowRankConfig):
-    """How AdaLoRA edits; see `LowRankConfig`. The first rank and the penalty's weight are peft's own defaults.
+class AdaLoraEditConfig(AdapterConfig):
+    """Settings of AdaLoRA; see `AdapterConfig`. The first rank and the penalty's weight are peft's own defaults.
 
     Attributes:
         first_rank: r of each matrix before the budget falls to ``rank`` on average.
         warmup: the share of all steps in which the budget stays at its first value; ``last``: the share after it has
-            come to its last, which is also when training may stop early. Both are ours.
+            reached its last, which is also when training may stop early. Both are ours.
         orthogonality: weight of the penalty on P and Q.
     """
 
@@ -39,8 +39,7 @@ class AdaLoraEditConfig(LowRankConfig):
             raise ConfigError(f"first_rank ({self.first_rank}) must not be below rank ({self.rank}).")
         if not (self.warmup >= 0 and self.last >= 0 and self.warmup + self.last < 1):
             raise ConfigError(f"warmup ({self.warmup}) and last ({self.last}) must be shares whose sum is below 1.")
-        if not 0 <= self.orthogonality < math.inf:
-            raise ConfigError(f"orthogonality must be at least 0 and finite, not {self.orthogonality}.")
+        require_number(self, "orthogonality", least=0)
 
 
 def adalora(
@@ -56,7 +55,7 @@ def adalora(
     After each step the singular values E of least importance are set to 0, down to the step's budget; the loss has
     the penalty |P'P - I| + |QQ' - I|. (Zhang et al., 2023, arXiv 2303.10512.)
     """
-    steps = config.steps(max(len(requests), 1))  # without requests, the training refuses
+    steps = config.steps(max(len(requests), 1))  # without requests, `tune_adapter` refuses
     last = int(config.last * steps)
     warmup = int(config.warmup * steps)
     if last < 1 or warmup >= steps - last:
@@ -70,18 +69,24 @@ def adalora(
         orth_reg_weight=config.orthogonality,
         lora_alpha=config.alpha,
         lora_dropout=config.dropout,
-        target_modules=target_modules(model, config),
+        target_modules=config.targets(model),
     )
 
-    def hooks(adapted: PeftModel) -> Hooks:
+    def allocate(adapted: PeftModel, step: int) -> None:
         allocator: Any = adapted.base_model
-        return Hooks(
-            after_step=allocator.update_and_allocate,
-            penalty=lambda: config.orthogonality * _orthogonality(adapted),
-            first_stop=steps - last + 1,
-        )
+        allocator.update_and_allocate(step)
 
-    return tune_adapter(model, tokenizer, requests, config, adapter, hooks, on_progress)
+    return tune_adapter(
+        model,
+        tokenizer,
+        requests,
+        config,
+        adapter,
+        on_progress,
+        after_step=allocate,
+        penalty=lambda adapted: config.orthogonality * _orthogonality(adapted),
+        first_stop=steps - last + 1,
+    )
 
 
 def _orthogonality(adapted: PeftModel) -> Tensor:
@@ -92,3 +97,6 @@ def _orthogonality(adapted: PeftModel) -> Tensor:
             gram = factor @ factor.T if ".lora_A." in name else factor.T @ factor
             norms.append(torch.linalg.matrix_norm(gram - torch.eye(len(gram), device=gram.device)))
     return torch.stack(norms).mean()
+
+
+METHOD = Method("adalora", adalora, AdaLoraEditConfig(), "Zhang et al., 2023, arXiv 2303.10512")

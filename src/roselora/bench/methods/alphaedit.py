@@ -1,16 +1,17 @@
-"""AlphaEdit: MEMIT's change, kept out of the space of ordinary text's keys (Fang et al. 2025, arXiv 2410.02355)."""
+"""AlphaEdit: MEMIT's change, projected onto the null space of ordinary text's keys (Fang et al. 2025, 2410.02355)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from roselora.bench.methods.applied_edit import Applied, changing
 from roselora.bench.methods.covariance import MATRIX
-from roselora.bench.methods.locate_then_edit import check_positive, covariances, weights
-from roselora.bench.methods.multi_layer_edit import SpreadConfig, edited_modules, spread_edits
+from roselora.bench.methods.edit_method import Applied, Method
+from roselora.bench.methods.locate_then_edit import covariances
+from roselora.bench.methods.multi_layer_edit import MultiLayerConfig, edit_layers
+from roselora.editing.methods.setting_bounds import require_number
 from roselora.editing.request import EditRequest
 from roselora.files import sha256_tensor
 from roselora.models.inference import Progress
@@ -18,7 +19,7 @@ from roselora.models.tensor_cache import cache_file, keep, load_kept
 
 
 @dataclass(frozen=True)
-class AlphaEditConfig(SpreadConfig):
+class AlphaEditConfig(MultiLayerConfig):
     """Settings of AlphaEdit.
 
     Attributes:
@@ -32,8 +33,7 @@ class AlphaEditConfig(SpreadConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("threshold", "ridge"):
-            check_positive(name, getattr(self, name))
+        require_number(self, "threshold", "ridge", above=0)
 
 
 def alphaedit(
@@ -44,70 +44,59 @@ def alphaedit(
     history: Sequence[Applied] = (),
     on_progress: Progress | None = None,
 ) -> Applied:
-    """Make all requests at once, each layer by :func:`projected_update`, holding the earlier calls' keys still.
+    """Make all requests at once, each layer by `projected_update`, which preserves the values of earlier calls' keys.
 
     The memory of each call holds all keys up to then, and the projections of the model as it was before all edits.
-
-    Raises:
-        ConfigError, UnsupportedError: the model, tokenizer or text does not fit the method.
-        EditError, NonFiniteError: a value diverged.
+    See `edit_layers`.
     """
-    modules = edited_modules(model, config)
-    P = _projections(model, tokenizer, modules, config, history)
-    known = {module: history[-1].memory[f"keys/{module}"] for module in modules} if history else {}
+    memory = history[-1].memory if history else {}
+    modules = config.edited_modules(model)
+    if history:
+        P = {module: memory[f"projection/{module}"] for module in modules}
+    else:
+        P = projections(model, tokenizer, config)
 
     def solve(module: str, K: Tensor, R: Tensor) -> Tensor:
-        earlier = known[module].to(K.device).T if module in known else K[:, :0]
-        return projected_update(K, R, earlier, P[module].to(K.device), config.ridge)
+        previous = memory[f"keys/{module}"].to(K.device).T if history else K[:, :0]
+        return projected_update(K, R, previous, P[module].to(K.device), config.ridge)
 
-    with changing(weights(model, modules)) as snapshot:
-        spread = spread_edits(model, tokenizer, requests, config, solve, on_progress)
-        entries = snapshot.entries()
-    kept = {f"projection/{module}": P[module] for module in modules}
-    for module, keys in spread.keys.items():
-        before = [known[module].to(keys.device)] if module in known else []
-        kept[f"keys/{module}"] = torch.cat([*before, keys])
-    return Applied(tuple(requests), snapshot.restore, entries, spread.steps, kept)
+    applied, keys = edit_layers(model, tokenizer, requests, config, solve, on_progress)
+    passed_on = {f"projection/{module}": P[module] for module in modules}
+    for module, own in keys.items():
+        previous = [memory[f"keys/{module}"].to(own.device)] if history else []
+        passed_on[f"keys/{module}"] = torch.cat([*previous, own])
+    return replace(applied, memory=passed_on)
 
 
-def read_text(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: AlphaEditConfig, on_progress: Progress
-) -> None:
-    """Read the text and find the projections before the first edit, which then finds them in the cache."""
-    modules = edited_modules(model, config)
-    covariances(model, tokenizer, modules, config, on_progress)
-    _projections(model, tokenizer, modules, config, ())
-
-
-def _projections(
+def projections(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    modules: Sequence[str],
     config: AlphaEditConfig,
-    history: Sequence[Applied],
+    on_progress: Progress | None = None,
 ) -> dict[str, Tensor]:
-    if history:
-        return {module: history[-1].memory[f"projection/{module}"] for module in modules}
-    C = covariances(model, tokenizer, modules, config)
-    if config.text is None:
-        return C  # the identity: nothing is to be preserved
-    return {module: _kept_projection(C[module], config) for module in modules}
+    """The null-space projection of each edited module, (d_in, d_in) fp32; the identity where there is no text."""
+    C = covariances(model, tokenizer, config, on_progress)
+    return C if config.text is None else {module: _cached_projection(matrix, config) for module, matrix in C.items()}
 
 
-def _kept_projection(C: Tensor, config: AlphaEditConfig) -> Tensor:
-    """:func:`null_projection` in fp32, from the cache if it is there."""
+def _cached_projection(C: Tensor, config: AlphaEditConfig) -> Tensor:
+    """`null_projection` in fp32, from the cache if it is there."""
     if config.cache is None:
         return null_projection(C, config.threshold).float()
-    place = cache_file(config.cache, "projection", {"of": sha256_tensor(C), "threshold": config.threshold}, C.device)
-    kept = load_kept(place, {MATRIX: tuple(C.shape)})
-    if kept is None:
-        kept = {MATRIX: null_projection(C, config.threshold).float()}
-        keep(place, kept)
-    return kept[MATRIX]
+    file = cache_file(config.cache, "projection", {"of": sha256_tensor(C), "threshold": config.threshold}, C.device)
+    cached = load_kept(file, {MATRIX: tuple(C.shape)})
+    if cached is None:
+        cached = {MATRIX: null_projection(C, config.threshold).float()}
+        keep(file, cached)
+    return cached[MATRIX]
 
 
 def null_projection(C: Tensor, threshold: float) -> Tensor:
-    """P = U Uᵀ of the eigenvectors of C whose eigenvalues are below the threshold: (d, d) fp64, on C's device."""
+    """P = U Uᵀ of the eigenvectors of C whose eigenvalues are below the threshold: (d, d) fp64, on C's device.
+
+    >>> null_projection(torch.diag(torch.tensor([1.0, 0.01])), threshold=0.02).diagonal().tolist()
+    [0.0, 1.0]
+    """
     values, vectors = torch.linalg.eigh(C.double())
     U = vectors[:, values < threshold]
     projection: Tensor = U @ U.T
@@ -123,7 +112,7 @@ def projected_update(K: Tensor, R: Tensor, Kp: Tensor, P: Tensor, ridge: float) 
     Args:
         K: (d_in, n) the keys of these edits.
         R: (d_out, n) what their values lack.
-        Kp: (d_in, m) the keys of earlier edits, whose values stay.
+        Kp: (d_in, m) the keys of previous edits, whose values stay.
         P: (d_in, d_in) projection on what may change, fp64.
         ridge: above 0.
 
@@ -134,3 +123,13 @@ def projected_update(K: Tensor, R: Tensor, Kp: Tensor, P: Tensor, ridge: float) 
     gram = G.T @ G + ridge * torch.eye(G.shape[1], dtype=G.dtype, device=G.device)
     update: Tensor = R @ torch.linalg.solve(gram, G.T)[Kp.shape[1] :]
     return update
+
+
+METHOD = Method(
+    "alphaedit",
+    alphaedit,
+    AlphaEditConfig(),
+    "Fang et al., 2024, arXiv 2410.02355",
+    requests_per_call=100,
+    read_text=projections,
+)

@@ -1,10 +1,11 @@
-"""The second moments of the inputs of MLP-output layers over a text: what edits in closed form hold still.
+"""The uncentred covariance of the inputs of MLP output layers over a text, which edits in closed form preserve.
 
 An associative memory W maps keys to values. How much a change of W disturbs the keys that a model meets in ordinary
-text is measured by C = E[k kᵀ], uncentred (Meng et al. 2022, arXiv 2202.05262, section 3.1), estimated here in one
-pass over a text that the user gives.
+text is measured by C = E[k kᵀ] (Meng et al. 2022, arXiv 2202.05262, section 3.1), estimated here in one pass over a
+text that the user gives.
 """
 
+import hashlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,17 +16,17 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
 from roselora.errors import ConfigError
-from roselora.files import sha256_file
 from roselora.float64 import double
 from roselora.models.activation_hooks import activations
 from roselora.models.fingerprint import fingerprint
 from roselora.models.inference import Progress, frozen
 from roselora.models.tensor_cache import cache_file, keep, load_kept
+from roselora.user_files import read_text
 
 log = logging.getLogger(__name__)
 
 WINDOW = 256
-"""Tokens that are read together; each sees those before it in its window."""
+"""Tokens that are read together; each attends to those before it in its window."""
 
 WINDOWS = 8
 """Windows in one forward pass."""
@@ -34,7 +35,7 @@ ENOUGH = 10
 """Tokens per dimension of the key below which the estimate is poor, and a warning is logged."""
 
 MATRIX = "matrix"
-"""The one tensor of a kept file."""
+"""The name of the one tensor of a cache file."""
 
 
 def covariance(
@@ -50,8 +51,8 @@ def covariance(
     """C = Σ k kᵀ / n over the first ``tokens`` tokens of a text file, by module: (d, d) fp32 on the CPU.
 
     k (d,) is the module's input at one token. The text is cut into windows without padding, so every token counts
-    once. With a ``cache`` folder each module's C is kept there under the hash of the model's weights, of the text,
-    the module's name, ``tokens``, the device and the versions of what computes, and found again.
+    once. A ``cache`` folder stores each module's C under the hash of the model's weights, the text, the module's name,
+    ``tokens``, the device and the versions of the libraries that compute it.
 
     Raises:
         ConfigError: the text is missing, not UTF-8, or has no tokens; or ``tokens`` is below 1.
@@ -59,48 +60,34 @@ def covariance(
     """
     if tokens < 1:
         raise ConfigError(f"The covariance needs at least one token, not {tokens}.")
-    places: dict[str, Path] = {}
+    content = read_text(text)
+    files: dict[str, Path] = {}
     if cache is not None:
-        about = {"model": fingerprint(model), "text": _hash(text), "tokens": tokens, "window": WINDOW}
-        places = {name: cache_file(cache, "covariance", about | {"module": name}, model.device) for name in modules}
+        digest = hashlib.sha256(content.encode()).hexdigest()
+        about = {"model": fingerprint(model), "text": digest, "tokens": tokens, "window": WINDOW}
+        files = {name: cache_file(cache, "covariance", about | {"module": name}, model.device) for name in modules}
     found = {}
-    for name, place in places.items():
-        width = keys_width(model.get_submodule(name))
-        if (kept := load_kept(place, {MATRIX: (width, width)})) is not None:
-            found[name] = kept[MATRIX]
+    for name, file in files.items():
+        width = key_width(model.get_submodule(name))
+        if (cached := load_kept(file, {MATRIX: (width, width)})) is not None:
+            found[name] = cached[MATRIX]
     missing = [name for name in modules if name not in found]
     if missing:
         log.info("reading %s for the covariance of %s", text, ", ".join(missing))
-        made = _measure(model, missing, _read(tokenizer, text, tokens), on_progress)
-        for name in places.keys() & made.keys():
-            keep(places[name], {MATRIX: made[name]})
-        found |= made
+        # The tokenizer's warning about texts longer than the model's context is for those who do not cut them.
+        ids = tokenizer(content, verbose=False).input_ids[:tokens] if content.strip() else []
+        if not ids:
+            raise ConfigError(f"The text {text} for the covariance is empty: name one with some 100,000 tokens.")
+        measured = _measure(model, missing, torch.tensor(ids), on_progress)
+        for name in files.keys() & measured.keys():
+            keep(files[name], {MATRIX: measured[name]})
+        found |= measured
     return {name: found[name] for name in modules}
 
 
-def keys_width(layer: nn.Module) -> int:
+def key_width(layer: nn.Module) -> int:
     """d, the length of the layer's keys."""
     return int(layer.get_parameter("weight").shape[0 if isinstance(layer, Conv1D) else 1])
-
-
-def _hash(text: Path) -> str:
-    try:
-        return sha256_file(text)
-    except OSError as error:
-        raise ConfigError(f"The text {text} for the covariance cannot be read ({error.strerror or error}).") from error
-
-
-def _read(tokenizer: PreTrainedTokenizerBase, text: Path, tokens: int) -> Tensor:
-    """The ids of the first tokens of a text file, (n,)."""
-    try:
-        content = text.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"The text {text} for the covariance cannot be read ({error}).") from error
-    # The tokenizer's warning about texts longer than the model is meant for those who do not cut them.
-    ids = tokenizer(content, verbose=False).input_ids[:tokens] if content.strip() else []
-    if not ids:
-        raise ConfigError(f"The text {text} for the covariance is empty: name one with some 100,000 tokens.")
-    return torch.tensor(ids)
 
 
 def _measure(

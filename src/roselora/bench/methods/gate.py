@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from roselora.bench.methods.applied_edit import Applied, Deltas, applying
+from roselora.bench.methods.edit_method import Applied, Method, require_requests
+from roselora.bench.methods.weight_changes import Deltas, undone_on_error
 from roselora.editing.answers import unheld
 from roselora.editing.methods.gate.gate_edit import GateEdit
 from roselora.editing.methods.gate.gate_settings import GateSettings
@@ -14,7 +15,6 @@ from roselora.editing.methods.gate.layer_choice import editable_mlps
 from roselora.editing.methods.gate.reference_statistics import reference_statistics
 from roselora.editing.methods.previous_edits import PreviousEdits
 from roselora.editing.request import EditRequest
-from roselora.errors import ConfigError
 from roselora.models.inference import Progress
 
 TAKEN = "neurons"
@@ -40,10 +40,9 @@ def rose_neurons(
         EditError: there are not enough neurons; the model is as it was.
         UnsupportedError: the model's MLPs have no neurons that could be replaced.
     """
-    if not requests:
-        raise ConfigError("There are no requests to edit by; give at least one.")
+    require_requests(requests)
     edits = JointEdits(model, tokenizer, requests, config, _earlier(history))
-    with applying(model) as deltas:
+    with undone_on_error(Deltas(model)) as deltas:
         call = _Call(model, edits, deltas)
         edits.make(range(len(requests)), call.put, on_progress)
         if len(requests) > 1:
@@ -71,7 +70,7 @@ class _Call:
     def take_out(self, numbers: Sequence[int]) -> None:
         for number in numbers:
             key, edit = self._made.pop(number)
-            self._deltas.remove(key)
+            self._deltas.overlay.remove(key)
             self._edits.release(edit)
 
 
@@ -92,3 +91,8 @@ def read_text(
     reference_statistics(
         model, tokenizer, [place.block for place in editable_mlps(model, config)], on_progress=on_progress
     )
+
+
+METHOD = Method(
+    "gate", rose_neurons, GateSettings(), "ours, `editing/methods/gate`", requests_per_call=None, read_text=read_text
+)

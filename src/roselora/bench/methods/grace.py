@@ -1,6 +1,5 @@
 """GRACE: a codebook beside one layer, and no weight changed."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,24 +7,23 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from roselora.bench.methods.applied_edit import Applied
-from roselora.bench.methods.depth_share import edited_block, edited_module
+from roselora.bench.methods.answer_training import TrainingConfig, answer_batches, train_answers
+from roselora.bench.methods.edit_method import Applied, Method
+from roselora.bench.methods.edited_layer import LayerConfig, edited_layer
 from roselora.bench.methods.grace_codebook import Codebook, Lookup, installed
-from roselora.bench.methods.one_matrix import MatrixConfig
-from roselora.bench.methods.training_loop import answer_rows, descend
+from roselora.editing.methods.setting_bounds import require_number
 from roselora.editing.methods.token_batches import IGNORED, TokenBatch, answer_batch
 from roselora.editing.request import EditRequest
-from roselora.errors import ConfigError
 from roselora.models.activation_hooks import activations
 from roselora.models.inference import Progress, counted, evaluating
 
 
 @dataclass(frozen=True)
-class GraceConfig(MatrixConfig):
-    """How GRACE edits.
+class GraceConfig(TrainingConfig, LayerConfig):
+    """Settings of GRACE, which trains a value for each prompt by itself; see `TrainingConfig` and `LayerConfig`.
 
     The first radius 1, the 100 steps of Adam at rate 1, and the random first value are the published code's; layer
-    27 of 32 is EasyEdit's for LLaMA-2-7B. ``batch_size`` has no effect: each prompt trains its own value.
+    27 of 32 is EasyEdit's for LLaMA-2-7B.
 
     Attributes:
         radius: an entry's first radius, in units of the layer's input.
@@ -37,9 +35,9 @@ class GraceConfig(MatrixConfig):
     radius: float = 1.0
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.radius < math.inf:
-            raise ConfigError(f"radius must be above 0 and finite, not {self.radius}.")
+        TrainingConfig.__post_init__(self)
+        LayerConfig.__post_init__(self)
+        require_number(self, "radius", above=0)
 
 
 def grace(
@@ -54,15 +52,15 @@ def grace(
 
     The key is the layer's input at the prompt's last token, and the value is trained by gradient descent until the
     model answers the target. How entries grow and split: `Codebook.admit`. Which positions look it up: `Lookup`.
-    The codebook begins as ``history[-1].memory``, whether or not its lookup is still on the model.
+    The codebook starts as ``history[-1].memory``, whether or not its lookup is still on the model.
     (Hartvigsen et al., 2023, "Aging with GRACE", arXiv 2211.11031, Algorithm 1.)
 
     Raises:
-        ConfigError: no requests, a place that the model does not have, or a memory of another layer.
+        ConfigError: there are no requests, the model does not have the layer, or the memory is of another layer.
         NonFiniteError: the loss diverged; the model is as it was.
     """
-    answer_rows(tokenizer, requests)  # so that a request that cannot be meant is refused before any is trained
-    name, module = edited_module(model, config)
+    answer_batches(tokenizer, requests)  # so that a request that cannot be tokenized is refused before any is trained
+    name, module = edited_layer(model, config)
     device = module.get_parameter("weight").device
     d_in, d_out = _widths(module)
     book = Codebook.from_memory(history[-1].memory, d_in, d_out) if history else Codebook.empty(d_in, d_out)
@@ -82,13 +80,13 @@ def grace(
     return Applied(tuple(requests), undo, entries=0, steps=steps, memory=lookup.codebook.memory())
 
 
-def put_back(model: PreTrainedModel, config: GraceConfig, memory: Mapping[str, Tensor]) -> Callable[[], None]:
-    """Put a call's codebook on the model, as after a restart; gives the way back.
+def reinstall(model: PreTrainedModel, config: GraceConfig, memory: Mapping[str, Tensor]) -> Callable[[], None]:
+    """Put a call's codebook on the model, as after a restart, and return the function that takes it off.
 
     Raises:
         ConfigError: it is of another layer.
     """
-    module = edited_module(model, config)[1]
+    module = edited_layer(model, config)[1]
     book = Codebook.from_memory(memory, *_widths(module))
     return _install(module, book.to(module.get_parameter("weight").device))[1]
 
@@ -104,7 +102,7 @@ def _edit(
     value = nn.Parameter(lookup.codebook.values[index].clone())
     lookup.trained = (index, value)
     try:
-        steps = descend(model, [value], [row], config, first_block=edited_block(model, config))
+        steps = train_answers(model, [value], [row], config, first_block=config.block(model))
     finally:
         lookup.trained = None
     lookup.codebook = lookup.codebook.with_value(index, value.detach())
@@ -121,12 +119,11 @@ def _input_at(model: PreTrainedModel, name: str, row: TokenBatch, position: int)
 
 
 def _install(module: nn.Module, book: Codebook) -> tuple[Lookup, Callable[[], None]]:
-    """Put a codebook on a layer, in place of one that is there, and give the way back."""
+    """Put a codebook on a layer, in place of one that is there; returns its lookup and what undoes it."""
     lookup = installed(module)
     if lookup is None:
         lookup = Lookup(book)
-        handle = module.register_forward_hook(lookup)
-        return lookup, handle.remove
+        return lookup, module.register_forward_hook(lookup).remove
     before = lookup.codebook
     lookup.codebook = book
 
@@ -137,6 +134,9 @@ def _install(module: nn.Module, book: Codebook) -> tuple[Lookup, Callable[[], No
 
 
 def _widths(module: nn.Module) -> tuple[int, int]:
-    """How many numbers a layer takes and gives."""
+    """The lengths of a layer's input and output vectors."""
     rows, columns = module.get_parameter("weight").shape
     return (columns, rows) if isinstance(module, nn.Linear) else (rows, columns)  # GPT-2's Conv1D
+
+
+METHOD = Method("grace", grace, GraceConfig(), "Hartvigsen et al., 2022, arXiv 2211.11031", reinstall=reinstall)

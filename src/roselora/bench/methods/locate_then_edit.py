@@ -1,10 +1,9 @@
-"""What the locate-and-edit methods share: their settings, the contexts of a request, and an MLP's weight as a memory.
+"""What the locate-then-edit methods share: their settings, a request's contexts, and an MLP's weight as a memory.
 
-They read an MLP's output layer as an associative memory, W k = v: the key is what reaches it at the last token of
-a subject, the value is what it writes there (Meng et al. 2022, arXiv 2202.05262, section 3).
+They read an MLP's output layer as an associative memory, W k = v: the key is the layer's input at the last token of
+a subject, the value is its output there (Meng et al. 2022, arXiv 2202.05262, section 3).
 """
 
-import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,11 +14,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
-from roselora.bench.methods.applied_edit import Applied
-from roselora.bench.methods.covariance import covariance, keys_width
+from roselora.bench.methods.covariance import covariance, key_width
+from roselora.bench.methods.edit_method import Applied
 from roselora.bench.methods.module_states import Row
 from roselora.bench.methods.subject_position import subject_end
 from roselora.editing.methods.neutral_texts import NEUTRAL_TEXTS
+from roselora.editing.methods.setting_bounds import require_number, require_whole
 from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError, NonFiniteError, UnsupportedError
 from roselora.float64 import double
@@ -28,27 +28,27 @@ from roselora.models.tensor_cache import cache_folder
 from roselora.models.tokenization import encode
 
 RIDGE = 1e-6
-"""A share of C's mean diagonal that is added to it, for a neuron that never fires makes it singular."""
+"""A share of C's mean diagonal that is added to it, since a neuron that never fires makes it singular."""
 
 
 @dataclass(frozen=True)
 class LocateConfig:
-    """What every locate-and-edit method can be told.
+    """Settings of every locate-then-edit method.
 
     steps, learning_rate, stop_loss and kl_weight are those that the methods' authors publish, and so is ROME's clamp,
     which MEMIT has here too; tokens, prefixes and weight_decay are ours, chosen for models that are edited on a
     CPU.
 
     Attributes:
-        text: a file whose keys are to be disturbed little, or None for no such text: C is then the identity.
+        text: a file whose keys the edit disturbs little, or None for no such text: C is then the identity.
         tokens: how many of its first tokens are read.
-        cache: the folder in which what is learnt of the text is kept, or None to keep it nowhere.
+        cache: the folder in which what is computed from the text is cached, or None for no cache.
         prefixes: texts put before the prompt, one at a time, so that the edit holds in other contexts too; they are
             chosen from the project's own neutral texts (the papers let the model write them), beside no prefix.
         steps: optimizer steps towards a value, at most.
         learning_rate: of Adam on the value.
         stop_loss: the mean loss of the answer's tokens, in nats, under which a value is good enough.
-        kl_weight: weight of the KL divergence of what "<subject> is a" is followed by.
+        kl_weight: weight of the KL divergence of what follows "<subject> is a".
         weight_decay: weight of the squared ratio of the change to what it is added to.
         clamp: that ratio at most.
         seed: of the choice of prefixes.
@@ -68,42 +68,21 @@ class LocateConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.prefixes <= len(NEUTRAL_TEXTS):
-            raise ConfigError(f"prefixes must be within 0 and {len(NEUTRAL_TEXTS)}, not {self.prefixes}.")
-        for name in ("tokens", "steps"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        for name in ("learning_rate", "clamp"):
-            check_positive(name, getattr(self, name))
-        for name in ("stop_loss", "kl_weight", "weight_decay"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigError(f"{name} must be 0 or more and finite, not {getattr(self, name)}.")
+            raise ConfigError(f"prefixes must be at least 0 and at most {len(NEUTRAL_TEXTS)}, not {self.prefixes}.")
+        require_whole(self, "tokens", "steps", least=1)
+        require_number(self, "learning_rate", "clamp", above=0)
+        require_number(self, "stop_loss", "kl_weight", "weight_decay", least=0)
 
-
-def check_positive(name: str, value: float) -> None:
-    """Refuse a setting that is not above 0 and finite.
-
-    Raises:
-        ConfigError: so it is.
-    """
-    if not 0 < value < math.inf:
-        raise ConfigError(f"{name} must be above 0 and finite, not {value}.")
-
-
-def require_some(requests: Sequence[EditRequest]) -> None:
-    """Refuse a call that asks for nothing.
-
-    Raises:
-        ConfigError: there is no request.
-    """
-    if not requests:
-        raise ConfigError("There is nothing to edit: give at least one request.")
+    def edited_modules(self, model: PreTrainedModel) -> list[str]:
+        """The names of the MLP output layers that are edited, from the lowest to the highest."""
+        raise NotImplementedError
 
 
 def contexts(tokenizer: PreTrainedTokenizerBase, request: EditRequest, config: LocateConfig) -> list[Row]:
     """The prompt alone, then after each prefix, read at the subject's last token.
 
-    A subject that is nothing but the very first token is passed over for the prompt's last token: at the first
-    position models keep a huge key that all texts share, and an edit of it would change them all.
+    A subject that is only the very first token is passed over for the prompt's last token: at the first position
+    models have a huge key that all texts share, and an edit of it would change them all.
     """
     prompt, subject = request.prompt, request.subject
     if subject_end(tokenizer, prompt, subject) == 0:
@@ -122,34 +101,33 @@ def contexts(tokenizer: PreTrainedTokenizerBase, request: EditRequest, config: L
 def covariances(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    modules: Sequence[str],
     config: LocateConfig,
     on_progress: Progress | None = None,
 ) -> dict[str, Tensor]:
-    """C of each module by :func:`covariance`, or the identity where the config names no text: (d, d) fp32.
+    """C of each edited module by `covariance`, or the identity where the config names no text: (d, d) fp32.
 
-    Call it with a method's modules before a run to show its progress; the method then finds it in the cache.
+    Where the config has a cache, a first call before a run leaves nothing but reading a file to the edits.
     """
+    modules = config.edited_modules(model)
     if config.text is None:
-        return {name: torch.eye(keys_width(memory(model, name))) for name in modules}
+        return {name: torch.eye(key_width(linear_layer(model, name))) for name in modules}
     return covariance(
         model, tokenizer, modules, config.text, tokens=config.tokens, cache=config.cache, on_progress=on_progress
     )
 
 
-def of_base(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    modules: Sequence[str],
-    config: LocateConfig,
-    history: Sequence[Applied],
+def base_covariances(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: LocateConfig, history: Sequence[Applied]
 ) -> dict[str, Tensor]:
-    """:func:`covariances` of the model as it was before all edits: earlier calls hand them on in their memory."""
-    names = {module: f"covariance/{module}" for module in modules}
-    known = history[-1].memory if history else {}
-    if all(name in known for name in names.values()):
-        return {module: known[name] for module, name in names.items()}
-    return covariances(model, tokenizer, modules, config)
+    """`covariances` of the model as it was before all edits, which each call passes on by `covariance_memory`."""
+    if not history:
+        return covariances(model, tokenizer, config)
+    return {module: history[-1].memory[f"covariance/{module}"] for module in config.edited_modules(model)}
+
+
+def covariance_memory(C: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What a call leaves of its covariances for the next one, by name."""
+    return {f"covariance/{module}": matrix for module, matrix in C.items()}
 
 
 def ridged(C: Tensor) -> Tensor:
@@ -158,33 +136,32 @@ def ridged(C: Tensor) -> Tensor:
     return C + RIDGE * C.diagonal().mean() * torch.eye(len(C), dtype=C.dtype, device=C.device)
 
 
-def memory(model: PreTrainedModel, module: str) -> nn.Linear | Conv1D:
+def linear_layer(model: PreTrainedModel, name: str) -> nn.Linear | Conv1D:
     """The layer of that name.
 
     Raises:
         UnsupportedError: its weight is quantized.
     """
-    layer = model.get_submodule(module)
+    layer = model.get_submodule(name)
     assert isinstance(layer, nn.Linear | Conv1D)
     if not layer.weight.is_floating_point():
-        raise UnsupportedError(f"{module} is quantized ({layer.weight.dtype}): load the model in bf16 or fp32.")
+        raise UnsupportedError(f"{name} is quantized ({layer.weight.dtype}): load the model in bf16 or fp32.")
     return layer
 
 
-def weights(model: PreTrainedModel, modules: Sequence[str]) -> list[nn.Parameter]:
-    """The weights of the layers of those names."""
-    found: list[nn.Parameter] = [memory(model, module).get_parameter("weight") for module in modules]
-    return found
+def edited_weights(model: PreTrainedModel, config: LocateConfig) -> list[nn.Parameter]:
+    """The weights of the edited layers."""
+    return [linear_layer(model, name).get_parameter("weight") for name in config.edited_modules(model)]
 
 
 @torch.no_grad()
 def add_to(layer: nn.Linear | Conv1D, update: Tensor) -> None:
-    """W + update, summed in fp64 and rounded once to the weight's dtype; update is (d_out, d_in).
+    """Set the layer's weight to W + update, summed in fp64 and rounded once to its dtype; update is (d_out, d_in).
 
     Raises:
         NonFiniteError: the update is not finite, or the weight would not be.
     """
-    # A Conv1D keeps its weight transposed.
+    # A Conv1D stores its weight transposed.
     exact = double(layer.weight)
     changed = exact + (update.T if isinstance(layer, Conv1D) else update).to(exact.device)
     rounded = changed.to(layer.weight.dtype)

@@ -1,27 +1,21 @@
 """LoRA: a dense low-rank update."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from peft import LoraConfig
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from roselora.bench.methods.applied_edit import Applied
-from roselora.bench.methods.low_rank import LowRankConfig, target_modules, tune_adapter
+from roselora.bench.methods.adapter_tuning import AdapterConfig, tune_adapter
+from roselora.bench.methods.edit_method import Applied, Method
 from roselora.editing.request import EditRequest
 from roselora.models.inference import Progress
-
-
-@dataclass(frozen=True)
-class LoraEditConfig(LowRankConfig):
-    """How LoRA edits; see `LowRankConfig`."""
 
 
 def lora(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     requests: Sequence[EditRequest],
-    config: LoraEditConfig,
+    config: AdapterConfig,
     history: Sequence[Applied] = (),
     on_progress: Progress | None = None,
 ) -> Applied:
@@ -30,6 +24,9 @@ def lora(
         r=config.rank,
         lora_alpha=config.alpha,
         lora_dropout=config.dropout,
-        target_modules=target_modules(model, config),
+        target_modules=config.targets(model),
     )
-    return tune_adapter(model, tokenizer, requests, config, adapter, on_progress=on_progress)
+    return tune_adapter(model, tokenizer, requests, config, adapter, on_progress)
+
+
+METHOD = Method("lora", lora, AdapterConfig(), "Hu et al., 2021, arXiv 2106.09685")

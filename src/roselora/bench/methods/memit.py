@@ -1,25 +1,26 @@
 """MEMIT: many facts at once by least squares over several layers (Meng et al. 2023, arXiv 2210.07229)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from roselora.bench.methods.applied_edit import Applied, changing
-from roselora.bench.methods.locate_then_edit import check_positive, covariances, of_base, ridged, weights
-from roselora.bench.methods.multi_layer_edit import SpreadConfig, edited_modules, spread_edits
+from roselora.bench.methods.edit_method import Applied, Method
+from roselora.bench.methods.locate_then_edit import base_covariances, covariance_memory, covariances, ridged
+from roselora.bench.methods.multi_layer_edit import MultiLayerConfig, edit_layers
+from roselora.editing.methods.setting_bounds import require_number
 from roselora.editing.request import EditRequest
 from roselora.models.inference import Progress
 
 
 @dataclass(frozen=True)
-class MemitConfig(SpreadConfig):
+class MemitConfig(MultiLayerConfig):
     """Settings of MEMIT.
 
     Attributes:
-        weight: λ, how many of a text's keys one edit stands against; None takes as many as a key has dimensions,
+        weight: λ, the number of a text's keys that weigh as much as one edit; None takes the dimension of a key,
             near the paper's 15,000 for the 16,384 of GPT-J, which is far too much for narrow models.
     """
 
@@ -28,7 +29,7 @@ class MemitConfig(SpreadConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.weight is not None:
-            check_positive("weight", self.weight)
+            require_number(self, "weight", above=0)
 
 
 def memit(
@@ -39,24 +40,15 @@ def memit(
     history: Sequence[Applied] = (),
     on_progress: Progress | None = None,
 ) -> Applied:
-    """Make all requests at once, each layer by Eq. 14.
-
-    Raises:
-        ConfigError, UnsupportedError: the model, tokenizer or text does not fit the method.
-        EditError, NonFiniteError: a value diverged.
-    """
-    modules = edited_modules(model, config)
-    C = of_base(model, tokenizer, modules, config, history)
+    """Make all requests at once, each layer by Eq. 14; see `edit_layers`."""
+    C = base_covariances(model, tokenizer, config, history)
 
     def solve(module: str, K: Tensor, R: Tensor) -> Tensor:
         weight = len(K) if config.weight is None else config.weight
         return least_squares_update(K, R, weight * ridged(C[module].to(K.device)))
 
-    with changing(weights(model, modules)) as snapshot:
-        spread = spread_edits(model, tokenizer, requests, config, solve, on_progress)
-        entries = snapshot.entries()
-    kept = {f"covariance/{module}": C[module] for module in modules}
-    return Applied(tuple(requests), snapshot.restore, entries, spread.steps, kept)
+    applied, _ = edit_layers(model, tokenizer, requests, config, solve, on_progress)
+    return replace(applied, memory=covariance_memory(C))
 
 
 def least_squares_update(K: Tensor, R: Tensor, C0: Tensor) -> Tensor:
@@ -74,8 +66,6 @@ def least_squares_update(K: Tensor, R: Tensor, C0: Tensor) -> Tensor:
     return update
 
 
-def read_text(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: MemitConfig, on_progress: Progress
-) -> None:
-    """Read the text before the first edit, which then finds the covariances in the cache."""
-    covariances(model, tokenizer, edited_modules(model, config), config, on_progress)
+METHOD = Method(
+    "memit", memit, MemitConfig(), "Meng et al., 2022, arXiv 2210.07229", requests_per_call=100, read_text=covariances
+)

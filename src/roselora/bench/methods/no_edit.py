@@ -1,24 +1,18 @@
-"""No edit: the model as it is, under the same questions."""
+"""No edit: the model as it is, asked the same questions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from roselora.bench.methods.applied_edit import Applied
+from roselora.bench.methods.edit_method import Applied, Method
 from roselora.editing.request import EditRequest
 from roselora.models.inference import Progress
 
 
 @dataclass(frozen=True)
 class NoEditConfig:
-    """Nothing to set.
-
-    Attributes:
-        seed: without effect here; every method's config has one.
-    """
-
-    seed: int = 0
+    """No settings."""
 
 
 def no_edit(
@@ -29,5 +23,8 @@ def no_edit(
     history: Sequence[Applied] = (),
     on_progress: Progress | None = None,
 ) -> Applied:
-    """Change nothing: what an untouched model scores is the zero of every table."""
+    """Change nothing: the scores of the unedited model are the zero of every table."""
     return Applied(tuple(requests), lambda: None, entries=0)
+
+
+METHOD = Method("no-edit", no_edit, NoEditConfig(), "none")

@@ -7,36 +7,40 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from roselora.bench.methods.applied_edit import Applied, changing
+from roselora.bench.methods.edit_method import Applied, Method, require_requests
+from roselora.bench.methods.edited_layer import BlockConfig
 from roselora.bench.methods.locate_then_edit import (
     LocateConfig,
     add_to,
+    base_covariances,
     contexts,
+    covariance_memory,
     covariances,
-    memory,
-    of_base,
-    require_some,
+    edited_weights,
+    linear_layer,
     ridged,
-    weights,
 )
 from roselora.bench.methods.module_states import read_rows
-from roselora.bench.methods.target_value import Value, optimize_value
+from roselora.bench.methods.target_value import optimize_value
+from roselora.bench.methods.weight_changes import Snapshot, undone_on_error
 from roselora.editing.request import EditRequest
-from roselora.models.architecture import block_at, mlp_output
+from roselora.models.architecture import mlp_output
 from roselora.models.inference import Progress, counted
 
 
 @dataclass(frozen=True)
-class RomeConfig(LocateConfig):
-    """Settings of ROME.
-
-    Attributes:
-        depth: of the edited layer, 0 the first and 1 the last; the paper's is layer 17 of 48.
-        layer: its number instead.
-    """
+class RomeConfig(LocateConfig, BlockConfig):
+    """Settings of ROME; see `LocateConfig` and `BlockConfig`. The depth is the paper's, layer 17 of 48."""
 
     depth: float = 0.36
-    layer: int | None = None
+
+    def __post_init__(self) -> None:
+        LocateConfig.__post_init__(self)
+        BlockConfig.__post_init__(self)
+
+    def edited_modules(self, model: PreTrainedModel) -> list[str]:
+        """The name of the one MLP output layer that is edited."""
+        return [mlp_output(model, self.block(model))]
 
 
 def rome(
@@ -53,25 +57,19 @@ def rome(
         ConfigError, UnsupportedError: the model, tokenizer or text does not fit the method.
         EditError, NonFiniteError: a value diverged.
     """
-    require_some(requests)
-    module = edited_module(model, config)
-    layer = memory(model, module)
-    C = of_base(model, tokenizer, [module], config, history)[module]
-    solved, steps = ridged(C.to(layer.weight.device)), 0
-    with changing(weights(model, [module])) as snapshot:
+    require_requests(requests)
+    (module,) = config.edited_modules(model)
+    layer = linear_layer(model, module)
+    C = base_covariances(model, tokenizer, config, history)
+    regularized, steps = ridged(C[module].to(layer.weight.device)), 0
+    with undone_on_error(Snapshot(edited_weights(model, config))) as snapshot:
         for request in counted(requests, on_progress):
             rows = contexts(tokenizer, request, config)
-            value: Value = optimize_value(model, tokenizer, request, rows, module, config)
+            value = optimize_value(model, tokenizer, request, rows, module, config)
             k = read_rows(model, rows, inputs_of=[module])[module].mean(0)
-            add_to(layer, rank_one_update(k, value.delta, solved))
+            add_to(layer, rank_one_update(k, value.delta, regularized))
             steps += value.steps
-        entries = snapshot.entries()
-    return Applied(tuple(requests), snapshot.restore, entries, steps, {f"covariance/{module}": C})
-
-
-def edited_module(model: PreTrainedModel, config: RomeConfig) -> str:
-    """The name of the layer that is changed."""
-    return mlp_output(model, block_at(model, config.depth) if config.layer is None else config.layer)
+    return Applied(tuple(requests), snapshot.restore, snapshot.entries(), steps, covariance_memory(C))
 
 
 def rank_one_update(k: Tensor, residual: Tensor, C: Tensor) -> Tensor:
@@ -89,8 +87,4 @@ def rank_one_update(k: Tensor, residual: Tensor, C: Tensor) -> Tensor:
     return torch.outer(residual / (u @ k), u)
 
 
-def read_text(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: RomeConfig, on_progress: Progress
-) -> None:
-    """Read the text before the first edit, which then finds the covariance in the cache."""
-    covariances(model, tokenizer, [edited_module(model, config)], config, on_progress)
+METHOD = Method("rome", rome, RomeConfig(), "Meng et al., 2022, arXiv 2202.05262", read_text=covariances)

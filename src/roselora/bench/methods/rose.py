@@ -4,18 +4,15 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from roselora.bench.methods.applied_edit import Applied, applying, asked_before
+from roselora.bench.methods.edit_method import Applied, Method, require_requests
+from roselora.bench.methods.weight_changes import Deltas, undone_on_error
 from roselora.editing.methods.rose.factor_training import rose_config, train_factors
 from roselora.editing.methods.rose.rose_settings import EditSettings
 from roselora.editing.methods.train_edit import factors_delta
 from roselora.editing.request import EditRequest
-from roselora.errors import ConfigError
 from roselora.models.inference import Progress, counted
 
-DEFAULTS = EditSettings()
-"""How an edit is trained by default."""
-
-PUBLISHED = EditSettings(
+PUBLISHED_SETTINGS = EditSettings(
     rank=8,
     alpha=32,
     density=0.05,
@@ -47,13 +44,28 @@ def rose(
         ConfigError: no requests, or a model that cannot be adapted so.
         NonFiniteError: a delta, or its sum with a weight, is not finite; the model is as it was.
     """
-    if not requests:
-        raise ConfigError("There are no requests to edit by; give at least one.")
-    held, steps = asked_before(history), 0
-    with applying(model) as deltas:
+    require_requests(requests)
+    held = [prompt for applied in history for request in applied.requests for prompt in request.prompts]
+    steps = 0
+    with undone_on_error(Deltas(model)) as deltas:
         for request in counted(requests, on_progress):
             trained = train_factors(model, tokenizer, request, config, rose_config(config, model), held)
             deltas.apply(factors_delta(model, deltas.overlay, trained.pairs))
             held += request.prompts
             steps += trained.steps
     return Applied(tuple(requests), deltas.restore, deltas.entries(), steps)
+
+
+METHOD = Method(
+    "rose",
+    rose,
+    EditSettings(),
+    "Wang et al., 2024, arXiv 2406.10777; our defaults, unless --settings says otherwise",
+)
+
+PUBLISHED = Method(
+    "rose-published",
+    rose,
+    PUBLISHED_SETTINGS,
+    "Wang et al., 2024, arXiv 2406.10777; the published code's settings",
+)

@@ -1,4 +1,4 @@
-"""The value that a layer should write at a subject so that the model says a target: found by gradient descent."""
+"""The value that a layer must write at a subject so that the model says a target: found by gradient descent."""
 
 import copy
 import inspect
@@ -16,9 +16,9 @@ from roselora.bench.methods.locate_then_edit import LocateConfig
 from roselora.bench.methods.module_states import Row, left_padded, read_rows
 from roselora.bench.methods.subject_position import subject_end
 from roselora.editing.methods.adam_steps import adam_steps
-from roselora.editing.methods.token_batches import split_at_answer
+from roselora.editing.methods.token_batches import IGNORED, answer_batch
 from roselora.editing.request import EditRequest
-from roselora.errors import ConfigError, EditError
+from roselora.errors import EditError
 from roselora.float64 import double
 from roselora.models.activation_hooks import hooked
 from roselora.models.inference import frozen
@@ -32,7 +32,7 @@ class Value:
     Attributes:
         delta: (width,) fp64.
         steps: optimizer steps taken.
-        loss: mean loss of the answer's tokens, in nats, at the last look.
+        loss: mean loss of the answer's tokens, in nats, with this change.
     """
 
     delta: Tensor
@@ -53,14 +53,15 @@ def optimize_value(
     Minimizes the mean negative log-likelihood of target and end-of-sequence token over the contexts, plus
     KL(edited || base) of what follows "<subject> is a", plus weight decay, with |δ| clamped (ROME, arXiv 2202.05262,
     Eq. 4; MEMIT, arXiv 2210.07229, Eq. 16, does the same on a block's output). The end-of-sequence token is ours:
-    the papers force the answer and never ask whether the model stops. No gradient is taken below the module, and
-    what stands before the subject is computed once.
+    the papers use teacher forcing and never ask whether the model stops. No gradient is taken below the module,
+    and what stands before the subject is computed once.
 
     Raises:
         ConfigError: the tokenizer has no end-of-sequence token, or the target no tokens.
         EditError: the loss became NaN or infinite.
     """
-    answer = _answer(tokenizer, request)
+    labels = answer_batch(tokenizer, request, [request.prompt]).labels
+    answer: list[int] = labels[labels != IGNORED].tolist()  # the target's tokens and the end-of-sequence token
     rows = [Row(row.ids + answer[:-1], row.position) for row in contexts]
     essence = _essence(tokenizer, request)
     start = read_rows(model, contexts[:1], outputs_of=[module])[module].norm().float()
@@ -85,16 +86,6 @@ def optimize_value(
                 total = total + config.kl_weight * functional.kl_div(base, now, log_target=True, reduction="sum")
             torch.autograd.backward(total)
     return Value(double(delta.detach()), step, float(loss.detach()))
-
-
-def _answer(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> list[int]:
-    """The ids of the target as it stands after the prompt, and of the end of the sequence."""
-    if tokenizer.eos_token_id is None:
-        raise ConfigError("The tokenizer has no end-of-sequence token, so the model could not learn where to stop.")
-    ids = split_at_answer(tokenizer, request.prompt, request.target, request.space)[1]
-    if not ids:
-        raise ConfigError(f"The tokenizer makes no tokens of {request.target!r}.")
-    return [*ids, tokenizer.eos_token_id]
 
 
 def _essence(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> list[Row]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from roselora.bench.methods.editing_methods import Method
+from roselora.bench.methods.edit_method import Method
 from roselora.bench.metrics.capability import capability
 from roselora.bench.metrics.case_scoring import CaseScorer
 from roselora.bench.records.edit_bench_records import EditHead, EditRecord, Mode, RunPart, read_edit_records

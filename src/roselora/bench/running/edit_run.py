@@ -10,7 +10,7 @@ from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from roselora.bench.methods.editing_methods import Method
+from roselora.bench.methods.edit_method import Method
 from roselora.bench.metrics.case_scoring import CaseScorer
 from roselora.bench.metrics.cost import measured
 from roselora.bench.records.edit_bench_records import Cost, EditRecord, Mode

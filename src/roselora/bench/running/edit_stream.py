@@ -9,8 +9,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from roselora.bench.methods.applied_edit import Applied
-from roselora.bench.methods.editing_methods import Method
+from roselora.bench.methods.edit_method import Applied, Method
 from roselora.bench.metrics.cost import measured
 from roselora.bench.records.edit_bench_records import Cost
 from roselora.bench.records.failed_run import error_line
@@ -130,8 +129,8 @@ class EditSequence:
         requests = tuple(case.request for case, one in made if one.error is None)
         if requests:
             undo = _nothing
-            if self._method.put_back is not None:
-                undo = self._method.put_back(self._model, self._method.config, checkpoint.memory)
+            if self._method.reinstall is not None:
+                undo = self._method.reinstall(self._model, self._method.config, checkpoint.memory)
             self._history.append(Applied(requests, undo, 0, memory=checkpoint.memory))
         return tried
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from roselora.bench.methods.editing_methods import METHODS, Method
+from roselora.bench.methods.edit_method import Method
+from roselora.bench.methods.editing_methods import METHODS
 from roselora.bench.records.edit_bench_records import RENAMED
 from roselora.errors import ConfigError
 from roselora.files import sha256_file

@@ -10,7 +10,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM, PreTrain
 from roselora.bench.methods import multi_layer_edit as spread_module
 from roselora.bench.methods import rome as rome_module
 from roselora.bench.methods.alphaedit import AlphaEditConfig, alphaedit
-from roselora.bench.methods.applied_edit import EditFunction
+from roselora.bench.methods.edit_method import EditFunction
 from roselora.bench.methods.locate_then_edit import LocateConfig
 from roselora.bench.methods.memit import MemitConfig, memit
 from roselora.bench.methods.rome import RomeConfig, rome
@@ -166,7 +166,7 @@ def test_a_call_without_requests_is_refused(
     name: str, word_model: LlamaForCausalLM, word_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     edit, config = set_up(name, None)
-    with pytest.raises(ConfigError, match="nothing to edit"):
+    with pytest.raises(ConfigError, match="no requests"):
         edit(word_model, word_tokenizer, [], config)
 
 
@@ -196,14 +196,14 @@ def test_an_update_that_is_not_finite_is_refused(
 @pytest.mark.parametrize(
     ("config", "settings", "message"),
     [
-        (RomeConfig, {"prefixes": -1}, "prefixes must be within 0 and"),
-        (RomeConfig, {"steps": 0}, "steps must be at least 1, not 0"),
-        (RomeConfig, {"learning_rate": float("nan")}, "learning_rate must be above 0 and finite, not nan"),
-        (MemitConfig, {"kl_weight": -1}, "kl_weight must be 0 or more and finite, not -1"),
-        (MemitConfig, {"weight": 0}, "weight must be above 0 and finite, not 0"),
-        (MemitConfig, {"span": 0}, "span must be at least 1, not 0"),
-        (AlphaEditConfig, {"layers": (2, 1)}, r"layers must be numbers that rise, not \(2, 1\)"),
-        (AlphaEditConfig, {"ridge": -1}, "ridge must be above 0 and finite, not -1"),
+        (RomeConfig, {"prefixes": -1}, "prefixes must be at least 0 and at most"),
+        (RomeConfig, {"steps": 0}, "steps must be a whole number and at least 1, not 0"),
+        (RomeConfig, {"learning_rate": float("nan")}, "learning_rate must be a number above 0 and at most .*, not nan"),
+        (MemitConfig, {"kl_weight": -1}, "kl_weight must be a number at least 0 and at most .*, not -1"),
+        (MemitConfig, {"weight": 0}, "weight must be a number above 0 and at most .*, not 0"),
+        (MemitConfig, {"span": 0}, "span must be a whole number and at least 1, not 0"),
+        (AlphaEditConfig, {"layers": (2, 1)}, r"layers must be indices in rising order, not \(2, 1\)"),
+        (AlphaEditConfig, {"ridge": -1}, "ridge must be a number above 0 and at most .*, not -1"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(config: type[LocateConfig], settings: Any, message: str) -> None:

@@ -2,7 +2,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from roselora.bench.methods.depth_share import Place, edited_module
+from roselora.bench.methods.edited_layer import LayerConfig, edited_layer
 from roselora.bench.methods.ft_l import norm_ball
 from tests.bench.methods.editing import FRANCE, GOLD, Before, edit
 
@@ -13,7 +13,7 @@ def test_ft_l_keeps_every_entry_exactly_within_the_bound(
     dtype: torch.dtype, bound: float, world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     model = world_model.to(dtype)
-    name, module = edited_module(model, Place())
+    name, module = edited_layer(model, LayerConfig())
     before = module.weight.detach().double().clone()
     applied = edit("ft-l", model, tiny_tokenizer, FRANCE, norm_bound=bound, learning_rate=0.02, epochs=20)
     moved = (module.weight.detach().double() - before).abs()

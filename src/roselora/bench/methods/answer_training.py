@@ -1,4 +1,4 @@
-"""The one training loop of the methods that descend a gradient."""
+"""Training some parameters of a model until it gives the answers of all requests: for fine-tuning, adapters, GRACE."""
 
 import inspect
 import math
@@ -13,64 +13,74 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from roselora.bench.methods.edit_method import require_requests
 from roselora.editing.methods.adam_steps import adam_steps
+from roselora.editing.methods.setting_bounds import require_number, require_whole
 from roselora.editing.methods.token_batches import IGNORED, TokenBatch, answer_batch, concatenate
 from roselora.editing.request import EditRequest
-from roselora.errors import ConfigError, NonFiniteError
+from roselora.errors import NonFiniteError
 from roselora.models.frozen_blocks import lower_blocks
 from roselora.models.inference import Progress, counted
 
 
 @dataclass(frozen=True)
-class Descent:
-    """How a method descends.
+class TrainingConfig:
+    """Settings of the training.
 
     Attributes:
         learning_rate: of Adam.
         epochs: passes over all requests, at most; where they fit in one batch, each is one step.
-        batch_size: requests of a step.
         stop_loss: training stops when an epoch's loss, in nats a token, is below this.
         seed: of the order of the requests, and of whatever a method draws at random.
 
     Raises:
-        ConfigError: a value that cannot work.
+        ConfigError: a value is out of its range.
     """
 
     learning_rate: float = 5e-4
     epochs: int = 25
-    batch_size: int = 1
     stop_loss: float = 0.01
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 < self.learning_rate < math.inf:
-            raise ConfigError(f"learning_rate must be above 0 and finite, not {self.learning_rate}.")
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        if not 0 <= self.stop_loss < math.inf:
-            raise ConfigError(f"stop_loss must be at least 0 and finite, not {self.stop_loss}.")
+        require_number(self, "learning_rate", above=0)
+        require_number(self, "stop_loss", least=0)
+        require_whole(self, "epochs", least=1)
+
+
+@dataclass(frozen=True)
+class BatchTrainingConfig(TrainingConfig):
+    """Settings of a training that goes through the requests in batches.
+
+    Attributes:
+        batch_size: requests of a step.
+    """
+
+    batch_size: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_whole(self, "batch_size", least=1)
 
     def steps(self, requests: int) -> int:
         """The optimizer steps that training on so many requests takes if it does not stop early."""
         return self.epochs * math.ceil(requests / self.batch_size)
 
 
-def answer_rows(tokenizer: PreTrainedTokenizerBase, requests: Sequence[EditRequest]) -> list[TokenBatch]:
-    """For each request its prompts, each followed by the target and the end-of-sequence token.
+def answer_batches(tokenizer: PreTrainedTokenizerBase, requests: Sequence[EditRequest]) -> list[TokenBatch]:
+    """For each request a batch of its prompts, each followed by the target and the end-of-sequence token.
 
     Raises:
         ConfigError: there are no requests, or one cannot be tokenized.
     """
-    if not requests:
-        raise ConfigError("There are no requests to edit by; give at least one.")
+    require_requests(requests)
     return [answer_batch(tokenizer, request, request.prompts) for request in requests]
 
 
-def answer_loss(model: nn.Module, batch: TokenBatch) -> Tensor:
-    """Mean cross-entropy of the labelled tokens, in nats; logits are computed where some row has a label.
+def mean_answer_loss(model: nn.Module, batch: TokenBatch) -> Tensor:
+    """Mean cross-entropy of the labelled tokens, in nats.
 
-    Models that compute logits everywhere or not at all do so here too.
+    Logits are computed only at positions where some row has a label, if the model's forward pass allows that.
     """
     accepted = inspect.signature(model.forward).parameters
     labels = batch.labels
@@ -81,36 +91,39 @@ def answer_loss(model: nn.Module, batch: TokenBatch) -> Tensor:
     if "use_cache" in accepted:
         options["use_cache"] = False
     logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, **options).logits
-    looked_at = labels != IGNORED
-    return functional.cross_entropy(logits[looked_at].float(), labels[looked_at])
+    labelled = labels != IGNORED
+    return functional.cross_entropy(logits[labelled].float(), labels[labelled])
 
 
-def descend(
+def train_answers(
     model: nn.Module,
     parameters: Sequence[nn.Parameter],
-    rows: Sequence[TokenBatch],
-    config: Descent,
+    batches: Sequence[TokenBatch],
+    config: TrainingConfig,
     *,
+    batch_size: int = 1,
     after_step: Callable[[int], None] | None = None,
     penalty: Callable[[], Tensor] | None = None,
     first_stop: int = 0,
     first_block: int = 0,
     on_progress: Progress | None = None,
 ) -> int:
-    """Train ``parameters``, and nothing else, until the model gives the rows' answers; returns the steps taken.
+    """Train ``parameters``, and nothing else, until the model gives the requests' answers; returns the steps taken.
 
-    Each epoch goes over all rows in shuffled batches. Once its last batch's loss is known, and before that batch's
-    step, the epoch's mean loss over answer tokens decides whether training stops. Which parameters require gradients
-    is put back afterwards, on errors too; the parameters' values on an error are the caller's to put back.
+    Each epoch goes over all requests in shuffled order. Once the loss of its last step is known, and before that step
+    is taken, the epoch's mean loss over answer tokens decides whether training stops. Afterwards, on errors too, the
+    parameters require gradients as they did before; on an error the caller restores their values.
 
     Args:
-        model: in the mode, train or eval, in which it shall be trained.
-        rows: one batch for each request, see `answer_rows`.
+        model: in the mode, train or eval, in which it is trained.
+        batches: one for each request, see `answer_batches`.
+        batch_size: requests of a step.
         after_step: called with each step's number, from 0, before its gradients are cleared.
-        penalty: a term added to the loss that is descended, and not to the one that stops.
+        penalty: a term that is added to the loss for its gradient, and is no part of the loss that ``stop_loss``
+            bounds.
         first_stop: steps before which training never stops.
-        first_block: the index of the lowest block that training changes, where the model is one of blocks: what comes
-            into it is computed once and not at every step.
+        first_block: the index of the lowest block that training changes, where the model is one of blocks: the inputs
+            of this block are computed once, not at every step.
         on_progress: counts epochs.
 
     Raises:
@@ -118,22 +131,22 @@ def descend(
     """
     device = next(model.parameters()).device
     order = random.Random(config.seed)
-    passes = _Passes(model, rows, first_block)
+    passes = _Passes(model, batches, first_block)
     steps = adam_steps(parameters, config.learning_rate, after_step)
     with _training_only(model, parameters):
         step = next(steps)
         for _ in counted(range(config.epochs), on_progress):
-            shuffled = order.sample(range(len(rows)), len(rows))
+            shuffled = order.sample(range(len(batches)), len(batches))
             total, tokens = 0.0, 0
-            for start in range(0, len(rows), config.batch_size):
-                picked = shuffled[start : start + config.batch_size]
-                batch = concatenate([rows[i] for i in picked]).to(device)
+            for start in range(0, len(batches), batch_size):
+                picked = shuffled[start : start + batch_size]
+                batch = concatenate([batches[i] for i in picked]).to(device)
                 with passes.of(picked):
-                    loss = answer_loss(model, batch)
-                looked_at = int((batch.labels != IGNORED).sum())
-                total, tokens = total + _finite(loss, step, config) * looked_at, tokens + looked_at
-                last = start + config.batch_size >= len(rows)
-                if last and step >= first_stop and total / tokens < config.stop_loss:
+                    loss = mean_answer_loss(model, batch)
+                labelled = int((batch.labels != IGNORED).sum())
+                total, tokens = total + _finite(loss, step, config) * labelled, tokens + labelled
+                is_last = start + batch_size >= len(batches)
+                if is_last and step >= first_stop and total / tokens < config.stop_loss:
                     return step
                 torch.autograd.backward(loss if penalty is None else loss + penalty())
                 step = next(steps)
@@ -163,7 +176,7 @@ class _Passes:
         return self._lower.skipped([row for index in picked for row in self._rows[index]])
 
 
-def _finite(loss: Tensor, step: int, config: Descent) -> float:
+def _finite(loss: Tensor, step: int, config: TrainingConfig) -> float:
     value = loss.item()
     if not math.isfinite(value):
         raise NonFiniteError(

@@ -1,26 +1,28 @@
-"""Training an adapter of peft's and adding its update to the weights: what LoRA and AdaLoRA have in common."""
+"""Training one of peft's adapters and adding its update to the weights: what LoRA and AdaLoRA have in common."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from peft import LoraConfig, PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from roselora.bench.methods.applied_edit import Applied, changing
-from roselora.bench.methods.training_loop import Descent, answer_rows, descend
+from roselora.bench.methods.answer_training import BatchTrainingConfig, answer_batches, train_answers
+from roselora.bench.methods.edit_method import Applied
+from roselora.bench.methods.weight_changes import Snapshot, undone_on_error
 from roselora.editing.methods.rose.factor_training import adapted_model
+from roselora.editing.methods.setting_bounds import require_whole
 from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError
+from roselora.models.architecture import edit_targets
 from roselora.models.inference import Progress
-
-QUERY_AND_VALUE = ("q_proj", "v_proj")
 
 
 @dataclass(frozen=True)
-class LowRankConfig(Descent):
-    """What LoRA and AdaLoRA share. The defaults are EasyEdit's for LLaMA-2-7B, but for ``stop_loss``, which is ours.
+class AdapterConfig(BatchTrainingConfig):
+    """Settings of LoRA and AdaLoRA. The defaults are EasyEdit's for LLaMA-2-7B, but for ``stop_loss``, which is ours.
 
     Attributes:
         rank: r of each adapted matrix; for AdaLoRA the mean that is left in the end.
@@ -39,63 +41,56 @@ class LowRankConfig(Descent):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("rank", "alpha"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        require_whole(self, "rank", "alpha", least=1)
         if not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout must be in [0, 1), not {self.dropout}.")
+            raise ConfigError(f"dropout must be at least 0 and below 1, not {self.dropout}.")
 
-
-@dataclass(frozen=True)
-class Hooks:
-    """What a method adds to the training of its adapter; see `descend`."""
-
-    after_step: Callable[[int], None] | None = None
-    penalty: Callable[[], Tensor] | None = None
-    first_stop: int = 0
-
-
-def target_modules(model: PreTrainedModel, config: LowRankConfig) -> str | list[str]:
-    """The adapted modules, as peft takes them."""
-    if config.target_modules is not None:
-        return list(config.target_modules)
-    names = {name.rpartition(".")[2] for name, _ in model.named_modules()}
-    return list(QUERY_AND_VALUE) if names.issuperset(QUERY_AND_VALUE) else "all-linear"
+    def targets(self, model: PreTrainedModel) -> str | list[str]:
+        """The adapted modules, as peft takes them."""
+        if self.target_modules is not None:
+            return list(self.target_modules)
+        return edit_targets(model, preferred=("q_proj", "v_proj"))
 
 
 def tune_adapter(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     requests: Sequence[EditRequest],
-    config: LowRankConfig,
+    config: AdapterConfig,
     adapter: LoraConfig,
-    hooks: Callable[[PeftModel], Hooks] = lambda _: Hooks(),
     on_progress: Progress | None = None,
+    *,
+    after_step: Callable[[PeftModel, int], None] | None = None,
+    penalty: Callable[[PeftModel], Tensor] | None = None,
+    first_stop: int = 0,
 ) -> Applied:
     """Train the adapter on the answers of all requests, take it out, and add its update to the weights it was on.
 
     The update is added in fp32 and rounded once to the weight's dtype.
 
+    Args:
+        after_step, penalty, first_stop: as in `train_answers`; the first two take the adapted model.
+
     Raises:
-        ConfigError: no requests, or a model that peft cannot adapt so.
+        ConfigError: there are no requests, or peft cannot adapt the model with these settings.
         NonFiniteError: the loss diverged, or the update is not finite; the model is as it was.
     """
-    rows = answer_rows(tokenizer, requests)
+    batches = answer_batches(tokenizer, requests)
     with adapted_model(model, adapter, config.seed) as adapted:
-        own = hooks(adapted)
-        steps = descend(
+        steps = train_answers(
             adapted.get_base_model(),
             [parameter for parameter in adapted.parameters() if parameter.requires_grad],
-            rows,
+            batches,
             config,
-            after_step=own.after_step,
-            penalty=own.penalty,
-            first_stop=own.first_stop,
+            batch_size=config.batch_size,
+            after_step=after_step and partial(after_step, adapted),
+            penalty=penalty and partial(penalty, adapted),
+            first_stop=first_stop,
             on_progress=on_progress,
         )
         updates = _updates(adapted)
     weights = [model.get_submodule(name).get_parameter("weight") for name in updates]
-    with changing(weights) as snapshot, torch.no_grad():
+    with undone_on_error(Snapshot(weights)) as snapshot, torch.no_grad():
         for weight, update in zip(weights, updates.values(), strict=True):
             weight.copy_(weight.float() + update.float())
     return Applied(tuple(requests), snapshot.restore, snapshot.entries(), steps)

@@ -3,7 +3,13 @@ from torch import nn
 from torch.nn import functional
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from roselora.bench.methods.training_loop import Descent, answer_loss, answer_rows, descend
+from roselora.bench.methods.answer_training import (
+    BatchTrainingConfig,
+    TrainingConfig,
+    answer_batches,
+    mean_answer_loss,
+    train_answers,
+)
 from roselora.editing.methods.token_batches import IGNORED, concatenate
 from roselora.editing.request import EditRequest
 from tests.bench.methods.editing import FRANCE, GOLD, Before
@@ -36,18 +42,18 @@ def test_the_loss_is_the_mean_over_answer_tokens_and_eos_of_every_row_computed_p
         answer = [*tiny_tokenizer(space + request.target).input_ids, tiny_tokenizer.eos_token_id]
         logits = world_model(input_ids=torch.tensor([prompt + answer])).logits[0]
         losses.append(functional.cross_entropy(logits[len(prompt) - 1 : -1], torch.tensor(answer), reduction="none"))
-    batch = concatenate(answer_rows(tiny_tokenizer, REQUESTS))
-    torch.testing.assert_close(answer_loss(world_model, batch), torch.cat(losses).mean())
-    torch.testing.assert_close(answer_loss(EveryLogit(world_model), batch), torch.cat(losses).mean())
+    batch = concatenate(answer_batches(tiny_tokenizer, REQUESTS))
+    torch.testing.assert_close(mean_answer_loss(world_model, batch), torch.cat(losses).mean())
+    torch.testing.assert_close(mean_answer_loss(EveryLogit(world_model), batch), torch.cat(losses).mean())
 
 
 def test_logits_are_computed_only_where_some_row_has_a_label(
     world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    (row,) = answer_rows(tiny_tokenizer, [FRANCE])
+    (row,) = answer_batches(tiny_tokenizer, [FRANCE])
     positions: list[int] = []
     world_model.lm_head.register_forward_pre_hook(lambda _, inputs: positions.append(inputs[0].shape[1]))
-    answer_loss(world_model, row)
+    mean_answer_loss(world_model, row)
     assert positions == [int((row.labels != IGNORED).sum())]
 
 
@@ -58,15 +64,15 @@ def test_each_epoch_goes_over_all_requests_once_in_an_order_that_the_seed_gives(
     world_model.register_forward_pre_hook(
         lambda _, args, kwargs: seen.append(tuple(kwargs["attention_mask"].sum(1).tolist())), with_kwargs=True
     )
-    rows = answer_rows(tiny_tokenizer, REQUESTS)
+    rows = answer_batches(tiny_tokenizer, REQUESTS)
     lengths = sorted(int(row.attention_mask.sum()) for row in rows)
     assert len(set(lengths)) == len(lengths)
 
     orders = []
     for seed in (0, 0, 1):
         seen.clear()
-        config = Descent(1e-4, epochs=4, batch_size=3, stop_loss=0.0, seed=seed)
-        assert descend(world_model, [matrix(world_model)], rows, config) == 8 == config.steps(4)
+        config = BatchTrainingConfig(1e-4, epochs=4, batch_size=3, stop_loss=0.0, seed=seed)
+        assert train_answers(world_model, [matrix(world_model)], rows, config, batch_size=3) == 8 == config.steps(4)
         assert [len(batch) for batch in seen] == [3, 1] * 4
         for first, second in zip(seen[::2], seen[1::2], strict=True):
             assert sorted(first + second) == lengths
@@ -78,30 +84,32 @@ def test_each_epoch_goes_over_all_requests_once_in_an_order_that_the_seed_gives(
 def test_training_stops_before_the_step_at_which_the_whole_sets_loss_is_below_the_bound(
     world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    rows = answer_rows(tiny_tokenizer, [FRANCE])
+    rows = answer_batches(tiny_tokenizer, [FRANCE])
     weight = matrix(world_model)
     bound = 0.5
     losses = []
-    steps = descend(
+    steps = train_answers(
         world_model,
         [weight],
         rows,
-        Descent(1e-2, epochs=50, stop_loss=bound),
-        after_step=lambda _: losses.append(float(answer_loss(world_model, rows[0]))),
+        TrainingConfig(1e-2, epochs=50, stop_loss=bound),
+        after_step=lambda _: losses.append(float(mean_answer_loss(world_model, rows[0]))),
     )
     assert 1 < steps < 50
     assert losses[-1] < bound <= min(losses[:-1])
-    assert descend(world_model, [weight], rows, Descent(1e-2, stop_loss=bound)) == 0
-    assert descend(world_model, [weight], rows, Descent(1e-9, epochs=9, stop_loss=bound), first_stop=4) == 4
+    assert train_answers(world_model, [weight], rows, TrainingConfig(1e-2, stop_loss=bound)) == 0
+    assert (
+        train_answers(world_model, [weight], rows, TrainingConfig(1e-9, epochs=9, stop_loss=bound), first_stop=4) == 4
+    )
 
 
 def test_one_answered_request_does_not_stop_the_training_of_the_others(
     world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    rows = answer_rows(tiny_tokenizer, [EditRequest("The capital of France is ", "Paris."), GOLD])
-    config = Descent(1e-9, epochs=3, batch_size=1, stop_loss=0.5)
-    assert float(answer_loss(world_model, rows[0])) < 0.5
-    assert descend(world_model, [matrix(world_model)], rows, config) == 6
+    rows = answer_batches(tiny_tokenizer, [EditRequest("The capital of France is ", "Paris."), GOLD])
+    config = TrainingConfig(1e-9, epochs=3, stop_loss=0.5)
+    assert float(mean_answer_loss(world_model, rows[0])) < 0.5
+    assert train_answers(world_model, [matrix(world_model)], rows, config) == 6
 
 
 def test_only_the_given_parameters_move_and_nothing_below_them_is_back_propagated(
@@ -110,7 +118,9 @@ def test_only_the_given_parameters_move_and_nothing_below_them_is_back_propagate
     before = Before(world_model)
     outputs: list[torch.Tensor] = []
     world_model.model.layers[0].register_forward_hook(lambda _, inputs, output: outputs.append(output))
-    descend(world_model, [matrix(world_model)], answer_rows(tiny_tokenizer, [FRANCE]), Descent(1e-2, epochs=1))
+    train_answers(
+        world_model, [matrix(world_model)], answer_batches(tiny_tokenizer, [FRANCE]), TrainingConfig(1e-2, epochs=1)
+    )
     assert list(before.changed(world_model)) == ["model.layers.1.mlp.down_proj.weight"]
     assert not outputs[0].requires_grad
     assert before.state_is_the_same(world_model)
@@ -119,10 +129,15 @@ def test_only_the_given_parameters_move_and_nothing_below_them_is_back_propagate
 def test_the_penalty_is_descended_and_does_not_stop_the_training(
     world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    rows = answer_rows(tiny_tokenizer, [EditRequest("The capital of France is ", "Paris.")])
+    rows = answer_batches(tiny_tokenizer, [EditRequest("The capital of France is ", "Paris.")])
     weight = matrix(world_model)
     size = float(weight.detach().norm())
-    config = Descent(1e-2, epochs=3, stop_loss=0.0)
-    descend(world_model, [weight], rows, config, penalty=lambda: 100 * weight.norm())
+    config = TrainingConfig(1e-2, epochs=3, stop_loss=0.0)
+    train_answers(world_model, [weight], rows, config, penalty=lambda: 100 * weight.norm())
     assert float(weight.detach().norm()) < size
-    assert descend(world_model, [weight], rows, Descent(1e-2, stop_loss=9.0), penalty=lambda: 100 * weight.norm()) == 0
+    assert (
+        train_answers(
+            world_model, [weight], rows, TrainingConfig(1e-2, stop_loss=9.0), penalty=lambda: 100 * weight.norm()
+        )
+        == 0
+    )

@@ -1,0 +1,87 @@
+"""What an editing method is to the benchmark: its row in the table, its one function, and the edit that it returns."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from roselora.editing.request import EditRequest
+from roselora.errors import ConfigError
+from roselora.models.inference import Progress
+
+
+@dataclass(frozen=True)
+class Applied:
+    """One call of an editing method, whose change is in the model.
+
+    Attributes:
+        requests: what the call was asked to edit.
+        undo: restores the bytes that the model had before the call. Calls are undone newest first.
+        entries: how many entries of the model's weights have another value now.
+        steps: optimizer steps taken, 0 where there is no optimizer.
+        memory: tensors that the method's next call on this model builds on, such as a codebook, by name.
+    """
+
+    requests: tuple[EditRequest, ...]
+    undo: Callable[[], None]
+    entries: int
+    steps: int = 0
+    memory: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class EditFunction(Protocol):
+    """The one function of every method.
+
+    ``history`` holds the calls that this method has already made on this model, oldest first. ``on_progress`` is told
+    how much of the call is done, counted in whatever the method goes through: requests, batches of them, or epochs.
+    If the function raises, the model is as it was before the call.
+    """
+
+    def __call__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        requests: Sequence[EditRequest],
+        config: Any,
+        history: Sequence[Applied] = (),
+        on_progress: Progress | None = None,
+    ) -> Applied:
+        """Make the model answer each request's prompt with its target."""
+        ...
+
+
+@dataclass(frozen=True)
+class Method:
+    """An editing method; each method's file ends with its own.
+
+    Attributes:
+        name: the name by which users ask for it.
+        edit: its function.
+        config: its default settings, a frozen dataclass.
+        paper: the source of the method.
+        requests_per_call: how many requests one call is meant for; None for all at once.
+        read_text: for a method that measures the model on text before its first edit: takes and caches these
+            measurements, so that no edit's time includes them.
+        reinstall: for a method whose edits are not in the weights: puts them into a model by its config and the memory
+            of a call, and returns the function that takes them out.
+    """
+
+    name: str
+    edit: EditFunction
+    config: Any
+    paper: str
+    requests_per_call: int | None = 1
+    read_text: Callable[[PreTrainedModel, PreTrainedTokenizerBase, Any, Progress], object] | None = None
+    reinstall: Callable[[PreTrainedModel, Any, Mapping[str, Tensor]], Callable[[], None]] | None = None
+
+
+def require_requests(requests: Sequence[EditRequest]) -> None:
+    """Refuse a call without requests.
+
+    Raises:
+        ConfigError: there is no request.
+    """
+    if not requests:
+        raise ConfigError("There are no requests to edit by; give at least one.")
