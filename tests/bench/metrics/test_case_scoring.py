@@ -4,9 +4,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from roselora.bench.metrics.aggregate import free_outcome
-from roselora.bench.metrics.case_questions import free_questions
 from roselora.bench.metrics.case_scoring import CaseScorer
+from roselora.bench.metrics.generated_answers import generated_questions
 from roselora.bench.tasks.edit_case import SAME_ANSWER, EditCase, Probe
 from roselora.errors import ConfigError, NonFiniteError
 from roselora.models.generation import Answer
@@ -23,8 +22,8 @@ BARE = EditCase("world/1", "The symbol of iron is", "Pb", portability={"Reasonin
 
 
 def test_the_unedited_model_is_scored_by_what_it_knows(world_model, tiny_tokenizer):
-    judge = CaseScorer(world_model, tiny_tokenizer, [FRANCE, BARE])
-    first, bare = judge.score([FRANCE, BARE])
+    scorer = CaseScorer(world_model, tiny_tokenizer, [FRANCE, BARE])
+    first, bare = scorer.score([FRANCE, BARE])
     assert first.answer == "Paris."
     assert first.reliability == 1
     assert first.generalization == 0.5
@@ -40,12 +39,12 @@ def test_the_unedited_model_is_scored_by_what_it_knows(world_model, tiny_tokeniz
 
 
 def test_an_edit_shows_where_it_reaches(world_model, tiny_tokenizer):
-    judge = CaseScorer(world_model, tiny_tokenizer, [FRANCE], fluency=True)
-    before = judge.score([FRANCE])[0]
+    scorer = CaseScorer(world_model, tiny_tokenizer, [FRANCE], fluency=True)
+    before = scorer.score([FRANCE])[0]
     with torch.no_grad():
         for weight in world_model.parameters():
             weight += 0.3 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
-    after = judge.score([FRANCE])[0]
+    after = scorer.score([FRANCE])[0]
     assert after.locality == {"Relation_Specificity": 0}
     assert after.kl > 0.1
     assert after.token_accuracy.locality["Relation_Specificity"] < 1
@@ -53,25 +52,25 @@ def test_an_edit_shows_where_it_reaches(world_model, tiny_tokenizer):
 
 
 def test_cases_are_scored_alike_alone_and_together(world_model, tiny_tokenizer):
-    judge = CaseScorer(world_model, tiny_tokenizer)
-    judge.prepare([FRANCE])
-    judge.prepare([FRANCE, BARE])
-    together = judge.score([BARE, FRANCE])
+    scorer = CaseScorer(world_model, tiny_tokenizer)
+    scorer.prepare([FRANCE])
+    scorer.prepare([FRANCE, BARE])
+    together = scorer.score([BARE, FRANCE])
     for case, found in zip([BARE, FRANCE], together, strict=True):
         alone = CaseScorer(world_model, tiny_tokenizer, [case], batch_size=1).score([case])[0]
         assert replace(alone, kl=None) == replace(found, kl=None)
 
 
 def test_an_answer_that_its_limit_cut_is_wrong_even_if_it_reads_like_the_target(tiny_tokenizer):
-    question = next(iter(free_questions(tiny_tokenizer, FRANCE)))
-    assert free_outcome(question, Answer("Paris.", ended=True)).score == 1
-    assert free_outcome(question, Answer("Paris.", ended=False)).score == 0
+    question = next(iter(generated_questions(tiny_tokenizer, FRANCE)))
+    assert question.outcome(Answer("Paris.", ended=True)).score == 1
+    assert question.outcome(Answer("Paris.", ended=False)).score == 0
 
 
 def test_a_question_with_several_right_answers_is_asked_once_and_any_counts(tiny_tokenizer):
     languages = tuple(Probe("The language of Canada is", (name,)) for name in ("English", "French"))
     case = EditCase("made/0", "The capital of Canada is", "Oslo", portability={"Reasoning": languages})
-    asked = [question for question in free_questions(tiny_tokenizer, case) if question.word == "portability"]
+    asked = [question for question in generated_questions(tiny_tokenizer, case) if question.metric == "portability"]
     assert [(question.prompt, question.targets) for question in asked] == [
         ("The language of Canada is", ("English", "French"))
     ]
@@ -87,10 +86,10 @@ def test_questions_that_ask_for_the_edited_fact_are_shown_apart_and_are_no_part_
 
 
 def test_nan_never_scores(world_model, tiny_tokenizer):
-    judge = CaseScorer(world_model, tiny_tokenizer, [FRANCE], fluency=True)
+    scorer = CaseScorer(world_model, tiny_tokenizer, [FRANCE], fluency=True)
     with torch.no_grad():
         world_model.lm_head.weight.fill_(math.nan)
-    broken = judge.score([FRANCE])[0]
+    broken = scorer.score([FRANCE])[0]
     assert (broken.answer, broken.reliability, broken.generalization, broken.fluency) == ("", 0, 0, 0)
     assert (broken.portability, broken.locality) == ({"Reasoning": 0}, {"Relation_Specificity": 0})
     assert broken.kl == math.inf
@@ -101,8 +100,8 @@ def test_nan_never_scores(world_model, tiny_tokenizer):
 
 
 def test_a_case_must_be_prepared_before_it_is_scored_and_a_key_names_one_case(world_model, tiny_tokenizer):
-    judge = CaseScorer(world_model, tiny_tokenizer, [FRANCE])
+    scorer = CaseScorer(world_model, tiny_tokenizer, [FRANCE])
     with pytest.raises(ConfigError, match="world/1"):
-        judge.score([BARE])
+        scorer.score([BARE])
     with pytest.raises(ConfigError, match="Two cases have the key"):
-        judge.prepare([replace(FRANCE, target="Rome")])
+        scorer.prepare([replace(FRANCE, target="Rome")])

@@ -1,9 +1,10 @@
+import math
 import random
 
+import pytest
 import torch
 
-from roselora.bench.metrics.divergence import unmoved
-from roselora.bench.metrics.locality import continuation_row
+from roselora.bench.metrics.locality import continuation_row, kl_divergence
 from roselora.models.generation import greedy_tokens, next_token_log_probabilities
 from roselora.models.teacher_forcing import teacher_forced
 
@@ -38,7 +39,8 @@ def test_one_pass_says_what_generation_would(tiny_model, tiny_tokenizer):
         with torch.no_grad():
             for weight in edited.parameters():
                 weight += 0.005 * torch.randn(weight.shape, generator=generator)
-        slow = unmoved(said, greedy_tokens(edited, tiny_tokenizer, PROMPTS, max_new_tokens=6))
+        again = greedy_tokens(edited, tiny_tokenizer, PROMPTS, max_new_tokens=6)
+        slow = [before == after for before, after in zip(said, again, strict=True)]
         for batch_size in (1, 3, 16):
             fast, distributions = still_said(edited, tiny_tokenizer, PROMPTS, said, batch_size=batch_size)
             assert fast == slow
@@ -61,3 +63,17 @@ def test_a_model_that_gives_nan_has_moved(tiny_model, tiny_tokenizer):
     with torch.no_grad():
         model.lm_head.weight.fill_(float("nan"))
     assert still_said(model, tiny_tokenizer, ["abc"], [[]])[0] == [False]
+
+
+def test_kl_is_in_nats_of_the_base_from_the_edited_model() -> None:
+    base = torch.tensor([[0.5, 0.5], [1.0, 0.0]]).log()
+    edited = torch.tensor([[0.25, 0.75], [0.5, 0.5]]).log()
+    by_hand = [0.5 * math.log(2) + 0.5 * math.log(2 / 3), math.log(2)]
+    assert kl_divergence(base, edited).tolist() == pytest.approx(by_hand)
+    assert kl_divergence(base, base).tolist() == [0.0, 0.0]
+
+
+def test_a_model_that_gives_nan_is_infinitely_far_away() -> None:
+    base = torch.tensor([[0.5, 0.5], [1.0, 0.0]]).log()
+    broken = torch.tensor([[math.nan, 0.0], [0.0, math.nan]])
+    assert kl_divergence(base, broken).tolist() == [math.inf, math.inf]

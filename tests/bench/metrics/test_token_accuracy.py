@@ -5,11 +5,11 @@ from roselora.models.teacher_forcing import NO_TOKEN
 
 
 def test_an_answer_is_what_follows_as_many_tokens_as_the_prompt_has(tiny_tokenizer):
-    led = answer_row(tiny_tokenizer, "ab", "cd")
+    row, answer = answer_row(tiny_tokenizer, "ab", "cd")
     space, c, d = tiny_tokenizer(" cd").input_ids
-    assert led.answer == [space, c, d]
-    assert led.row.ids == [*tiny_tokenizer("ab").input_ids, space, c], "after the last token nothing is asked"
-    assert led.row.start == 1, "the last token of the prompt predicts the answer's first"
+    assert answer == [space, c, d]
+    assert row.ids == [*tiny_tokenizer("ab").input_ids, space, c], "after the last token nothing is asked"
+    assert row.start == 1, "the last token of the prompt predicts the answer's first"
 
 
 @pytest.mark.parametrize("answer", ["", " "])

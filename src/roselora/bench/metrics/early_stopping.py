@@ -1,4 +1,4 @@
-"""Whether an answer that is still being said can yet become one that counts."""
+"""Stop generating an answer as soon as it can no longer become a right one."""
 
 import unicodedata
 from collections.abc import Iterable
@@ -7,21 +7,25 @@ from roselora.editing.answer_match import ARTICLES, normalize
 
 
 class AnswerPrefixes:
-    """The beginnings that every text must have which :func:`~roselora.bench.metrics.answer_match.matches` a target.
+    """The beginnings of every text that :func:`~roselora.editing.answer_match.matches` one of the targets.
 
-    Only letters and digits are looked at, without case, accents or articles, for :func:`normalize` never changes those
-    of an answer but by dropping its leading article; so what is refused here could not have matched, and what is
-    not refused may still fail.
+    Only letters and digits are compared, without case and accents, because :func:`normalize` changes those of an answer
+    only by dropping a leading article. So an answer that is ruled out here could not have matched, while one that is
+    not ruled out may still be wrong.
+
+    >>> prefixes = AnswerPrefixes(["St. Louis"])
+    >>> prefixes.can_match("the st. Lou"), prefixes.can_match("St. Paul")
+    (True, False)
     """
 
     def __init__(self, targets: Iterable[str]) -> None:
-        wanted = {_letters(normalize(target)) for target in targets}
-        self._whole = [article + letters for letters in wanted for article in ("", *ARTICLES)]
+        letters = {_letters(normalize(target)) for target in targets}
+        self._right = tuple(article + target for target in letters for article in ("", *ARTICLES))
 
-    def has(self, begun: str) -> bool:
-        """Whether some continuation of the text may match."""
-        letters = _letters(begun)
-        return any(whole.startswith(letters) for whole in self._whole)
+    def can_match(self, generated: str) -> bool:
+        """Whether some continuation of the text may match a target."""
+        letters = _letters(generated)
+        return any(right.startswith(letters) for right in self._right)
 
 
 def _letters(text: str) -> str:

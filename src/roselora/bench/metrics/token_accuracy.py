@@ -1,51 +1,77 @@
-"""EasyEdit's scores, for comparison with published tables alone: token accuracy by teacher forcing.
+"""EasyEdit's scores, only for comparison with published tables: token accuracy by teacher forcing.
 
-The model is led through prompt, space and answer in one pass; the score is the share of the answer's tokens that are
-its argmax. That gives partial credit and leaks the answer's length. Definitions as in EasyEdit's ``evaluate_utils.py``
-(Wang et al., ACL 2024 demos, arXiv 2308.07269): prompt and prompt + " " + answer are tokenized each by itself, and the
-answer's tokens are those after as many as the prompt has alone. No end-of-sequence token takes part.
+The model reads prompt, space and answer in one pass; the score is the share of the answer's tokens that are its argmax.
+That gives partial credit and leaks the answer's length. Definitions are those of EasyEdit's ``evaluate_utils.py`` (Wang
+et al., ACL 2024 demos, arXiv 2308.07269): prompt and prompt + " " + answer are tokenized separately, and the answer's
+tokens are those after as many as the prompt alone has. There is no end-of-sequence token.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from transformers import PreTrainedTokenizerBase
 
-from roselora.models.teacher_forcing import NO_TOKEN, ForcedRow
+from roselora.bench.metrics.case_questions import MetricName, Outcome, case_questions
+from roselora.bench.tasks.edit_case import EditCase
+from roselora.models.teacher_forcing import NO_TOKEN, Forced, ForcedRow
 from roselora.models.tokenization import encode
 
 
 @dataclass(frozen=True)
-class AnswerRow:
-    """A question led through its answer.
+class ForcedAnswer:
+    """A question with its first answer, to be read in one pass.
 
     Attributes:
-        row: what goes through the model: all but the answer's last token, after which nothing is asked.
-        answer: the answer's tokens.
+        metric, subtype: what it tests.
+        row: what the model reads: all but the answer's last token, after which nothing is predicted.
+        expected: the tokens that count as right: the answer's, or for locality what the base model predicts.
     """
 
+    metric: MetricName
+    subtype: str
     row: ForcedRow
-    answer: list[int]
+    expected: list[int]
+
+    def compared_with_base(self, base: Forced) -> "ForcedAnswer":
+        """The question with what the base model predicts along the row."""
+        return replace(self, expected=base.tokens) if self.metric == "locality" else self
+
+    def outcome(self, predicted: Forced) -> Outcome:
+        """The share of tokens that are predicted as expected."""
+        return Outcome(self.metric, self.subtype, share_equal(predicted.tokens, self.expected))
 
 
-def answer_row(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str) -> AnswerRow | None:
-    """The row of one question, or None where the answer is blank or has no tokens of its own: it is skipped.
+def forced_answers(tokenizer: PreTrainedTokenizerBase, case: EditCase) -> list[ForcedAnswer]:
+    """Every question of the case with its first answer; blank answers are left out."""
+    found = []
+    for metric, subtype, prompt, answers in case_questions(case):
+        tokens = answer_row(tokenizer, prompt, answers[0]) if answers else None
+        if tokens is not None:
+            found.append(ForcedAnswer(metric, subtype, *tokens))
+    return found
 
-    EasyEdit skips what has no tokens; with some tokenizers a blank answer has one, the space before it, and that is
+
+def answer_row(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str) -> tuple[ForcedRow, list[int]] | None:
+    """What the model reads for one question, and the answer's tokens; None where the answer is blank or has no tokens.
+
+    EasyEdit skips answers without tokens. With some tokenizers a blank answer has one, the space before it; that is
     skipped here too.
     """
-    asked = len(encode(tokenizer, prompt))
+    prompt_length = len(encode(tokenizer, prompt))
     ids = encode(tokenizer, f"{prompt} {answer}")
-    if not answer.strip() or not 0 < asked < len(ids):
+    if not answer.strip() or not 0 < prompt_length < len(ids):
         return None
-    return AnswerRow(ForcedRow(ids[:-1], asked - 1), ids[asked:])
+    return ForcedRow(ids[:-1], prompt_length - 1), ids[prompt_length:]
 
 
 def share_equal(predicted: Sequence[int], expected: Sequence[int]) -> float:
     """The share of positions at which two equally long rows of tokens agree; NO_TOKEN agrees with nothing.
 
+    >>> share_equal([5, 6, 7, 8], [5, 0, 7, 0])
+    0.5
+
     Raises:
-        ValueError: the rows are empty, or not of one length.
+        ValueError: the rows are empty, or their lengths differ.
     """
     pairs = list(zip(predicted, expected, strict=True))
     if not pairs:
