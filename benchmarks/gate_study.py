@@ -28,7 +28,7 @@ from roselora.bench.methods.weight_changes import Deltas, undone_on_error
 from roselora.bench.metrics.perplexity import perplexity, text_losses
 from roselora.bench.tasks.edit_case import EditCase
 from roselora.bench.tasks.general_ability import perplexity_texts
-from roselora.editing.answers import ask_each, unheld
+from roselora.editing.edit_answers import answers_to, broken_requests
 from roselora.editing.editor import Editor
 from roselora.editing.methods.gate.gate_edit import in_batches, least_important, train_gate_edits
 from roselora.editing.methods.gate.gate_settings import GateSettings
@@ -97,9 +97,9 @@ def broken_by_loss(model: Model, requests: Sequence[EditRequest], *, before: boo
             with losing(model, blocks[number + 1 :] if before else (), each, {}):
                 held = read_other_edits(*model, requests, place)
                 edit_one_mlp(model, deltas, place, requests[number::4], held, taken[place.block])
-        at_first = len(unheld(*model, requests))
+        at_first = len(broken_requests(*model, requests))
         with losing(model, blocks, each, taken):
-            broken = len(unheld(*model, requests))
+            broken = len(broken_requests(*model, requests))
     deltas.restore()
     when = "before" if before else "after"
     print(f"lost {when} training: {broken} of {len(requests)} do not hold; if none is lost, {at_first}", flush=True)
@@ -116,8 +116,8 @@ def depth(model: Model, cases: Sequence[EditCase]) -> None:
                 with undone_on_error(Deltas(model[0])) as deltas:
                     deltas.apply(edit.delta(model[0], deltas.overlay.base_sha256))
                     others = [EditRequest(prompt, case.target) for prompt in case.rephrasings]
-                    said += not unheld(*model, [case.request])
-                    reworded += len(others) - len(unheld(*model, others))
+                    said += not broken_requests(*model, [case.request])
+                    reworded += len(others) - len(broken_requests(*model, others))
                 deltas.restore()
         asked = sum(len(case.rephrasings) for case in cases)
         print(f"block {block}: {said} of {len(cases)} prompts, {reworded} of {asked} rephrasings", flush=True)
@@ -127,10 +127,10 @@ def together(loaded: LoadedModel, cases: Sequence[EditCase]) -> None:
     requests = [case.request for case in cases]
     reworded = [EditRequest(prompt, case.target) for case in cases for prompt in case.rephrasings]
     failed: list[EditError] = []
-    said_before = ask_each(loaded.model, loaded.tokenizer, requests)
+    said_before = answers_to(loaded.model, loaded.tokenizer, requests)
 
     def count(asked: Sequence[EditRequest]) -> int:
-        return len(unheld(loaded.model, loaded.tokenizer, asked))
+        return len(broken_requests(loaded.model, loaded.tokenizer, asked))
 
     with tempfile.TemporaryDirectory() as store:
         editor = Editor(loaded, store=store)
@@ -151,9 +151,9 @@ def taken_out(editor: Editor, said_before: Mapping[EditRequest, Sequence[str]]) 
     as_before = others = same_bytes = 0
     for edit in edits[::7]:
         editor.undo(edit.id)
-        (said,) = ask_each(*model, [edit.request])
+        (said,) = answers_to(*model, [edit.request])
         as_before += said == said_before[edit.request]
-        others += len(unheld(*model, [other.request for other in edits if other.id != edit.id]))
+        others += len(broken_requests(*model, [other.request for other in edits if other.id != edit.id]))
         editor.redo(edit.id)
         same_bytes += fingerprint(editor.model) == edited
     one_by_one = f"{len(edits[::7])} edits, each undone by itself: {as_before} prompts get the base's answer"

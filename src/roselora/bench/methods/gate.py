@@ -7,7 +7,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.bench.methods.edit_method import Applied, Method, require_requests
 from roselora.bench.methods.weight_changes import Deltas, undone_on_error
-from roselora.editing.answers import unheld
+from roselora.editing.edit_answers import broken_requests
 from roselora.editing.methods.gate.gate_edit import GateEdit
 from roselora.editing.methods.gate.gate_settings import GateSettings
 from roselora.editing.methods.gate.joint_edits import JointEdits
@@ -46,7 +46,7 @@ def rose_neurons(
         call = _Call(model, edits, deltas)
         edits.make(range(len(requests)), call.put, on_progress)
         if len(requests) > 1:
-            broken = unheld(model, tokenizer, requests)
+            broken = broken_requests(model, tokenizer, requests)
             call.take_out(broken)
             edits.make(broken, call.put, on_progress)
     taken = torch.tensor([(block, index) for block, indices in edits.taken.items() for index in sorted(indices)])

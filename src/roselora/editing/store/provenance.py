@@ -69,7 +69,7 @@ class WeightsState(_Strict):
     """What was active before an edit, and the hashes of the weights that it touches, with it applied.
 
     Attributes:
-        after: see `edited_weights.active_digest`; older stores list the ids themselves.
+        after: see `edited_model.active_digest`; older stores list the ids themselves.
         weights: `files.sha256_tensor` of each weight, by its name.
     """
 
