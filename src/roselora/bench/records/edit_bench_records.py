@@ -22,6 +22,16 @@ RENAMED = {"rose-neurons": "gate"}
 
 MethodName = Annotated[str, AfterValidator(lambda name: RENAMED.get(name, name))]
 
+DROPPED = {("no-edit", "seed"), ("grace", "batch_size")}
+"""Settings without effect that earlier versions had."""
+
+
+def _without_dropped(methods: Mapping[str, Mapping[str, Setting]]) -> Mapping[str, Mapping[str, Setting]]:
+    return {
+        method: {name: value for name, value in settings.items() if (method, name) not in DROPPED}
+        for method, settings in methods.items()
+    }
+
 
 @dataclass(frozen=True)
 class TokenAccuracy:
@@ -155,7 +165,7 @@ class EditHead:
     skipped: tuple[str, ...]
     seed: int
     fluency: bool
-    methods: Mapping[MethodName, Mapping[str, Setting]]
+    methods: Annotated[Mapping[MethodName, Mapping[str, Setting]], AfterValidator(_without_dropped)]
     requests_per_call: Mapping[MethodName, int | None]
     entries: Mapping[MethodName, int] = field(default_factory=dict)
     capability: Mapping[MethodName, Mapping[str, Setting]] = field(default_factory=dict)
