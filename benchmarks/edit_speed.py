@@ -29,6 +29,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from roselora.bench.methods.edit_method import EditCall
 from roselora.bench.running.method_settings import configured
 from roselora.editing.methods.gate.gate_edit import GateEdit, train_gate_edits
 from roselora.editing.methods.gate.gate_settings import GateSettings
@@ -119,7 +120,7 @@ def main() -> None:
             floors.append(operations(model, tokenizer, fact, edit) / speed)
             for name, method in methods.items():
                 taken, applied = timed(
-                    lambda fact=fact, method=method: method.edit(model, tokenizer, [fact], method.config)
+                    lambda fact=fact, method=method: method.edit(EditCall(model, tokenizer, [fact], method.config))
                 )
                 applied.undo()
                 seconds[name].append(taken)

@@ -23,9 +23,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from roselora.bench.methods.edit_method import Applied, Method
+from roselora.bench.methods.edit_method import Applied, EditCall, Method
 from roselora.bench.methods.editing_methods import METHODS
 from roselora.bench.methods.weight_changes import Deltas, undone_on_error
 from roselora.bench.metrics.case_scoring import CaseScorer
@@ -42,7 +41,6 @@ from roselora.editing.methods.rose.factor_scores import Score
 from roselora.editing.methods.rose.factor_training import rose_config, train_factors
 from roselora.editing.methods.rose.rose_settings import EditSettings
 from roselora.editing.methods.train_edit import factors_delta
-from roselora.editing.request import EditRequest
 from roselora.models.loading import load
 
 MEASURED_ON = ("zsre", "wikidata_counterfact", "wikidata_recent", "zsre_stream", "counterfact_stream")
@@ -149,17 +147,11 @@ def held(case: EditCase, seed: int) -> dict[str, tuple[Probe, ...]]:
     }
 
 
-def edit(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    requests: Sequence[EditRequest],
-    config: EditSettings,
-    score: Score | None,
-) -> Applied:
+def edit(call: EditCall[EditSettings], score: Score | None) -> Applied:
     """The one request of a single edit, by RoseLoRA, whose entries are chosen by ``score``."""
-    (request,) = requests
+    (request,), model, config = call.requests, call.model, call.config
     with undone_on_error(Deltas(model)) as deltas:
-        trained = train_factors(model, tokenizer, request, config, rose_config(config, model), score=score)
+        trained = train_factors(model, call.tokenizer, request, config, rose_config(config, model), score=score)
         deltas.apply(factors_delta(model, deltas.overlay, trained.pairs))
     return Applied((request,), deltas.restore, deltas.entries(), trained.steps)
 
