@@ -28,7 +28,7 @@ from roselora.bench.methods.edit_method import Applied, EditCall, Method
 from roselora.bench.methods.editing_methods import METHODS
 from roselora.bench.methods.weight_changes import Deltas, undone_on_error
 from roselora.bench.metrics.case_scoring import CaseScorer
-from roselora.bench.metrics.intervals import bootstrap_interval, wilson_interval
+from roselora.bench.metrics.estimates import bootstrap_interval, wilson_interval
 from roselora.bench.records.edit_bench_records import EditRecord, read_edit_records
 from roselora.bench.records.run_files import appending
 from roselora.bench.running.edit_run import EditingRun, EditPlan
