@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from roselora.bench.metrics.cost import ResourceUse, measured
-from roselora.bench.metrics.intervals import bootstrap_interval
+from roselora.bench.metrics.estimates import bootstrap_interval
 from roselora.bench.metrics.perplexity import perplexity, text_losses
 from roselora.editing.answer_match import matches
 from roselora.editing.methods.neutral_texts import NEUTRAL_TEXTS

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from roselora import models
 from roselora.cli.main import app
 from roselora.delta.sparse_delta import SparseDelta, SparseFactors
-from roselora.editing import proposal
+from roselora.editing import propose as proposing
 from roselora.editing.editor import Editor
 from roselora.editing.proposal import Proposal
 from roselora.editing.request import EditRequest
@@ -206,12 +206,12 @@ def test_a_run_that_was_stopped_before_its_repair_is_repaired_by_the_same_comman
 def test_a_fact_that_fails_is_told_of_and_the_others_are_made(
     invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def propose(*given: Any) -> Proposal:
-        if given[3].target == "Go":
+    def propose(edited: Any, request: EditRequest, *rest: Any) -> Proposal:
+        if request.target == "Go":
             raise EditError("The model did not learn it.")
-        return proposal.propose(*given)
+        return proposing.propose(edited, request, *rest)
 
-    monkeypatch.setattr("roselora.editing.editor.propose", propose)
+    monkeypatch.setattr("roselora.editing.many_edits.propose", propose)
     file = write_facts(tmp_path, *FACTS[:2])
     done = invoke("edit", "world", "--from", file, *TINY, code=1)
     assert [edit["target"] for edit in done["edits"]] == ["Lyon"]

@@ -29,7 +29,7 @@ class Weights:
         assert key not in self.inside
         self.inside[key] = position
 
-    def unheld(self, requests: Sequence[EditRequest]) -> list[int]:
+    def broken_requests(self, requests: Sequence[EditRequest]) -> list[int]:
         self.asked += len(requests)
         inside = set(self.inside.values())
         return [at for at, request in enumerate(requests) if self.enemies.get(int(request.prompt), set()) & inside]
@@ -47,7 +47,7 @@ def test_each_broken_edit_is_told_the_later_one_that_broke_it(count: int) -> Non
     breaker = {n: chance.randrange(n + 1, count) for n in range(count - 1) if chance.random() < 0.7}
     weights = Weights({n: {enemy} for n, enemy in breaker.items()}, count)
     before = dict(weights.inside)
-    assert find_breakers(weights.unheld, weights, active(count), sorted(breaker)) == breaker  # type: ignore[arg-type]
+    assert find_breakers(weights.broken_requests, weights, active(count), sorted(breaker)) == breaker  # type: ignore[arg-type]
     assert weights.inside == before
 
 
@@ -55,17 +55,17 @@ def test_the_model_is_asked_about_as_often_as_a_bisection_needs() -> None:
     count = 200
     enemies = {n: {n + 100} for n in range(100)}
     weights = Weights(enemies, count)
-    assert len(find_breakers(weights.unheld, weights, active(count), range(100))) == 100  # type: ignore[arg-type]
+    assert len(find_breakers(weights.broken_requests, weights, active(count), range(100))) == 100  # type: ignore[arg-type]
     assert weights.asked <= 100 * 9, "and not once for each later edit: 15,000 times"
 
 
 def test_an_edit_that_no_later_one_broke_has_no_breaker() -> None:
     weights = Weights({1: {0}, 3: {3}}, 4)
-    assert find_breakers(weights.unheld, weights, active(4), [1, 3]) == {}  # type: ignore[arg-type]
+    assert find_breakers(weights.broken_requests, weights, active(4), [1, 3]) == {}  # type: ignore[arg-type]
 
 
 def test_what_cannot_be_taken_out_stays_in_and_the_others_are_found_all_the_same() -> None:
     weights = Weights({0: {2}}, 6, fixed=[4])
     before = dict(weights.inside)
-    assert find_breakers(weights.unheld, weights, active(6), [0]) == {0: 2}  # type: ignore[arg-type]
+    assert find_breakers(weights.broken_requests, weights, active(6), [0]) == {0: 2}  # type: ignore[arg-type]
     assert weights.inside == before

@@ -6,11 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from roselora.delta.overlay import Overlay
 from roselora.editing.editor import Editor
-from roselora.editing.methods.previous_edits import PreviousEdits
 from roselora.editing.methods.rose.rose_settings import EditSettings
-from roselora.editing.proposal import Proposal, propose
+from roselora.editing.proposal import Proposal
+from roselora.editing.propose import propose
 from roselora.editing.request import EditRequest
 from roselora.editing.store.edit_records import StoredEdit
 from roselora.editing.store.edit_store import EditStore
@@ -185,7 +184,7 @@ def test_promise_7_any_edit_is_undone_and_redone_exactly_in_any_order(filled: tu
     editor.undo(second.id)
     editor.undo(first.id)
     alone = Editor(LoadedModel(copy.deepcopy(base), editor.tokenizer, "tiny"), SETTINGS)
-    alone._weights.overlay.apply("third", editor.delta(third.id))
+    alone._edited.overlay.apply("third", editor.delta(third.id))
     assert same_bytes(weights(editor.model), weights(alone.model))
     editor.redo(second.id)
     editor.redo(first.id)
@@ -240,7 +239,7 @@ def test_check_tells_what_holds_what_was_broken_and_by_which_edit(filled: tuple[
     delta = editor.delta(broken.id)
     reverse = replace(delta, weights=tuple(replace(factors, scale=-factors.scale) for factors in delta.weights))
     with editor.store.writing():
-        breaker = editor._weights.commit(Proposal(EditRequest("Snow is", "white", "Snow"), reverse, {}))
+        breaker = editor._edited.commit(Proposal(EditRequest("Snow is", "white", "Snow"), reverse, {}))
     report = editor.check()
     state = {state.edit_id: state for state in report.edits}[broken.id]
     assert not report.clean
@@ -346,15 +345,13 @@ def test_what_the_model_says_to_the_prompts_of_earlier_edits_is_held(
     held = ["The capital of Germany is", "The capital of Italy is"]
     settings = replace(SETTINGS, keep_weight=1.0)
 
+    editor = Editor(LoadedModel(world_model, tiny_tokenizer, "tiny"), settings)
+
     def says_after(looked_after: list[str]) -> list[str]:
-        overlay = Overlay(world_model)
-        request = EditRequest(PROMPT, TARGET)
-        earlier = PreviousEdits([EditRequest(prompt, "Paris.") for prompt in looked_after])
-        proposal = propose(world_model, tiny_tokenizer, overlay, request, settings, earlier)
-        overlay.apply("edit", proposal.delta)
-        answers = greedy_answers(world_model, tiny_tokenizer, held, max_new_tokens=16)
-        overlay.remove("edit")
-        return answers
+        beside = [EditRequest(prompt, "Paris.") for prompt in looked_after]
+        proposal = propose(editor._edited, EditRequest(PROMPT, TARGET), settings, beside)
+        with editor._edited.trying(proposal.delta):
+            return greedy_answers(world_model, tiny_tokenizer, held, max_new_tokens=16)
 
     assert says_after(held) == ["Berlin.", "Rome."]
     assert says_after([]) != ["Berlin.", "Rome."]

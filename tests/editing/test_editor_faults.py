@@ -4,6 +4,7 @@ import copy
 import os
 import sqlite3
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import nn
 from roselora.delta import delta_file as io
 from roselora.delta.overlay import Overlay
 from roselora.delta.sparse_delta import SparseDelta, SparseFactors
-from roselora.editing.edited_weights import EditedWeights
+from roselora.editing.edited_model import EditedModel
 from roselora.editing.editor import Editor
 from roselora.editing.methods.rose.rose_settings import EditSettings
 from roselora.editing.methods.train_edit import settings_of
@@ -49,7 +50,7 @@ def what_is_kept(store: EditStore) -> Any:
 
 def commit(editor: Editor, delta: SparseDelta, prompt: str = "The fact is") -> str:
     with editor.store.writing():
-        return editor._weights.commit(Proposal(EditRequest(prompt, "so"), delta, {})).id
+        return editor._edited.commit(Proposal(EditRequest(prompt, "so"), delta, {})).id
 
 
 def delta_file(editor: Editor, edit_id: str) -> Path:
@@ -161,7 +162,7 @@ def test_promise_4_weights_that_are_not_those_an_edit_was_committed_with_are_ref
     editor: Editor, base: Any, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = raw(base)
-    monkeypatch.setattr(EditedWeights, "_hashes", lambda self, delta: {NAME: "0" * 64})
+    monkeypatch.setattr(EditedModel, "_hashes", lambda self, delta: {NAME: "0" * 64})
     with pytest.raises(WrongBaseError, match=f"The weights with edit {editor.log()[2].id} are not those"):
         Editor(LoadedModel(base, tiny_tokenizer, "tiny"), store=editor.store.folder)
     assert raw(base) == before
@@ -202,7 +203,7 @@ def test_whatever_another_program_put_into_the_provenance_the_store_can_be_worke
         store.add(EditRequest("All", "so"), one_entry(base, 1.0), dict.fromkeys(PARTS, strange))
     editor = open_editor()
     assert len(editor.check().edits) == len(PARTS) + 1
-    assert editor._earlier().neurons == {}
+    assert editor._edited.previous_edits().neurons == {}
     assert [settings_of(edit.provenance) for edit in editor.log()] == [None] * (len(PARTS) + 1)
 
 
@@ -217,8 +218,15 @@ def test_a_store_of_an_earlier_version_opens_and_its_methods_have_todays_names(
     editor = open_editor()
     (edit,) = editor.edits
     assert read_provenance(edit.provenance).method == today
-    assert editor._earlier().neurons == {1: [3, 4]}
+    assert editor._edited.previous_edits().neurons == {1: [3, 4]}
     editor.undo(edit.id)
+
+
+def test_settings_that_do_not_work_are_not_trained_with_again() -> None:
+    good = asdict(EditSettings())
+    assert settings_of({"settings": good}) == EditSettings()
+    for bad in ({"rank": 0}, {"rank": "many"}, {"density": None}, {"target_modules": 5}, {"more": 1}):
+        assert settings_of({"settings": good | bad}) is None
 
 
 def test_promise_3_a_store_whose_edits_are_too_much_says_what_brings_it_back(
@@ -257,16 +265,16 @@ def test_promise_8_what_check_reports_is_what_is_in_the_weights_whatever_is_comm
 ) -> None:
     inside = [edit.id for edit in editor.edits]
     other = open_editor()
-    up_to_date = EditedWeights.bring_up_to_date
+    up_to_date = EditedModel.bring_up_to_date
 
-    def and_then_another_process_undoes_one(self: EditedWeights) -> Any:
+    def and_then_another_process_undoes_one(self: EditedModel) -> Any:
         found = up_to_date(self)
-        if self is editor._weights:
+        if self is editor._edited:
             with other.store.writing():
                 other.store.undo(inside[1])
         return found
 
-    monkeypatch.setattr(EditedWeights, "bring_up_to_date", and_then_another_process_undoes_one)
+    monkeypatch.setattr(EditedModel, "bring_up_to_date", and_then_another_process_undoes_one)
     assert [state.edit_id for state in editor.check().edits] == inside
 
 
@@ -275,9 +283,9 @@ def test_promises_6_and_8_a_repair_that_cannot_be_stored_leaves_the_old_edit_as_
 ) -> None:
     old = editor.log()[1]
     weights, kept = raw(editor.model), what_is_kept(editor.store)
-    monkeypatch.setattr("roselora.editing.editor.Editor.prepare", lambda self: None)
+    monkeypatch.setattr("roselora.editing.editor.Editor._prepare", lambda self, settings: None)
     proposal = Proposal(old.request, one_entry(base, 9.0), {})
-    monkeypatch.setattr("roselora.editing.editor.Editor._proposal", lambda self, request: proposal)
+    monkeypatch.setattr("roselora.editing.editor.propose", lambda *given: proposal)
 
     def stopped(*arguments: Any) -> None:
         raise KeyboardInterrupt
@@ -285,11 +293,11 @@ def test_promises_6_and_8_a_repair_that_cannot_be_stored_leaves_the_old_edit_as_
     with monkeypatch.context() as patch, editor.store.writing():
         patch.setattr("roselora.editing.store.edit_store.insert_edit", stopped)
         with pytest.raises(KeyboardInterrupt):
-            editor._made_anew(old)
+            editor._replace(old)
     assert raw(editor.model) == weights
     assert what_is_kept(editor.store)[:2] == kept[:2]
     with editor.store.writing():
-        made = editor._made_anew(old)
+        made = editor._replace(old)
     assert made is not None
     assert [(edit.request, edit.active) for edit in editor.log()][1::2] == [(old.request, False), (old.request, True)]
 
@@ -300,10 +308,10 @@ def test_one_of_many_that_is_too_much_for_the_dtype_is_told_of_and_the_others_ar
     editor.settings = EditSettings()
     requests = [EditRequest("Far", "so"), EditRequest("Near", "so")]
 
-    def proposal(self: Editor, request: EditRequest, beside: Any = ()) -> Proposal:
+    def proposal(edited: EditedModel, request: EditRequest, *rest: Any) -> Proposal:
         return Proposal(request, one_entry(base, 1e6 if request.prompt == "Far" else 1.0), {})
 
-    monkeypatch.setattr(Editor, "_proposal", proposal)
+    monkeypatch.setattr("roselora.editing.many_edits.propose", proposal)
     failed: list[str] = []
     made = editor.edit_many(requests, on_failure=lambda request, error: failed.append(f"{request.prompt}: {error}"))
     assert [edit.request.prompt for edit in made] == ["Near"]

@@ -11,6 +11,7 @@ import torch
 from tokenizers import normalizers
 from torch import Tensor
 
+from roselora.editing.edited_model import EditedModel
 from roselora.editing.editor import Editor
 from roselora.editing.methods.gate import layer_choice, training_texts
 from roselora.editing.methods.gate.gate_settings import GateSettings
@@ -18,12 +19,13 @@ from roselora.editing.methods.gate.layer_choice import editable_mlps
 from roselora.editing.methods.gate.reference_statistics import ReferenceStatistics
 from roselora.editing.methods.previous_edits import PreviousEdits
 from roselora.editing.methods.rose.rose_settings import EditSettings
-from roselora.editing.methods.train_edit import Settings
-from roselora.editing.proposal import propose_together
+from roselora.editing.methods.train_edit import Settings, default_settings
+from roselora.editing.propose import propose_together
 from roselora.editing.request import EditRequest
 from roselora.editing.store.edit_records import StoredEdit
 from roselora.errors import ConfigError, EditError
 from roselora.models import LoadedModel
+from tests.models.kinds import model as small_model
 from tests.weights import same_bytes, weights
 
 FACTORS = EditSettings(warmup=2, ramp=6, max_steps=60, learning_rate=2e-2, density=0.25, keep_weight=0.1)
@@ -110,6 +112,13 @@ def test_an_edit_that_is_not_learned_changes_nothing_and_says_what_helps(world: 
     assert not editor.log()
 
 
+def test_a_model_without_such_neurons_is_edited_by_factors() -> None:
+    assert default_settings(small_model("gpt2")) == GateSettings()
+    model = small_model("llama")
+    model.config.hidden_act = "tanh"
+    assert default_settings(model) == EditSettings()
+
+
 @pytest.mark.parametrize(
     "settings", [SETTINGS, EditSettings(warmup=2, ramp=6, learning_rate=2e-2, density=0.25, keep_weight=1.0)]
 )
@@ -130,7 +139,7 @@ def test_each_of_many_edits_comes_out_by_itself(world: LoadedModel, settings: Se
 def test_an_edit_that_does_not_hold_as_trained_together_is_trained_by_itself(
     world: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("roselora.editing.editor.propose_together", lambda *given: list(range(len(given[3]))))
+    monkeypatch.setattr("roselora.editing.many_edits.propose_together", lambda *given: list(range(len(given[1]))))
     editor = Editor(world, SETTINGS)
     made = editor.edit_many([EditRequest(*FRANCE, "France"), EditRequest(*GOLD, "gold")])
     assert not neurons_of(made[0]) & neurons_of(made[1])
@@ -144,19 +153,19 @@ def test_what_is_made_together_is_silent_at_what_is_stored_and_what_comes_later(
     stored = EditRequest("The capital of Italy is ", "Lima.", "Italy")
     editor.edit(stored.prompt, stored.target, subject=stored.subject)
     together: list[list[EditRequest]] = []
-    earlier: list[Sequence[EditRequest]] = []
+    undisturbed: list[Sequence[EditRequest]] = []
 
-    def note(*given: Any) -> Any:
-        together.append(list(given[3]))
-        earlier.append(given[5].requests)
-        return propose_together(*given)
+    def note(edited: EditedModel, requests: Sequence[EditRequest], settings: Any, beside: Any, commit: Any) -> Any:
+        together.append(list(requests))
+        undisturbed.append(edited.previous_edits(beside).requests)
+        return propose_together(edited, requests, settings, beside, commit)
 
-    monkeypatch.setattr("roselora.editing.editor.propose_together", note)
+    monkeypatch.setattr("roselora.editing.many_edits.propose_together", note)
     france, gold = EditRequest(*FRANCE, "France"), EditRequest(*GOLD, "gold")
     later = EditRequest(FRANCE[0], "Madrid.", "France")
     editor.edit_many([france, later, gold])
     assert together == [[france, gold]]
-    assert earlier == [[stored, later]]
+    assert undisturbed == [[stored, later]]
 
 
 def test_edits_go_to_the_lower_mlp_first_and_come_back_in_their_requests_order(
@@ -226,13 +235,13 @@ def test_of_more_facts_than_there_is_room_for_as_many_as_fit_are_made_and_the_re
     place, *others = editable_mlps(world.model, SETTINGS)
     assert not others
     held = set(range(place.count)) - set(range(8)) | neurons_of(first)
-    earlier = editor._earlier
+    previous_edits = editor._edited.previous_edits
 
     def nearly_full(beside: Sequence[EditRequest] = ()) -> PreviousEdits:
-        known = earlier(beside)
+        known = previous_edits(beside)
         return replace(known, neurons={place.block: sorted(held | set(known.neurons[place.block]))})
 
-    monkeypatch.setattr(editor, "_earlier", nearly_full)
+    monkeypatch.setattr(editor._edited, "previous_edits", nearly_full)
     requests = [
         EditRequest(GOLD[0], "Fe.", "gold"),
         EditRequest("The opposite of up is ", "in " * 30, "up"),
@@ -275,7 +284,7 @@ def spoil(editor: Editor) -> None:
     """Commit another fact, which holds, with a delta that brings back what the model said of France."""
     back = editor.propose(FRANCE[0], "Paris.", subject="France")
     with editor.store.writing():
-        editor._weights.commit(replace(back, request=EditRequest("The capital of Germany is ", "Berlin.")))
+        editor._edited.commit(replace(back, request=EditRequest("The capital of Germany is ", "Berlin.")))
 
 
 def autocast() -> torch.autocast:
@@ -360,5 +369,5 @@ def test_what_is_said_of_the_space_is_kept_and_obeyed(world: LoadedModel) -> Non
 
 @pytest.mark.parametrize("wrong", ["abc", [("a", "b")], [None], None, EditRequest("a", "b")])
 def test_what_is_no_list_of_requests_is_refused(world: LoadedModel, wrong: Any) -> None:
-    with pytest.raises(ConfigError, match="as a list of EditRequest"):
+    with pytest.raises(ConfigError, match="takes a list of EditRequest"):
         Editor(world, SETTINGS).edit_many(wrong)

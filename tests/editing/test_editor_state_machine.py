@@ -107,7 +107,7 @@ class Edits(RuleBasedStateMachine):
     def edit(self, seed: int, names: set[str]) -> None:
         proposal = self.proposal(seed, sorted(names))
         with self.editor.store.writing():
-            edit = self.editor._weights.commit(proposal)
+            edit = self.editor._edited.commit(proposal)
         self.deltas[edit.id] = proposal.delta
         self.active.add(edit.id)
 
@@ -140,7 +140,7 @@ class Edits(RuleBasedStateMachine):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(f"roselora.editing.store.{where}", _interrupt)
             with pytest.raises(KeyboardInterrupt), self.editor.store.writing():
-                self.editor._weights.commit(proposal)
+                self.editor._edited.commit(proposal)
 
     @rule(data=st.data(), seed=st.integers(0, 10**6), point=st.integers(0, 25), dies=st.booleans())
     def crash(self, data: st.DataObject, seed: int, point: int, dies: bool) -> None:
@@ -155,8 +155,8 @@ class Edits(RuleBasedStateMachine):
             if chosen == "new":
                 with self.editor.store.writing():
                     if old is not None:  # a repair: the new edit comes and the old one goes in one step
-                        self.editor._weights.overlay.remove(old)
-                    self.editor._weights.commit(proposal, old)
+                        self.editor._edited.overlay.remove(old)
+                    self.editor._edited.commit(proposal, old)
             elif chosen in self.active:
                 self.editor.undo(chosen)
             else:
@@ -164,7 +164,7 @@ class Edits(RuleBasedStateMachine):
         if dies:
             self.reload()
         else:
-            self.editor._weights.bring_up_to_date()
+            self.editor._edited.bring_up_to_date()
         stored = self.editor.store.edits()
         if chosen == "new" and len(stored) > len(self.deltas):
             chosen = stored[-1].id

@@ -124,7 +124,7 @@ def _write_outputs(plan: "TuningPlan", data_dir: Path) -> list[Path]:
 def _compare(plan: "TuningPlan", data_dir: Path, judge_url: str | None, judge_model: str | None) -> None:
     """Let the judge, or without one the untrained model, compare what has not been compared yet."""
     from roselora.bench.metrics.judge import endpoint, judge_answers
-    from roselora.bench.metrics.likelihood import weigh
+    from roselora.bench.metrics.likelihood import measure_likelihoods
     from roselora.bench.records.run_files import read_records
     from roselora.bench.records.tuning_bench_records import Answered
     from roselora.bench.tasks.instruct import read_references
@@ -140,4 +140,4 @@ def _compare(plan: "TuningPlan", data_dir: Path, judge_url: str | None, judge_mo
     (questions,) = plan.questions.values()
     loaded = load(plan.model, device=processes.join(plan.device), dtype=plan.dtype, quantized=True)
     with measuring("answers weighed") as on_progress:
-        weigh(plan.folder, answers, questions, loaded.model, loaded.tokenizer, on_progress)
+        measure_likelihoods(plan.folder, answers, questions, loaded.model, loaded.tokenizer, on_progress)

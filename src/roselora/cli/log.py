@@ -20,7 +20,7 @@ from roselora.errors import ConfigError
 
 def log(store: StoreOption = DEFAULT_STORE, json: JsonOption = False) -> None:
     """List every edit in the store, in commit order, undone and superseded ones included."""
-    from roselora.editing.superseding import superseded
+    from roselora.editing.contradictions import superseded
 
     edits = open_store(store).edits()
     by = superseded([edit for edit in edits if edit.active])
@@ -34,8 +34,8 @@ def log(store: StoreOption = DEFAULT_STORE, json: JsonOption = False) -> None:
 
 def show(edit_id: EditArgument, store: StoreOption = DEFAULT_STORE, json: JsonOption = False) -> None:
     """Show one edit: what was asked, what it did to the answers, where it came from, and its history."""
+    from roselora.editing.contradictions import superseded
     from roselora.editing.store.provenance import read_provenance
-    from roselora.editing.superseding import superseded
 
     opened = open_store(store)
     edit = opened.find(edit_id)

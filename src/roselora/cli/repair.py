@@ -17,8 +17,8 @@ from roselora.cli.stores import (
     edit_as_json,
     open_editor,
 )
+from roselora.editing.contradictions import still_to_edit
 from roselora.editing.request import EditRequest
-from roselora.editing.superseding import not_yet
 from roselora.errors import RoseLoraError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def edit_many(
 
     Exits with 1 if a fact could not be edited; the others are in the store.
     """
-    new = not_yet(requests, editor.edits)
+    new = still_to_edit(requests, editor.edits)
     fit = len(editor.that_fit(new))
     failed: list[tuple[EditRequest, RoseLoraError]] = []
     made: Sequence[StoredEdit] = ()

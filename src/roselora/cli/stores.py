@@ -67,8 +67,8 @@ def open_editor(
         model = _base_of(folder)
     with working(f"loading {model}"):
         from roselora.editing.editor import Editor
+        from roselora.editing.feasibility import require_feasible
         from roselora.editing.methods.train_edit import default_settings
-        from roselora.editing.proposal import require_feasible
         from roselora.models import load
 
         loaded = load(model, device=device, dtype=dtype, fetch=named)

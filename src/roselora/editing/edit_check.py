@@ -1,4 +1,4 @@
-"""After all edits: which still hold, which later one broke the others, where they collide, and what else moved."""
+"""The report of `check`: which edits still hold, what broke the others, where edits collide, and what else changed."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -12,16 +12,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from roselora.delta.comparison import shared_entries
 from roselora.delta.overlay import Overlay
 from roselora.delta.sparse_delta import SparseDelta
-from roselora.editing.answers import SHOWN_TOKENS, ask_each, holds, unheld
+from roselora.editing.contradictions import superseded
+from roselora.editing.edit_answers import SHOWN_TOKENS, answers_to, broken_requests, holds
 from roselora.editing.request import EditRequest
 from roselora.editing.store.edit_records import StoredEdit
 from roselora.editing.store.provenance import read_provenance
-from roselora.editing.superseding import superseded
 from roselora.errors import NonFiniteError
 from roselora.models.generation import greedy_answers
 
 Active = Sequence[tuple[StoredEdit, SparseDelta]]
-Unheld = Callable[[Sequence[EditRequest]], Sequence[int]]
+FindBroken = Callable[[Sequence[EditRequest]], Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class EditState:
 
     Attributes:
         edit_id, prompt, target: which edit.
-        holds: every prompt of it still gives the target.
-        answers: what the model says now to each of its prompts.
-        broken_by: if it does not hold, a later edit with which it does not, but without which, and all after it, it
-            does.
-        superseded_by: the later edit that asks the same with another target, and so has taken this one's place.
+        holds: whether all of its prompts still give the target.
+        answers: the model's present answer to each of its prompts.
+        broken_by: the later edit that broke it: it does not hold with that edit and all before it in the weights, but
+            it holds without that edit. None if it holds, or if no later edit is the cause.
+        superseded_by: the latest edit with the same prompt and another target, if there is one.
     """
 
     edit_id: str
@@ -48,12 +48,12 @@ class EditState:
 
 @dataclass(frozen=True)
 class EditCollision:
-    """Two active edits that may disturb each other.
+    """Two active edits that share a prompt, a subject or weight entries, and so may disturb each other.
 
     Attributes:
         first, second: their ids, in commit order.
-        same_prompt, same_subject: whether they are about the same.
-        entries: weight entries that both change.
+        same_prompt, same_subject: whether they share a prompt, or the subject.
+        entries: how many weight entries both change.
         first_norm, second_norm: L2 norm of each one's change at these entries.
     """
 
@@ -68,7 +68,7 @@ class EditCollision:
 
 @dataclass(frozen=True)
 class KeptAnswer:
-    """A keep-prompt, what the model said before the edit that named it, and what it says now."""
+    """The answers to a keep-prompt: before the edit that names it, and now."""
 
     edit_id: str
     prompt: str
@@ -77,7 +77,7 @@ class KeptAnswer:
 
     @property
     def moved(self) -> bool:
-        """Whether the answer is another one."""
+        """Whether the answer has changed."""
         return self.before != self.now
 
 
@@ -91,26 +91,32 @@ class CheckReport:
 
     @property
     def clean(self) -> bool:
-        """Whether every active edit holds whose place no later one has taken."""
+        """Whether every active edit holds, apart from those that later ones superseded."""
         return all(edit.holds or edit.superseded_by for edit in self.edits)
 
 
 def check_edits(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, overlay: Overlay, active: Active
 ) -> CheckReport:
-    """Ask the model about every active edit; its weights are afterwards as they were."""
+    """Ask the model about every active edit.
+
+    Args:
+        overlay: has the active edits in the weights; to find the edits that broke others, some are taken out and put
+            back.
+        active: each active edit and its delta, in commit order.
+    """
     requests = [edit.request for edit, _ in active]
     overruled = superseded([edit for edit, _ in active])
-    answers = ask_each(model, tokenizer, requests)
-    still = [holds(request, said) for request, said in zip(requests, answers, strict=True)]
-    broken = [n for n, (edit, _) in enumerate(active) if not still[n] and edit.id not in overruled]
-    breakers = find_breakers(lambda some: unheld(model, tokenizer, some), overlay, active, broken)
+    answers = answers_to(model, tokenizer, requests)
+    hold = [holds(request, own) for request, own in zip(requests, answers, strict=True)]
+    broken = [n for n, (edit, _) in enumerate(active) if not hold[n] and edit.id not in overruled]
+    breakers = find_breakers(lambda some: broken_requests(model, tokenizer, some), overlay, active, broken)
     states = [
         EditState(
             edit.id,
             edit.request.prompt,
             edit.request.target,
-            still[number],
+            hold[number],
             tuple(answers[number]),
             active[breakers[number]][0].id if number in breakers else None,
             overruled.get(edit.id),
@@ -120,42 +126,46 @@ def check_edits(
     return CheckReport(tuple(states), tuple(_collisions(active)), tuple(_kept(model, tokenizer, active)))
 
 
-def find_breakers(unheld: Unheld, overlay: Overlay, active: Active, broken: Sequence[int]) -> dict[int, int]:
-    """For each broken edit a later one with which it does not hold, and without which, and all after it, it does.
+def find_breakers(find_broken: FindBroken, overlay: Overlay, active: Active, broken: Sequence[int]) -> dict[int, int]:
+    """For each broken edit the later edit that broke it, found by bisection.
 
-    All are bisected side by side, so that each is asked about as often as the number of edits has binary digits.
+    The n-th edit holds if only the first n + 1 edits are in the weights, and not if all are. Between the two lies an
+    edit at which it stops holding. All searches run side by side: in each step the later edits are taken out from the
+    last to the first, and each broken edit is asked about when its own middle is reached. So taking edits out and back
+    costs one pass over the edits a step, and the number of steps grows with the logarithm of the number of edits.
 
     Args:
-        unheld: which of some requests do not hold in the model as it is, by their places.
-        broken: the places among the active edits of those that do not hold.
+        find_broken: the indices of those of some requests that do not hold in the model as it is.
+        broken: the indices of the active edits that do not hold.
 
     Returns:
-        By place; one that does not hold without any later edit is left out.
+        The index of the breaker, by that of the broken edit; edits that do not hold even without any later one are left
+        out.
     """
 
-    def held_with(kept: dict[int, int]) -> dict[int, bool]:
-        """Whether each edit holds while only so many of the first edits are in the weights."""
+    def holds_with(stops: dict[int, int]) -> dict[int, bool]:
+        """Whether each edit holds while only the first `stops[edit]` edits are in the weights."""
         held: dict[int, bool] = {}
         with ExitStack() as put_back:
             present = len(active)
-            for stop in sorted(set(kept.values()), reverse=True):
+            for stop in sorted(set(stops.values()), reverse=True):
                 for edit, delta in reversed(active[stop:present]):
-                    with suppress(NonFiniteError):  # it stays in, where the others are too much without it
+                    with suppress(NonFiniteError):  # without this edit the others would overflow, so it stays in
                         overlay.remove(edit.id)
                         put_back.callback(overlay.apply, edit.id, delta, edit.position, force=True)
                 present = stop
-                asked = [number for number in broken if kept.get(number) == stop]
-                lost = set(unheld([active[number][0].request for number in asked]))
+                asked = [number for number in broken if stops.get(number) == stop]
+                lost = set(find_broken([active[number][0].request for number in asked]))
                 held |= {number: at not in lost for at, number in enumerate(asked)}
         return held
 
-    alone = held_with({number: number + 1 for number in broken if number + 1 < len(active)})
-    held_at = {number: number + 1 for number, holds_alone in alone.items() if holds_alone}
-    lost_at = dict.fromkeys(held_at, len(active))
-    while half := {n: (held_at[n] + lost_at[n]) // 2 for n in held_at if lost_at[n] - held_at[n] > 1}:
-        for number, still in held_with(half).items():
-            (held_at if still else lost_at)[number] = half[number]
-    return held_at  # which is as well the place of the next edit, the breaker
+    alone = holds_with({number: number + 1 for number in broken if number + 1 < len(active)})
+    holding = {number: number + 1 for number, holds_alone in alone.items() if holds_alone}  # so many edits: it holds
+    failing = dict.fromkeys(holding, len(active))  # with so many edits it does not
+    while middle := {n: (holding[n] + failing[n]) // 2 for n in holding if failing[n] - holding[n] > 1}:
+        for number, still_holds in holds_with(middle).items():
+            (holding if still_holds else failing)[number] = middle[number]
+    return holding  # the number of edits with which it holds is the index of the next edit, the breaker
 
 
 def _collisions(active: Active) -> list[EditCollision]:
@@ -178,20 +188,21 @@ def _collisions(active: Active) -> list[EditCollision]:
 
 
 def _pairs(names: Sequence[Iterable[str]]) -> set[tuple[int, int]]:
-    """The places of each two that share a name, the lower one first."""
-    places: dict[str, list[int]] = {}
-    for place, own in enumerate(names):
+    """The indices of every two that share a name, the lower one first."""
+    sharing: dict[str, list[int]] = {}
+    for index, own in enumerate(names):
         for name in set(own):
-            places.setdefault(name, []).append(place)
-    return {pair for sharing in places.values() for pair in combinations(sharing, 2)}
+            sharing.setdefault(name, []).append(index)
+    return {pair for indices in sharing.values() for pair in combinations(indices, 2)}
 
 
 def _kept(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, active: Active) -> list[KeptAnswer]:
-    rows = [
+    recorded = [
         (edit.id, answer.prompt, answer.before)
         for edit, _ in active
         for answer in read_provenance(edit.provenance).answers or ()
         if answer.kind == "keep"
     ]
-    now = greedy_answers(model, tokenizer, [prompt for _, prompt, _ in rows], max_new_tokens=SHOWN_TOKENS)
-    return [KeptAnswer(*row, said) for row, said in zip(rows, now, strict=True)]
+    prompts = [prompt for _, prompt, _ in recorded]
+    now = greedy_answers(model, tokenizer, prompts, max_new_tokens=SHOWN_TOKENS)
+    return [KeptAnswer(*before, answer) for before, answer in zip(recorded, now, strict=True)]

@@ -1,8 +1,8 @@
-"""What a user asks of an edit."""
+"""What a user asks for: the fact to edit, and what must not change."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from pydantic import StrictBool
 
@@ -15,18 +15,18 @@ class EditRequest:
     """A fact to be corrected.
 
     Args:
-        prompt: text whose greedy continuation shall become the target.
-        target: what the model shall say, on one line and then stop.
-        subject: the name of what the fact is about, if known, as the prompt has it. Gated neuron edits, ROME, MEMIT and
-            AlphaEdit are shaped by it.
+        prompt: text whose greedy continuation is to become the target.
+        target: what the model is to say, one line, after which it stops.
+        subject: the name of what the fact is about, as the prompt has it, if known. Gated edits, ROME, MEMIT and
+            AlphaEdit use it.
         rephrasings: other prompts that must give the target too.
-        keep: prompts whose continuations must not move.
+        keep: prompts whose continuations must not change.
         space: whether a space stands between each prompt and the target; None decides by how the prompt ends, by the
-            language's script and by the model's chat template (`editing.spacing`).
+            language's script and by the model's chat template (see `methods.answer_spacing`).
 
     Raises:
-        ConfigError: something is no text, an empty text or half a character, a target of several lines, or a prompt
-            that is to change and to stay.
+        ConfigError: an argument is no text, is empty or holds half a character, the target has several lines, or a
+            prompt is both to be edited and to be kept.
 
     Example:
         >>> from roselora import EditRequest
@@ -66,11 +66,20 @@ class EditRequest:
         return (self.prompt, *self.rephrasings)
 
 
+class RequestDetails(TypedDict, total=False):
+    """What `Editor.edit` takes beside prompt and target; see `EditRequest`."""
+
+    subject: str | None
+    rephrasings: Sequence[str]
+    keep: Sequence[str]
+    space: bool | None
+
+
 def texts(name: str, given: Iterable[str]) -> tuple[str, ...]:
-    """Several texts, where one text would be taken for its letters.
+    """The given texts as a tuple; a single text is refused, because it would be taken for a list of its letters.
 
     Raises:
-        ConfigError: it is one text, or no collection, or one of them is no text or empty.
+        ConfigError: this is one text or no collection, or one of the texts is no text or empty.
     """
     if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
         raise ConfigError(f"{name} must be a list of texts, not {shown(given)}.")
@@ -81,10 +90,10 @@ def texts(name: str, given: Iterable[str]) -> tuple[str, ...]:
 
 
 def require_text(what: str, value: Any) -> None:
-    """Refuse what is no text, or blank, or holds half of a character.
+    """Refuse a value that is no text, is blank, or holds half a character (a lone surrogate).
 
     Raises:
-        ConfigError: as said.
+        ConfigError: it does; `what` names it in the message.
     """
     if not isinstance(value, str):
         raise ConfigError(f"{what} must be a text, not {shown(value)}.")

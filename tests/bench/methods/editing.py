@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from roselora.bench.methods.edit_method import Applied
+from roselora.bench.methods.edit_method import Applied, EditCall
 from roselora.bench.methods.editing_methods import METHODS
 from roselora.editing.request import EditRequest
 from roselora.models.generation import greedy_answers
@@ -42,7 +42,7 @@ def edit(
 ) -> Applied:
     """One call of a method, with settings for the tiny model."""
     config = replace(METHODS[name].config, **TINY.get(name, {}) | settings)
-    return METHODS[name].edit(model, tokenizer, requests, config, history, on_progress)
+    return METHODS[name].edit(EditCall(model, tokenizer, requests, config, history, on_progress))
 
 
 def ask(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, *requests: EditRequest) -> list[str]:

@@ -43,7 +43,7 @@ def test_what_does_not_hold_is_made_anew_in_neurons_of_its_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     before = Before(word_model)
-    monkeypatch.setattr(rose_neurons, "unheld", lambda *_: [1, 2])
+    monkeypatch.setattr(rose_neurons, "broken_requests", lambda *_: [1, 2])
     applied = edit("gate", word_model, word_tokenizer, *REQUESTS, **TWO_BLOCKS)
     assert passes == [[0, 1, 2], [1, 2]]
     taken = list(map(tuple, applied.memory["neurons"].tolist()))

@@ -1,5 +1,6 @@
 """ROME, MEMIT and AlphaEdit change what a model says, hold the rest, and are taken back byte for byte."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,12 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM, PreTrain
 
 from roselora.bench.methods import multi_layer_edit as spread_module
 from roselora.bench.methods import rome as rome_module
-from roselora.bench.methods.alphaedit import AlphaEditConfig, alphaedit
-from roselora.bench.methods.edit_method import EditFunction
+from roselora.bench.methods.alphaedit import AlphaEditConfig
+from roselora.bench.methods.edit_method import Applied, EditCall
+from roselora.bench.methods.editing_methods import METHODS
 from roselora.bench.methods.locate_then_edit import LocateConfig
-from roselora.bench.methods.memit import MemitConfig, memit
-from roselora.bench.methods.rome import RomeConfig, rome
+from roselora.bench.methods.memit import MemitConfig
+from roselora.bench.methods.rome import RomeConfig
 from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError, EditError, NonFiniteError
 from roselora.models.generation import greedy_answers
@@ -23,18 +25,19 @@ OSLO = EditRequest("The capital of France is", "Oslo")
 GERMAN = EditRequest("People in Spain speak", "German")
 OTHERS = ["The capital of Germany is", "The capital of Italy is", "People in Norway speak", "People in Italy speak"]
 SHORT: dict[str, Any] = {"prefixes": 0, "learning_rate": 0.1, "steps": 60, "clamp": 10.0}
-METHODS: dict[str, tuple[EditFunction, LocateConfig]] = {
-    "rome": (rome, RomeConfig(**SHORT, layer=1)),
-    "memit": (memit, MemitConfig(**SHORT, layers=(0, 1), weight=0.1)),
-    "alphaedit": (alphaedit, AlphaEditConfig(**SHORT, layers=(0, 1), ridge=1e-4, threshold=1e-2)),
+CONFIGS: dict[str, LocateConfig] = {
+    "rome": RomeConfig(**SHORT, layer=1),
+    "memit": MemitConfig(**SHORT, layers=(0, 1), weight=0.1),
+    "alphaedit": AlphaEditConfig(**SHORT, layers=(0, 1), ridge=1e-4, threshold=1e-2),
 }
-method = pytest.mark.parametrize("name", METHODS)
+method = pytest.mark.parametrize("name", CONFIGS)
 
 
-def set_up(name: str, text: Path | None, **changes: Any) -> tuple[EditFunction, LocateConfig]:
-    edit, config = METHODS[name]
+def set_up(name: str, text: Path | None, **changes: Any) -> tuple[Callable[..., Applied], LocateConfig]:
+    """A method's function, as one of what `EditCall` takes, and its settings."""
+    config = CONFIGS[name]
     settings = {**vars(config), "text": text, "cache": text and text.parent / "cache", **changes}
-    return edit, type(config)(**settings)
+    return lambda *given, **named: METHODS[name].edit(EditCall(*given, **named)), type(config)(**settings)
 
 
 def state(model: torch.nn.Module) -> dict[str, torch.Tensor]:

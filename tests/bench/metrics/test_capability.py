@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from roselora.bench.metrics.capability import TASKS, AbilityScore, capability
-from roselora.bench.metrics.intervals import wilson_interval
+from roselora.bench.metrics.estimates import wilson_interval
 from roselora.bench.metrics.perplexity import perplexity, text_losses
 from roselora.bench.tasks import general_ability
 from roselora.errors import ConfigError

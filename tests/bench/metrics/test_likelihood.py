@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from roselora.bench.metrics import likelihood
-from roselora.bench.metrics.likelihood import length_controlled, weigh
+from roselora.bench.metrics.likelihood import length_controlled, measure_likelihoods
 from roselora.bench.records.run_files import read_records
 from roselora.bench.records.tuning_bench_records import Answered, LikelihoodPair
 from roselora.bench.tasks.task import Prediction, Question
@@ -54,7 +54,7 @@ def test_weights_are_mean_log_likelihoods_of_the_answer_and_its_end(tmp_path: Pa
     question = Question("f:0", "Name a metal", "Iron")
     answers = [Answered("rose", 1, Prediction("alpaca_eval", "f:0", "", "A tin can", math.nan, "Iron"))]
     for _ in range(2):  # the second finds nothing to do
-        weigh(tmp_path, answers, [question], model, loaded.tokenizer, lambda done, of: None)
+        measure_likelihoods(tmp_path, answers, [question], model, loaded.tokenizer, lambda done, of: None)
     (found,) = read_records(tmp_path, LikelihoodPair)
     for text, value, tokens in (
         ("A tin can", found.own, found.own_tokens),
@@ -86,6 +86,6 @@ def test_a_reference_is_weighed_once_for_all_methods_and_seeds(
         for seed in (0, 1)
     ]
     for some in (answers[:2], answers):  # the second call goes on
-        weigh(tmp_path, some, [question], loaded.model, loaded.tokenizer, lambda done, of: None)
+        measure_likelihoods(tmp_path, some, [question], loaded.model, loaded.tokenizer, lambda done, of: None)
     assert texts.count("Iron") == 1
     assert len({(one.reference, one.reference_tokens) for one in read_records(tmp_path, LikelihoodPair)}) == 1

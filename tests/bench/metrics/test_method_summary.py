@@ -3,8 +3,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from roselora.bench.metrics.estimates import CostRange, Estimate, estimate
-from roselora.bench.metrics.intervals import bootstrap_interval, wilson_interval
+from roselora.bench.metrics.estimates import CostRange, Estimate, bootstrap_interval, estimate, wilson_interval
 from roselora.bench.metrics.method_summary import summarize
 from roselora.bench.records.edit_bench_records import Cost, EditRecord, Scores, TokenAccuracy
 

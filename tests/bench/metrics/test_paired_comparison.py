@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from roselora.bench.metrics.intervals import bootstrap_interval, wilson_interval
+from roselora.bench.metrics.estimates import bootstrap_interval, wilson_interval
 from roselora.bench.metrics.paired_comparison import LEAST_CASES, Comparison, compare
 from roselora.bench.metrics.reliability_by_age import reliability_by_age
 from roselora.bench.records.edit_bench_records import EditRecord, Scores, TokenAccuracy

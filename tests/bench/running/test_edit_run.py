@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from roselora.bench.methods.edit_method import Applied, Method
+from roselora.bench.methods.edit_method import Applied, EditCall, Method
 from roselora.bench.methods.editing_methods import METHODS
 from roselora.bench.methods.weight_changes import Snapshot, undone_on_error
 from roselora.bench.metrics.case_scoring import CaseScorer
@@ -19,7 +19,6 @@ from roselora.bench.running import edit_stream as sequence
 from roselora.bench.running.edit_run import EditingRun, EditPlan, choose
 from roselora.bench.running.eta import Clock, Pace, Progress
 from roselora.bench.tasks.edit_case import EditCase, Probe
-from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError, EditError, StoppedError
 from roselora.models.fingerprint import fingerprint
 
@@ -50,15 +49,8 @@ class Nudge:
 
     calls: list[tuple[list[str], int]] = field(default_factory=list)
 
-    def __call__(
-        self,
-        model: Any,
-        tokenizer: Any,
-        requests: Sequence[EditRequest],
-        config: NudgeConfig,
-        history: Any = (),
-        on_progress: Any = None,
-    ) -> Applied:
+    def __call__(self, call: EditCall[NudgeConfig]) -> Applied:
+        model, requests, config, history = call.model, call.requests, call.config, call.history
         self.calls.append(([request.target for request in requests], sum(len(a.requests) for a in history)))
         weight = model.get_parameter("model.layers.0.mlp.down_proj.weight")
         if len(self.calls) == config.fail_at:
@@ -286,10 +278,10 @@ def test_the_time_left_follows_each_methods_own_pace() -> None:
 class Broken(Nudge):
     """A method that the machine has no memory for at its second call, after it has begun to write."""
 
-    def __call__(self, model: Any, *arguments: Any) -> Applied:
+    def __call__(self, call: EditCall[NudgeConfig]) -> Applied:
         if len(self.calls) == 1:
             raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB.")
-        return super().__call__(model, *arguments)
+        return super().__call__(call)
 
 
 def test_what_cannot_be_run_is_no_result_but_a_failed_run_and_the_same_command_tries_it_again(run: Runner) -> None:

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from roselora.bench.metrics.intervals import wilson_interval
+from roselora.bench.metrics.estimates import wilson_interval
 from roselora.bench.running.task_answers import accuracy, ask, judged, shard
 from roselora.bench.tasks.task import Decoding, Prediction, Question, Task, TaskData
 from roselora.errors import ConfigError

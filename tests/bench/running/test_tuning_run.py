@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from roselora.bench.metrics.tuning_scores import chosen_rate, chosen_units, differences, method_scores
+from roselora.bench.metrics.learning_rate_choice import chosen_rate, chosen_units
+from roselora.bench.metrics.tuning_scores import differences, method_scores
 from roselora.bench.records.failed_run import FailedRun
 from roselora.bench.records.run_files import BASE, read_records
 from roselora.bench.records.tuning_bench_records import Abilities, Answered, TrainedUnit

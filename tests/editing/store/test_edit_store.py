@@ -19,7 +19,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roselora.delta.sparse_delta import SparseDelta, SparseFactors
-from roselora.editing.edited_weights import active_digest
 from roselora.editing.request import EditRequest
 from roselora.editing.store import edit_rows
 from roselora.editing.store.edit_records import BaseIdentity, StoredEdit
@@ -117,13 +116,6 @@ def test_an_edit_in_the_place_of_another_undoes_it_at_once_or_is_not_added(
     assert store.active() == [third, new]
     assert [event.kind for event in store.history(first.id)] == ["edit", "undo"]
     assert all(problem.harmless for problem in store.verify())
-
-
-def test_a_store_grows_by_as_much_with_the_last_edit_as_with_the_first(base: BaseIdentity, tmp_path: Path) -> None:
-    """Each edit tells which others were active; it does so in a digest, and not one by one."""
-    edits = [StoredEdit(n, f"{n:012x}", EditRequest("a", "b"), "0" * 64, {}, "", True) for n in range(1, 500)]
-    assert len(active_digest(edits)) == len(active_digest([]))
-    assert active_digest(edits) != active_digest(edits[:-1]) != active_digest(edits[1:])
 
 
 def test_a_request_of_another_type_is_told_as_that_and_not_as_damage(store: EditStore, small_delta: Deltas) -> None:

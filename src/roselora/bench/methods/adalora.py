@@ -1,20 +1,16 @@
 """AdaLoRA: low-rank updates that divide a budget of ranks among the matrices."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from peft import AdaLoraConfig, PeftModel
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.bench.methods.adapter_tuning import AdapterConfig, tune_adapter
-from roselora.bench.methods.edit_method import Applied, Method
+from roselora.bench.methods.edit_method import Applied, EditCall, Method
 from roselora.editing.methods.setting_bounds import require_number
-from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError
-from roselora.models.inference import Progress
 
 
 @dataclass(frozen=True)
@@ -42,20 +38,14 @@ class AdaLoraEditConfig(AdapterConfig):
         require_number(self, "orthogonality", least=0)
 
 
-def adalora(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    requests: Sequence[EditRequest],
-    config: AdaLoraEditConfig,
-    history: Sequence[Applied] = (),
-    on_progress: Progress | None = None,
-) -> Applied:
+def adalora(call: EditCall[AdaLoraEditConfig]) -> Applied:
     """Train W + P diag(E) Q on all requests together, by peft, its ranks allotted by importance, and keep the sum.
 
     After each step the singular values E of least importance are set to 0, down to the step's budget; the loss has
     the penalty |P'P - I| + |QQ' - I|. (Zhang et al., 2023, arXiv 2303.10512.)
     """
-    steps = config.steps(max(len(requests), 1))  # without requests, `tune_adapter` refuses
+    config = call.config
+    steps = config.steps(len(call.requests))
     last = int(config.last * steps)
     warmup = int(config.warmup * steps)
     if last < 1 or warmup >= steps - last:
@@ -69,7 +59,7 @@ def adalora(
         orth_reg_weight=config.orthogonality,
         lora_alpha=config.alpha,
         lora_dropout=config.dropout,
-        target_modules=config.targets(model),
+        target_modules=config.targets(call.model),
     )
 
     def allocate(adapted: PeftModel, step: int) -> None:
@@ -77,12 +67,8 @@ def adalora(
         allocator.update_and_allocate(step)
 
     return tune_adapter(
-        model,
-        tokenizer,
-        requests,
-        config,
+        call,
         adapter,
-        on_progress,
         after_step=allocate,
         penalty=lambda adapted: config.orthogonality * _orthogonality(adapted),
         first_stop=steps - last + 1,

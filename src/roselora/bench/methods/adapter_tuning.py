@@ -1,23 +1,21 @@
 """Training one of peft's adapters and adding its update to the weights: what LoRA and AdaLoRA have in common."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 from peft import LoraConfig, PeftModel
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from roselora.bench.methods.answer_training import BatchTrainingConfig, answer_batches, train_answers
-from roselora.bench.methods.edit_method import Applied
+from roselora.bench.methods.edit_method import Applied, EditCall
 from roselora.bench.methods.weight_changes import Snapshot, undone_on_error
 from roselora.editing.methods.rose.factor_training import adapted_model
 from roselora.editing.methods.setting_bounds import require_whole
-from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError
 from roselora.models.architecture import edit_targets
-from roselora.models.inference import Progress
 
 
 @dataclass(frozen=True)
@@ -53,12 +51,8 @@ class AdapterConfig(BatchTrainingConfig):
 
 
 def tune_adapter(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    requests: Sequence[EditRequest],
-    config: AdapterConfig,
+    call: EditCall[AdapterConfig],
     adapter: LoraConfig,
-    on_progress: Progress | None = None,
     *,
     after_step: Callable[[PeftModel, int], None] | None = None,
     penalty: Callable[[PeftModel], Tensor] | None = None,
@@ -72,28 +66,28 @@ def tune_adapter(
         after_step, penalty, first_stop: as in `train_answers`; the first two take the adapted model.
 
     Raises:
-        ConfigError: there are no requests, or peft cannot adapt the model with these settings.
+        ConfigError: peft cannot adapt the model with these settings.
         NonFiniteError: the loss diverged, or the update is not finite; the model is as it was.
     """
-    batches = answer_batches(tokenizer, requests)
-    with adapted_model(model, adapter, config.seed) as adapted:
+    batches = answer_batches(call.tokenizer, call.requests)
+    with adapted_model(call.model, adapter, call.config.seed) as adapted:
         steps = train_answers(
             adapted.get_base_model(),
             [parameter for parameter in adapted.parameters() if parameter.requires_grad],
             batches,
-            config,
-            batch_size=config.batch_size,
+            call.config,
+            batch_size=call.config.batch_size,
             after_step=after_step and partial(after_step, adapted),
             penalty=penalty and partial(penalty, adapted),
             first_stop=first_stop,
-            on_progress=on_progress,
+            on_progress=call.on_progress,
         )
         updates = _updates(adapted)
-    weights = [model.get_submodule(name).get_parameter("weight") for name in updates]
+    weights = [call.model.get_submodule(name).get_parameter("weight") for name in updates]
     with undone_on_error(Snapshot(weights)) as snapshot, torch.no_grad():
         for weight, update in zip(weights, updates.values(), strict=True):
             weight.copy_(weight.float() + update.float())
-    return Applied(tuple(requests), snapshot.restore, snapshot.entries(), steps)
+    return Applied(tuple(call.requests), snapshot.restore, snapshot.entries(), steps)
 
 
 @torch.no_grad()

@@ -1,6 +1,5 @@
 """AlphaEdit: MEMIT's change, projected onto the null space of ordinary text's keys (Fang et al. 2025, 2410.02355)."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -8,11 +7,10 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.bench.methods.covariance import MATRIX
-from roselora.bench.methods.edit_method import Applied, Method
+from roselora.bench.methods.edit_method import Applied, EditCall, Method
 from roselora.bench.methods.locate_then_edit import covariances
 from roselora.bench.methods.multi_layer_edit import MultiLayerConfig, edit_layers
 from roselora.editing.methods.setting_bounds import require_number
-from roselora.editing.request import EditRequest
 from roselora.files import sha256_tensor
 from roselora.models.inference import Progress
 from roselora.models.tensor_cache import cache_file, keep, load_kept
@@ -36,31 +34,24 @@ class AlphaEditConfig(MultiLayerConfig):
         require_number(self, "threshold", "ridge", above=0)
 
 
-def alphaedit(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    requests: Sequence[EditRequest],
-    config: AlphaEditConfig,
-    history: Sequence[Applied] = (),
-    on_progress: Progress | None = None,
-) -> Applied:
+def alphaedit(call: EditCall[AlphaEditConfig]) -> Applied:
     """Make all requests at once, each layer by `projected_update`, which preserves the values of earlier calls' keys.
 
     The memory of each call holds all keys up to then, and the projections of the model as it was before all edits.
     See `edit_layers`.
     """
-    memory = history[-1].memory if history else {}
-    modules = config.edited_modules(model)
+    history, memory = call.history, call.history[-1].memory if call.history else {}
+    modules = call.config.edited_modules(call.model)
     if history:
         P = {module: memory[f"projection/{module}"] for module in modules}
     else:
-        P = projections(model, tokenizer, config)
+        P = projections(call.model, call.tokenizer, call.config)
 
     def solve(module: str, K: Tensor, R: Tensor) -> Tensor:
         previous = memory[f"keys/{module}"].to(K.device).T if history else K[:, :0]
-        return projected_update(K, R, previous, P[module].to(K.device), config.ridge)
+        return projected_update(K, R, previous, P[module].to(K.device), call.config.ridge)
 
-    applied, keys = edit_layers(model, tokenizer, requests, config, solve, on_progress)
+    applied, keys = edit_layers(call, solve)
     passed_on = {f"projection/{module}": P[module] for module in modules}
     for module, own in keys.items():
         previous = [memory[f"keys/{module}"].to(own.device)] if history else []

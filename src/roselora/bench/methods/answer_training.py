@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from roselora.bench.methods.edit_method import require_requests
 from roselora.editing.methods.adam_steps import adam_steps
 from roselora.editing.methods.setting_bounds import require_number, require_whole
 from roselora.editing.methods.token_batches import IGNORED, TokenBatch, answer_batch, concatenate
@@ -71,9 +70,8 @@ def answer_batches(tokenizer: PreTrainedTokenizerBase, requests: Sequence[EditRe
     """For each request a batch of its prompts, each followed by the target and the end-of-sequence token.
 
     Raises:
-        ConfigError: there are no requests, or one cannot be tokenized.
+        ConfigError: a request cannot be tokenized.
     """
-    require_requests(requests)
     return [answer_batch(tokenizer, request, request.prompts) for request in requests]
 
 

@@ -1,8 +1,8 @@
-"""What an editing method is to the benchmark: its row in the table, its one function, and the edit that it returns."""
+"""What an editing method is to the benchmark: what it is asked, what it returns, and its row in the table."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Generic, TypeVar
 
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -31,25 +31,35 @@ class Applied:
     memory: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-class EditFunction(Protocol):
-    """The one function of every method.
+Config_co = TypeVar("Config_co", covariant=True)
 
-    ``history`` holds the calls that this method has already made on this model, oldest first. ``on_progress`` is told
-    how much of the call is done, counted in whatever the method goes through: requests, batches of them, or epochs.
-    If the function raises, the model is as it was before the call.
+
+@dataclass(frozen=True)
+class EditCall(Generic[Config_co]):
+    """What one call of an editing method is asked: to make the model answer each request's prompt with its target.
+
+    Attributes:
+        model, tokenizer: the model that is edited, in place.
+        requests: at least one.
+        config: the method's settings.
+        history: the calls that the method has already made on this model, oldest first.
+        on_progress: is told how much of the call is done, counted in whatever the method goes through: requests,
+            batches of them, or epochs.
+
+    Raises:
+        ConfigError: there are no requests.
     """
 
-    def __call__(
-        self,
-        model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
-        requests: Sequence[EditRequest],
-        config: Any,
-        history: Sequence[Applied] = (),
-        on_progress: Progress | None = None,
-    ) -> Applied:
-        """Make the model answer each request's prompt with its target."""
-        ...
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    requests: Sequence[EditRequest]
+    config: Config_co
+    history: Sequence[Applied] = ()
+    on_progress: Progress | None = None
+
+    def __post_init__(self) -> None:
+        if not self.requests:
+            raise ConfigError("There are no requests to edit by; give at least one.")
 
 
 @dataclass(frozen=True)
@@ -58,7 +68,7 @@ class Method:
 
     Attributes:
         name: the name by which users ask for it.
-        edit: its function.
+        edit: its function. If it raises, the model is as it was before the call.
         config: its default settings, a frozen dataclass.
         paper: the source of the method.
         requests_per_call: how many requests one call is meant for; None for all at once.
@@ -69,19 +79,9 @@ class Method:
     """
 
     name: str
-    edit: EditFunction
+    edit: Callable[[EditCall[Any]], Applied]
     config: Any
     paper: str
     requests_per_call: int | None = 1
     read_text: Callable[[PreTrainedModel, PreTrainedTokenizerBase, Any, Progress], object] | None = None
     reinstall: Callable[[PreTrainedModel, Any, Mapping[str, Tensor]], Callable[[], None]] | None = None
-
-
-def require_requests(requests: Sequence[EditRequest]) -> None:
-    """Refuse a call without requests.
-
-    Raises:
-        ConfigError: there is no request.
-    """
-    if not requests:
-        raise ConfigError("There are no requests to edit by; give at least one.")

@@ -1,19 +1,15 @@
 """FT-L: fine-tuning one matrix within a norm bound."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from roselora.bench.methods.edit_method import Applied, Method
+from roselora.bench.methods.edit_method import Applied, EditCall, Method
 from roselora.bench.methods.edited_layer import edited_layer
 from roselora.bench.methods.matrix_tuning import MatrixConfig, tune_matrix
 from roselora.editing.methods.setting_bounds import require_number
-from roselora.editing.request import EditRequest
 from roselora.float64 import double
-from roselora.models.inference import Progress
 
 
 @dataclass(frozen=True)
@@ -34,14 +30,7 @@ class FtLConfig(MatrixConfig):
         require_number(self, "norm_bound", above=0)
 
 
-def ft_l(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    requests: Sequence[EditRequest],
-    config: FtLConfig,
-    history: Sequence[Applied] = (),
-    on_progress: Progress | None = None,
-) -> Applied:
+def ft_l(call: EditCall[FtLConfig]) -> Applied:
     """Minimize the answers' loss over theta, subject to max |theta - theta0| <= norm_bound.
 
     After each step every entry is projected into [theta0 - norm_bound, theta0 + norm_bound], exactly, in the weight's
@@ -49,14 +38,14 @@ def ft_l(
     The loss covers the whole target; EasyEdit's covers the prompt's last token alone.
     """
 
-    weight = edited_layer(model, config)[1].get_parameter("weight")
-    low, high = norm_ball(weight.detach(), config.norm_bound)
+    weight = edited_layer(call.model, call.config)[1].get_parameter("weight")
+    low, high = norm_ball(weight.detach(), call.config.norm_bound)
 
     @torch.no_grad()
     def project(_: int) -> None:
         weight.clamp_(low, high)
 
-    return tune_matrix(model, tokenizer, requests, config, history, on_progress, project)
+    return tune_matrix(call, project)
 
 
 def norm_ball(center: Tensor, bound: float) -> tuple[Tensor, Tensor]:

@@ -5,16 +5,15 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from roselora.bench.methods.edit_method import Applied, Method, require_requests
+from roselora.bench.methods.edit_method import Applied, EditCall, Method
 from roselora.bench.methods.weight_changes import Deltas, undone_on_error
-from roselora.editing.answers import unheld
+from roselora.editing.edit_answers import broken_requests
 from roselora.editing.methods.gate.gate_edit import GateEdit
 from roselora.editing.methods.gate.gate_settings import GateSettings
 from roselora.editing.methods.gate.joint_edits import JointEdits
 from roselora.editing.methods.gate.layer_choice import editable_mlps
 from roselora.editing.methods.gate.reference_statistics import reference_statistics
 from roselora.editing.methods.previous_edits import PreviousEdits
-from roselora.editing.request import EditRequest
 from roselora.models.inference import Progress
 
 TAKEN = "neurons"
@@ -22,38 +21,31 @@ TAKEN = "neurons"
 block and index."""
 
 
-def rose_neurons(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    requests: Sequence[EditRequest],
-    config: GateSettings,
-    history: Sequence[Applied] = (),
-    on_progress: Progress | None = None,
-) -> Applied:
+def gate(call: EditCall[GateSettings]) -> Applied:
     """Replace some neurons a request, whether or not its target was reached; no two edits share one.
 
     Those of several requests are made together, as `joint_edits` says, and those that do not hold after the last
     are trained anew, once, with all others in the model; each pass counts its progress anew.
 
     Raises:
-        ConfigError: no requests, or one that cannot be meant.
+        ConfigError: a request is invalid.
         EditError: there are not enough neurons; the model is as it was.
         UnsupportedError: the model's MLPs have no neurons that could be replaced.
     """
-    require_requests(requests)
-    edits = JointEdits(model, tokenizer, requests, config, _earlier(history))
+    model, tokenizer, requests = call.model, call.tokenizer, call.requests
+    edits = JointEdits(model, tokenizer, requests, call.config, _earlier(call.history))
     with undone_on_error(Deltas(model)) as deltas:
-        call = _Call(model, edits, deltas)
-        edits.make(range(len(requests)), call.put, on_progress)
+        made = _Made(model, edits, deltas)
+        edits.make(range(len(requests)), made.put, call.on_progress)
         if len(requests) > 1:
-            broken = unheld(model, tokenizer, requests)
-            call.take_out(broken)
-            edits.make(broken, call.put, on_progress)
+            broken = broken_requests(model, tokenizer, requests)
+            made.take_out(broken)
+            edits.make(broken, made.put, call.on_progress)
     taken = torch.tensor([(block, index) for block, indices in edits.taken.items() for index in sorted(indices)])
-    return Applied(tuple(requests), deltas.restore, deltas.entries(), call.steps, {TAKEN: taken})
+    return Applied(tuple(requests), deltas.restore, deltas.entries(), made.steps, {TAKEN: taken})
 
 
-class _Call:
+class _Made:
     """The edits of one call that are in the model."""
 
     def __init__(self, model: PreTrainedModel, edits: JointEdits, deltas: Deltas) -> None:
@@ -94,5 +86,5 @@ def read_text(
 
 
 METHOD = Method(
-    "gate", rose_neurons, GateSettings(), "ours, `editing/methods/gate`", requests_per_call=None, read_text=read_text
+    "gate", gate, GateSettings(), "ours, `editing/methods/gate`", requests_per_call=None, read_text=read_text
 )

@@ -1,21 +1,20 @@
 """GRACE: a codebook beside one layer, and no weight changed."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from roselora.bench.methods.answer_training import TrainingConfig, answer_batches, train_answers
-from roselora.bench.methods.edit_method import Applied, Method
+from roselora.bench.methods.edit_method import Applied, EditCall, Method
 from roselora.bench.methods.edited_layer import LayerConfig, edited_layer
 from roselora.bench.methods.grace_codebook import Codebook, Lookup, installed
 from roselora.editing.methods.setting_bounds import require_number
 from roselora.editing.methods.token_batches import IGNORED, TokenBatch, answer_batch
-from roselora.editing.request import EditRequest
 from roselora.models.activation_hooks import activations
-from roselora.models.inference import Progress, counted, evaluating
+from roselora.models.inference import counted, evaluating
 
 
 @dataclass(frozen=True)
@@ -40,14 +39,7 @@ class GraceConfig(TrainingConfig, LayerConfig):
         require_number(self, "radius", above=0)
 
 
-def grace(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    requests: Sequence[EditRequest],
-    config: GraceConfig,
-    history: Sequence[Applied] = (),
-    on_progress: Progress | None = None,
-) -> Applied:
+def grace(call: EditCall[GraceConfig]) -> Applied:
     """Store each edit as a key, a radius and a value; an input within a radius gives that value as the layer's output.
 
     The key is the layer's input at the prompt's last token, and the value is trained by gradient descent until the
@@ -56,28 +48,29 @@ def grace(
     (Hartvigsen et al., 2023, "Aging with GRACE", arXiv 2211.11031, Algorithm 1.)
 
     Raises:
-        ConfigError: there are no requests, the model does not have the layer, or the memory is of another layer.
+        ConfigError: the model does not have the layer, or the memory is of another layer.
         NonFiniteError: the loss diverged; the model is as it was.
     """
-    answer_batches(tokenizer, requests)  # so that a request that cannot be tokenized is refused before any is trained
+    model, config = call.model, call.config
+    answer_batches(call.tokenizer, call.requests)  # refuses a bad request before any is trained
     name, module = edited_layer(model, config)
     device = module.get_parameter("weight").device
     d_in, d_out = _widths(module)
-    book = Codebook.from_memory(history[-1].memory, d_in, d_out) if history else Codebook.empty(d_in, d_out)
+    book = Codebook.from_memory(call.history[-1].memory, d_in, d_out) if call.history else Codebook.empty(d_in, d_out)
     lookup, undo = _install(module, book.to(device))
     steps = 0
     random = torch.Generator().manual_seed(config.seed)
     try:
         with evaluating(model):
-            for request in counted(requests, on_progress):
+            for request in counted(call.requests, call.on_progress):
                 for prompt in request.prompts:
-                    row = answer_batch(tokenizer, request, [prompt]).to(device)
+                    row = answer_batch(call.tokenizer, request, [prompt]).to(device)
                     first_value = torch.rand(d_out, generator=random).to(device)
                     steps += _edit(model, name, lookup, row, first_value, config)
     except BaseException:
         undo()
         raise
-    return Applied(tuple(requests), undo, entries=0, steps=steps, memory=lookup.codebook.memory())
+    return Applied(tuple(call.requests), undo, entries=0, steps=steps, memory=lookup.codebook.memory())
 
 
 def reinstall(model: PreTrainedModel, config: GraceConfig, memory: Mapping[str, Tensor]) -> Callable[[], None]:

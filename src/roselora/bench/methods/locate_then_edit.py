@@ -5,7 +5,6 @@ a subject, the value is its output there (Meng et al. 2022, arXiv 2202.05262, se
 """
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
 from roselora.bench.methods.covariance import covariance, key_width
-from roselora.bench.methods.edit_method import Applied
+from roselora.bench.methods.edit_method import EditCall
 from roselora.bench.methods.module_states import Row
 from roselora.bench.methods.subject_position import subject_end
 from roselora.editing.methods.neutral_texts import NEUTRAL_TEXTS
@@ -116,13 +115,12 @@ def covariances(
     )
 
 
-def base_covariances(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: LocateConfig, history: Sequence[Applied]
-) -> dict[str, Tensor]:
+def base_covariances(call: EditCall[LocateConfig]) -> dict[str, Tensor]:
     """`covariances` of the model as it was before all edits, which each call passes on by `covariance_memory`."""
-    if not history:
-        return covariances(model, tokenizer, config)
-    return {module: history[-1].memory[f"covariance/{module}"] for module in config.edited_modules(model)}
+    if not call.history:
+        return covariances(call.model, call.tokenizer, call.config)
+    memory = call.history[-1].memory
+    return {module: memory[f"covariance/{module}"] for module in call.config.edited_modules(call.model)}
 
 
 def covariance_memory(C: dict[str, Tensor]) -> dict[str, Tensor]:

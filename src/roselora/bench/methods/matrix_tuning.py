@@ -1,16 +1,13 @@
 """Fine-tuning one matrix of a model: what FT-L, FT-M and LocFT-BF have in common."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
 from roselora.bench.methods.answer_training import BatchTrainingConfig, answer_batches, train_answers
-from roselora.bench.methods.edit_method import Applied
+from roselora.bench.methods.edit_method import Applied, EditCall
 from roselora.bench.methods.edited_layer import LayerConfig, edited_layer
 from roselora.bench.methods.weight_changes import Snapshot, undone_on_error
-from roselora.editing.request import EditRequest
-from roselora.models.inference import Progress, evaluating
+from roselora.models.inference import evaluating
 
 
 @dataclass(frozen=True)
@@ -22,26 +19,18 @@ class MatrixConfig(BatchTrainingConfig, LayerConfig):
         LayerConfig.__post_init__(self)
 
 
-def tune_matrix(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    requests: Sequence[EditRequest],
-    config: MatrixConfig,
-    history: Sequence[Applied] = (),
-    on_progress: Progress | None = None,
-    after_step: Callable[[int], None] | None = None,
-) -> Applied:
-    """Train the matrix of ``config``, in its own dtype, on the answers of all requests.
+def tune_matrix(call: EditCall[MatrixConfig], after_step: Callable[[int], None] | None = None) -> Applied:
+    """Train the matrix of the config, in its own dtype, on the answers of all requests; progress is in epochs.
 
     Args:
-        on_progress: counts epochs.
         after_step: called with each step's number after the step.
 
     Raises:
-        ConfigError: there are no requests, or the model does not have the layer.
+        ConfigError: the model does not have the layer.
         NonFiniteError: the loss diverged; the model is as it was.
     """
-    batches = answer_batches(tokenizer, requests)
+    model, config = call.model, call.config
+    batches = answer_batches(call.tokenizer, call.requests)
     weight = edited_layer(model, config)[1].get_parameter("weight")
     with undone_on_error(Snapshot([weight])) as snapshot, evaluating(model):
         steps = train_answers(
@@ -52,6 +41,6 @@ def tune_matrix(
             batch_size=config.batch_size,
             after_step=after_step,
             first_block=config.block(model),
-            on_progress=on_progress,
+            on_progress=call.on_progress,
         )
-    return Applied(tuple(requests), snapshot.restore, snapshot.entries(), steps)
+    return Applied(tuple(call.requests), snapshot.restore, snapshot.entries(), steps)

@@ -1,18 +1,14 @@
 """MEMIT: many facts at once by least squares over several layers (Meng et al. 2023, arXiv 2210.07229)."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from roselora.bench.methods.edit_method import Applied, Method
+from roselora.bench.methods.edit_method import Applied, EditCall, Method
 from roselora.bench.methods.locate_then_edit import base_covariances, covariance_memory, covariances, ridged
 from roselora.bench.methods.multi_layer_edit import MultiLayerConfig, edit_layers
 from roselora.editing.methods.setting_bounds import require_number
-from roselora.editing.request import EditRequest
-from roselora.models.inference import Progress
 
 
 @dataclass(frozen=True)
@@ -32,22 +28,15 @@ class MemitConfig(MultiLayerConfig):
             require_number(self, "weight", above=0)
 
 
-def memit(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    requests: Sequence[EditRequest],
-    config: MemitConfig,
-    history: Sequence[Applied] = (),
-    on_progress: Progress | None = None,
-) -> Applied:
+def memit(call: EditCall[MemitConfig]) -> Applied:
     """Make all requests at once, each layer by Eq. 14; see `edit_layers`."""
-    C = base_covariances(model, tokenizer, config, history)
+    C = base_covariances(call)
 
     def solve(module: str, K: Tensor, R: Tensor) -> Tensor:
-        weight = len(K) if config.weight is None else config.weight
+        weight = len(K) if call.config.weight is None else call.config.weight
         return least_squares_update(K, R, weight * ridged(C[module].to(K.device)))
 
-    applied, _ = edit_layers(model, tokenizer, requests, config, solve, on_progress)
+    applied, _ = edit_layers(call, solve)
     return replace(applied, memory=covariance_memory(C))
 
 

@@ -5,18 +5,17 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
-from roselora.bench.methods.edit_method import Applied, require_requests
+from roselora.bench.methods.edit_method import Applied, EditCall
 from roselora.bench.methods.locate_then_edit import LocateConfig, add_to, contexts, edited_weights, linear_layer
 from roselora.bench.methods.module_states import Row, read_rows
 from roselora.bench.methods.target_value import optimize_value
 from roselora.bench.methods.weight_changes import Snapshot, undone_on_error
 from roselora.editing.methods.setting_bounds import require_number, require_whole
-from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError
 from roselora.models.architecture import block_at, blocks, mlp_output
-from roselora.models.inference import Progress, counted
+from roselora.models.inference import counted
 
 Solve = Callable[[str, Tensor, Tensor], Tensor]
 """The closed form of one layer: from its name, K (d_in, n) and R (d_out, n) in fp64 to the update (d_out, d_in), after
@@ -57,14 +56,7 @@ class MultiLayerConfig(LocateConfig):
         return [mlp_output(model, layer) for layer in self.edited_layers(model)]
 
 
-def edit_layers(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    requests: Sequence[EditRequest],
-    config: MultiLayerConfig,
-    solve: Solve,
-    on_progress: Progress | None = None,
-) -> tuple[Applied, dict[str, Tensor]]:
+def edit_layers(call: EditCall[MultiLayerConfig], solve: Solve) -> tuple[Applied, dict[str, Tensor]]:
     """Find each request's hidden state z after the highest layer, then let every layer do its share of the rest.
 
     With layers l to L, layer l takes 1 / (L - l + 1) of what is still missing to z when its turn comes (Eq. 20),
@@ -74,15 +66,15 @@ def edit_layers(
         The edit without a memory, and each layer's keys, (n, d_in) fp64, by module.
 
     Raises:
-        ConfigError, UnsupportedError: there are no requests, or they or the model do not fit the method.
+        ConfigError, UnsupportedError: the model or a request does not fit the method.
         EditError, NonFiniteError: a value diverged; the model is as it was.
     """
-    require_requests(requests)
+    model, tokenizer, requests, config = call.model, call.tokenizer, call.requests, call.config
     modules, last = config.edited_modules(model), blocks(model)[config.edited_layers(model)[-1]]
     rows = [contexts(tokenizer, request, config) for request in requests]
     values = [
         optimize_value(model, tokenizer, request, each, last, config)
-        for request, each in counted(list(zip(requests, rows, strict=True)), on_progress)
+        for request, each in counted(list(zip(requests, rows, strict=True)), call.on_progress)
     ]
     wanted = _means(model, rows, outputs_of=[last])[last] + torch.stack([value.delta for value in values])
     keys = {}

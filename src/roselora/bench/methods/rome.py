@@ -1,13 +1,12 @@
 """ROME: one fact by a rank-one change of one MLP's output layer (Meng et al. 2022, arXiv 2202.05262)."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
-from roselora.bench.methods.edit_method import Applied, Method, require_requests
+from roselora.bench.methods.edit_method import Applied, EditCall, Method
 from roselora.bench.methods.edited_layer import BlockConfig
 from roselora.bench.methods.locate_then_edit import (
     LocateConfig,
@@ -23,9 +22,8 @@ from roselora.bench.methods.locate_then_edit import (
 from roselora.bench.methods.module_states import read_rows
 from roselora.bench.methods.target_value import optimize_value
 from roselora.bench.methods.weight_changes import Snapshot, undone_on_error
-from roselora.editing.request import EditRequest
 from roselora.models.architecture import mlp_output
-from roselora.models.inference import Progress, counted
+from roselora.models.inference import counted
 
 
 @dataclass(frozen=True)
@@ -43,33 +41,26 @@ class RomeConfig(LocateConfig, BlockConfig):
         return [mlp_output(model, self.block(model))]
 
 
-def rome(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    requests: Sequence[EditRequest],
-    config: RomeConfig,
-    history: Sequence[Applied] = (),
-    on_progress: Progress | None = None,
-) -> Applied:
+def rome(call: EditCall[RomeConfig]) -> Applied:
     """Insert each request's key and value into one layer, one after another, by Eq. 2.
 
     Raises:
         ConfigError, UnsupportedError: the model, tokenizer or text does not fit the method.
         EditError, NonFiniteError: a value diverged.
     """
-    require_requests(requests)
+    model, config = call.model, call.config
     (module,) = config.edited_modules(model)
     layer = linear_layer(model, module)
-    C = base_covariances(model, tokenizer, config, history)
+    C = base_covariances(call)
     regularized, steps = ridged(C[module].to(layer.weight.device)), 0
     with undone_on_error(Snapshot(edited_weights(model, config))) as snapshot:
-        for request in counted(requests, on_progress):
-            rows = contexts(tokenizer, request, config)
-            value = optimize_value(model, tokenizer, request, rows, module, config)
+        for request in counted(call.requests, call.on_progress):
+            rows = contexts(call.tokenizer, request, config)
+            value = optimize_value(model, call.tokenizer, request, rows, module, config)
             k = read_rows(model, rows, inputs_of=[module])[module].mean(0)
             add_to(layer, rank_one_update(k, value.delta, regularized))
             steps += value.steps
-    return Applied(tuple(requests), snapshot.restore, snapshot.entries(), steps, covariance_memory(C))
+    return Applied(tuple(call.requests), snapshot.restore, snapshot.entries(), steps, covariance_memory(C))
 
 
 def rank_one_update(k: Tensor, residual: Tensor, C: Tensor) -> Tensor:

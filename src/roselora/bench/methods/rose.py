@@ -1,16 +1,11 @@
 """RoseLoRA, ours: each request one sparse low-rank delta."""
 
-from collections.abc import Sequence
-
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-from roselora.bench.methods.edit_method import Applied, Method, require_requests
+from roselora.bench.methods.edit_method import Applied, EditCall, Method
 from roselora.bench.methods.weight_changes import Deltas, undone_on_error
-from roselora.editing.methods.rose.factor_training import train_factors
+from roselora.editing.methods.rose.factor_training import rose_config, train_factors
 from roselora.editing.methods.rose.rose_settings import EditSettings
 from roselora.editing.methods.train_edit import factors_delta
-from roselora.editing.request import EditRequest
-from roselora.models.inference import Progress, counted
+from roselora.models.inference import counted
 
 PUBLISHED_SETTINGS = EditSettings(
     rank=8,
@@ -28,32 +23,25 @@ PUBLISHED_SETTINGS = EditSettings(
 """The published code's settings for editing LLaMA-2-7B-chat."""
 
 
-def rose(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    requests: Sequence[EditRequest],
-    config: EditSettings,
-    history: Sequence[Applied] = (),
-    on_progress: Progress | None = None,
-) -> Applied:
+def rose(call: EditCall[EditSettings]) -> Applied:
     """Train one RoseLoRA delta a request on the model as it is, and apply it, whether or not its target was reached.
 
     The prompts of all earlier requests are held still. (Wang et al., 2024, "RoseLoRA", arXiv 2406.10777, Eq. 3-10.)
 
     Raises:
-        ConfigError: no requests, or a model that cannot be adapted so.
+        ConfigError: the model cannot be adapted with these settings.
         NonFiniteError: a delta, or its sum with a weight, is not finite; the model is as it was.
     """
-    require_requests(requests)
-    held = [prompt for applied in history for request in applied.requests for prompt in request.prompts]
+    model, tokenizer, config = call.model, call.tokenizer, call.config
+    held = [prompt for applied in call.history for request in applied.requests for prompt in request.prompts]
     steps = 0
     with undone_on_error(Deltas(model)) as deltas:
-        for request in counted(requests, on_progress):
-            trained = train_factors(model, tokenizer, request, config, held)
+        for request in counted(call.requests, call.on_progress):
+            trained = train_factors(model, tokenizer, request, config, rose_config(config, model), held)
             deltas.apply(factors_delta(model, deltas.overlay, trained.pairs))
             held += request.prompts
             steps += trained.steps
-    return Applied(tuple(requests), deltas.restore, deltas.entries(), steps)
+    return Applied(tuple(call.requests), deltas.restore, deltas.entries(), steps)
 
 
 METHOD = Method(

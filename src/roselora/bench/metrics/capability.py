@@ -13,7 +13,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from roselora.bench.metrics.intervals import bootstrap_interval, wilson_interval
+from roselora.bench.metrics.estimates import bootstrap_interval, wilson_interval
 from roselora.bench.metrics.lm_eval_harness import ANSWER, CHOICE, run_tasks
 from roselora.bench.metrics.perplexity import perplexity, text_losses
 from roselora.bench.tasks import general_ability as ability_data

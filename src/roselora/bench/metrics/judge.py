@@ -1,6 +1,6 @@
-"""A judge that compares each answer with the reference: any endpoint that speaks OpenAI's chat protocol.
+"""A judge model that compares each answer with the reference: any endpoint with OpenAI's chat protocol.
 
-The prompt is ours, so its win rates do not stand beside AlpacaEval's.
+The prompt is ours, so the win rates are not comparable with AlpacaEval's.
 """
 
 import hashlib
@@ -15,10 +15,10 @@ from huggingface_hub import InferenceClient
 from roselora.bench.records.run_files import appending, read_records
 from roselora.bench.records.tuning_bench_records import Answered, Judgement
 from roselora.bench.tasks.instruct import Reference, reference_of
-from roselora.errors import ConfigError
+from roselora.errors import ConfigError, reason_of
 
 TRIES, PAUSE = 3, 2.0
-"""How often a question is put before the judge counts as gone, and the seconds before the second try, which double."""
+"""How often a question is asked before the run ends, and the seconds before the second try; they double each time."""
 
 PROMPT = """You compare two answers to one instruction.
 
@@ -35,16 +35,16 @@ Which answer follows the instruction better: is it correct, does it help, is it 
 Reply with one letter and nothing else: A, B, or T if neither is better."""
 
 Ask = Callable[[str], str]
-"""Puts a prompt to the judge and gives its reply."""
+"""Sends a prompt to the judge and returns its reply."""
 
 
 @dataclass(frozen=True)
 class Judge:
-    """Who judges.
+    """A judge model.
 
     Attributes:
-        name: the model's, as the endpoint knows it.
-        ask: how it is asked.
+        name: the model's name at the endpoint.
+        ask: sends it a prompt.
     """
 
     name: str
@@ -52,9 +52,9 @@ class Judge:
 
 
 def endpoint(url: str, model: str, api_key: str | None) -> Judge:
-    """The judge behind an OpenAI-compatible endpoint, such as http://localhost:8000/v1.
+    """The judge at an OpenAI-compatible endpoint, such as http://localhost:8000/v1.
 
-    It is asked without sampling; the key is sent and never written anywhere.
+    It answers without sampling. The key is sent and never written anywhere.
     """
     client = InferenceClient(base_url=url, api_key=api_key or "none", timeout=120)
 
@@ -73,12 +73,12 @@ def judge_answers(
     judge: Judge,
     on_progress: Callable[[int, int], None],
 ) -> None:
-    """Let the judge compare every answer that it has not compared yet; each verdict is kept at once.
+    """Let the judge compare every answer that it has not compared yet, and append each verdict to the run's folder.
 
-    Which of the two stands first is drawn by the question's key, so that it is the same for every method.
+    The hash of the question's key decides which of the two comes first, so the order is the same for every method.
 
     Raises:
-        ConfigError: the judge does not answer; what it has said is kept.
+        ConfigError: the judge does not answer; the verdicts so far are kept.
     """
     done = {(one.method, one.seed, one.key) for one in read_records(folder, Judgement) if one.judge == judge.name}
     everything = list(answers)
@@ -94,12 +94,16 @@ def _judged(answer: Answered, reference: Reference, judge: Judge) -> Judgement:
     key, own = answer.prediction.key, answer.prediction.answer
     first = hashlib.sha256(key.encode()).digest()[0] % 2 == 0
     a, b = (own, reference.output) if first else (reference.output, own)
-    reply = _patiently(judge, PROMPT.format(instruction=reference.instruction, a=a, b=b))
+    reply = _ask_patiently(judge, PROMPT.format(instruction=reference.instruction, a=a, b=b))
     return Judgement(answer.method, answer.seed, key, judge.name, reply, verdict(reply, first))
 
 
 def verdict(reply: str, ours_first: bool) -> float | None:
-    """1 if the reply names our answer, 0 the reference, 0.5 neither; None if it names nothing."""
+    """1 if the reply names our answer, 0 if the reference, 0.5 if neither is better; None if it is none of A, B and T.
+
+    >>> verdict("B.", ours_first=True), verdict("T", ours_first=True), verdict("Both are good", ours_first=True)
+    (0.0, 0.5, None)
+    """
     found = re.fullmatch(r"\W*(?:answer\s+)?([ABT])\b\W*", reply.strip(), re.IGNORECASE)
     if found is None:
         return None
@@ -107,16 +111,15 @@ def verdict(reply: str, ours_first: bool) -> float | None:
     return 0.5 if letter == "T" else float((letter == "A") == ours_first)
 
 
-def _patiently(judge: Judge, prompt: str) -> str:
+def _ask_patiently(judge: Judge, prompt: str) -> str:
     for attempt in range(TRIES):
         try:
             return judge.ask(prompt)
         except Exception as error:  # the client lets the network's errors through, and those have no common type
             if attempt == TRIES - 1:
-                reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(". ")
                 raise ConfigError(
-                    f"The judge {judge.name} does not answer ({reason}): see to --judge-url and --judge-model; what it "
-                    "has said is kept, and the same command goes on."
+                    f"The judge {judge.name} does not answer ({reason_of(error)}): check --judge-url and "
+                    "--judge-model. Its verdicts so far are kept, and the same command continues."
                 ) from None
             time.sleep(PAUSE * 2**attempt)
     raise AssertionError("TRIES is not 0")

@@ -1,7 +1,7 @@
-"""Without a judge: which of an answer and the reference the untrained model holds for likelier, length accounted for.
+"""Without a judge: whether the untrained model finds an answer likelier than the reference, at equal length.
 
-This is no win rate. A base model holds its own greedy text for likely, good or bad; what can be read off is how far
-training moved the answers from, or towards, what the base would have said.
+This is not a win rate. A base model finds its own greedy text likely, good or bad; the figure shows how far training
+has moved the answers away from, or towards, what the base model would have answered.
 """
 
 import math
@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
 
-from roselora.bench.metrics.estimates import BOOTSTRAP_SEED
+from roselora.bench.metrics.estimates import bootstrap_interval_of
 from roselora.bench.records.run_files import appending, read_records
 from roselora.bench.records.tuning_bench_records import Answered, LikelihoodPair
 from roselora.bench.tasks.task import Question
@@ -23,11 +23,11 @@ from roselora.models.tokenization import encode
 
 RESAMPLES, NEWTON_STEPS = 1000, 25
 RIDGE = 1.0
-"""Of the length's coefficient, so that a few cases that length alone could part still give a figure."""
+"""The penalty of the length's coefficient: without it, a few cases that length alone separates have no maximum."""
 
 
 @torch.no_grad()
-def weigh(
+def measure_likelihoods(
     folder: Path,
     answers: Iterable[Answered],
     questions: Sequence[Question],
@@ -35,14 +35,14 @@ def weigh(
     tokenizer: PreTrainedTokenizerBase,
     on_progress: Callable[[int, int], None],
 ) -> None:
-    """The model's mean log-likelihood a token of each answer that has none yet, and of its reference; kept at once.
+    """Append to a run's folder the mean log-likelihood per token of each new answer, and of its reference.
 
-    Texts that are longer than the model reads are cut.
+    Texts are cut at the model's maximum length. Each pair is on the disk before the next one is measured.
     """
     max_length = int(getattr(model.config, "max_position_embeddings", None) or 2**31)
-    kept = read_records(folder, LikelihoodPair)
-    done = {(one.method, one.seed, one.key) for one in kept}
-    references = {one.key: (one.reference, one.reference_tokens) for one in kept}  # one for all methods and seeds
+    known = read_records(folder, LikelihoodPair)
+    done = {(one.method, one.seed, one.key) for one in known}
+    references = {one.key: (one.reference, one.reference_tokens) for one in known}  # one for all methods and seeds
     asked = {question.key: question for question in questions}
     everything = [answer for answer in answers if answer.prediction.key in asked]
     waiting = [a for a in everything if (a.method, a.seed, a.prediction.key) not in done]
@@ -60,38 +60,43 @@ def weigh(
 def _likelihood(
     model: Any, tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str, max_length: int
 ) -> tuple[float, int]:
-    """Nats a token, and tokens, of the answer and the end after it."""
+    """The mean log-likelihood in nats, and the number, of the tokens of the answer and the EOS after it."""
     start = encode(tokenizer, prompt)
     end = [*encode(tokenizer, answer, opening=False), tokenizer.eos_token_id]
     ids = torch.tensor([[*start, *end][:max_length]], device=next(model.parameters()).device)
     count = ids.shape[1] - len(start)
     if count < 1:
-        return math.nan, 0  # a prompt that fills the model by itself
+        return math.nan, 0  # the prompt alone reaches the maximum length
     logits = model(input_ids=ids).logits[0, len(start) - 1 : -1].float()
     return -float(functional.cross_entropy(logits, ids[0, len(start) :])), count
 
 
-def length_controlled(weighed: Sequence[LikelihoodPair]) -> tuple[float, float, float, int] | None:
+def length_controlled(pairs: Sequence[LikelihoodPair]) -> tuple[float, float, float, int] | None:
     """The share of answers that are likelier than their reference, at equal length: value, 95% interval, n.
 
-    preferred ~ sigmoid(c + g * tanh(d)), where d is the difference of the lengths in tokens over its standard
-    deviation; the share at d = 0 is sigmoid(c). The likelihood is maximised with a ridge on g and, of one half of a
-    case, on c. The interval is the bootstrap's over questions. None if there is nothing to compare.
+    The regression is preferred ~ sigmoid(c + g * tanh(d)), where d is the difference of the lengths in tokens over its
+    standard deviation; the share at d = 0 is sigmoid(c). The likelihood is maximised with a ridge penalty on g and, of
+    half a case, on c. The interval is the bootstrap's over questions. None if there is nothing to compare.
     """
-    rows = [one for one in weighed if math.isfinite(one.own) and math.isfinite(one.reference)]
+    rows = [one for one in pairs if math.isfinite(one.own) and math.isfinite(one.reference)]
     if not rows:
         return None
     preferred = np.array([float(one.own > one.reference) for one in rows])
     lengths = np.array([one.own_tokens - one.reference_tokens for one in rows], dtype=np.float64)
     scaled = np.tanh(lengths / (lengths.std() or 1.0))
-    generator = np.random.default_rng(BOOTSTRAP_SEED)
-    picks = (generator.integers(len(rows), size=len(rows)) for _ in range(RESAMPLES))
-    low, high = np.quantile([_at_equal_length(preferred[pick], scaled[pick]) for pick in picks], [0.025, 0.975])
-    return _at_equal_length(preferred, scaled), float(low), float(high), len(rows)
+    interval = bootstrap_interval_of(
+        lambda drawn: _at_equal_length(preferred[drawn], scaled[drawn]), len(rows), resamples=RESAMPLES
+    )
+    return _at_equal_length(preferred, scaled), *interval, len(rows)
 
 
 def _at_equal_length(preferred: Any, scaled: Any) -> float:
-    """sigmoid(c) by Newton's method."""
+    """sigmoid(c), found by Newton's method.
+
+    Args:
+        preferred: (n,) 1 or 0.
+        scaled: (n,) tanh(d).
+    """
     features = np.stack([np.ones_like(scaled), scaled], axis=1)
     penalty = np.diag([0.5, RIDGE])
     weights = np.zeros(2)

@@ -1,13 +1,12 @@
-"""One method against the others on the same cases, and what may be said of it."""
+"""One method against the others on the same cases, and what can be concluded."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from roselora.bench.metrics.estimates import BOOTSTRAP_SEED, mean_share
-from roselora.bench.metrics.intervals import bootstrap_interval, sign_test
-from roselora.bench.metrics.method_summary import Questions, reliability, unrelated
+from roselora.bench.metrics.edit_values import EditValues
+from roselora.bench.metrics.estimates import BOOTSTRAP_SEED, bootstrap_interval
 from roselora.bench.records.edit_bench_records import EditRecord
 
 LEAST_CASES = 10
@@ -17,21 +16,22 @@ LEVEL = 0.05
 
 Verdict = Literal["wins", "loses", "no difference seen", "cannot be said"]
 
+COMPARED = ("reliability", "generalization", "portability", "locality", "kl")
 LOWER_IS_BETTER = frozenset({"kl"})
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Ours less another method's, over the cases where both have the metric.
+    """Our method less another one, over the cases where both have a value of the metric.
 
     Attributes:
-        ours, other, metric: whose, and of what.
-        n: the cases; ``non_finite``: how many of the differences are inf or NaN.
-        our_mean, other_mean: over these cases, and ``difference`` the mean of the differences; None without cases.
-        low, high: the paired bootstrap's 95% interval of the difference; None where it has none.
-        verdict: of our method. It wins or loses where the interval leaves out 0, and where cases only differ by a whole
-            point, the exact sign test (McNemar's) is below 5% too, for few such cases make the bootstrap too sure;
-            ``cannot be said`` with fewer than ``LEAST_CASES`` cases or with differences that are not finite.
+        ours, other, metric: what is compared.
+        n: how many cases; ``non_finite``: how many of the differences are inf or NaN.
+        our_mean, other_mean: over these cases; ``difference``: the mean of the differences. None without cases.
+        low, high: the paired bootstrap's 95% interval of the difference; None where there is none.
+        verdict: on our method. It wins or loses where the interval excludes 0. If the cases differ only by whole
+            points, the exact sign test (McNemar's) must be below 5% too, because with few such cases the bootstrap is
+            too sure. ``cannot be said`` with fewer than ``LEAST_CASES`` cases or with a difference that is not finite.
     """
 
     ours: str
@@ -50,31 +50,42 @@ class Comparison:
 def compare(records: Sequence[EditRecord], ours: str, *, seed: int = BOOTSTRAP_SEED) -> list[Comparison]:
     """Our method against each other one, in reliability, generalization, portability, locality and KL.
 
-    Cases are drawn anew with the two methods' values together (the paired bootstrap). Failed edits count as in
-    :func:`roselora.bench.metrics.method_summary.summarize`. Nothing is corrected for the number of comparisons.
+    Cases are resampled with the values of both methods together (the paired bootstrap). Failed edits count as in
+    `EditValues`. There is no correction for the number of comparisons.
 
     Returns:
         Method by method in the records' order; empty if ours has no records.
     """
-    questions = Questions(records)
-    metrics: dict[str, Callable[[EditRecord], float | None]] = {
-        "reliability": reliability,
-        "generalization": questions.generalization,
-        "portability": questions.mean_portability,
-        "locality": lambda record: None if record.scores is None else mean_share(unrelated(record.scores.locality)),
-        "kl": lambda record: None if record.scores is None else record.scores.kl,
-    }
+    values = EditValues(records)
     mine = {record.case: record for record in records if record.method == ours}
     if not mine:
         return []
     comparisons = []
     for other in dict.fromkeys(record.method for record in records if record.method != ours):
         theirs = {record.case: record for record in records if record.method == other}
-        for metric, measure in metrics.items():
-            pairs = [(measure(mine[case]), measure(theirs[case])) for case in mine if case in theirs]
+        for metric in COMPARED:
+            value = values.by_metric[metric]
+            pairs = [(value(mine[case]), value(theirs[case])) for case in mine if case in theirs]
             both = [(a, b) for a, b in pairs if a is not None and b is not None]
             comparisons.append(_comparison(ours, other, metric, both, seed))
     return comparisons
+
+
+def sign_test(above: int, below: int) -> float:
+    """The exact two-sided sign test of paired differences, which is McNemar's if they are wins and losses.
+
+    >>> sign_test(4, 0)
+    0.125
+
+    Args:
+        above, below: how many differences are above and below 0; those at 0 tell nothing.
+
+    Returns:
+        The probability of a split at least as uneven, if both signs were equally likely.
+    """
+    n, fewer = above + below, min(above, below)
+    tail = sum(math.comb(n, k) for k in range(fewer + 1)) / 2**n
+    return float(min(1.0, 2 * tail))
 
 
 def _comparison(ours: str, other: str, metric: str, pairs: Sequence[tuple[float, float]], seed: int) -> Comparison:
@@ -102,8 +113,8 @@ def _comparison(ours: str, other: str, metric: str, pairs: Sequence[tuple[float,
 def _verdict(differences: Sequence[float], low: float | None, high: float | None, sign: int) -> Verdict:
     if low is None or high is None or len(differences) < LEAST_CASES:
         return "cannot be said"
-    ups, downs = differences.count(1.0), differences.count(-1.0)
-    whole = ups + downs + differences.count(0.0) == len(differences)
-    if low <= 0 <= high or (whole and sign_test(ups, downs) >= LEVEL):
+    above, below = differences.count(1.0), differences.count(-1.0)
+    whole_points = above + below + differences.count(0.0) == len(differences)
+    if low <= 0 <= high or (whole_points and sign_test(above, below) >= LEVEL):
         return "no difference seen"
     return "wins" if low * sign > 0 else "loses"

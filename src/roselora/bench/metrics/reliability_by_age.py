@@ -1,11 +1,11 @@
-"""How an edit fares as more edits follow it."""
+"""Whether edits still hold after more edits have followed them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from roselora.bench.metrics.edit_values import reliability
 from roselora.bench.metrics.estimates import Estimate, estimate
-from roselora.bench.metrics.method_summary import reliability
 from roselora.bench.records.edit_bench_records import EditRecord
 
 MOST_BINS = 10
@@ -14,7 +14,7 @@ LEAST_EDITS = 10
 
 @dataclass(frozen=True)
 class AgeBin:
-    """The edits after which ``youngest`` to ``oldest`` others came, and how many of them hold in the end."""
+    """The edits that ``youngest`` to ``oldest`` others followed, and how many of them hold in the end."""
 
     youngest: int
     oldest: int
@@ -22,13 +22,13 @@ class AgeBin:
 
 
 def reliability_by_age(records: Sequence[EditRecord], n: int) -> dict[str, list[AgeBin]]:
-    """Reliability by the number of edits that came later, in bins of equal width, for each method.
+    """For each method, reliability by the number of later edits, in bins of equal width.
 
-    There are at most ten bins, and fewer where they would span fewer than ten edits. Failed edits count as 0.
+    There are at most ten bins, and fewer if a bin would span fewer than ten edits. Failed edits count as 0.
 
     Args:
         records: of a sequential run, scored after its last edit.
-        n: the run's edits; the age of one is n - 1 - its position.
+        n: how many edits the run has; the age of an edit is n - 1 - its position.
     """
     count = max(1, min(MOST_BINS, n // LEAST_EDITS))
     edges = [number * n // count for number in range(count + 1)]

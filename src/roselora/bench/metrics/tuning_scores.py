@@ -1,21 +1,28 @@
-"""What a run of a fine-tuning benchmark shows: accuracy by set over seeds, and what each method costs."""
+"""The scores of a fine-tuning benchmark: accuracy or correlation by test set, over seeds, and each method's costs."""
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from roselora.bench.metrics.estimates import BOOTSTRAP_SEED, CostRange, Estimate, cost_range, estimate
+from roselora.bench.metrics.estimates import (
+    BOOTSTRAP_SEED,
+    CostRange,
+    Estimate,
+    bootstrap_interval,
+    bootstrap_interval_of,
+    cost_range,
+    estimate,
+)
 from roselora.bench.metrics.glue_metrics import CORRELATIONS, as_numbers, correlation
-from roselora.bench.metrics.intervals import bootstrap_interval
 from roselora.bench.records.tuning_bench_records import Answered, TrainedUnit
 from roselora.bench.tasks.task import Prediction
 
 RESAMPLES = 2000
-"""Of a correlation's bootstrap."""
+"""Of the bootstrap of a correlation."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +30,10 @@ class SetScore:
     """One method on one test set.
 
     Attributes:
-        score: accuracy over questions, each the mean of the seeds that answered it; of CoLA and STS-B the seeds' mean
-            correlation. The interval is over questions. None where only a judge can score.
+        score: accuracy over questions, where a question counts the mean of the seeds that answered it; for CoLA and
+            STS-B the mean correlation of the seeds. The interval is over questions. None where only a judge can score.
         by_seed: the score of each seed.
-        unread: the share of answers in which nothing could be read.
+        unread: the share of generated texts from which no answer could be taken.
     """
 
     score: Estimate | None
@@ -36,14 +43,14 @@ class SetScore:
 
 @dataclass(frozen=True)
 class MethodScore:
-    """One method on all sets.
+    """One method on all test sets.
 
     Attributes:
         sets: by name.
-        average: the plain mean of the sets' scores, as the papers' tables have it; None unless all sets are there.
-        trained: parameters that were trained.
+        average: the plain mean of the sets' scores, as in the papers' tables; None unless all sets are scored.
+        trained: how many parameters were trained.
         entries_changed, file_bytes, delta_bytes: of the first seed; None where the method has none.
-        seconds, peak_bytes, steps: over seeds; None of the untrained model.
+        seconds, peak_bytes, steps: over seeds; None for the untrained model.
     """
 
     method: str
@@ -60,12 +67,13 @@ class MethodScore:
 
 @dataclass(frozen=True)
 class Difference:
-    """Ours less another method, question by question.
+    """Our method less another one, question by question.
 
     Attributes:
+        method: the other one.
         value, low, high: the mean over all questions of all sets, or the difference of two correlations, with the
             paired bootstrap's 95% interval.
-        n: questions that both answered.
+        n: how many questions both have answered.
     """
 
     method: str
@@ -75,35 +83,10 @@ class Difference:
     n: int
 
 
-def chosen_rate(units: Sequence[TrainedUnit], method: str, seed: int, rates: Sequence[float]) -> float | None:
-    """The learning rate that did best on the held-out rows: by accuracy, else by loss; of equals the first.
-
-    Args:
-        seed: of the units that were trained to choose; of one rate none is needed.
-
-    Returns:
-        the rate; None while a rate has not been tried.
-    """
-    if len(rates) == 1:
-        return rates[0]
-    tried = {unit.learning_rate: unit.held_out for unit in units if (unit.method, unit.seed) == (method, seed)}
-    if not tried.keys() >= set(rates):
-        return None
-    return max(rates, key=lambda rate: (tried[rate].get("eval_accuracy", 0.0), -tried[rate]["eval_loss"]))
-
-
-def chosen_units(units: Sequence[TrainedUnit], seed: int, rates: Sequence[float]) -> list[TrainedUnit]:
-    """The units at their method's own rate: all if there was no choice."""
-    if len(rates) < 2:
-        return list(units)
-    chosen = {unit.method: chosen_rate(units, unit.method, seed, rates) for unit in units}
-    return [unit for unit in units if unit.learning_rate == chosen[unit.method]]
-
-
 def method_scores(
     answers: Sequence[Answered], units: Sequence[TrainedUnit], methods: Sequence[str], sets: Sequence[str]
 ) -> list[MethodScore]:
-    """One row for each method that has been trained or has answered something, in the order of ``methods``."""
+    """One row for each method that has a training run or an answer, in the order of ``methods``."""
     rows = []
     for method in methods:
         own = [answer for answer in answers if answer.method == method]
@@ -121,9 +104,9 @@ def method_scores(
                 runs[0].entries_changed if runs else None,
                 runs[0].file_bytes if runs else None,
                 runs[0].delta_bytes if runs else None,
-                cost_range([run.seconds for run in runs]),
-                cost_range([float(run.peak_bytes) for run in runs]),
-                cost_range([float(run.steps) for run in runs]),
+                cost_range(run.seconds for run in runs),
+                cost_range(float(run.peak_bytes) for run in runs),
+                cost_range(float(run.steps) for run in runs),
             )
         )
     return rows
@@ -135,7 +118,7 @@ def _average(found: Collection[SetScore]) -> float | None:
 
 
 def differences(answers: Sequence[Answered], ours: str) -> list[Difference]:
-    """Ours less each other method, over the questions that both have answered."""
+    """Our method less each other one, over the questions that both have answered."""
     own = [answer for answer in answers if answer.method == ours]
     if any(math.isnan(answer.prediction.score) for answer in own):
         return []  # only a judge can score them
@@ -153,13 +136,17 @@ def differences(answers: Sequence[Answered], ours: str) -> list[Difference]:
 
 
 def _difference(method: str, mine: Sequence[Answered], theirs: Sequence[Answered]) -> Difference:
-    """Of the same questions; a set that is scored by a correlation is the only one of its run."""
+    """Of the same questions. A test set that is scored by a correlation is the only one of its run."""
     name = mine[0].prediction.task
     if name in CORRELATIONS:
         ours, other = _numbers(name, mine), _numbers(name, theirs)
-        low, high = _resampled(ours[0].shape[1], lambda rows: _mean(ours, rows) - _mean(other, rows))
-        every = np.arange(ours[0].shape[1])
-        return Difference(method, _mean(ours, every) - _mean(other, every), low, high, len(every))
+        n = ours[0].shape[1]
+
+        def difference(rows: NDArray[np.int64]) -> float:
+            return _mean_correlation(ours, rows) - _mean_correlation(other, rows)
+
+        interval = bootstrap_interval_of(difference, n, resamples=RESAMPLES)
+        return Difference(method, difference(np.arange(n)), *interval, n)
     means, other_means = _by_question(mine), _by_question(theirs)
     values = [value - other_means[key] for key, value in means.items()]
     return Difference(method, sum(values) / len(values), *bootstrap_interval(values, seed=BOOTSTRAP_SEED), len(values))
@@ -171,7 +158,7 @@ def _set_score(answers: Sequence[Answered]) -> SetScore:
     if name in CORRELATIONS:
         numbers = _numbers(name, answers)
         rows = numbers[0].shape[1]
-        low, high = _resampled(rows, lambda chosen: _mean(numbers, chosen))
+        low, high = bootstrap_interval_of(lambda drawn: _mean_correlation(numbers, drawn), rows, resamples=RESAMPLES)
         seeds_of = sorted({answer.seed for answer in answers})
         by_seed = {seed: correlation(own) for seed, own in zip(seeds_of, numbers, strict=True)}
         score = Estimate(sum(by_seed.values()) / len(by_seed), low, high, rows, "bootstrap")
@@ -187,7 +174,7 @@ def _set_score(answers: Sequence[Answered]) -> SetScore:
 
 
 def _numbers(name: str, answers: Sequence[Answered]) -> list[NDArray[np.float64]]:
-    """For each seed (2, n) gold and predicted values, of the questions that all seeds have answered, in one order."""
+    """For each seed (2, n) gold and predicted values of the questions that all seeds have answered, in one order."""
     seeds: dict[int, dict[str, Prediction]] = defaultdict(dict)
     for answer in answers:
         seeds[answer.seed][answer.prediction.key] = answer.prediction
@@ -195,20 +182,13 @@ def _numbers(name: str, answers: Sequence[Answered]) -> list[NDArray[np.float64]
     return [as_numbers(name, [seeds[seed][key] for key in shared]) for seed in sorted(seeds)]
 
 
-def _mean(numbers: Sequence[NDArray[np.float64]], rows: NDArray[np.int64]) -> float:
-    """The seeds' mean correlation over some rows."""
+def _mean_correlation(numbers: Sequence[NDArray[np.float64]], rows: NDArray[np.int64]) -> float:
+    """The mean of the seeds' correlations over some questions."""
     return sum(correlation(own[:, rows]) for own in numbers) / len(numbers)
 
 
-def _resampled(n: int, value: Callable[[NDArray[np.int64]], float]) -> tuple[float, float]:
-    """The percentile bootstrap's 95% interval of what no mean over rows gives."""
-    generator = np.random.default_rng(BOOTSTRAP_SEED)
-    values = [value(generator.integers(n, size=n)) for _ in range(RESAMPLES)]
-    low, high = np.quantile(values, [0.025, 0.975])
-    return float(low), float(high)
-
-
 def _by_question(answers: Sequence[Answered]) -> dict[tuple[str, str], float]:
+    """By test set and key, the mean score over the seeds."""
     scores: dict[tuple[str, str], list[float]] = defaultdict(list)
     for answer in answers:
         scores[answer.prediction.task, answer.prediction.key].append(answer.prediction.score)

@@ -10,7 +10,6 @@ from pydantic import AfterValidator
 from roselora.bench.records.failed_run import FailedRun
 from roselora.bench.records.run_files import Setting, read_records
 from roselora.bench.tasks.json_number import Number
-from roselora.editing.store.provenance import without_removed_settings
 from roselora.errors import FileFormatError
 
 Mode = Literal["single", "sequential", "batch"]
@@ -23,10 +22,15 @@ RENAMED = {"rose-neurons": "gate"}
 
 MethodName = Annotated[str, AfterValidator(lambda name: RENAMED.get(name, name))]
 
-MethodSettings = Annotated[
-    Mapping[MethodName, Mapping[str, Setting]],
-    AfterValidator(lambda methods: {name: without_removed_settings(name, own) for name, own in methods.items()}),
-]
+DROPPED = {("no-edit", "seed"), ("grace", "batch_size")}
+"""Settings without effect that earlier versions had."""
+
+
+def _without_dropped(methods: Mapping[str, Mapping[str, Setting]]) -> Mapping[str, Mapping[str, Setting]]:
+    return {
+        method: {name: value for name, value in settings.items() if (method, name) not in DROPPED}
+        for method, settings in methods.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -161,7 +165,7 @@ class EditHead:
     skipped: tuple[str, ...]
     seed: int
     fluency: bool
-    methods: MethodSettings
+    methods: Annotated[Mapping[MethodName, Mapping[str, Setting]], AfterValidator(_without_dropped)]
     requests_per_call: Mapping[MethodName, int | None]
     entries: Mapping[MethodName, int] = field(default_factory=dict)
     capability: Mapping[MethodName, Mapping[str, Setting]] = field(default_factory=dict)

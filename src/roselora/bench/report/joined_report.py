@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from roselora.bench.metrics.learning_rate_choice import chosen_units
 from roselora.bench.metrics.run_summary import OURS
 from roselora.bench.metrics.tuning_scores import (
     Difference,
     MethodScore,
-    chosen_units,
     differences,
     method_scores,
 )

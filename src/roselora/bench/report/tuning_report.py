@@ -6,12 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from roselora.bench.metrics.glue_metrics import CORRELATIONS
+from roselora.bench.metrics.learning_rate_choice import chosen_rate, chosen_units
 from roselora.bench.metrics.run_summary import OURS
 from roselora.bench.metrics.tuning_scores import (
     Difference,
     MethodScore,
-    chosen_rate,
-    chosen_units,
     differences,
     method_scores,
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from roselora.bench.methods.edit_method import Method
+from roselora.bench.methods.edit_method import EditCall, Method
 from roselora.bench.metrics.case_scoring import CaseScorer
 from roselora.bench.metrics.cost import measured
 from roselora.bench.records.edit_bench_records import Cost, EditRecord, Mode
@@ -151,7 +151,7 @@ class EditingRun:
         try:
             self._judge.prepare([case])
             with measured(self._model.device) as taken:
-                applied = method.edit(self._model, self._tokenizer, [case.request], method.config)
+                applied = method.edit(EditCall(self._model, self._tokenizer, [case.request], method.config))
         except RESULTS as error:
             logger.debug("%s failed on %s", name, case.key, exc_info=error)
             self._require_unedited()

@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from roselora.bench.methods.edit_method import Applied, Method
+from roselora.bench.methods.edit_method import Applied, EditCall, Method
 from roselora.bench.metrics.cost import measured
 from roselora.bench.records.edit_bench_records import Cost
 from roselora.bench.records.failed_run import error_line
@@ -139,9 +139,8 @@ class EditSequence:
         requests = [case.request for case in cases]
         try:
             with measured(self._model.device) as taken:
-                applied = self._method.edit(
-                    self._model, self._tokenizer, requests, self._method.config, self._history, on_progress
-                )
+                call = EditCall(self._model, self._tokenizer, requests, self._method.config, self._history, on_progress)
+                applied = self._method.edit(call)
         except RESULTS as error:
             logger.debug("%s failed on %s", self._name, cases[0].key, exc_info=error)
             return [Tried(None, error_line(error))] * len(cases)

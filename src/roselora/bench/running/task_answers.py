@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.bench.metrics.capability import AbilityScore
-from roselora.bench.metrics.intervals import wilson_interval
+from roselora.bench.metrics.estimates import wilson_interval
 from roselora.bench.running.class_answers import classified
 from roselora.bench.tasks.task import AnyTask, Classification, Prediction, Question, Task
 from roselora.errors import ConfigError

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from roselora.bench.metrics.capability import outcomes
 from roselora.bench.metrics.cost import measured
-from roselora.bench.metrics.tuning_scores import chosen_rate
+from roselora.bench.metrics.learning_rate_choice import chosen_rate
 from roselora.bench.records.failed_run import FailedRun, error_line
 from roselora.bench.records.run_files import BASE, HEAD, appending, read_head, read_records, write_head
 from roselora.bench.records.tuning_bench_records import Abilities, Answered, TrainedUnit, TuningHead

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
+from roselora.editing.contradictions import contradicts, rounds, still_to_edit, superseded, supersedes
 from roselora.editing.request import EditRequest
 from roselora.editing.store.edit_records import StoredEdit
-from roselora.editing.superseding import contradicts, not_yet, rounds, superseded, supersedes
 
 
 def stored(position: int, prompt: str, target: str, *rephrasings: str) -> StoredEdit:
@@ -49,33 +49,33 @@ LYON, NICE = EditRequest("The capital of France is", "Lyon"), EditRequest("The c
 
 def test_what_the_last_word_on_a_prompt_says_already_is_not_asked_for_again() -> None:
     lyon, nice = stored(1, LYON.prompt, LYON.target), stored(2, NICE.prompt, NICE.target)
-    assert not_yet([LYON], [lyon]) == []
-    assert not_yet([NICE], [lyon, nice]) == []
-    assert not_yet([LYON], [lyon, nice]) == [LYON], "another has taken its place"
-    assert not_yet([LYON], [nice]) == [LYON]
+    assert still_to_edit([LYON], [lyon]) == []
+    assert still_to_edit([NICE], [lyon, nice]) == []
+    assert still_to_edit([LYON], [lyon, nice]) == [LYON], "another has taken its place"
+    assert still_to_edit([LYON], [nice]) == [LYON]
 
 
 def test_of_a_file_each_fact_is_asked_for_once_and_what_comes_last_has_the_last_word() -> None:
-    assert not_yet([LYON, LYON, LYON], []) == [LYON]
-    assert not_yet([LYON, NICE, LYON], []) == [LYON, NICE, LYON]
-    assert not_yet([NICE, LYON, LYON, NICE, NICE], [stored(1, LYON.prompt, LYON.target)]) == [NICE, LYON, NICE]
+    assert still_to_edit([LYON, LYON, LYON], []) == [LYON]
+    assert still_to_edit([LYON, NICE, LYON], []) == [LYON, NICE, LYON]
+    assert still_to_edit([NICE, LYON, LYON, NICE, NICE], [stored(1, LYON.prompt, LYON.target)]) == [NICE, LYON, NICE]
 
 
 def test_a_fact_with_a_prompt_that_says_something_else_yet_is_asked_for() -> None:
     more = EditRequest(LYON.prompt, "Lyon", None, ("France has its capital in",))
-    assert not_yet([more], [stored(1, LYON.prompt, "Lyon")]) == [more]
+    assert still_to_edit([more], [stored(1, LYON.prompt, "Lyon")]) == [more]
     both = stored(1, LYON.prompt, "Lyon", "France has its capital in")
-    assert not_yet([more, LYON], [both]) == []
+    assert still_to_edit([more, LYON], [both]) == []
     # The edit of both prompts is superseded as a whole when a later one takes one of them.
-    assert not_yet([LYON], [both, stored(2, "France has its capital in", "Nice")]) == [LYON]
+    assert still_to_edit([LYON], [both, stored(2, "France has its capital in", "Nice")]) == [LYON]
 
 
 def test_a_target_with_another_space_is_another_target() -> None:
     spaced, close = replace(LYON, space=True), replace(LYON, space=False)
     edit = replace(stored(1, LYON.prompt, LYON.target), request=spaced)
-    assert not_yet([spaced], [edit]) == []
-    assert not_yet([close], [edit]) == [close]
-    assert not_yet([spaced, close, close], []) == [spaced, close]
+    assert still_to_edit([spaced], [edit]) == []
+    assert still_to_edit([close], [edit]) == [close]
+    assert still_to_edit([spaced, close, close], []) == [spaced, close]
     assert supersedes(close, [edit]) == ["id1"]
 
 

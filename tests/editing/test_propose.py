@@ -1,16 +1,16 @@
-"""What an edit that does not survive rounding is told as."""
+"""What an edit that does not survive rounding raises."""
 
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from roselora.delta.overlay import Overlay
-from roselora.editing import proposal
-from roselora.editing.methods.previous_edits import PreviousEdits
+from roselora.editing import propose as proposing
+from roselora.editing.editor import Editor
 from roselora.editing.methods.rose.rose_settings import EditSettings
 from roselora.editing.request import EditRequest
 from roselora.errors import EditError
+from roselora.models import LoadedModel
 
 SETTINGS = EditSettings(warmup=2, ramp=6, max_steps=60, learning_rate=2e-2, density=0.25, keep_weight=0.1)
 REQUEST = EditRequest("The capital of France is", "Lyon")
@@ -20,19 +20,20 @@ REQUEST = EditRequest("The capital of France is", "Lyon")
 def margins(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The margins that were trained to, of edits that are all lost in rounding."""
     tried: list[float] = []
-    train = proposal.train_edit
+    train = proposing.train_edit
 
     def noting(*given: Any) -> Any:
         tried.append(given[4].margin)
         return train(*given[:4], replace(given[4], margin=1.0), *given[5:])
 
-    monkeypatch.setattr(proposal, "train_edit", noting)
-    monkeypatch.setattr(proposal, "holds", lambda request, answers: False)
+    monkeypatch.setattr(proposing, "train_edit", noting)
+    monkeypatch.setattr(proposing, "holds", lambda request, answers: False)
     return tried
 
 
 def propose(model: Any, tokenizer: Any) -> None:
-    proposal.propose(model, tokenizer, Overlay(model), REQUEST, SETTINGS, PreviousEdits())
+    editor = Editor(LoadedModel(model, tokenizer, "tiny"), SETTINGS)
+    proposing.propose(editor._edited, REQUEST, SETTINGS)
 
 
 def test_an_edit_that_is_lost_in_rounding_is_tried_with_greater_margins_and_told_as_that(
@@ -46,13 +47,13 @@ def test_an_edit_that_is_lost_in_rounding_is_tried_with_greater_margins_and_told
 def test_a_greater_margin_that_is_not_learned_does_not_hide_that_the_answer_was_lost_in_rounding(
     world_model: Any, tiny_tokenizer: Any, margins: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train = proposal.train_edit
+    train = proposing.train_edit
 
     def only_once(*given: Any) -> Any:
         if margins:
             raise EditError("The model did not learn it.")
         return train(*given)
 
-    monkeypatch.setattr(proposal, "train_edit", only_once)
+    monkeypatch.setattr(proposing, "train_edit", only_once)
     with pytest.raises(EditError, match="did not survive rounding to float32, and 2 times the margin was not learned"):
         propose(world_model, tiny_tokenizer)

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from roselora.bench.metrics import intervals
-from roselora.bench.metrics.intervals import bootstrap_interval, sign_test, wilson_interval
+from roselora.bench.metrics import estimates
+from roselora.bench.metrics.estimates import bootstrap_interval, wilson_interval
+from roselora.bench.metrics.paired_comparison import sign_test
 
 
 def test_wilson_agrees_with_a_case_computed_by_hand() -> None:
@@ -39,7 +40,7 @@ def test_bootstrap_in_blocks_draws_what_one_draw_of_all_would(monkeypatch: pytes
     values = list(np.random.default_rng(0).normal(size=37))
     picks = np.random.default_rng(5).integers(37, size=(1000, 37))
     whole = np.percentile(np.asarray(values)[picks].mean(axis=1), [2.5, 97.5])
-    monkeypatch.setattr(intervals, "BLOCK", 37 * 33)
+    monkeypatch.setattr(estimates, "BLOCK", 37 * 33)
     assert bootstrap_interval(values, seed=5, resamples=1000) == tuple(whole)
 
 

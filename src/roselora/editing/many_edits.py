@@ -1,0 +1,105 @@
+"""Many requests in one call: which are trained together, in which order, and what becomes of those that fail."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from roselora.editing.contradictions import rounds
+from roselora.editing.edited_model import EditedModel
+from roselora.editing.methods.gate.gate_edit import NO_NEURONS_WAY_OUT
+from roselora.editing.methods.gate.gate_settings import GateSettings
+from roselora.editing.methods.gate.joint_edits import requests_with_room
+from roselora.editing.methods.train_edit import Settings
+from roselora.editing.proposal import Proposal
+from roselora.editing.propose import propose, propose_together
+from roselora.editing.request import EditRequest
+from roselora.editing.store.edit_records import StoredEdit
+from roselora.errors import EditError, NonFiniteError, RoseLoraError
+
+CANNOT_BE_MADE = (EditError, NonFiniteError)
+"""The errors of one edit after which other edits can still be made."""
+
+
+def with_room(edited: EditedModel, requests: Sequence[EditRequest], settings: Settings) -> list[int]:
+    """The indices of the requests for which there is certainly room, if they are made in this order.
+
+    RoseLoRA's edits always have room; a gated edit needs free neurons.
+    """
+    if not isinstance(settings, GateSettings):
+        return list(range(len(requests)))
+    neurons = edited.previous_edits().neurons
+    return requests_with_room(edited.model, edited.tokenizer, requests, settings, neurons)
+
+
+class ManyEdits:
+    """Some feasible requests, each to become an edit of its own.
+
+    Args:
+        edited: open for writing.
+        on_edit: called after each edit.
+        on_failure: called for each request that cannot be edited; without it, its error ends the work.
+
+    Attributes:
+        made: the edits so far, by the index of their request.
+    """
+
+    def __init__(
+        self,
+        edited: EditedModel,
+        requests: Sequence[EditRequest],
+        settings: Settings,
+        on_edit: Callable[[StoredEdit], None] | None = None,
+        on_failure: Callable[[EditRequest, RoseLoraError], None] | None = None,
+    ) -> None:
+        self.made: dict[int, StoredEdit] = {}
+        self._edited, self._requests, self._settings = edited, requests, settings
+        self._on_edit, self._on_failure = on_edit, on_failure
+
+    def make(self) -> tuple[StoredEdit, ...]:
+        """Make all that there is room for; returns the edits in the order of their requests."""
+        waiting = list(range(len(self._requests)))
+        # Most answers take fewer neurons than are reserved for them, so after one pass there may be room for more.
+        while places := with_room(self._edited, self._of(waiting), self._settings):
+            fit = [waiting[place] for place in places]
+            for members in rounds(self._of(fit)):
+                self._make_round([fit[member] for member in members], fit)
+            waiting = sorted({*waiting} - {*fit})
+        for number in waiting:
+            prompt = self._requests[number].prompt
+            self._fail(number, EditError(f"No block has neurons left for {prompt!r}; {NO_NEURONS_WAY_OUT}."))
+        return tuple(self.made[number] for number in sorted(self.made))
+
+    def _make_round(self, numbers: Sequence[int], fit: Sequence[int]) -> None:
+        """Make requests of which no two share a prompt: gated ones together as far as that goes, the rest one by one.
+
+        Args:
+            fit: the requests of the whole pass, which none of these may disturb.
+        """
+        left = numbers
+        if isinstance(self._settings, GateSettings) and len(numbers) > 1:
+            own = set(numbers)
+            beside = self._of([number for number in fit if number not in own])
+
+            def commit(place: int, proposal: Proposal) -> None:
+                self._commit(numbers[place], lambda: proposal)
+
+            failed = propose_together(self._edited, self._of(numbers), self._settings, beside, commit)
+            left = [numbers[place] for place in failed]
+        for number in left:
+            self._commit(number, partial(propose, self._edited, self._requests[number], self._settings, self._of(fit)))
+
+    def _commit(self, number: int, proposed: Callable[[], Proposal]) -> None:
+        try:
+            self.made[number] = self._edited.commit(proposed())
+        except CANNOT_BE_MADE as error:
+            self._fail(number, error)
+            return
+        if self._on_edit is not None:
+            self._on_edit(self.made[number])
+
+    def _fail(self, number: int, error: RoseLoraError) -> None:
+        if self._on_failure is None:
+            raise error
+        self._on_failure(self._requests[number], error)
+
+    def _of(self, numbers: Sequence[int]) -> list[EditRequest]:
+        return [self._requests[number] for number in numbers]
