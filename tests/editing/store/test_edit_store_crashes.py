@@ -324,7 +324,7 @@ def test_the_errors_of_sqlite_say_what_to_do(store: EditStore, monkeypatch: pyte
     monkeypatch.setattr(sqlite3, "connect", lambda *args, **options: connect(*args, factory=Small, **options))
     before = state(store.folder)
     id = store.edits()[0].id
-    with store.writing(), pytest.raises(StoreError, match="for the disk is full; free some space and try again"):
+    with store.writing(), pytest.raises(StoreError, match="because the disk is full; free some space and try again"):
         store.note(id, "long " * 20_000)
     assert state(store.folder) == before
 
@@ -476,7 +476,7 @@ def test_a_store_in_a_read_only_folder_can_be_read(store: EditStore, read_only_c
     assert active == [True, False, True]
     assert metadata == ["value"]
     assert writing.startswith("StoreError: ")
-    assert writing.endswith("lock cannot be used: Permission denied; mend that and try again.")
+    assert writing.endswith("lock cannot be used: Permission denied; fix that and try again.")
     assert force == writing
 
 
@@ -500,6 +500,6 @@ with transaction(store._database, write=True) as connection:
     died = subprocess.run([sys.executable, "-c", dying, str(store.folder)])
     assert died.returncode == -signal.SIGXFSZ
     for told in read_only_copy(store.folder):
-        assert "was left in the middle of a write; open it once where it may be written" in told
+        assert "was left in the middle of a write; open it once where you may write to it" in told
     assert state(store.folder) == before
     assert store.verify() == []

@@ -144,7 +144,7 @@ def test_a_query_without_end_is_ended(store: EditStore) -> None:
     endless = "WITH RECURSIVE endless (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM endless) SELECT max(n) FROM endless"
     for write in (False, True):
         with (
-            pytest.raises(StoreError, match="more work than a store of its size"),
+            pytest.raises(StoreError, match="more work than its size can need"),
             schema.transaction(store.folder / "edits.sqlite", write=write) as connection,
         ):
             connection.execute(endless).fetchall()
