@@ -166,7 +166,7 @@ def rebuilt(alter: Callable[[dict[str, Any], dict[str, Any], dict[str, Tensor]],
 
 def row(number: int, column: str, value: object) -> Callable[..., object]:
     def alter(outer: Any, inner: Any, tensors: Any) -> None:
-        inner["weights"][number][io._COLUMNS.index(column)] = value
+        inner["weights"][number][io._Row._fields.index(column)] = value
 
     return alter
 
@@ -198,16 +198,16 @@ CORPUS: dict[str, tuple[Callable[..., object], str]] = {
     "a name that is no text": (row(0, "name", 5), "malformed table"),
     "a name twice": (row(0, "name", "b.weight"), "occurs twice"),
     "an unknown layer": (row(0, "layer", "conv2d"), "layer is 'conv2d'"),
-    "an unknown dtype": (row(0, "base dtype", "int8"), "dtype other than"),
-    "a list for a dtype": (row(0, "value dtype", []), "not a valid delta"),
-    "another value dtype": (row(0, "value dtype", "float16"), "tensors"),
+    "an unknown dtype": (row(0, "base_dtype", "int8"), "dtype other than"),
+    "a list for a dtype": (row(0, "value_dtype", []), "not a valid delta"),
+    "another value dtype": (row(0, "value_dtype", "float16"), "tensors"),
     "a size that is no number": (row(0, "d_in", "9"), "sizes"),
     "a size that is true": (row(0, "rank", True), "sizes"),
     "a negative size": (row(0, "d_in", -9), "sizes"),
     "a size of zero": (row(0, "rank", 0), "sizes"),
     "a size over 64 bits": (row(0, "d_in", 2**64), "sizes"),
     "a huge rank": (row(0, "rank", 2**40), "is not"),
-    "more kept than there are": (row(0, "k_A", 10), "keeps more entries"),
+    "more kept than there are": (row(0, "kept_in_row", 10), "keeps more entries"),
     "another rank": (row(0, "rank", 3), "is not"),
     "a matrix that is too small": (row(1, "d_in", 400), "outside"),
     "a scale of infinity": (row(0, "scale", float("inf")), "finite"),
@@ -224,11 +224,11 @@ CORPUS: dict[str, tuple[Callable[..., object], str]] = {
     "no gaps": (lambda o, i, t: t.update(gaps=t["gaps"][:0]), "indices, not"),
     "values of another dtype": (
         lambda o, i, t: t.update(values_float32=t["values_float32"].half()),
-        "type F32",
+        "is not F32",
     ),
     "values of another shape": (lambda o, i, t: t.update(values_float32=t["values_float32"][None]), "is not"),
-    "a hash too few": (lambda o, i, t: t.update(base_sha256=t["base_sha256"][:2]), "rows of 32"),
-    "gaps of another shape": (lambda o, i, t: t.update(gaps=t["gaps"][None]), "row of bytes"),
+    "a hash too few": (lambda o, i, t: t.update(base_sha256=t["base_sha256"][:2]), r"is not U8 of shape \[3, 32\]"),
+    "gaps of another shape": (lambda o, i, t: t.update(gaps=t["gaps"][None]), "is not U8 of one dimension"),
     "overlapping tensors": (
         lambda o, i, t: o["gaps"].update(data_offsets=o["base_sha256"]["data_offsets"]),
         "not a valid",
@@ -239,7 +239,7 @@ CORPUS: dict[str, tuple[Callable[..., object], str]] = {
     "a shape that overflows": (lambda o, i, t: o["gaps"].update(shape=[2**70]), "not a valid"),
     "a shape that is no list": (lambda o, i, t: o["gaps"].update(shape=5), "not a valid"),
     "a tensor that is text": (lambda o, i, t: o.update(gaps="x"), "edit "),
-    "an unknown tensor dtype": (lambda o, i, t: o["gaps"].update(dtype="Q9"), "row of bytes"),
+    "an unknown tensor dtype": (lambda o, i, t: o["gaps"].update(dtype="Q9"), "is not U8 of one dimension"),
 }
 
 

@@ -243,7 +243,7 @@ def test_promise_4_the_wrong_base_is_refused_and_force_applies_it_all_the_same()
     assert live.active == ()
     live.apply("a", delta, force=True)
     assert same_bytes(weights(model), replay(base, [delta]))
-    with pytest.raises(WrongBaseError, match="float32 here, and the delta was made for bfloat16"):
+    with pytest.raises(WrongBaseError, match="float32 here, but the delta was made for bfloat16"):
         live.apply("b", delta_for(tiny(torch.bfloat16), ["linear.weight"], 5))
 
 
@@ -420,7 +420,7 @@ def test_weights_that_cannot_be_changed_exactly_are_refused() -> None:
     refused(torch.zeros(8, 6, dtype=torch.float64), "quantized or otherwise special")
     refused(torch.empty(8, 6, device="meta"), "meta device")
     refused(torch.zeros(6, 8).T, "not contiguous")
-    refused(torch.zeros(6, 8), r"is \(6, 8\) in the model, and \(8, 6\) in the delta", ConfigError)
+    refused(torch.zeros(6, 8), r"is \(6, 8\) in the model, but \(8, 6\) in the delta", ConfigError)
     with torch.inference_mode():
         made = torch.zeros(8, 6)
     refused(made, "inference mode")

@@ -194,7 +194,7 @@ def test_an_adapter_for_another_model_is_refused(tmp_path: Path) -> None:
     adapter(tmp_path)
     other = Tiny()
     other.linear = nn.Linear(6, 9)
-    with pytest.raises(ConfigError, match=r"linear is \(9, 6\), and the adapter is for \(8, 6\)"):
+    with pytest.raises(ConfigError, match=r"linear is \(9, 6\), but the factors are for \(8, 6\)"):
         import_lora(tmp_path, other)
     other.linear = nn.Bilinear(2, 2, 2)
     with pytest.raises(UnsupportedError, match="linear is a Bilinear"):

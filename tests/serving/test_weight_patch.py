@@ -86,7 +86,7 @@ def test_a_weight_of_more_than_31_bits_has_64_bit_indices(tmp_path: Path) -> Non
 
 
 def test_deltas_of_different_bases_and_none_at_all_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="another base"):
+    with pytest.raises(ConfigError, match="different bases"):
         export_patches([delta(1, layer()), delta(1, layer(torch.float32))], tmp_path / "patch.safetensors")
     with pytest.raises(ConfigError, match="no deltas"):
         export_patches([], tmp_path / "patch.safetensors")

@@ -1,4 +1,4 @@
-"""What a delta changes, where two deltas collide, and how two sets of weights differ."""
+"""Compares deltas and weights: what a delta changes, where two deltas collide, and how two models differ."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,17 +14,20 @@ from roselora.delta.sparse_delta import SparseDelta
 from roselora.errors import ConfigError
 
 LARGEST = 5
-"""How many of the largest moves of a weight are told."""
+"""How many of a weight's largest changes are reported."""
 
 _CHUNK = 1 << 24
+"""How many entries of two models' weights are compared at a time."""
+
 _CELLS = 1 << 22
+"""How many cells, deltas times entries, the table of one weight's shared entries may have at a time."""
 
 Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Move:
-    """One entry's change; `row` and `column` are in the weight as the model stores it."""
+    """The change of one entry; `row` and `column` are those of the weight as the model stores it."""
 
     row: int
     column: int
@@ -33,14 +36,14 @@ class Move:
 
 @dataclass(frozen=True)
 class WeightChange:
-    """What happens to one weight.
+    """The change of one weight.
 
     Arguments:
         name: the weight's name.
         entries: how many of its entries change.
         share: the same, as a fraction of all its entries.
         norm: the L2 norm of the change.
-        largest: the `LARGEST` moves of greatest magnitude, the greatest first.
+        largest: the `LARGEST` changes of greatest magnitude, the greatest first.
     """
 
     name: str
@@ -58,8 +61,8 @@ class Collision:
         name: the weight's name.
         entries: how many entries both change.
         first_norm, second_norm: the L2 norm of each delta's change at these entries.
-        largest: the entries where the smaller of the two moves is greatest, with the value of that smaller
-            move: where both have most at stake.
+        largest: the entries where the smaller of the two changes is greatest, with the value of that smaller change.
+            These are the entries that matter most to both.
     """
 
     name: str
@@ -70,7 +73,14 @@ class Collision:
 
 
 def changes(delta: SparseDelta) -> list[WeightChange]:
-    """What `delta` adds to each weight, before rounding to the weight's dtype; one item per weight."""
+    """What `delta` adds to each weight, before rounding to the weight's dtype.
+
+    >>> from roselora.delta.layer_kinds import layer_factors
+    >>> A, B = torch.tensor([[0.0, 2.0]]), torch.tensor([[1.0], [0.0], [3.0]])
+    >>> (change,) = changes(SparseDelta((layer_factors("layer", torch.nn.Linear(2, 3), A, B, scale=1.0),)))
+    >>> change.entries, change.largest[0]
+    (2, Move(row=2, column=1, value=6.0))
+    """
     result = []
     for factors in delta.weights:
         index, value = (part.numpy() for part in factors.expand())
@@ -79,12 +89,19 @@ def changes(delta: SparseDelta) -> list[WeightChange]:
 
 
 def collisions(first: SparseDelta, second: SparseDelta) -> list[Collision]:
-    """The weights in which both deltas change the same entries; empty if they can't disturb each other.
+    """The weights in which both deltas change the same entries; empty if the deltas cannot disturb each other.
 
-    Weights are matched by name: two names of one tied weight are not seen as the same.
+    Weights are matched by name, so the two names of a tied weight count as two weights.
 
     Raises:
         ConfigError: the deltas give one weight different shapes.
+
+    Example:
+        >>> from roselora.delta.layer_kinds import layer_factors
+        >>> A, B = torch.tensor([[0.0, 2.0]]), torch.tensor([[1.0], [0.0], [3.0]])
+        >>> delta = SparseDelta((layer_factors("layer", torch.nn.Linear(2, 3), A, B, scale=1.0),))
+        >>> [collision.entries for collision in collisions(delta, delta)]
+        [2]
     """
     others = {factors.name: factors for factors in second.weights}
     result = []
@@ -110,11 +127,11 @@ def collisions(first: SparseDelta, second: SparseDelta) -> list[Collision]:
 
 
 def shared_entries(deltas: Sequence[SparseDelta]) -> tuple[Ints, Doubles]:
-    """What `collisions` tells of each two of many deltas, summed over all weights, in one pass over these.
+    """The collisions of every pair of n deltas, summed over all weights, in one pass over the weights.
 
     Returns:
-        How many entries two deltas both change, (n, n) int64; and the squared L2 norm of what the row's delta does at
-        those that it shares with the column's, (n, n) float64. The diagonals mean nothing.
+        How many entries deltas i and j both change, (n, n) int64; and the squared L2 norm of delta i's change at the
+        entries that it shares with delta j, (n, n) float64. The diagonals have no meaning.
     """
     counts = np.zeros((len(deltas), len(deltas)), np.float64)
     squares = np.zeros_like(counts)
@@ -125,17 +142,18 @@ def shared_entries(deltas: Sequence[SparseDelta]) -> tuple[Ints, Doubles]:
     for name, numbers in touching.items():
         own = [factors for number in numbers for factors in deltas[number].weights if factors.name == name]
         block = np.ix_(numbers, numbers)
-        for change in _where_several_move([factors.expand() for factors in own]):
-            moved = (change != 0).astype(np.float64)
-            counts[block] += moved @ moved.T
-            squares[block] += np.square(change) @ moved.T
+        for change in _where_several_change([factors.expand() for factors in own]):
+            # change: (deltas on this weight, entries). Products with its transpose sum over the entries of each pair.
+            changed = (change != 0).astype(np.float64)
+            counts[block] += changed @ changed.T
+            squares[block] += np.square(change) @ changed.T
     return counts.astype(np.int64), squares
 
 
-def _where_several_move(updates: Sequence[tuple[Tensor, Tensor]]) -> Iterator[Doubles]:
-    """Of one weight's entries those that two or more updates change, part by part: (n, entries), 0 where one does not.
+def _where_several_change(updates: Sequence[tuple[Tensor, Tensor]]) -> Iterator[Doubles]:
+    """The entries of one weight that two or more of n updates change, part by part: (n, entries), 0 where one does not.
 
-    Gated neuron edits hardly share an entry, so this is little, whatever their number.
+    Gated neuron edits hardly share an entry, so this table is small, however many there are.
     """
     entries = [(index.numpy(), value.numpy()) for index, value in updates]
     index, times = np.unique(np.concatenate([at for at, _ in entries]), return_counts=True)
@@ -154,16 +172,22 @@ def _where_several_move(updates: Sequence[tuple[Tensor, Tensor]]) -> Iterator[Do
 
 
 def weight_differences(base: Mapping[str, Tensor], edited: Mapping[str, Tensor]) -> list[WeightChange]:
-    """How the weights of `edited` differ from those of `base` (two state dicts); equal ones are left out.
+    """How the weights of `edited` differ from those of `base` (two state dicts); equal weights are left out.
 
-    An entry counts as changed where the two are not equal as numbers, or only one is NaN. Differences are
-    taken in float32. Tensors of any shape: for `Move`, all dimensions but the first are counted as one.
+    An entry is changed if the two numbers are not equal, or only one is NaN. Differences are computed in float32.
+    Weights may have any shape: in `Move` all dimensions but the first are flattened to columns.
 
     Raises:
-        ConfigError: the two don't hold the same names, shapes and dtypes.
+        ConfigError: the two do not hold the same names, shapes and dtypes.
+
+    Example:
+        >>> base = {"w": torch.zeros(2, 2)}
+        >>> edited = {"w": torch.tensor([[0.0, 0.0], [0.5, 0.0]])}
+        >>> [(change.name, change.entries, change.norm) for change in weight_differences(base, edited)]
+        [('w', 1, 0.5)]
     """
     if base.keys() != edited.keys():
-        raise ConfigError(f"The models differ in their weights: {sorted(base.keys() ^ edited.keys())[:5]}.")
+        raise ConfigError(f"Only one of the models has the weights {sorted(base.keys() ^ edited.keys())[:5]}.")
     result = []
     for name, before in base.items():
         after = edited[name]
@@ -182,7 +206,7 @@ def weight_differences(base: Mapping[str, Tensor], edited: Mapping[str, Tensor])
 
 
 def _differing_parts(before: Tensor, after: Tensor) -> Iterator[tuple[Ints, Floats]]:
-    """Chunk by chunk, so that a comparison of two large weights needs little memory."""
+    """Index and difference of the changed entries, chunk by chunk, so that large weights need little memory."""
     for start in range(0, before.numel(), _CHUNK):
         left, right = before[start : start + _CHUNK].cpu(), after[start : start + _CHUNK].cpu()
         differs = (left != right) & ~(left.isnan() & right.isnan())
@@ -202,9 +226,9 @@ def _norm(value: Floats) -> float:
 
 
 def _largest_moves(shape: tuple[int, int], index: Ints, value: Floats) -> tuple[Move, ...]:
-    """The greatest by magnitude; of equal ones, those that stand first."""
+    """The greatest changes by magnitude; of equal ones, the first."""
     magnitude = np.abs(value)
-    if value.size > LARGEST:
+    if value.size > LARGEST:  # a partition is linear; only what reaches its threshold needs sorting
         at_least = np.partition(magnitude, -LARGEST)[-LARGEST]
         candidates = np.flatnonzero(magnitude >= at_least)
     else:

@@ -1,17 +1,15 @@
-"""A SparseDelta as one safetensors file, of which every byte is checked; see docs/file-formats.md.
+"""A SparseDelta as one safetensors file, of which every byte is checked; docs/file-formats.md describes the format.
 
-The file holds the factors, never their product: all values, then all indices as gaps (`gaps`), and a table of
-the weights as JSON in the header. A SHA-256 over the whole file, with its own digits taken as zeros, stands
-at a fixed place near the beginning, so that no flipped bit goes unseen. The same delta always gives the same
-bytes.
+The file holds the factors, never their product: all values, all indices as gaps (`index_encoding`), and in the header a
+table of the weights as JSON. Near the beginning, at a fixed place, stands the SHA-256 of the whole file with these
+digits read as zeros, so every flipped bit is noticed. The same delta always gives the same bytes.
 """
 
 import hashlib
-import itertools
 import json
 import os
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import safetensors.torch
@@ -30,9 +28,23 @@ HEADER_CAP = 100_000_000
 
 _START = b'{"__metadata__":{"roselora":"{\\"sha256\\":\\"'
 _DIGEST = slice(8 + len(_START), 8 + len(_START) + 64)
-_COLUMNS = ("name", "d_out", "d_in", "layer", "base dtype", "value dtype", "rank", "k_A", "k_B", "scale")
 _DTYPES = {dtype_name(dtype): dtype for dtype in FLOAT_DTYPES}
 _SAFETENSORS_DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
+
+
+class _Row(NamedTuple):
+    """One weight in the header's table: a JSON list of these ten."""
+
+    name: str
+    d_out: int
+    d_in: int
+    layer: Any
+    base_dtype: str
+    value_dtype: str
+    rank: int
+    kept_in_row: int
+    kept_in_column: int
+    scale: float
 
 
 def save(delta: SparseDelta, path: str | os.PathLike[str]) -> None:
@@ -40,21 +52,31 @@ def save(delta: SparseDelta, path: str | os.PathLike[str]) -> None:
 
     Raises:
         ConfigError: the header would be longer than safetensors reads.
-        OSError: the file cannot be written; what was there before is as it was.
+        OSError: the file cannot be written; a file that was there is unchanged.
+
+    Example:
+        >>> from roselora.delta.layer_kinds import layer_factors
+        >>> A, B = torch.tensor([[0.0, 2.0]]), torch.tensor([[1.0], [0.0], [3.0]])
+        >>> factors = layer_factors("layer", torch.nn.Linear(2, 3), A, B, scale=0.5)
+        >>> save(SparseDelta((factors,), {"prompt": "The capital of France is"}), "edit.safetensors")
+        >>> load("edit.safetensors").metadata
+        {'prompt': 'The capital of France is'}
     """
     write_atomically(path, encode(delta), follow_link=True)
 
 
 def load(path: str | os.PathLike[str]) -> SparseDelta:
-    """Read a delta that `save` wrote, all of it or nothing.
+    """Read a delta that `save` wrote.
+
+    The file's claims are checked before any tensor is made from them, so a hostile file takes no more memory than a
+    small multiple of its true size.
 
     Raises:
-        FileFormatError: the file cannot be read, is not ours, is newer than this version, truncated, altered
-            or malformed in any way, or holds NaN or infinity. Its claims are checked before anything is made
-            of them; no more memory is taken than a small multiple of the file's true size.
+        FileFormatError: the file cannot be read, is not a delta, is newer than this version, truncated, altered or
+            malformed in any way, or holds NaN or infinity.
     """
     if Path(path).suffix.lower() in PICKLE_SUFFIXES:
-        _refuse(path, "may hold a pickle, which can run code when read; only safetensors files are read")
+        _refuse(path, "may hold a pickle, which can run code when it is read; only safetensors files are read")
     try:
         data = Path(path).read_bytes()
     except OSError as error:
@@ -63,7 +85,7 @@ def load(path: str | os.PathLike[str]) -> SparseDelta:
 
 
 def encode(delta: SparseDelta) -> bytes:
-    """The bytes of the file that `save` writes."""
+    """The bytes of the file that `save` writes; raises ConfigError as it does."""
     header = {
         "sha256": "0" * 64,
         "format_version": FORMAT_VERSION,
@@ -85,10 +107,7 @@ def decode(data: bytes, source: str) -> SparseDelta:
         outer = json.loads(header, object_pairs_hook=_unique_keys)
         inner = json.loads(outer["__metadata__"]["roselora"], object_pairs_hook=_unique_keys)
         if inner["format_version"] != FORMAT_VERSION:
-            _refuse(
-                source,
-                f"has format version {inner['format_version']!r}; this roselora reads {FORMAT_VERSION}",
-            )
+            _refuse(source, f"has format version {inner['format_version']!r}; this roselora reads {FORMAT_VERSION}")
         if set(inner) != {"sha256", "format_version", "weights", "metadata"}:
             _refuse(source, f"has unknown or missing header entries {sorted(inner)}")
         rows = [_check_row(row, source) for row in inner["weights"]]
@@ -107,7 +126,7 @@ def _refuse(source: str | os.PathLike[str], why: str) -> NoReturn:
 
 
 def _check_bytes(data: bytes, source: str) -> bytes:
-    """The header of a file that begins as ours do and whose every bit is what was written."""
+    """Check the file's start, length and digest, and return its header."""
     length = int.from_bytes(data[:8], "little")
     if not data.startswith(_START, 8):
         _refuse(source, "is not a roselora delta file")
@@ -128,9 +147,8 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def _row(factors: SparseFactors) -> list[str | int | float]:
-    """One weight's line of the table; its entries are `_COLUMNS`."""
-    return [
+def _row(factors: SparseFactors) -> _Row:
+    return _Row(
         factors.name,
         *factors.shape,
         factors.layer,
@@ -140,46 +158,45 @@ def _row(factors: SparseFactors) -> list[str | int | float]:
         factors.a_values.shape[1],
         factors.b_values.shape[1],
         float(factors.scale),
-    ]
+    )
 
 
-def _check_row(row: Any, source: str) -> dict[str, Any]:
-    if not isinstance(row, list) or len(row) != len(_COLUMNS):
+def _check_row(given: Any, source: str) -> _Row:
+    if not isinstance(given, list) or len(given) != len(_Row._fields):
         _refuse(source, "has a malformed table of weights")
-    weight = dict(zip(_COLUMNS, row, strict=True))
-    sizes = [weight[key] for key in ("d_out", "d_in", "rank", "k_A", "k_B")]
+    row = _Row(*given)
+    sizes = (row.d_out, row.d_in, row.rank, row.kept_in_row, row.kept_in_column)
     if not all(type(size) is int and 0 < size < 2**63 for size in sizes):
-        _refuse(source, f"gives sizes {sizes} for a weight, where positive whole numbers are needed")
-    if weight["k_A"] > weight["d_in"] or weight["k_B"] > weight["d_out"]:
+        _refuse(source, f"gives a weight the sizes {sizes}, which must be positive whole numbers")
+    if row.kept_in_row > row.d_in or row.kept_in_column > row.d_out:
         _refuse(source, "keeps more entries in a row or column than it has")
-    if type(weight["name"]) is not str or type(weight["layer"]) is not str or type(weight["scale"]) is not float:
+    if type(row.name) is not str or type(row.layer) is not str or type(row.scale) is not float:
         _refuse(source, "has a malformed table of weights")
-    if weight["base dtype"] not in _DTYPES or weight["value dtype"] not in _DTYPES:
+    if row.base_dtype not in _DTYPES or row.value_dtype not in _DTYPES:
         _refuse(source, "names a dtype other than float32, bfloat16 and float16")
-    return weight
+    return row
 
 
-def _check_tensors(outer: dict[str, Any], rows: list[dict[str, Any]], source: str) -> None:
-    """Each tensor that the table needs is there in the right dtype and size, and no other."""
-    sizes = {f"values_{dtype}": 0 for dtype in sorted({row["value dtype"] for row in rows})}
+def _check_tensors(outer: dict[str, Any], rows: list[_Row], source: str) -> None:
+    """Check that the header declares the tensors that the table needs, with their dtypes and shapes, and no others."""
+    counts = {f"values_{dtype}": 0 for dtype in sorted({row.value_dtype for row in rows})}
     for row in rows:
-        sizes[f"values_{row['value dtype']}"] += row["rank"] * (row["k_A"] + row["k_B"])
-    if set(outer) != {"__metadata__", "base_sha256", "gaps", *sizes} or set(outer["__metadata__"]) != {"roselora"}:
+        counts[f"values_{row.value_dtype}"] += row.rank * (row.kept_in_row + row.kept_in_column)
+    expected = {name: (_SAFETENSORS_DTYPES[name.removeprefix("values_")], [count]) for name, count in counts.items()}
+    expected["base_sha256"] = ("U8", [len(rows), 32])
+    if set(outer) != {"__metadata__", "gaps", *expected} or set(outer["__metadata__"]) != {"roselora"}:
         _refuse(source, f"has unknown or missing tensors {sorted(outer)}")
-    for name, size in sizes.items():
-        dtype = _SAFETENSORS_DTYPES[name.removeprefix("values_")]
-        if outer[name]["dtype"] != dtype or outer[name]["shape"] != [size]:
-            _refuse(source, f"has a tensor {name} that is not {size} numbers of type {dtype}")
-    if outer["base_sha256"]["dtype"] != "U8" or outer["base_sha256"]["shape"] != [len(rows), 32]:
-        _refuse(source, f"has a tensor base_sha256 that is not {len(rows)} rows of 32 bytes")
+    for name, (dtype, shape) in expected.items():
+        if outer[name]["dtype"] != dtype or outer[name]["shape"] != shape:
+            _refuse(source, f"has a tensor {name} that is not {dtype} of shape {shape}")
     if any(set(outer[name]) != {"dtype", "shape", "data_offsets"} for name in outer if name != "__metadata__"):
         _refuse(source, "has unknown or missing entries in a tensor's header")
-    if outer["gaps"]["dtype"] != "U8" or len(outer["gaps"]["shape"]) != 1:
-        _refuse(source, "has a tensor gaps that is not a row of bytes")
+    if outer["gaps"]["dtype"] != "U8" or len(outer["gaps"]["shape"]) != 1:  # decoding checks how many there must be
+        _refuse(source, "has a tensor gaps that is not U8 of one dimension")
 
 
 def _pack(delta: SparseDelta) -> dict[str, Tensor]:
-    """The tensors of the file: weight by weight A, then B."""
+    """The tensors of the file; in each, the weights follow each other, first A and then B."""
     values: dict[str, list[Tensor]] = {}
     gaps = []
     for factors in delta.weights:
@@ -194,28 +211,29 @@ def _pack(delta: SparseDelta) -> dict[str, Tensor]:
     }
 
 
-def _unpack(rows: list[dict[str, Any]], tensors: dict[str, Tensor]) -> list[SparseFactors]:
-    shapes = itertools.chain.from_iterable(((row["rank"], row["k_A"]), (row["rank"], row["k_B"])) for row in rows)
-    index = iter(decode_gaps(tensors["gaps"].numpy(), list(shapes)))
+def _unpack(rows: list[_Row], tensors: dict[str, Tensor]) -> list[SparseFactors]:
+    shapes = [(row.rank, kept) for row in rows for kept in (row.kept_in_row, row.kept_in_column)]
+    index = iter(decode_gaps(tensors["gaps"].numpy(), shapes))
     taken = dict.fromkeys(tensors, 0)
 
-    def take(row: dict[str, Any], kept: str) -> Tensor:
-        name = f"values_{row['value dtype']}"
-        start, size = taken[name], row["rank"] * row[kept]
+    def take(row: _Row, kept: int) -> Tensor:
+        """The next rank * kept values of the row's dtype, as (rank, kept)."""
+        name = f"values_{row.value_dtype}"
+        start, size = taken[name], row.rank * kept
         taken[name] += size
-        return tensors[name][start : start + size].reshape(row["rank"], row[kept]).clone()
+        return tensors[name][start : start + size].reshape(row.rank, kept).clone()
 
     return [
         SparseFactors(
-            name=row["name"],
-            a_values=take(row, "k_A"),
+            name=row.name,
+            a_values=take(row, row.kept_in_row),
             a_columns=torch.from_numpy(next(index)),
-            b_values=take(row, "k_B"),
+            b_values=take(row, row.kept_in_column),
             b_rows=torch.from_numpy(next(index)),
-            scale=row["scale"],
-            shape=(row["d_out"], row["d_in"]),
-            layer=row["layer"],
-            base_dtype=_DTYPES[row["base dtype"]],
+            scale=row.scale,
+            shape=(row.d_out, row.d_in),
+            layer=row.layer,
+            base_dtype=_DTYPES[row.base_dtype],
             base_sha256=base.tobytes().hex(),
         )
         for row, base in zip(rows, tensors["base_sha256"].numpy(), strict=True)

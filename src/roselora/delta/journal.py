@@ -1,19 +1,20 @@
-"""What one weight was before the deltas, and which deltas touch which of its entries.
+"""What a weight was before any delta, and which deltas change which of its entries.
 
-A weight's value is fl(original + v_1 + v_2 + …): the original and the values of the deltas that touch the
-entry, added in fp32 in commit order, then rounded once to the weight's dtype.
+A weight's value is fl(original + v_1 + v_2 + …): the original and the values of the deltas that change the entry, added
+in fp32 in commit order, then rounded once to the weight's dtype. A journal plans what the entries become when one delta
+is added or removed; the overlay writes the plan to the weight. There are three, and a weight has one of them:
 
-`SingleJournal` serves a weight that one delta touches: its entries, values and originals, 16 bytes for each.
+`SingleJournal`, for a weight that one delta changes, keeps the delta's entries, values and originals: 16 bytes for each
+entry.
 
-`SparseJournal` takes over at the second delta. It keeps a node for each entry of each delta, in one pool: the
-delta's value, the original, and the running total up to here. The nodes of one entry form a chain in commit
-order. So a new last delta costs one addition per entry, whatever lies below it, and removing a delta costs
-the nodes *above* its own, added again. With n deltas that touch m entries each: O(m) where they do not
-overlap, and for the last one anywhere; O(m * depth) to remove the lowest where `depth` deltas overlap.
-Memory: 36 bytes for each entry of each delta, and 4 for each entry of the 4 KB pages of the map from entries
-to chains that are used.
+`SparseJournal` takes over at the second delta. A new last delta costs one addition for each of its entries, however
+many deltas lie below it; removing a delta costs one addition for each entry of the deltas *above* it. With n deltas of
+m entries each: O(m) where they do not overlap, and for the last one anywhere; O(m * depth) to remove the lowest where
+`depth` deltas overlap. It takes 36 bytes for each entry of each delta, and 4 for each entry of the weight in those 4 KB
+pages of the map from entries to chains that are used.
 
-`DenseJournal` keeps the whole original instead, and adds the deltas up again at every change.
+`DenseJournal`, for a weight that a delta changes nearly everywhere, keeps the whole original and adds all deltas up
+again at every change.
 """
 
 import itertools
@@ -34,7 +35,7 @@ Array = npt.NDArray[Any]
 
 @dataclass
 class Assignments:
-    """Assignments to arrays that can be taken back: all planned first, then run at once."""
+    """Assignments to arrays that are planned one by one, run together, and can be undone."""
 
     _steps: list[tuple[Array, Array, Array, Array]] = field(default_factory=list)
 
@@ -48,21 +49,21 @@ class Assignments:
             target[where] = new
 
     def undo(self) -> None:
-        """Bring back what was there when each assignment was planned."""
+        """Write back what the arrays held when each assignment was planned; correct also after a partial `run`."""
         for target, where, _, old in self._steps:
             target[where] = old
 
 
 @dataclass
 class Change:
-    """What one delta's coming or going does to one weight; nothing has happened before `commit`.
+    """The plan of adding or removing one delta on one weight. Nothing has changed before the overlay carries it out.
 
     Arguments:
         index: (n,) the flat entries that change; None for all.
-        before: (n,) float32, what they should hold now, before rounding; None where that is not known.
+        before: (n,) float32, what they should hold now, before rounding; None if that is not known.
         after: (n,) float32, what they will hold, before rounding.
-        links: the chains' new state.
-        finish: the bookkeeping that cannot fail, run last.
+        links: the changes to the journal that can be undone, to run once the weight is written.
+        finish: the rest of the journal's changes, which cannot fail, to run last.
     """
 
     index: Ints | None
@@ -77,7 +78,7 @@ Entries = tuple[Ints, Floats, Floats]
 
 
 class SingleJournal:
-    """One delta on one weight: all that most weights ever need. It copies nothing but the originals."""
+    """One delta on one weight, which is the usual case. Only the originals are copied; the rest is the delta's own."""
 
     def __init__(self) -> None:
         self._layers: dict[str, tuple[int, Entries]] = {}
@@ -94,25 +95,35 @@ class SingleJournal:
         return Change(index, None, current + value, Assignments(), finish)
 
     def plan_remove(self, key: str) -> Change:
-        """Plan to take it away."""
+        """Plan to remove it."""
         index, value, original = self._layers[key][1]
         return Change(index, original + value, original, Assignments(), self._layers.clear)
 
     def layers(self) -> Iterator[tuple[str, int, Entries]]:
-        """The delta's key, its position, and its entries."""
+        """Its key, its position, and its entries."""
         for key, (position, entries) in self._layers.items():
             yield key, position, entries
 
 
 @dataclass(frozen=True)
 class _Layer:
+    """One delta in a SparseJournal: its entries, and the node of each; consecutive nodes are a slice."""
+
     position: int
     index: Ints
     nodes: "slice | Nodes"
 
 
 class SparseJournal:
-    """The deltas on one weight, entry by entry.
+    """Several deltas on one weight.
+
+    Every entry of every delta is a node. The nodes of one entry of the weight form a chain in commit order:
+
+        _top[entry] - 1 → node of delta 7 → node of delta 4 → node of delta 1     (`_below`; `_above` leads back)
+                   total: o + v1 + v4 + v7   o + v1 + v4       o + v1
+
+    The last node's total is the entry's value before rounding. A delta that comes or goes in the middle changes the
+    totals above it, and no other. All nodes lie in one pool of arrays, and a node is its number in them.
 
     Arguments:
         numel: the weight's number of entries.
@@ -121,17 +132,19 @@ class SparseJournal:
 
     def __init__(self, numel: int, first: SingleJournal) -> None:
         self._layers: dict[str, _Layer] = {}
-        # Flat entry -> 1 + its last node; 0 where no delta is. These zeros come from the operating system
-        # page by page, when first written.
+        # By flat entry, 1 + the last node of its chain; 0 where no delta is. The zeros cost no memory before they are
+        # written: the operating system maps them page by page. That is why it is not -1 that means "none" here.
         self._top = np.zeros(numel, np.int32)
+        self._value = np.empty(0, np.float32)  # what the delta adds
+        self._original = np.empty(0, np.float32)  # the base's value; the same in all nodes of a chain
+        self._total = np.empty(0, np.float32)  # the original and the values from the chain's first node up to this one
+        self._below = np.empty(0, np.int32)  # the neighbours in the chain; -1 at its ends
+        self._above = np.empty(0, np.int32)
+        self._position = np.empty(0, np.int64)  # the delta's place in commit order
+        # Runs of nodes that removed deltas have left. A new delta takes these first and then nodes from `_used` on,
+        # mostly consecutive ones: a slice of the pool is copied several times faster than scattered nodes.
         self._free: list[slice] = []
         self._used = 0
-        self._value = np.empty(0, np.float32)
-        self._original = np.empty(0, np.float32)
-        self._total = np.empty(0, np.float32)
-        self._below = np.empty(0, np.int32)
-        self._above = np.empty(0, np.int32)
-        self._position = np.empty(0, np.int64)
         for key, position, (index, value, original) in first.layers():
             change = self.plan_apply(key, position, index, value, original)
             change.links.run()
@@ -141,24 +154,25 @@ class SparseJournal:
         return len(self._layers)
 
     def plan_apply(self, key: str, position: int, index: Ints, value: Floats, current: Floats) -> Change:
-        """Plan to add delta `key` at its place in commit order; `current` is what `index` holds now."""
+        """Plan to add delta `key` at its place in commit order; `current` is what `index` holds now. All are (n,)."""
         nodes, reserve = self._reserve(index.size)
         numbers = _numbers(nodes)
         links = Assignments()
-        original, before = current.copy(), current.copy()
         below = np.full(index.size, -1, np.int32)
         above = below.copy()
+        # Where a chain exists, the weight holds the rounded total of its last node, and the original is in its nodes.
+        original, before = current.copy(), current.copy()
         top = self._top[index] - 1
         hit = np.flatnonzero(top >= 0)
         original[hit] = self._original[top[hit]]
         before[hit] = self._total[top[hit]]
-        below[hit], above[hit] = self._place(top[hit], position)
+        below[hit], above[hit] = self._neighbours(top[hit], position)
         total = original.copy()
         under, over = hit[below[hit] >= 0], hit[above[hit] >= 0]
         total[under] = self._total[below[under]]
         total += value
         after, _ = self._raise_totals(over, above, total, total, links)
-        # The reserved nodes are in no chain yet, so writing them is not a change.
+        # No chain leads to the new nodes yet, so writing them needs no undo. The links are what inserts them.
         self._value[nodes], self._original[nodes], self._total[nodes] = value, original, total
         self._below[nodes], self._above[nodes], self._position[nodes] = below, above, position
         links.add(self._above, below[under], numbers[under], above[under])
@@ -173,11 +187,12 @@ class SparseJournal:
         return Change(index, before, after, links, finish)
 
     def plan_remove(self, key: str) -> Change:
-        """Plan to take delta `key` away."""
+        """Plan to remove delta `key`."""
         layer = self._layers[key]
         nodes, numbers = layer.nodes, _numbers(layer.nodes)
         below, above = self._below[nodes], self._above[nodes]
         links = Assignments()
+        # The totals above are added up again from the node below, or from the original.
         start = self._original[nodes].copy()
         under, over = np.flatnonzero(below >= 0), np.flatnonzero(above >= 0)
         start[under] = self._total[below[under]]
@@ -198,8 +213,12 @@ class SparseJournal:
         for key, layer in self._layers.items():
             yield key, layer.position, (layer.index, self._value[layer.nodes], self._original[layer.nodes])
 
-    def _place(self, top: Nodes, position: int) -> tuple[Nodes, Nodes]:
-        """The nodes just below and just above `position` in the chains that end in `top`; -1 for none."""
+    def _neighbours(self, top: Nodes, position: int) -> tuple[Nodes, Nodes]:
+        """The nodes just below and just above `position` in the chains that end in `top`, (n,); -1 for none.
+
+        All chains are walked down at once, one node at each turn, until each has passed the position. A new delta is
+        usually the last one, and then no chain needs a turn.
+        """
         below, above = top.copy(), np.full(top.size, -1, np.int32)
         live = np.flatnonzero(self._position[below] > position)
         while live.size:
@@ -212,10 +231,20 @@ class SparseJournal:
     def _raise_totals(
         self, over: Ints, above: Nodes, start: Floats, own_total: Floats, links: Assignments
     ) -> tuple[Floats, Floats]:
-        """Add the nodes from `above` upwards to `start` again, and plan their new totals.
+        """Add the values of all nodes from `above` upwards to `start`, and plan the new totals of these nodes.
 
-        `over` are the places where there is a node above. Returns the chains' new last totals and their
-        present ones, which is `own_total` where nothing is above.
+        fp32 addition is not associative: the difference that a delta makes cannot be added to or subtracted from a
+        total. Each total is the sum of the same values in the same order as if the delta had never been there, or
+        always.
+
+        Arguments:
+            over: the places in (n,) where there is a node above.
+            above: (n,) the lowest node to raise.
+            start: (n,) the total below that node.
+            own_total: (n,) the present last total of the chains with nothing above.
+
+        Returns:
+            The new and the present totals of the chains' last nodes, each (n,).
         """
         if not over.size:
             return start, own_total
@@ -230,7 +259,7 @@ class SparseJournal:
         return after, before
 
     def _reserve(self, size: int) -> tuple["slice | Nodes", Callable[[], None]]:
-        """Nodes for `size` entries, and the function that takes them out of the free ones."""
+        """Nodes for `size` entries, and the function that marks them as used."""
         runs: list[slice] = []
         free, missing = list(self._free), size
         while free and missing:
@@ -242,7 +271,7 @@ class SparseJournal:
             missing -= middle - run.start
         used = self._used + missing
         if used > self._value.size:
-            self._grow(max(used, self._value.size * 3 // 2))
+            self._grow(max(used, self._value.size * 3 // 2))  # by half at least, so that growing costs O(1) per node
         if missing or not runs:
             runs.append(slice(self._used, used))
 
@@ -272,14 +301,15 @@ def _runs(nodes: "slice | Nodes") -> list[slice]:
 
 
 Bands = Callable[[], Iterable[tuple[Ints, Floats]]]
+"""Gives a delta's flat entries and values part by part, each time it is called, so that they need not be kept."""
 
 
 class DenseJournal:
     """The deltas on one weight that at least one of them changes nearly everywhere.
 
     Arguments:
-        original: (numel,) the base weight, in its dtype, on the CPU; not to be written by anyone else.
-        layers: the deltas that are there already: their keys, positions and entries.
+        original: (numel,) the base weight, in its dtype, on the CPU; nobody else may write to it.
+        layers: the deltas that are there already, by key: their positions and entries.
     """
 
     def __init__(self, original: Tensor, layers: dict[str, tuple[int, Bands]]) -> None:
@@ -294,7 +324,7 @@ class DenseJournal:
         return self._plan(self._layers | {key: (position, bands)})
 
     def plan_remove(self, key: str) -> Change:
-        """Plan to take delta `key` away."""
+        """Plan to remove delta `key`."""
         return self._plan({other: layer for other, layer in self._layers.items() if other != key})
 
     def _plan(self, layers: dict[str, tuple[int, Bands]]) -> Change:

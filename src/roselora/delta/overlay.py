@@ -1,12 +1,16 @@
-"""The deltas that are applied to a live model, each of which can be taken back exactly.
+"""Applies deltas to the weights of a live model and removes any of them exactly.
 
-A weight's value is always fl(original + the active deltas' values in commit order), summed in fp32 and
-rounded once to the weight's dtype: it depends on which deltas are active, and not on how they came and went.
-Where the weight's bytes are held on another device only the touched entries travel; the sums are made on the
-CPU, so every device gets the same bytes. Design, section 5.
+A weight's value is always fl(original + the active deltas' values in commit order), summed in fp32 and rounded once to
+the weight's dtype. So it depends on which deltas are active, and not on the order in which they were applied and
+removed. The sums are computed on the CPU, so that every device gets the same bytes; only the entries that change are
+copied to and from the weight's device.
+
+Every change is planned first, for all weights of a delta, and written only if all plans can be written. What fails
+while writing is undone.
 """
 
 import contextlib
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from roselora.delta.expansion import Floats, Ints
+from roselora.delta.expansion import Ints
 from roselora.delta.journal import Bands, Change, DenseJournal, SingleJournal, SparseJournal
 from roselora.delta.sparse_delta import FLOAT_DTYPES, SparseDelta, SparseFactors
 from roselora.errors import ConfigError, EditError, NonFiniteError, UnsupportedError, WrongBaseError
@@ -23,31 +27,41 @@ from roselora.files import dtype_name, sha256_tensor
 Journal = SingleJournal | SparseJournal | DenseJournal
 
 DENSE_SHARE = 0.15
-"""The share of a weight's entries from which its whole original is kept instead of single entries.
+"""From this share of a weight's entries on, its whole original is kept instead of that of single entries.
 
-On a 4096 x 4096 bf16 weight, one CPU thread, applying a second delta takes the same time either way at a
-share of 0.18, and a lone one at about 0.7; the memory is the same for a lone one at 0.125.
+Measured on a 4096 x 4096 bf16 weight with one CPU thread: both ways take the same time for a second delta at a share of
+0.18, and for a single one at about 0.7; they take the same memory for a single one at 0.125.
 """
 
 
 @dataclass
 class _Slot:
-    """One tensor of the model that deltas have touched."""
+    """One tensor of the model that deltas have changed.
+
+    Attributes:
+        name: the weight's name in the delta that came first.
+        flat: (numel,) a view of the weight's storage. While it is held, no other tensor can get the same address.
+        shape: the weight's shape.
+        journal: the deltas on it and its original values; None if no delta is active on it.
+        base_sha256: the hash of the original, once somebody has asked for it.
+        version: torch's count of writes to the tensor, after the last write that is known to be ours. A higher count
+            means that something else has written to it.
+    """
 
     name: str
-    flat: Tensor  # a view of the weight's storage; holding it also keeps its address from being used again
+    flat: Tensor
     shape: torch.Size
     journal: Journal | None = None
     base_sha256: str | None = None
-    version: int = -1  # torch counts the writes to a tensor; this is the count when we last knew them all
+    version: int = -1
 
     def note_write(self) -> None:
-        """Take the writes up to now as ours."""
+        """Count all writes up to now as ours."""
         self.version = self.flat._version
 
     @property
     def original(self) -> Tensor:
-        """The base weight, bit for bit: the weight itself where no delta is applied."""
+        """The base weight, bit for bit: the weight itself if no delta is active."""
         if self.journal is None:
             return self.flat.view(self.shape)
         if isinstance(self.journal, DenseJournal):
@@ -62,10 +76,10 @@ class Overlay:
     """The deltas on one live model, by id, in commit order.
 
     Arguments:
-        model: the base model; its weights are changed in place, by this object alone while deltas are active.
+        model: the base model. Its weights are changed in place; while deltas are active, nothing else may change them.
 
-    Applying and removing touch only the entries of that delta (see `journal` for the cost); a weight of which
-    a delta changes `DENSE_SHARE` or more is handled whole. Not safe for several threads at once.
+    Applying and removing a delta write only the entries that it changes (`journal` says what it costs), or the whole
+    weight if a delta changes `DENSE_SHARE` of it or more. Not thread-safe.
 
     Example:
         >>> import torch
@@ -101,7 +115,7 @@ class Overlay:
         return tuple(sorted(self._active, key=lambda key: self._active[key][0]))
 
     def base_sha256(self, name: str) -> str:
-        """`files.sha256_tensor` of the weight `name` as it is without any delta.
+        """`files.sha256_tensor` of the weight `name` without any delta.
 
         Raises:
             ConfigError: the model has no such weight.
@@ -117,21 +131,22 @@ class Overlay:
         return slot.base_sha256
 
     def apply(self, key: str, delta: SparseDelta, position: int | None = None, force: bool = False) -> None:
-        """Add `delta` to the model under the id `key`, or change nothing.
+        """Add `delta` to the model under the id `key`. If that fails, nothing has changed.
 
         Arguments:
-            position: its place in commit order, a number that no active delta has; to bring a delta back,
-                give the one it had. By default it comes after every delta that ever was here.
-            force: apply it to weights that are not the ones it was made for; shapes must fit all the same.
+            key: an id that no active delta has.
+            delta: the update.
+            position: its place in commit order, a number that no active delta has; to apply a removed delta again, give
+                the position that it had. By default it is after all deltas so far.
+            force: apply it even if the base weights are not those that it was made for. Shapes must fit all the same.
 
         Raises:
-            ConfigError: the id or position is taken, or a weight is missing from the model or has another
-                shape.
+            ConfigError: the id or position is taken, or a weight is missing from the model or has another shape.
             WrongBaseError: a base weight's dtype or SHA-256 is not the delta's.
-            UnsupportedError: a weight is quantized, on the meta device, not contiguous, a tensor subclass, or
-                named twice by a delta because two names share it.
+            UnsupportedError: a weight is quantized, on the meta device, not contiguous or a tensor subclass, or the
+                delta changes one tied weight under two names.
             NonFiniteError: the sum is not finite in the weight's dtype.
-            EditError: a weight was changed or replaced from outside since a delta was applied to it.
+            EditError: something else has changed or replaced a weight since a delta was applied to it.
         """
         if key in self._active:
             raise ConfigError(f"A delta {key!r} is already applied; remove it first.")
@@ -148,13 +163,13 @@ class Overlay:
         self._next_position = max(self._next_position, position + 1)
 
     def remove(self, key: str) -> None:
-        """Take the delta `key` out of the model, or change nothing.
+        """Remove the delta `key` from the model. If that fails, nothing has changed.
 
-        Every byte is then what it would be had the delta never been applied.
+        Every byte is then as if the delta had never been applied.
 
         Raises:
             ConfigError: no such delta is applied.
-            EditError: a weight was changed or replaced from outside.
+            EditError: something else has changed or replaced a weight since.
         """
         if key not in self._active:
             raise ConfigError(f"No delta {key!r} is applied; active are {list(self.active)}.")
@@ -162,14 +177,14 @@ class Overlay:
         for slot in slots:
             if _address(self._weight(slot.name)) != _address(slot.flat):
                 raise EditError(
-                    f"{slot.name} was replaced (moved, cast or reloaded) while delta {key!r} was applied; "
-                    "take deltas back before that."
+                    f"{slot.name} was replaced (moved, cast or reloaded) while delta {key!r} was applied; remove "
+                    "deltas before that."
                 )
         _write([_plan_remove(slot, key) for slot in slots])
         del self._active[key]
 
     def _slot(self, factors: SparseFactors) -> _Slot:
-        """The slot of a weight, found by its storage, so that tied weights have one."""
+        """The slot of a weight. It is found by the weight's storage, so tied weights have one slot."""
         weight = self._weight(factors.name)
         _check_weight(factors, weight)
         address = _address(weight)
@@ -178,8 +193,8 @@ class Overlay:
             for old in stale:
                 if self._slots[old].journal is not None:
                     raise EditError(
-                        f"{factors.name} was replaced (moved, cast or reloaded) while deltas were applied to "
-                        "it; take deltas back before that."
+                        f"{factors.name} was replaced (moved, cast or reloaded) while deltas were applied to it; "
+                        "remove deltas before that."
                     )
                 del self._slots[old]
             flat = weight.detach().view(-1)
@@ -189,7 +204,7 @@ class Overlay:
     def _check_base(self, slot: _Slot, factors: SparseFactors) -> None:
         if slot.flat.dtype != factors.base_dtype:
             raise WrongBaseError(
-                f"{factors.name} is {dtype_name(slot.flat.dtype)} here, and the delta was made for "
+                f"{factors.name} is {dtype_name(slot.flat.dtype)} here, but the delta was made for "
                 f"{dtype_name(factors.base_dtype)}; load the model in that dtype."
             )
         if self.base_sha256(factors.name) != factors.base_sha256:
@@ -211,13 +226,20 @@ class Overlay:
             other = seen.setdefault(id(slot), factors.name)
             if other != factors.name:
                 raise UnsupportedError(
-                    f"{other} and {factors.name} are one tied weight here; a delta may change it by one name."
+                    f"{other} and {factors.name} are one tied weight here; a delta may change it under one name only."
                 )
 
 
 @dataclass(frozen=True)
 class _Step:
-    """A planned change of one weight; `present` is what its entries hold, `journal` what will keep them."""
+    """The plan for one weight.
+
+    Attributes:
+        slot: the weight.
+        change: which of its entries become what.
+        present: what these entries hold now, in the weight's dtype, on the CPU.
+        journal: the slot's journal once the plan is carried out; it may be of another kind than the present one.
+    """
 
     slot: _Slot
     change: Change
@@ -225,11 +247,13 @@ class _Step:
     journal: Journal
 
 
-@np.errstate(over="ignore", invalid="ignore")  # what is not finite is refused before it is written
+@np.errstate(over="ignore", invalid="ignore")  # _check_change refuses what is not finite
 def _plan_apply(slot: _Slot, factors: SparseFactors, key: str, position: int) -> _Step:
     numel = slot.flat.numel()
     wide = factors.entries_at_most >= DENSE_SHARE * numel
     journal = slot.journal
+    # A journal only ever becomes of a more general kind: single, sparse, dense. The old one is left as it is, for this
+    # may fail; the new one is the slot's only once it is written.
     if wide and not isinstance(journal, DenseJournal):
         layers = {} if journal is None else _layers_as_bands(journal)
         journal = DenseJournal(slot.original.reshape(-1).to("cpu", copy=True), layers)
@@ -252,10 +276,9 @@ def _plan_remove(slot: _Slot, key: str) -> _Step:
 
 
 def _layers_as_bands(journal: SingleJournal | SparseJournal) -> dict[str, tuple[int, Bands]]:
-    def once(index: Ints, value: Floats) -> Bands:
-        return lambda: [(index, value)]
-
-    return {key: (position, once(index, value)) for key, position, (index, value, _) in journal.layers()}
+    """The deltas of a journal as a DenseJournal wants them, each in one band."""
+    layers = journal.layers()
+    return {key: (position, functools.partial(list, [(index, value)])) for key, position, (index, value, _) in layers}
 
 
 def _check_weight(factors: SparseFactors, weight: Tensor) -> None:
@@ -268,37 +291,38 @@ def _check_weight(factors: SparseFactors, weight: Tensor) -> None:
             "the model in float32, bfloat16 or float16 to apply a delta."
         )
     if tuple(weight.shape) != factors.stored_shape:
-        raise ConfigError(f"{name} is {tuple(weight.shape)} in the model, and {factors.stored_shape} in the delta.")
+        raise ConfigError(f"{name} is {tuple(weight.shape)} in the model, but {factors.stored_shape} in the delta.")
     if not weight.is_contiguous():
         raise UnsupportedError(f"{name} is not contiguous; make the weight contiguous before applying a delta.")
     if weight.is_inference():
-        raise UnsupportedError(f"{name} was made in inference mode; load the model outside of it.")
+        raise UnsupportedError(f"{name} was created in inference mode; load the model outside of it.")
 
 
 def _address(weight: Tensor) -> tuple[Any, ...]:
+    """Equal for tensors that share one storage, and different once a weight is moved, cast or replaced."""
     return weight.device, weight.data_ptr(), weight.numel(), weight.dtype
 
 
 def _read(slot: _Slot, index: Ints | None) -> Tensor:
-    """The weight's present values at `index` (all, if None), in its dtype, as a new tensor on the CPU."""
+    """The weight's present values at `index` (n,), or all if None, in its dtype, as a new tensor on the CPU."""
     if index is None:
         return slot.flat.to("cpu", copy=True)
     return slot.flat.index_select(0, torch.from_numpy(index).to(slot.flat.device)).cpu()
 
 
 def _put(slot: _Slot, index: Ints | None, new: Tensor) -> None:
-    # index_copy_, not scatter_: on the CPU the latter costs O(numel) in bf16.
+    # On the CPU scatter_ takes O(numel) in bf16, and index_copy_ O(n).
     if index is None:
         slot.flat.copy_(new)
     else:
         device = slot.flat.device
         slot.flat.index_copy_(0, torch.from_numpy(index).to(device), new.to(device))
-    torch.clear_autocast_cache()  # which else goes on with the old weight until the end of the caller's autocast
+    torch.clear_autocast_cache()  # it would keep a cast copy of the old weight until the caller's autocast block ends
 
 
 @torch.no_grad()
 def _write(steps: list[_Step]) -> None:
-    """Check every change, then make them all, or none."""
+    """Check all plans, then carry out all of them or none."""
     new = [_check_change(step) for step in steps]
     begun = 0
     try:
@@ -307,7 +331,8 @@ def _write(steps: list[_Step]) -> None:
             _put(step.slot, step.change.index, values)
             step.change.links.run()
     except BaseException:
-        # Also for an interrupt from the keyboard. What cannot be written back is reported by the first error.
+        # BaseException, so that an interrupt from the keyboard is undone too. The step that failed may be half done,
+        # and is undone with the others. Should undoing fail as well, the first error is the one to report.
         for step in steps[:begun]:
             step.change.links.undo()
             with contextlib.suppress(RuntimeError):
@@ -321,10 +346,15 @@ def _write(steps: list[_Step]) -> None:
 
 
 def _check_change(step: _Step) -> Tensor:
-    """What will be written, in the weight's dtype, after making sure that it may be."""
+    """The values to write, (n,) in the weight's dtype, once it is certain that they may be written.
+
+    Raises:
+        NonFiniteError: one is not finite.
+        EditError: something else has written to entries that deltas have changed.
+    """
     slot, change, present = step.slot, step.change, step.present
     values = torch.from_numpy(change.after).to(present.dtype)
-    finite = np.isfinite(values.float().numpy())  # torch's own takes ten times as long in bf16
+    finite = np.isfinite(values.float().numpy())  # torch.isfinite takes ten times as long in bf16
     if not finite.all():
         place = int(np.flatnonzero(~finite)[0])
         entry = place if change.index is None else int(change.index[place])
@@ -333,6 +363,8 @@ def _check_change(step: _Step) -> Tensor:
             f"{slot.name} would not be finite in {dtype_name(present.dtype)} at row {row}, column {column}; "
             "nothing was written."
         )
+    # Where the journal knows what the entries should hold, that is compared; it finds also writes that torch does not
+    # count, such as those through `weight.data`. Otherwise the count of writes has to do.
     written_outside = slot.version != slot.flat._version
     if change.before is None:
         outside = slot.journal is not None and written_outside
@@ -340,9 +372,9 @@ def _check_change(step: _Step) -> Tensor:
         outside = not torch.equal(torch.from_numpy(change.before).to(present.dtype), present)
     if outside:
         raise EditError(
-            f"{slot.name} was changed by something else since a delta was applied to it; undo that change, "
-            "or start again from the base model."
+            f"{slot.name} was changed by something else since a delta was applied to it; undo that change, or start "
+            "again from the base model."
         )
     if written_outside:
-        slot.base_sha256 = None  # entries that no delta touches may have changed: hash again when asked
+        slot.base_sha256 = None  # entries that no delta changes may be others now, so the hash is no longer known
     return values

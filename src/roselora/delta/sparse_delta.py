@@ -26,21 +26,28 @@ class SparseFactors:
     Arguments:
         name: the weight's name in the base model, such as "model.layers.0.self_attn.q_proj.weight".
         a_values: (r, k_A), float32, bfloat16 or float16: the kept entries of each row of A.
-        a_columns: (r, k_A), int64: where they stand, strictly ascending in each row, within [0, d_in).
+        a_columns: (r, k_A), int64: their columns, strictly ascending in each row, within [0, d_in).
         b_values: (r, k_B), of the dtype of `a_values`: the kept entries of each column of B, as rows.
-        b_rows: (r, k_B), int64: where they stand, strictly ascending in each row, within [0, d_out).
+        b_rows: (r, k_B), int64: their rows in B, strictly ascending in each row, within [0, d_out).
         scale: alpha / r, or alpha / sqrt(r) for rsLoRA.
         shape: (d_out, d_in), the update's own orientation.
-        layer: "linear" stores its weight as (d_out, d_in); "conv1d" (GPT-2) and "embedding" store the
-            transpose.
+        layer: "linear" stores its weight as (d_out, d_in); "conv1d" (GPT-2) and "embedding" store the transpose.
         base_dtype: float32, bfloat16 or float16: the dtype of the weight that this was made for.
         base_sha256: `roselora.files.sha256_tensor` of that weight.
 
-    Entries may be zero; those change nothing. Design, section 5; the paper's Eq. 2.
+    Values may be zero; they change nothing. The product is Eq. 2 of the paper.
 
     Raises:
         ConfigError: shapes, dtypes, indices, layer or hash that do not fit together.
         NonFiniteError: NaN or infinity among the values, or a scale that is not finite in float32.
+
+    Example:
+        >>> A, B = torch.tensor([[0.0, 2.0, 0.0]]), torch.tensor([[1.0], [3.0]])
+        >>> factors = SparseFactors.from_factors("w", A, B, 0.5, base_dtype=torch.float32, base_sha256="0" * 64)
+        >>> factors.a_columns, factors.a_values
+        (tensor([[1]]), tensor([[2.]]))
+        >>> factors.expand()
+        (tensor([1, 4]), tensor([1., 3.]))
     """
 
     name: str
@@ -85,8 +92,8 @@ class SparseFactors:
     ) -> "SparseFactors":
         """Gather the nonzeros of A (r, d_in) and B (d_out, r).
 
-        k_A is the largest number of nonzeros in a row of A, at least 1. A row with fewer is padded with value
-        0 at its smallest unused column indices; B's columns likewise. Raises as the class does.
+        k_A is the largest number of nonzeros in a row of A, at least 1. A row with fewer is padded with the value 0 at
+        its smallest unused column indices; B's columns likewise. Raises as the class does.
         """
         if A.ndim != 2 or B.ndim != 2 or A.shape[0] != B.shape[1] or 0 in (*A.shape, *B.shape):
             raise ConfigError(f"{name}: A {tuple(A.shape)} and B {tuple(B.shape)} must be (r, d_in) and (d_out, r).")
@@ -120,17 +127,17 @@ class SparseFactors:
 
     @property
     def entries_at_most(self) -> int:
-        """An upper bound on the entries that the product touches, from the counts of nonzeros alone."""
+        """An upper bound on the nonzeros of the product, from the numbers of nonzeros in the factors."""
         per_term = self.a_values.count_nonzero(dim=1) * self.b_values.count_nonzero(dim=1)
         return min(int(per_term.sum()), self.shape[0] * self.shape[1])
 
     def expand_bands(self) -> Iterator[tuple[Ints, Floats]]:
-        """The touched entries of the *stored* weight, band by band of its rows; see `expand.expand_bands`.
+        """The entries of the *stored* weight that change, band by band of its rows; see `expansion.expand_bands`.
 
-        An entry is the sum over i = 1…r of fl(fl(scale * b) * a), added in fp32 in that order.
+        The value of an entry is the sum over i = 1…r of fl(fl(scale * b) * a), added in fp32 in that order.
         """
         a_values = self.a_values.float().numpy()
-        with np.errstate(over="ignore"):  # an overflow is refused where it would be written
+        with np.errstate(over="ignore"):  # the overlay refuses to write what has overflowed
             b_values = self.b_values.float().numpy() * np.float32(self.scale)
         a_columns, b_rows = self.a_columns.numpy(), self.b_rows.numpy()
         d_out, d_in = self.shape
@@ -139,9 +146,12 @@ class SparseFactors:
         return expand_bands(b_rows, b_values, a_columns, a_values, d_in)
 
     def expand(self) -> tuple[Tensor, Tensor]:
-        """Flat indices (n,) int64, ascending and unique, into the *stored* weight, and values (n,) float32.
+        """The entries of the *stored* weight that change, and the values to add there.
 
-        Computed once and kept as long as this object; the dense product is never formed.
+        They are computed once and cached in this object; the dense product is never formed.
+
+        Returns:
+            Flat indices (n,) int64, ascending and unique, and values (n,) float32.
         """
         return self._entries
 
@@ -158,11 +168,11 @@ class SparseFactors:
 
 @dataclass(frozen=True, eq=False)
 class SparseDelta:
-    """One update of a model: factors for each weight it touches, and where it came from.
+    """One update of a model: sparse factors for each weight that it changes, and where it came from.
 
     Arguments:
-        weights: one `SparseFactors` for each weight, each name once; kept in the order of the names.
-        metadata: anything that JSON can hold: method, config, prompt, target, seed, versions, metrics.
+        weights: one `SparseFactors` for each weight, each name once; they are sorted by name.
+        metadata: anything that JSON can hold, such as method, config, prompt, target, seed, versions and metrics.
 
     Raises:
         ConfigError: a name occurs twice, there are no weights, or the metadata is not JSON.
@@ -194,7 +204,7 @@ class SparseDelta:
             if name == following:
                 raise ConfigError(f"{name} occurs twice in one delta; give each weight once.")
         try:
-            # A copy through JSON: what is kept is what a file would give back.
+            # A copy by way of JSON, so that a delta in memory has the metadata that its file would give back.
             metadata = json.loads(json.dumps(dict(self.metadata), allow_nan=False, sort_keys=True))
         except (TypeError, ValueError, RecursionError) as error:
             raise ConfigError(f"The metadata of a delta must be plain JSON: {error}.") from error
@@ -207,7 +217,7 @@ def _gather_nonzeros(factor: Tensor) -> tuple[Tensor, Tensor]:
     factor = factor.detach().cpu()
     nonzero = factor != 0
     widest = max(1, int(nonzero.sum(dim=1).max()))
-    # A stable sort of the flags puts the nonzeros first and then the smallest unused indices.
+    # A stable sort of the flags (r, d) puts each row's nonzeros first, and then its smallest unused indices.
     order = (~nonzero).to(torch.uint8).argsort(dim=1, stable=True)
     index = order[:, :widest].sort(dim=1).values
     return factor.gather(1, index), index

@@ -1,7 +1,7 @@
-"""Deltas as plain patches: for each weight, the entries that change and by how much.
+"""Deltas as a patch file: for each weight, the entries that change and what to add to them.
 
-For programs that patch weights in place and know nothing of factors. The file is one safetensors file; for
-each weight NAME, in the order of names, it holds two one-dimensional tensors of the same length:
+It is for programs that patch weights in place and do not know about factors. The file is one safetensors file. For each
+weight NAME, in the order of the names, it holds two one-dimensional tensors of the same length:
 
     NAME.index    I32, or I64 where the weight has more than 2^31 - 1 entries: positions in the weight as the model
                   stores it, flattened row by row; ascending, each once
@@ -10,7 +10,7 @@ each weight NAME, in the order of names, it holds two one-dimensional tensors of
 and one entry under __metadata__, "roselora_patches", a JSON object:
 
     format_version    1
-    weights           for each NAME: "shape", the stored weight's two sizes; "dtype", such as "bfloat16"; and
+    weights           for each NAME: "shape", the two sizes of the weight as stored; "dtype", such as "bfloat16"; and
                       "base_sha256", the SHA-256 that roselora.files.sha256_tensor gives the base weight
 
 To apply it, add in float32 and round once: weight[i] = round(float32(weight[i]) + value). To take it back, write the
@@ -26,8 +26,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from roselora.delta.combination import by_weight
 from roselora.delta.sparse_delta import SparseDelta, SparseFactors
-from roselora.errors import ConfigError
 from roselora.files import dtype_name, write_atomically
 
 PATCH_FORMAT_VERSION = 1
@@ -36,25 +36,27 @@ PATCH_FORMAT_VERSION = 1
 def export_patches(deltas: Iterable[SparseDelta], path: str | os.PathLike[str]) -> None:
     """Write the sum of `deltas`, in this order and in float32, as one patch file.
 
-    For one delta the patched weights are bit for bit what `Overlay` makes. For several, they may differ from it in the
+    For one delta the patched weights are bit for bit what `Overlay` makes. For several they may differ from it in the
     last bit: the overlay adds the deltas to the original one by one, a patch is one sum.
 
     Raises:
         ConfigError: there are no deltas, or they were made for different bases.
-        OSError: the file cannot be written; what was there is as it was.
+        OSError: the file cannot be written; a file that was there is unchanged.
+
+    Example:
+        >>> from safetensors.torch import load_file
+        >>> from roselora.delta.layer_kinds import layer_factors
+        >>> A, B = torch.tensor([[0.0, 2.0]]), torch.tensor([[1.0], [0.0], [3.0]])
+        >>> delta = SparseDelta((layer_factors("layer", torch.nn.Linear(2, 3), A, B, scale=0.5),))
+        >>> export_patches([delta], "patch.safetensors")
+        >>> patch = load_file("patch.safetensors")
+        >>> patch["layer.weight.index"], patch["layer.weight.value"]
+        (tensor([1, 5], dtype=torch.int32), tensor([1., 3.]))
     """
-    by_name: dict[str, list[SparseFactors]] = {}
-    for delta in deltas:
-        for factors in delta.weights:
-            by_name.setdefault(factors.name, []).append(factors)
-    if not by_name:
-        raise ConfigError("There are no deltas to write as patches.")
     tensors: dict[str, Tensor] = {}
     table = {}
-    for name, parts in sorted(by_name.items()):
+    for name, parts in sorted(by_weight(deltas).items()):
         first = parts[0]
-        if any(_base(part) != _base(first) for part in parts):
-            raise ConfigError(f"{name} has another base in one delta than in another; they don't add up.")
         index, value = _sum(parts)
         wide = first.shape[0] * first.shape[1] > 2**31 - 1
         tensors[f"{name}.index"] = index if wide else index.to(torch.int32)
@@ -69,11 +71,8 @@ def export_patches(deltas: Iterable[SparseDelta], path: str | os.PathLike[str]) 
     write_atomically(path, safetensors.torch.save(tensors, {"roselora_patches": text}), follow_link=True)
 
 
-def _base(factors: SparseFactors) -> tuple[object, ...]:
-    return factors.stored_shape, factors.base_dtype, factors.base_sha256
-
-
 def _sum(parts: list[SparseFactors]) -> tuple[Tensor, Tensor]:
+    """Index and value of the sum of the parts, added in float32 in their order."""
     index, value = parts[0].expand()
     for part in parts[1:]:
         other_index, other_value = part.expand()
