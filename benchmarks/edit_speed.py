@@ -31,6 +31,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.bench.methods.edit_method import EditCall
 from roselora.bench.running.method_settings import configured
+from roselora.editing.methods.gate.edited_mlp import EditedMlp
 from roselora.editing.methods.gate.gate_edit import GateEdit, train_gate_edits
 from roselora.editing.methods.gate.gate_settings import GateSettings
 from roselora.editing.methods.gate.layer_choice import editable_mlps
@@ -83,8 +84,8 @@ def operations(
     own = positive_rows(tokenizer, request).rows
     read = sum(len(row) for group in negative_rows(tokenizer, request) for row in group)
     tails = sum(len(row.tail) for row in own)
-    once = edit.place.block * read + blocks * (tails + sum(len(row.head) for row in own))
-    return 2 * of_block * (once + 2 * (edit.steps + 1) * (blocks - edit.place.block) * tails)
+    once = edit.neurons.block * read + blocks * (tails + sum(len(row.head) for row in own))
+    return 2 * of_block * (once + 2 * (edit.steps + 1) * (blocks - edit.neurons.block) * tails)
 
 
 def main() -> None:
@@ -101,8 +102,12 @@ def main() -> None:
     loaded = load(arguments.model)
     model, tokenizer = loaded.model, loaded.tokenizer
     settings, facts = GateSettings(), requests()
-    place, *_ = editable_mlps(model, settings)
-    text = reference_statistics(model, tokenizer, [place.block])[place.block]
+    neurons, *_ = editable_mlps(model, settings)
+    of_text = reference_statistics(model, tokenizer, [neurons.block])[neurons.block]
+
+    def by_gate(asked: list[EditRequest]) -> list[GateEdit]:
+        return train_gate_edits(EditedMlp.read(model, tokenizer, settings, neurons, of_text), asked)
+
     covariance_text = arguments.covariance_text
     peers = [name for name in PEERS if name != "rome" or covariance_text is not None]
     methods = configured(peers, file=TUNED, covariance_text=covariance_text)
@@ -115,7 +120,7 @@ def main() -> None:
     for _ in range(arguments.repeats):
         speed = rate()
         for fact in facts[: arguments.requests]:
-            taken, (edit,) = timed(lambda fact=fact: train_gate_edits(model, tokenizer, [fact], settings, place, text))
+            taken, (edit,) = timed(lambda fact=fact: by_gate([fact]))
             seconds["gate"].append(taken)
             floors.append(operations(model, tokenizer, fact, edit) / speed)
             for name, method in methods.items():
@@ -124,7 +129,7 @@ def main() -> None:
                 )
                 applied.undo()
                 seconds[name].append(taken)
-        taken, _ = timed(lambda: train_gate_edits(model, tokenizer, facts, settings, place, text))
+        taken, _ = timed(lambda: by_gate(facts))
         seconds["gate, 16"].append(taken / len(facts))
 
     medians = {name: statistics.median(values) for name, values in seconds.items()}

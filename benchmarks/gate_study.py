@@ -1,27 +1,27 @@
-"""Where gated neuron edits reach their limits, on the demo model and development records.
+"""The limits of gated neuron edits, on the demo model and development records.
 
     python benchmarks/gate_study.py --data-dir DATA [--parts lost silent depth together] [--n 32]
 
-The records are those of MEND's ZsRE whose prompt is in no file that results are measured on.
+The records are those of MEND's ZsRE whose prompt is in no file that results are reported on.
 
-- ``lost``: perplexity when the neurons that are missed least are lost, as many as a thousand edits take, spread over
-  more or fewer blocks; on reference answers of AlpacaEval, other ones than those that the editing benchmark reads.
-- ``silent``: of twice ``--n`` edits in the four lowest MLPs that edits go to, how many hold once every MLP up to the
-  highest has lost as many neurons: lost after they were trained, and before.
+- ``lost``: perplexity without the least important neurons, as many as a thousand edits replace, in more or fewer
+  blocks; on reference answers of AlpacaEval that the editing benchmark does not read.
+- ``silent``: of twice ``--n`` edits in the four lowest MLPs that edits go to, how many hold once every editable MLP has
+  lost as many neurons: after the edits were trained, and before.
 - ``depth``: ``--n`` single edits in one block or another; how many prompts and rephrasings get the target.
-- ``together``: seven times ``--n`` edits by `Editor.edit_many`; how many do not hold, and after `Editor.repair`. Then
-  every seventh of them is undone by itself and brought back, and in the end all are undone: what is said, and whether
-  the bytes are the same.
+- ``together``: seven times ``--n`` edits by `Editor.edit_many`; how many do not hold, and how many after
+  `Editor.repair`. Then every seventh of them is undone by itself and redone, and in the end all are undone: what the
+  model answers, and whether the bytes are the same.
 """
 
 import argparse
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from importance_study import unmeasured
+from rose_study import unmeasured
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.bench.methods.weight_changes import Deltas, undone_on_error
@@ -30,19 +30,20 @@ from roselora.bench.tasks.edit_case import EditCase
 from roselora.bench.tasks.general_ability import perplexity_texts
 from roselora.editing.edit_answers import answers_to, broken_requests
 from roselora.editing.editor import Editor
+from roselora.editing.methods.gate.edited_mlp import EditedMlp
 from roselora.editing.methods.gate.gate_edit import in_batches, least_important, train_gate_edits
 from roselora.editing.methods.gate.gate_settings import GateSettings
+from roselora.editing.methods.gate.joint_edits import silencing
 from roselora.editing.methods.gate.layer_choice import editable_mlps
-from roselora.editing.methods.gate.other_edits import OtherEditInputs, read_other_edits
 from roselora.editing.methods.gate.reference_statistics import reference_statistics
 from roselora.editing.request import EditRequest
 from roselora.errors import EditError
 from roselora.models.fingerprint import fingerprint
 from roselora.models.loading import LoadedModel, load
-from roselora.models.mlp_neurons import Neurons, neurons, silent
+from roselora.models.mlp_neurons import neurons
 
 LOST = 3837
-"""The neurons that the stream of a thousand edits took."""
+"""How many neurons the stream of a thousand edits replaced."""
 
 RANGES = ((19, 27), (16, 27), (13, 27), (10, 27))
 BLOCKS = (12, 16, 20, 25)
@@ -52,14 +53,21 @@ SETTINGS = GateSettings()
 Model = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
 
-@contextmanager
-def losing(model: Model, blocks: Iterable[int], count: int, kept: Mapping[int, set[int]]) -> Iterator[None]:
-    """Inside, that many neurons of each MLP, those that are missed least, are silent, but for some that are kept."""
-    with ExitStack() as stack:
-        for block, text in reference_statistics(*model, list(blocks)).items():
-            indices = [index for index in least_important(text, ())[:count] if index not in kept.get(block, ())]
-            stack.enter_context(silent(model[0], neurons(model[0], block), indices))
-        yield
+def losing(
+    model: Model, blocks: Iterable[int], count: int, spared: Mapping[int, set[int]]
+) -> AbstractContextManager[None]:
+    """Inside, the ``count`` least important neurons of each MLP write nothing, but for those that are spared."""
+    lost = [
+        (neurons(model[0], block), [n for n in least_important(text, ())[:count] if n not in spared.get(block, ())])
+        for block, text in reference_statistics(*model, list(blocks)).items()
+    ]
+    return silencing(model[0], lost)
+
+
+def edited(model: Model, block: int, others: Sequence[EditRequest] = ()) -> EditedMlp:
+    """One block's MLP in the model as it is now."""
+    statistics = reference_statistics(*model, [block])[block]
+    return EditedMlp.read(*model, SETTINGS, neurons(model[0], block), statistics, others)
 
 
 def lost(model: Model, texts: Sequence[str]) -> None:
@@ -71,32 +79,22 @@ def lost(model: Model, texts: Sequence[str]) -> None:
         print(f"lost in blocks {first} to {last}: perplexity {found:.2f}", flush=True)
 
 
-def edit_one_mlp(
-    model: Model,
-    deltas: Deltas,
-    place: Neurons,
-    requests: Sequence[EditRequest],
-    held: OtherEditInputs,
-    taken: set[int],
-) -> None:
-    """Apply edits of one MLP, trained in batches; the neurons that they take are added to ``taken``."""
-    text = reference_statistics(*model, [place.block])[place.block]
+def edit_one_mlp(mlp: EditedMlp, deltas: Deltas, requests: Sequence[EditRequest], taken: set[int]) -> None:
+    """Apply edits of one MLP, trained in batches; the neurons that they replace are added to ``taken``."""
     for part in in_batches(requests):
-        for edit in train_gate_edits(*model, part, SETTINGS, place, text, taken=taken, held=held):
-            deltas.apply(edit.delta(model[0], deltas.overlay.base_sha256))
+        for edit in train_gate_edits(mlp, part, taken):
+            deltas.apply(edit.delta(mlp.model, deltas.overlay.base_sha256))
             taken.update(edit.indices)
 
 
 def broken_by_loss(model: Model, requests: Sequence[EditRequest], *, before: bool) -> None:
-    places = sorted(editable_mlps(model[0], SETTINGS), key=lambda place: place.block)
-    blocks = [place.block for place in places]
+    blocks = sorted(mlp.block for mlp in editable_mlps(model[0], SETTINGS))
     each = round(LOST / len(blocks))
     taken: dict[int, set[int]] = {block: set() for block in blocks}
     with undone_on_error(Deltas(model[0])) as deltas:
-        for number, place in enumerate(places[:4]):
+        for number, block in enumerate(blocks[:4]):
             with losing(model, blocks[number + 1 :] if before else (), each, {}):
-                held = read_other_edits(*model, requests, place)
-                edit_one_mlp(model, deltas, place, requests[number::4], held, taken[place.block])
+                edit_one_mlp(edited(model, block, requests), deltas, requests[number::4], taken[block])
         at_first = len(broken_requests(*model, requests))
         with losing(model, blocks, each, taken):
             broken = len(broken_requests(*model, requests))
@@ -107,25 +105,24 @@ def broken_by_loss(model: Model, requests: Sequence[EditRequest], *, before: boo
 
 def depth(model: Model, cases: Sequence[EditCase]) -> None:
     for block in BLOCKS:
-        place = neurons(model[0], block)
-        text = reference_statistics(*model, [block])[block]
-        said = reworded = 0
+        mlp = edited(model, block)
+        said = rephrased = 0
         for part in in_batches(cases):
-            edits = train_gate_edits(*model, [case.request for case in part], SETTINGS, place, text)
+            edits = train_gate_edits(mlp, [case.request for case in part])
             for case, edit in zip(part, edits, strict=True):
                 with undone_on_error(Deltas(model[0])) as deltas:
                     deltas.apply(edit.delta(model[0], deltas.overlay.base_sha256))
                     others = [EditRequest(prompt, case.target) for prompt in case.rephrasings]
                     said += not broken_requests(*model, [case.request])
-                    reworded += len(others) - len(broken_requests(*model, others))
+                    rephrased += len(others) - len(broken_requests(*model, others))
                 deltas.restore()
         asked = sum(len(case.rephrasings) for case in cases)
-        print(f"block {block}: {said} of {len(cases)} prompts, {reworded} of {asked} rephrasings", flush=True)
+        print(f"block {block}: {said} of {len(cases)} prompts, {rephrased} of {asked} rephrasings", flush=True)
 
 
 def together(loaded: LoadedModel, cases: Sequence[EditCase]) -> None:
     requests = [case.request for case in cases]
-    reworded = [EditRequest(prompt, case.target) for case in cases for prompt in case.rephrasings]
+    rephrased = [EditRequest(prompt, case.target) for case in cases for prompt in case.rephrasings]
     failed: list[EditError] = []
     said_before = answers_to(loaded.model, loaded.tokenizer, requests)
 
@@ -140,7 +137,7 @@ def together(loaded: LoadedModel, cases: Sequence[EditCase]) -> None:
         print(f"together: of {len(requests)} {len(failed)} not learned, {count(requests)} do not hold", flush=True)
         repaired = len(editor.repair())
         print(f"{seconds:.1f} s an edit; {repaired} repaired, then {count(requests)} do not hold", flush=True)
-        print(f"{len(reworded) - count(reworded)} of {len(reworded)} rephrasings get the target", flush=True)
+        print(f"{len(rephrased) - count(rephrased)} of {len(rephrased)} rephrasings get the target", flush=True)
         taken_out(editor, dict(zip(requests, said_before, strict=True)))
 
 
@@ -174,7 +171,7 @@ def main() -> None:
     cases = unmeasured("zsre_mend", arguments.data_dir)
     loaded = load("demo")
     model = loaded.model, loaded.tokenizer
-    # Of all blocks at once, for it is kept by the hash of the weights, and these are about to change.
+    # Of all blocks at once: statistics are cached by the hash of the weights, and these are about to change.
     reference_statistics(*model, range(min(first for first, _ in RANGES), max(last for _, last in RANGES) + 1))
     if "lost" in arguments.parts:
         lost(model, perplexity_texts(arguments.data_dir, None)[300 : 300 + arguments.texts])

@@ -36,7 +36,7 @@ pytestmark = [pytest.mark.nightly, pytest.mark.timeout(1200)]
 
 DEMO = "demo"
 SCRIPTS_ON_THE_DEMO = (
-    "edit_speed", "finetuning", "hardware_needs", "merged_agreement", "neuron_study", "ten_edits", "training_overhead"
+    "edit_speed", "finetuning", "hardware_needs", "merged_agreement", "gate_study", "ten_edits", "training_overhead"
 )  # fmt: skip
 
 

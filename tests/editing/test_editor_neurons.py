@@ -19,13 +19,12 @@ from roselora.editing.methods.gate.layer_choice import editable_mlps
 from roselora.editing.methods.gate.reference_statistics import ReferenceStatistics
 from roselora.editing.methods.previous_edits import PreviousEdits
 from roselora.editing.methods.rose.rose_settings import EditSettings
-from roselora.editing.methods.train_edit import Settings, default_settings
+from roselora.editing.methods.train_edit import Settings
 from roselora.editing.propose import propose_together
 from roselora.editing.request import EditRequest
 from roselora.editing.store.edit_records import StoredEdit
 from roselora.errors import ConfigError, EditError
 from roselora.models import LoadedModel
-from tests.models.kinds import model as small_model
 from tests.weights import same_bytes, weights
 
 FACTORS = EditSettings(warmup=2, ramp=6, max_steps=60, learning_rate=2e-2, density=0.25, keep_weight=0.1)
@@ -110,13 +109,6 @@ def test_an_edit_that_is_not_learned_changes_nothing_and_says_what_helps(world: 
         editor.edit(*FRANCE, subject="France")
     assert same_bytes(weights(world.model), before)
     assert not editor.log()
-
-
-def test_a_model_without_such_neurons_is_edited_by_factors() -> None:
-    assert default_settings(small_model("gpt2")) == GateSettings()
-    model = small_model("llama")
-    model.config.hidden_act = "tanh"
-    assert default_settings(model) == EditSettings()
 
 
 @pytest.mark.parametrize(

@@ -72,12 +72,9 @@ def score(optimizer: Optimizer) -> list[ScoredFactor]:
     gradient_scale = getattr(optimizer, "grad_scale", None)
     scored = []
     for name, adapter, parameter, dim in _trained_factors(optimizer):
-        if adapter.scores is not None:
-            value = local_part(adapter.scores[name]).clone()
-        else:
-            value = sensitivity(local_part(parameter), local_gradient(name, parameter))
-            if gradient_scale is not None:
-                value /= gradient_scale.to(value.device)
+        value = sensitivity(local_part(parameter), local_gradient(name, parameter))
+        if gradient_scale is not None:
+            value /= gradient_scale.to(value.device)
         if adapter.retention is not None:
             retain_(value, local_part(adapter.retention.sensitivities[name]), adapter.retention.weight)
         scored.append(ScoredFactor(name, adapter, parameter, dim, value))

@@ -39,7 +39,6 @@ class TrackedAdapter:
         total_steps: the number of optimizer steps, from the config or from a Trainer.
         steps: the number of steps that have pruned it.
         retention: what the next steps subtract from the importance, if anything.
-        scores: by factor name, what the next step takes in place of |w · g|, if anything; of the factor's shape, fp32.
     """
 
     name: str
@@ -47,7 +46,6 @@ class TrackedAdapter:
     total_steps: int | None = None
     steps: int = 0
     retention: Retention | None = None
-    scores: dict[str, Tensor] | None = None
 
     def ramp(self) -> tuple[int, int]:
         """The schedule's t_i and t_f.

@@ -85,10 +85,10 @@ def edit(
 
     Example: roselora edit demo --prompt "The capital of France is" --target Lyon
     """
-    factors = _given(rank=rank, density=density)
-    both = _given(learning_rate=learning_rate, max_steps=max_steps, seed=seed)
+    factors = _given(rank=rank, density=density, seed=seed)
+    both = _given(learning_rate=learning_rate, max_steps=max_steps)
     if factors and method != "rose":
-        raise ConfigError("A rank or a density is of RoseLoRA's factors; add --method rose.")
+        raise ConfigError(f"--{next(iter(factors))} is a setting of RoseLoRA's factors; add --method rose.")
     settings = _settings(method, factors | both)
     about_one = _given(prompt=prompt, target=target, subject=subject, rephrase=rephrase, keep=keep, space=space)
     requests = _requests(from_, about_one)  # refused before loading

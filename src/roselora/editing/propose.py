@@ -10,7 +10,7 @@ from roselora.editing.feasibility import require_feasible
 from roselora.editing.methods.gate.gate_edit import GateEdit
 from roselora.editing.methods.gate.gate_settings import GateSettings
 from roselora.editing.methods.gate.joint_edits import JointEdits
-from roselora.editing.methods.train_edit import Settings, TrainedEdit, described, train_edit
+from roselora.editing.methods.train_edit import Settings, TrainedEdit, train_edit, trained_gate_edit
 from roselora.editing.proposal import Proposal
 from roselora.editing.request import EditRequest
 from roselora.errors import EditError
@@ -90,7 +90,7 @@ def propose_together(
         for number, edit in zip(numbers, batch, strict=True):
             request, proposal = requests[number], None
             if edit.reached:
-                trained = described(edited.model, edited.overlay, edit)
+                trained = trained_gate_edit(edited.model, edited.overlay, edit)
                 proposal = _try_out(edited, request, settings, trained, before[number], seconds)
             if proposal is None:
                 failed.append(number)

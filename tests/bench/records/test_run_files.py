@@ -75,6 +75,22 @@ def test_what_an_earlier_version_wrote_of_the_gated_edits_is_read_under_todays_n
     assert read_edit_records(tmp_path) == [replace(RECORD, method="gate")]
 
 
+def test_settings_that_had_no_effect_and_are_gone_are_left_out(tmp_path: Path) -> None:
+    earlier = {
+        "gate": {"depth": 0.86, "seed": 0},
+        "rose": {"rank": 8, "retention": 0.0, "seed": 0},
+        "rose-published": {"rank": 8, "retention": 1.0},
+        "ft-m": {"seed": 0},
+    }
+    write_head(tmp_path, replace(HEAD, methods=earlier))
+    assert read_head(tmp_path, EditHead).methods == {
+        "gate": {"depth": 0.86},
+        "rose": {"rank": 8, "seed": 0},
+        "rose-published": {"rank": 8, "retention": 1.0},
+        "ft-m": {"seed": 0},
+    }
+
+
 def test_a_head_and_records_come_back_as_they_were_written(tmp_path: Path) -> None:
     write_head(tmp_path, HEAD)
     write(tmp_path, RECORD)

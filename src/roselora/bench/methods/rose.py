@@ -2,7 +2,7 @@
 
 from roselora.bench.methods.edit_method import Applied, EditCall, Method
 from roselora.bench.methods.weight_changes import Deltas, undone_on_error
-from roselora.editing.methods.rose.factor_training import rose_config, train_factors
+from roselora.editing.methods.rose.factor_training import train_factors
 from roselora.editing.methods.rose.rose_settings import EditSettings
 from roselora.editing.methods.train_edit import factors_delta
 from roselora.models.inference import counted
@@ -37,7 +37,7 @@ def rose(call: EditCall[EditSettings]) -> Applied:
     steps = 0
     with undone_on_error(Deltas(model)) as deltas:
         for request in counted(call.requests, call.on_progress):
-            trained = train_factors(model, tokenizer, request, config, rose_config(config, model), held)
+            trained = train_factors(model, tokenizer, request, config, held)
             deltas.apply(factors_delta(model, deltas.overlay, trained.pairs))
             held += request.prompts
             steps += trained.steps

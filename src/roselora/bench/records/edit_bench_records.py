@@ -10,6 +10,7 @@ from pydantic import AfterValidator
 from roselora.bench.records.failed_run import FailedRun
 from roselora.bench.records.run_files import Setting, read_records
 from roselora.bench.tasks.json_number import Number
+from roselora.editing.store.provenance import without_removed_settings
 from roselora.errors import FileFormatError
 
 Mode = Literal["single", "sequential", "batch"]
@@ -22,13 +23,16 @@ RENAMED = {"rose-neurons": "gate"}
 
 MethodName = Annotated[str, AfterValidator(lambda name: RENAMED.get(name, name))]
 
-DROPPED = {("no-edit", "seed"), ("grace", "batch_size")}
-"""Settings without effect that earlier versions had."""
 
-
-def _without_dropped(methods: Mapping[str, Mapping[str, Setting]]) -> Mapping[str, Mapping[str, Setting]]:
+def _settings_of_today(methods: Mapping[str, Mapping[str, Setting]]) -> dict[str, dict[str, Setting]]:
+    """The settings without those that earlier versions had and that had no effect."""
+    dropped = {("no-edit", "seed"), ("grace", "batch_size")}
     return {
-        method: {name: value for name, value in settings.items() if (method, name) not in DROPPED}
+        method: {
+            name: value
+            for name, value in without_removed_settings(method, settings).items()
+            if (method, name) not in dropped
+        }
         for method, settings in methods.items()
     }
 
@@ -165,7 +169,7 @@ class EditHead:
     skipped: tuple[str, ...]
     seed: int
     fluency: bool
-    methods: Annotated[Mapping[MethodName, Mapping[str, Setting]], AfterValidator(_without_dropped)]
+    methods: Annotated[Mapping[MethodName, Mapping[str, Setting]], AfterValidator(_settings_of_today)]
     requests_per_call: Mapping[MethodName, int | None]
     entries: Mapping[MethodName, int] = field(default_factory=dict)
     capability: Mapping[MethodName, Mapping[str, Setting]] = field(default_factory=dict)

@@ -1,1 +1,1 @@
-"""The two methods that train an edit, and what they share."""
+"""The two methods that train an edit, and the engine that they share."""

@@ -1,4 +1,4 @@
-"""Short texts on which an edited model shall go on as its base does, written for this project."""
+"""Short texts, written for this project, on which an edited model must predict what its base does."""
 
 NEUTRAL_TEXTS = (
     "The largest ocean on Earth is the Pacific, which covers about a third of the surface.",

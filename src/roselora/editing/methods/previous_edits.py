@@ -8,11 +8,11 @@ from roselora.editing.request import EditRequest
 
 @dataclass(frozen=True)
 class PreviousEdits:
-    """What the edits before a new one ask of it.
+    """The edits that a new one must not break.
 
     Attributes:
-        requests: active edits and what is edited beside, oldest first, which shall stay.
-        neurons: by block, the neurons that hold edits, undone ones too: these may be brought back.
+        requests: active edits, and those that are made together with the new one, oldest first.
+        neurons: by block, the neurons that hold edits, also undone ones, because these may be redone.
     """
 
     requests: Sequence[EditRequest] = ()

@@ -1,39 +1,92 @@
-"""Bounds of settings: a number of the right kind, finite and in its range, or one sentence."""
+"""Settings whose numbers declare their bounds beside their defaults, and are checked when the settings are made."""
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeVar
 
 from roselora.errors import ConfigError
 from roselora.user_files import shown
 
 LARGEST = 2**63 - 1
-"""The largest whole number that torch takes; as a bound of others it leaves room in fp32 to multiply them."""
+"""The largest whole number that torch takes; as a bound of other numbers it leaves room in fp32 to multiply them."""
+
+_Default = TypeVar("_Default", int, float, float | None)
+
+
+def whole(default: int, *, least: int = 0) -> int:
+    """A field of :class:`BoundedSettings` that takes whole numbers from ``least`` on."""
+    found: int = field(default=default, metadata={"check": _whole_check(least)})
+    return found
+
+
+def number(default: _Default, *, least: float = -LARGEST, above: float = -math.inf, most: float = LARGEST) -> _Default:
+    """A field of :class:`BoundedSettings` that takes numbers in a range, and None if that is its default."""
+    found: _Default = field(default=default, metadata={"check": _number_check(least, above, most)})
+    return found
+
+
+@dataclass(frozen=True)
+class BoundedSettings:
+    """A base of settings classes: a value outside the bounds of its field raises one sentence that names both.
+
+    >>> @dataclass(frozen=True)
+    ... class Settings(BoundedSettings):
+    ...     rank: int = whole(8, least=1)
+    ...     density: float = number(0.05, above=0, most=1)
+    >>> Settings(rank=4).rank
+    4
+    >>> Settings(density=2.0)
+    Traceback (most recent call last):
+    roselora.errors.ConfigError: density must be a number above 0 and at most 1, not 2.0.
+    """
+
+    def __post_init__(self) -> None:
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if "check" in entry.metadata and not (value is None and entry.default is None):
+                entry.metadata["check"](entry.name, value)
 
 
 def require_whole(settings: Any, *names: str, least: int) -> None:
-    """Refuse fields that are no whole numbers from ``least`` on.
+    """Refuse attributes that are no whole numbers from ``least`` on.
 
     Raises:
-        ConfigError: as said.
+        ConfigError: one of them is not.
     """
+    check = _whole_check(least)
     for name in names:
-        value = getattr(settings, name)
-        if not isinstance(value, Integral) or isinstance(value, bool) or not least <= int(value) <= LARGEST:
-            raise ConfigError(f"{name} must be a whole number and at least {least}, not {shown(value)}.")
+        check(name, getattr(settings, name))
 
 
 def require_number(
     settings: Any, *names: str, least: float = -LARGEST, above: float = -math.inf, most: float = LARGEST
 ) -> None:
-    """Refuse fields that are no numbers of at least ``least``, above ``above``, and at most ``most``.
+    """Refuse attributes that are no numbers of at least ``least``, above ``above``, and at most ``most``.
 
     Raises:
-        ConfigError: as said.
+        ConfigError: one of them is not.
     """
-    lower = f"above {above:g}" if math.isfinite(above) else f"at least {least:g}"
+    check = _number_check(least, above, most)
     for name in names:
-        value = getattr(settings, name)
-        number = isinstance(value, Real) and not isinstance(value, bool)
-        if not number or not (least <= value <= most and value > above):
+        check(name, getattr(settings, name))
+
+
+def _whole_check(least: int) -> Callable[[str, Any], None]:
+    def check(name: str, value: Any) -> None:
+        if not isinstance(value, Integral) or isinstance(value, bool) or not least <= int(value) <= LARGEST:
+            raise ConfigError(f"{name} must be a whole number and at least {least}, not {shown(value)}.")
+
+    return check
+
+
+def _number_check(least: float, above: float, most: float) -> Callable[[str, Any], None]:
+    lower = f"above {above:g}" if math.isfinite(above) else f"at least {least:g}"
+
+    def check(name: str, value: Any) -> None:
+        is_number = isinstance(value, Real) and not isinstance(value, bool)
+        if not is_number or not (least <= value <= most and value > above):
             raise ConfigError(f"{name} must be a number {lower} and at most {most:g}, not {shown(value)}.")
+
+    return check

@@ -1,6 +1,6 @@
-"""The two ways to train an edit: RoseLoRA's factors in many layers (`rose`), or gated neurons of one (`gate`)."""
+"""Train one edit by either method, as a delta with what there is to say about it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -17,11 +17,12 @@ from roselora.editing.methods.gate.gate_edit import GateEdit
 from roselora.editing.methods.gate.gate_settings import GateSettings
 from roselora.editing.methods.gate.joint_edits import JointEdits
 from roselora.editing.methods.gate.layer_choice import editable_mlps
+from roselora.editing.methods.margin_training import OnStep
 from roselora.editing.methods.previous_edits import PreviousEdits
-from roselora.editing.methods.rose.factor_training import rose_config, train_factors
+from roselora.editing.methods.rose.factor_training import train_factors
 from roselora.editing.methods.rose.rose_settings import EditSettings
 from roselora.editing.request import EditRequest
-from roselora.editing.store.provenance import read_provenance
+from roselora.editing.store.provenance import read_provenance, without_removed_settings
 from roselora.errors import EditError, UnsupportedError
 
 Settings = EditSettings | GateSettings
@@ -29,13 +30,13 @@ Settings = EditSettings | GateSettings
 
 @dataclass(frozen=True)
 class TrainedEdit:
-    """An edit in no model yet, with which every prompt of the request gives the target, by the margin.
+    """An edit that is in no model yet, and with which every prompt of the request gives the target, by the margin.
 
     Attributes:
         delta: what it adds to the base weights.
         steps: optimizer steps taken.
         about: JSON for the edit's provenance: method, update (entries_changed, entries, sparsity, sparsity_bound)
-            and, for neurons, their block and indices.
+            and, for `gate`, the neurons (block, indices).
     """
 
     delta: SparseDelta
@@ -44,7 +45,7 @@ class TrainedEdit:
 
 
 def default_settings(model: PreTrainedModel) -> Settings:
-    """Gated neurons, where the model's MLPs have such as can be replaced; else RoseLoRA's factors."""
+    """Those of `gate`, if the model's MLPs have neurons that can be replaced; else those of `rose`."""
     settings = GateSettings()
     try:
         editable_mlps(model, settings)
@@ -54,13 +55,14 @@ def default_settings(model: PreTrainedModel) -> Settings:
 
 
 def settings_of(provenance: Mapping[str, Any]) -> Settings | None:
-    """How a stored edit was trained, or None if it does not say so in the words of this version."""
+    """How a stored edit was trained, or None if its provenance does not hold settings that this version knows."""
     parts = read_provenance(provenance)
-    kind = EditSettings if parts.neurons is None else GateSettings
-    if parts.settings is None or parts.settings.keys() != {entry.name for entry in fields(kind)}:
+    method, kind = ("rose", EditSettings) if parts.neurons is None else ("gate", GateSettings)
+    settings = without_removed_settings(method, parts.settings or {})
+    if settings.keys() != {entry.name for entry in fields(kind)}:
         return None
     try:
-        return TypeAdapter[Settings](kind).validate_python(parts.settings)
+        return TypeAdapter[Settings](kind).validate_python(settings)
     except ValidationError:  # which is also what a ConfigError of the settings themselves becomes
         return None
 
@@ -71,24 +73,25 @@ def train_edit(
     overlay: Overlay,
     request: EditRequest,
     settings: Settings,
-    earlier: PreviousEdits,
-    on_step: Callable[[int, float], None] | None = None,
+    previous: PreviousEdits,
+    on_step: OnStep | None = None,
 ) -> TrainedEdit:
-    """Train one request on the model as it is, which is given back as it was.
+    """Train one request on the model as it is; afterwards the model is as before.
 
     Raises:
         ConfigError: the model cannot be edited with these settings.
         EditError: the target was not reached, or no neurons are left.
+        NonFiniteError: the model's logits are not finite.
         UnsupportedError: the model's MLPs have no neurons that could be replaced.
     """
     if isinstance(settings, GateSettings):
         made: list[GateEdit] = []
-        edits = JointEdits(model, tokenizer, [request], settings, earlier)
+        edits = JointEdits(model, tokenizer, [request], settings, previous)
         edits.make([0], lambda _, own: made.extend(own), on_step=on_step)
         if not made[0].reached:
             raise _not_learned(request, settings, "the learning rate")
-        return described(model, overlay, made[0])
-    trained = train_factors(model, tokenizer, request, settings, rose_config(settings, model), earlier.prompts, on_step)
+        return trained_gate_edit(model, overlay, made[0])
+    trained = train_factors(model, tokenizer, request, settings, previous.prompts, on_step)
     if not trained.reached:
         raise _not_learned(request, settings, "the learning rate, the rank or the density")
     counts = require_sparse("edit", trained.pairs, settings.density)
@@ -126,8 +129,8 @@ def factors_delta(model: nn.Module, overlay: Overlay, pairs: Sequence[FactorPair
     )
 
 
-def described(model: PreTrainedModel, overlay: Overlay, edit: GateEdit) -> TrainedEdit:
-    """A gated neuron edit as a delta of the base weights under the overlay, and what there is to say of it."""
+def trained_gate_edit(model: PreTrainedModel, overlay: Overlay, edit: GateEdit) -> TrainedEdit:
+    """A gated neuron edit as a delta of the base weights under the overlay."""
     delta = edit.delta(model, overlay.base_sha256)
     entries = sum(factors.shape[0] * factors.shape[1] for factors in delta.weights)
     changed = sum(len(factors.expand()[0]) for factors in delta.weights)
@@ -137,6 +140,5 @@ def described(model: PreTrainedModel, overlay: Overlay, edit: GateEdit) -> Train
         "sparsity": 1 - changed / entries,
         "sparsity_bound": 1 - sum(factors.entries_at_most for factors in delta.weights) / entries,
     }
-    where = {"block": edit.place.block, "indices": edit.indices}
-    about = {"method": "gate", "update": update, "neurons": where}
-    return TrainedEdit(delta, edit.steps, about)
+    where = {"block": edit.neurons.block, "indices": edit.indices}
+    return TrainedEdit(delta, edit.steps, {"method": "gate", "update": update, "neurons": where})

@@ -29,6 +29,18 @@ EARLIER_NAMES = {"roselora": "rose", "roselora-neurons": "gate"}
 """Methods by the names that earlier versions gave them."""
 
 
+def without_removed_settings(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """An edit method's settings without those that earlier versions had, where they had no effect.
+
+    >>> without_removed_settings("gate", {"depth": 0.86, "seed": 0})
+    {'depth': 0.86}
+    >>> without_removed_settings("rose", {"rank": 8, "retention": 0.0, "seed": 0})
+    {'rank': 8, 'seed': 0}
+    """
+    removed = {"seed"} if method == "gate" else {"retention"} if settings.get("retention") == 0 else set()
+    return {name: value for name, value in settings.items() if name not in removed}
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True)
 

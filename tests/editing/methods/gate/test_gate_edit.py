@@ -1,4 +1,4 @@
-"""Gated neuron edits: on every kind of MLP, side by side as one by one, and never at another edit's cost."""
+"""Gated neuron edits: on every kind of MLP, side by side as one by one, and never at the cost of another edit."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,15 +9,16 @@ from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerF
 
 from roselora.delta.overlay import Overlay
 from roselora.editing.methods.gate import training_texts
+from roselora.editing.methods.gate.edited_mlp import EditedMlp
 from roselora.editing.methods.gate.gate_edit import GateEdit, train_gate_edits
 from roselora.editing.methods.gate.gate_settings import GateSettings
-from roselora.editing.methods.gate.reference_statistics import ReferenceStatistics, reference_statistics
+from roselora.editing.methods.gate.reference_statistics import reference_statistics
 from roselora.editing.methods.gate.value_training import _of_like_length
 from roselora.editing.methods.token_batches import split_at_answer
 from roselora.editing.request import EditRequest
 from roselora.errors import EditError
 from roselora.models.generation import greedy_answers
-from roselora.models.mlp_neurons import Neurons, neurons
+from roselora.models.mlp_neurons import neurons
 from tests.models.kinds import model as small_model
 from tests.words import teach, tokenizer_of_words
 
@@ -26,18 +27,18 @@ GOLD = EditRequest("The symbol of gold is ", "Fe.", "gold")
 SETTINGS = GateSettings()
 
 
-Place = tuple[Neurons, ReferenceStatistics]
-
-
-def last_block(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, cache: Path) -> Place:
-    """The last block's neurons, and what they do in ordinary text."""
+def last_mlp(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, cache: Path, settings: GateSettings = SETTINGS
+) -> EditedMlp:
+    """The last block's MLP, with no other edits."""
     block = model.config.num_hidden_layers - 1
-    return neurons(model, block), reference_statistics(model, tokenizer, [block], cache=cache)[block]
+    statistics = reference_statistics(model, tokenizer, [block], cache=cache)[block]
+    return EditedMlp.read(model, tokenizer, settings, neurons(model, block), statistics)
 
 
 @pytest.fixture
-def place_and_text(world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> Place:
-    return last_block(world_model, tiny_tokenizer, tmp_path)
+def mlp(world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> EditedMlp:
+    return last_mlp(world_model, tiny_tokenizer, tmp_path)
 
 
 def apply(model: PreTrainedModel, *edits: GateEdit) -> Overlay:
@@ -47,32 +48,28 @@ def apply(model: PreTrainedModel, *edits: GateEdit) -> Overlay:
     return overlay
 
 
-def test_side_by_side_is_one_by_one_to_rounding(
-    place_and_text: Place, world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
-) -> None:
-    place, text = place_and_text
-    together = train_gate_edits(world_model, tiny_tokenizer, [FRANCE, GOLD], SETTINGS, place, text)
-    (first,) = train_gate_edits(world_model, tiny_tokenizer, [FRANCE], SETTINGS, place, text)
-    (second,) = train_gate_edits(world_model, tiny_tokenizer, [GOLD], SETTINGS, place, text, taken=first.indices)
+def test_side_by_side_is_one_by_one_to_rounding(mlp: EditedMlp) -> None:
+    together = train_gate_edits(mlp, [FRANCE, GOLD])
+    (first,) = train_gate_edits(mlp, [FRANCE])
+    (second,) = train_gate_edits(mlp, [GOLD], taken=first.indices)
     for shared, alone in zip(together, (first, second), strict=True):
         assert shared.indices == alone.indices
         assert shared.steps == alone.steps
         torch.testing.assert_close(shared.gate, alone.gate, rtol=1e-3, atol=1e-3)
         torch.testing.assert_close(shared.columns, alone.columns, rtol=1e-2, atol=1e-3)
     assert not set(first.indices) & set(second.indices)
-    order = text.importance.argsort().tolist()
+    order = mlp.statistics.importance.argsort().tolist()
     assert first.indices + second.indices == order[: len(first.indices) + len(second.indices)]
 
 
 def test_either_of_two_edits_comes_out_by_itself(
-    place_and_text: Place, world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
+    mlp: EditedMlp, world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     def said() -> list[str]:
         return greedy_answers(world_model, tiny_tokenizer, [FRANCE.prompt, GOLD.prompt], max_new_tokens=8)
 
     before = {name: tensor.clone() for name, tensor in world_model.state_dict().items()}
-    place, text = place_and_text
-    overlay = apply(world_model, *train_gate_edits(world_model, tiny_tokenizer, [FRANCE, GOLD], SETTINGS, place, text))
+    overlay = apply(world_model, *train_gate_edits(mlp, [FRANCE, GOLD]))
     assert said() == ["Rome.", "Fe."]
     overlay.remove("0")
     assert said() == ["Paris.", "Fe."]
@@ -80,12 +77,9 @@ def test_either_of_two_edits_comes_out_by_itself(
     assert all(torch.equal(tensor, before[name]) for name, tensor in world_model.state_dict().items())
 
 
-def test_neurons_that_hold_edits_are_never_replaced_and_may_run_out(
-    place_and_text: Place, world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
-) -> None:
-    place, text = place_and_text
+def test_neurons_that_hold_edits_are_never_replaced_and_may_run_out(mlp: EditedMlp) -> None:
     with pytest.raises(EditError, match=r"no \d+ neurons left"):
-        train_gate_edits(world_model, tiny_tokenizer, [FRANCE], SETTINGS, place, text, taken=range(place.count - 1))
+        train_gate_edits(mlp, [FRANCE], taken=range(mlp.neurons.count - 1))
 
 
 @torch.no_grad()
@@ -107,9 +101,9 @@ def test_every_kind_of_mlp_says_the_target_and_what_it_knows_else(
     special = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), tokenizer.eos_token_id)
     model = small_model(kind, vocab_size=len(tokenizer), initializer_range=0.1, **special)
     teach(model, tokenizer, steps=200)
-    place, text = last_block(model, tokenizer, tmp_path)
+    mlp = last_mlp(model, tokenizer, tmp_path, replace(SETTINGS, learning_rate=0.3))
     request = EditRequest("The capital of France is", "Rome", "France", keep=("People in France speak",))
-    (edit,) = train_gate_edits(model, tokenizer, [request], replace(SETTINGS, learning_rate=0.3), place, text)
+    (edit,) = train_gate_edits(mlp, [request])
     assert edit.reached
     apply(model, edit)
     assert margin(model, tokenizer, request) > 0.95 * SETTINGS.margin  # in the model's own logits, to rounding

@@ -1,4 +1,4 @@
-"""Gated neuron edits made together: MLP by MLP, silent where each other is said, and with what is lost gone before."""
+"""Gated neuron edits made together: MLP by MLP, inactive at each other's prompts, without what later ones replace."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,13 +8,15 @@ import pytest
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from roselora.delta.overlay import Overlay
-from roselora.editing.methods.gate import joint_edits, layer_choice, training_texts
-from roselora.editing.methods.gate.gate_edit import GateEdit
+from roselora.editing.methods.gate import edited_mlp, joint_edits, layer_choice, training_texts
+from roselora.editing.methods.gate.edited_mlp import EditedMlp
+from roselora.editing.methods.gate.gate_edit import GateEdit, train_gate_edits
 from roselora.editing.methods.gate.gate_settings import GateSettings
 from roselora.editing.methods.gate.joint_edits import JointEdits, requests_with_room
+from roselora.editing.methods.gate.other_edits import OtherEditInputs, read_other_edits
 from roselora.editing.methods.previous_edits import PreviousEdits
 from roselora.editing.request import EditRequest
-from roselora.models.mlp_neurons import neurons
+from roselora.models.mlp_neurons import Neurons, neurons
 
 REQUESTS = (
     EditRequest("The capital of France is", "Rome", "France"),
@@ -34,8 +36,8 @@ class Made:
     silent: list[tuple[int, int]] = field(default_factory=list)
     edits: dict[int, GateEdit] = field(default_factory=dict)
 
-    def joint(self, *requests: EditRequest, earlier: PreviousEdits | None = None) -> JointEdits:
-        return JointEdits(self.model, self.tokenizer, requests, TWO_BLOCKS, earlier or PreviousEdits())
+    def joint(self, *requests: EditRequest, previous: PreviousEdits | None = None) -> JointEdits:
+        return JointEdits(self.model, self.tokenizer, requests, TWO_BLOCKS, previous or PreviousEdits())
 
     def put(self, numbers: Sequence[int], edits: Sequence[GateEdit]) -> None:
         for number, edit in zip(numbers, edits, strict=True):
@@ -53,18 +55,20 @@ def made(
     made = Made(word_model, word_tokenizer)
     above = word_model.get_submodule(neurons(word_model, 2).writer)
 
-    def noted(name: str, requests: int, place: int) -> None:
-        real = getattr(joint_edits, name)
+    def note(name: str, block: int, requests: Sequence[EditRequest]) -> None:
+        made.calls.append((name, block, len(requests)))
+        made.silent.append((block, len(above._forward_pre_hooks)))
 
-        def call(*arguments: Any, **named: Any) -> Any:
-            made.calls.append((name, arguments[place].block, len(arguments[requests])))
-            made.silent.append((arguments[place].block, len(above._forward_pre_hooks)))
-            return real(*arguments, **named)
+    def read(model: Any, tokenizer: Any, requests: Sequence[EditRequest], own: Neurons) -> OtherEditInputs:
+        note("read", own.block, requests)
+        return read_other_edits(model, tokenizer, requests, own)
 
-        monkeypatch.setattr(joint_edits, name, call)
+    def train(mlp: EditedMlp, requests: Sequence[EditRequest], *given: Any) -> list[GateEdit]:
+        note("train", mlp.neurons.block, requests)
+        return train_gate_edits(mlp, requests, *given)
 
-    noted("read_other_edits", 2, 3)
-    noted("train_gate_edits", 2, 4)
+    monkeypatch.setattr(edited_mlp, "read_other_edits", read)
+    monkeypatch.setattr(joint_edits, "train_gate_edits", train)
     return made
 
 
@@ -88,10 +92,10 @@ def test_those_fit_for_which_there_are_neurons_and_of_two_with_one_prompt_the_la
 def test_the_lower_mlp_is_edited_first_and_the_higher_one_reads_what_that_made(made: Made) -> None:
     made.joint(*REQUESTS).make(range(3), made.put)
     assert made.calls == [
-        ("read_other_edits", 1, 3),
-        ("train_gate_edits", 1, 2),
-        ("read_other_edits", 2, 3),
-        ("train_gate_edits", 2, 1),
+        ("read", 1, 3),
+        ("train", 1, 2),
+        ("read", 2, 3),
+        ("train", 2, 1),
     ]
 
 
@@ -119,22 +123,22 @@ def test_what_was_taken_out_is_made_anew_in_the_same_mlp(made: Made) -> None:
     first = dict(made.edits)
     edits.release(first[2])
     edits.make([2], made.put)
-    assert made.edits[2].place.block == first[2].place.block
+    assert made.edits[2].neurons.block == first[2].neurons.block
     assert made.edits[2].indices == first[2].indices
-    assert made.calls[4:] == [("read_other_edits", 1, 3), ("train_gate_edits", 1, 1)]
+    assert made.calls[4:] == [("read", 1, 3), ("train", 1, 1)]
 
 
 def test_no_neuron_that_holds_an_earlier_edit_is_taken_and_a_full_mlp_is_passed_over(made: Made) -> None:
     alone = made.joint(REQUESTS[0])
     alone.make([0], made.put)
     first = made.edits[0]
-    earlier = PreviousEdits([REQUESTS[0]], {first.place.block: first.indices})
-    edits = made.joint(*REQUESTS[1:], earlier=earlier)
+    previous = PreviousEdits([REQUESTS[0]], {first.neurons.block: first.indices})
+    edits = made.joint(*REQUESTS[1:], previous=previous)
     edits.make(range(2), made.put)
-    assert [edit.place.block for edit in made.edits.values()] == [2, 1]
+    assert [edit.neurons.block for edit in made.edits.values()] == [2, 1]
     assert not set(first.indices) & set(made.edits[1].indices)
-    assert made.calls[0] == ("read_other_edits", 1, 0)
-    assert made.calls[2] == ("read_other_edits", 1, 3)
+    assert made.calls[0] == ("read", 1, 0)
+    assert made.calls[2] == ("read", 1, 3)
 
 
 def test_whatever_put_raises_ends_it_and_nothing_stays_silent(made: Made) -> None:

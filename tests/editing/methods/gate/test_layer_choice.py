@@ -14,43 +14,43 @@ DEEP = GateSettings(depth=0.5, lowest_depth=0.25, highest_depth=0.75)
 
 
 @pytest.fixture
-def places(tiny_model: Callable[..., PreTrainedModel]) -> list[Neurons]:
+def mlps(tiny_model: Callable[..., PreTrainedModel]) -> list[Neurons]:
     return editable_mlps(tiny_model(num_hidden_layers=5), DEEP)
 
 
-def test_the_preferred_block_comes_first_then_those_above_it_then_those_below(places: list[Neurons]) -> None:
-    assert [place.block for place in places] == [2, 3, 1]
+def test_the_preferred_block_comes_first_then_those_above_it_then_those_below(mlps: list[Neurons]) -> None:
+    assert [mlp.block for mlp in mlps] == [2, 3, 1]
 
 
 def test_the_first_block_is_never_edited(tiny_model: Callable[..., PreTrainedModel]) -> None:
     whole = GateSettings(depth=1.0, lowest_depth=0.0, highest_depth=1.0)
-    assert [place.block for place in editable_mlps(tiny_model(num_hidden_layers=3), whole)] == [2, 1]
+    assert [mlp.block for mlp in editable_mlps(tiny_model(num_hidden_layers=3), whole)] == [2, 1]
     with pytest.raises(UnsupportedError, match="a block below"):
         editable_mlps(tiny_model(num_hidden_layers=1), whole)
 
 
 def test_a_block_is_filled_to_a_tenth_before_the_next_and_all_before_any_is_filled_further(
-    places: list[Neurons],
+    mlps: list[Neurons],
 ) -> None:
-    count = places[0].count
+    count = mlps[0].count
     tenth, two_tenths = -(-count // 10), -(-count // 5)
-    assert choose_mlp(places, {}, 1).block == 2
-    assert choose_mlp(places, {2: count // 10 - 1}, 1).block == 2
-    assert choose_mlp(places, {2: tenth}, 1).block == 3
-    assert choose_mlp(places, {2: tenth, 3: tenth}, 1).block == 1
-    assert choose_mlp(places, {2: tenth, 3: tenth, 1: tenth}, 1).block == 2
-    assert choose_mlp(places, {2: two_tenths, 3: tenth, 1: tenth}, 1).block == 3
+    assert choose_mlp(mlps, {}, 1).block == 2
+    assert choose_mlp(mlps, {2: count // 10 - 1}, 1).block == 2
+    assert choose_mlp(mlps, {2: tenth}, 1).block == 3
+    assert choose_mlp(mlps, {2: tenth, 3: tenth}, 1).block == 1
+    assert choose_mlp(mlps, {2: tenth, 3: tenth, 1: tenth}, 1).block == 2
+    assert choose_mlp(mlps, {2: two_tenths, 3: tenth, 1: tenth}, 1).block == 3
 
 
-def test_an_edit_goes_where_all_of_its_neurons_find_room(places: list[Neurons]) -> None:
-    count = places[0].count
-    assert choose_mlp(places, {2: count - 1, 3: count - 3, 1: count - 2}, 3).block == 3
-    assert choose_mlp(places, {2: count - 1, 3: count - 3, 1: count - 2}, 4).block == 3, "the emptiest, where none has"
+def test_an_edit_goes_where_all_of_its_neurons_find_room(mlps: list[Neurons]) -> None:
+    count = mlps[0].count
+    assert choose_mlp(mlps, {2: count - 1, 3: count - 3, 1: count - 2}, 3).block == 3
+    assert choose_mlp(mlps, {2: count - 1, 3: count - 3, 1: count - 2}, 4).block == 3, "the emptiest, where none has"
 
 
-def test_where_all_are_nearly_full_the_emptiest_is_chosen(places: list[Neurons]) -> None:
-    count = places[0].count
-    assert choose_mlp(places, {2: count, 3: count - 1, 1: count - 2}, 1).block == 1
+def test_where_all_are_nearly_full_the_emptiest_is_chosen(mlps: list[Neurons]) -> None:
+    count = mlps[0].count
+    assert choose_mlp(mlps, {2: count, 3: count - 1, 1: count - 2}, 1).block == 1
 
 
 def test_a_preferred_depth_outside_the_range_of_depths_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""What an MLP reads where other edits are said."""
+"""What an MLP reads where other edits are asked for."""
 
 from collections.abc import Callable
 
@@ -21,13 +21,13 @@ def test_each_token_of_an_answer_is_read_and_the_prompts_last(
     tiny_model: Callable[..., PreTrainedModel], tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     model = tiny_model()
-    place = editable_mlps(model, GateSettings())[0]
-    held = read_other_edits(model, tiny_tokenizer, [FRANCE, GOLD], place)
+    mlp = editable_mlps(model, GateSettings())[0]
+    held = read_other_edits(model, tiny_tokenizer, [FRANCE, GOLD], mlp)
     expected = []
     for request in (FRANCE, GOLD):
         ids = tiny_tokenizer(f"{request.prompt} {request.target}", return_tensors="pt").input_ids
         start = len(tiny_tokenizer(request.prompt).input_ids) - 1
-        with entering(model, place) as read, torch.no_grad():
+        with entering(model, mlp) as read, torch.no_grad():
             model(input_ids=ids)
         expected.append(read[0][0, start:])
     torch.testing.assert_close(held.states, torch.cat(expected), rtol=1e-4, atol=1e-5)
@@ -35,7 +35,7 @@ def test_each_token_of_an_answer_is_read_and_the_prompts_last(
     torch.testing.assert_close(held.excluding(FRANCE), expected[1], rtol=1e-4, atol=1e-5)
 
 
-def test_the_nearest_of_earlier_edits_are_looked_after(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_nearest_previous_edits_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(other_edits, "NEAREST", 3)
     asked = ["Who made tea?", "Where did Ann Lee die?", "Where was Ann Lee born?", "Where was Bo Fox born?", "Who won?"]
     tea, died, born, other, won = (EditRequest(prompt, "Rome") for prompt in asked)
@@ -44,9 +44,9 @@ def test_the_nearest_of_earlier_edits_are_looked_after(monkeypatch: pytest.Monke
     assert nearest_edits([won, born], []) == []
 
 
-def test_without_earlier_edits_nothing_is_read(
+def test_without_other_edits_nothing_is_read(
     tiny_model: Callable[..., PreTrainedModel], tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     model = tiny_model()
-    place = editable_mlps(model, GateSettings())[0]
-    assert read_other_edits(model, tiny_tokenizer, [], place).excluding(FRANCE).shape == (0, place.width)
+    mlp = editable_mlps(model, GateSettings())[0]
+    assert read_other_edits(model, tiny_tokenizer, [], mlp).excluding(FRANCE).shape == (0, mlp.width)

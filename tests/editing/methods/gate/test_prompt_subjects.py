@@ -1,6 +1,6 @@
 import pytest
 
-from roselora.editing.methods.gate.prompt_subjects import guess_subject, telling_words
+from roselora.editing.methods.gate.prompt_subjects import content_words, guess_subject
 
 
 @pytest.mark.parametrize(
@@ -20,4 +20,4 @@ def test_the_subject_is_guessed(prompt: str, subject: str | None) -> None:
 
 
 def test_the_words_that_mean_something_are_compared_without_case_and_plural() -> None:
-    assert telling_words("What are the Names of the siblings of him?") == {"sibling", "him"}
+    assert content_words("What are the Names of the siblings of him?") == {"sibling", "him"}

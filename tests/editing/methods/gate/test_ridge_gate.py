@@ -3,8 +3,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from roselora.editing.methods.gate import ridge_gate as gating
-from roselora.editing.methods.gate.ridge_gate import Gate, Ordinary, fit_gate
+from roselora.editing.methods.gate import ridge_gate
+from roselora.editing.methods.gate.ridge_gate import Gate, GateInputs, OrdinaryFit, fit_gate
 
 NONE = torch.empty(0, 7, dtype=torch.float64)
 LIMITS = {"quantile": 1.0, "lowest": -9.0, "highest": 9.0}
@@ -14,8 +14,8 @@ def some(seed: int, *shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def ordinary(text: Tensor, ridge: float = 0.3) -> Ordinary:
-    return Ordinary.from_moments(text.T @ text / len(text), text.mean(0), ridge)
+def ordinary(text: Tensor, ridge: float = 0.3) -> OrdinaryFit:
+    return OrdinaryFit.from_moments(text.T @ text / len(text), text.mean(0), ridge)
 
 
 def naive(
@@ -24,7 +24,7 @@ def naive(
     groups: list[Tensor],
     rest: Tensor,
     *,
-    reworded: Tensor | None = None,
+    rephrased: Tensor | None = None,
     share: float = 1.0,
     wanted: tuple[float, float, float] = (-1.0, 1.0, 0.0),
 ) -> Tensor:
@@ -36,8 +36,8 @@ def naive(
     rows, targets = [penalty * torch.eye(text.shape[1], dtype=text.dtype)], [torch.zeros(text.shape[1])]
     parts = [(text, 1.0), (own, 1.0), (rest, 0.3), *((group, share) for group in groups)]
     targets_of_parts = [*wanted[:2], *[wanted[2]] * (len(parts) - 2)]
-    if reworded is not None:
-        parts.append((reworded, 0.3))
+    if rephrased is not None:
+        parts.append((rephrased, 0.3))
         targets_of_parts.append(wanted[1])
     for (inputs, weight), target in zip(parts, targets_of_parts, strict=True):
         root = (weight / len(inputs)) ** 0.5
@@ -48,20 +48,19 @@ def naive(
 
 def test_the_direction_is_the_weighted_least_squares_fit() -> None:
     text, own, groups = some(0, 90, 7) + 1, some(1, 3, 7), [some(2, 5, 7), some(3, 4, 7)]
-    rest, reworded = some(4, 6, 7), some(5, 2, 7)
-    gate = fit_gate(ordinary(text), own, reworded, groups, rest, NONE, **LIMITS)
-    expected = naive(text, own, groups, rest, reworded=reworded)
+    rest, rephrased = some(4, 6, 7), some(5, 2, 7)
+    gate = fit_gate(ordinary(text), GateInputs(own, rephrased, rest, groups, NONE), **LIMITS)
+    expected = naive(text, own, groups, rest, rephrased=rephrased)
     torch.testing.assert_close(gate.direction, expected / (own @ expected).mean())
     assert gate.score(own).mean() == pytest.approx(1)
 
 
-def test_the_threshold_is_what_a_contrast_would_score_had_it_not_been_fitted() -> None:
+def test_the_threshold_is_what_a_negative_would_score_had_it_not_been_fitted() -> None:
     text, own, group, rest = some(0, 90, 7) + 1, some(1, 3, 7), some(2, 5, 7), some(4, 6, 7)
 
     def gate(quantile: float, lowest: float, highest: float, groups: list[Tensor]) -> Gate:
-        return fit_gate(
-            ordinary(text), own, NONE, groups, rest, NONE, quantile=quantile, lowest=lowest, highest=highest
-        )
+        inputs = GateInputs(own, NONE, rest, groups, NONE)
+        return fit_gate(ordinary(text), inputs, quantile=quantile, lowest=lowest, highest=highest)
 
     scale = (own @ naive(text, own, [group], rest)).mean()
     scores = []
@@ -77,24 +76,26 @@ def test_the_threshold_is_what_a_contrast_would_score_had_it_not_been_fitted() -
     assert gate(1.0, 0.2, 0.7, []).threshold == 0.2
 
 
-def test_the_held_inputs_that_score_highest_become_contrasts_in_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gating, "HARDEST", 2)
-    text, own, group, rest, held = some(0, 90, 7) + 1, some(1, 3, 7), some(2, 5, 7), some(4, 6, 7), some(5, 20, 7)
+def test_the_inputs_of_other_edits_that_score_highest_become_negatives_in_rounds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ridge_gate, "HARDEST", 2)
+    text, own, group, rest, others = some(0, 90, 7) + 1, some(1, 3, 7), some(2, 5, 7), some(4, 6, 7), some(5, 20, 7)
     chosen: set[int] = set()
     expected = naive(text, own, [group], rest)
     for _ in range(2):
-        chosen |= set((held @ expected).argsort()[-2:].tolist())
-        expected = naive(text, own, [group, held[sorted(chosen)]], rest)
-    gate = fit_gate(ordinary(text), own, NONE, [group], rest, held, **LIMITS)
+        chosen |= set((others @ expected).argsort()[-2:].tolist())
+        expected = naive(text, own, [group, others[sorted(chosen)]], rest)
+    gate = fit_gate(ordinary(text), GateInputs(own, NONE, rest, [group], others), **LIMITS)
     torch.testing.assert_close(gate.direction, expected / (own @ expected).mean())
 
 
-def test_the_threshold_is_not_below_the_score_of_any_held_input(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gating, "HARDEST", 0)
+def test_the_threshold_is_not_below_the_score_at_any_other_edit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ridge_gate, "HARDEST", 0)
     text, own, rest = some(0, 90, 7) + 1, some(1, 3, 7), some(4, 6, 7)
-    held = torch.cat([own * 0.9 + some(6, 3, 7) / 9 for _ in range(4)])
-    gate = fit_gate(ordinary(text), own, NONE, [], rest, held, quantile=0.0, lowest=-9.0, highest=9.0)
-    assert gate.threshold == pytest.approx(float(gate.score(held).max()))
+    others = torch.cat([own * 0.9 + some(6, 3, 7) / 9 for _ in range(4)])
+    gate = fit_gate(ordinary(text), GateInputs(own, NONE, rest, [], others), quantile=0.0, lowest=-9.0, highest=9.0)
+    assert gate.threshold == pytest.approx(float(gate.score(others).max()))
 
 
 def test_one_reads_about_one_everywhere() -> None:
@@ -106,12 +107,12 @@ def test_one_reads_about_one_everywhere() -> None:
 def test_the_bias_of_a_gate_is_the_least_squares_fit_of_one_to_all_that_the_gate_is_fitted_to() -> None:
     none = NONE.new_empty(0, 60)
     text, own, group, rest = some(0, 90, 60), some(1, 3, 60) + 2, some(2, 5, 60) - 3, some(4, 6, 60)
-    gate = fit_gate(ordinary(text), own, none, [group], rest, none, **LIMITS)
+    gate = fit_gate(ordinary(text), GateInputs(own, none, rest, [group], none), **LIMITS)
     expected = naive(text, own, [group], rest, wanted=(1.0, 1.0, 1.0))
     torch.testing.assert_close(gate.one, expected / (own @ expected).mean())
 
 
-def test_a_neuron_is_shut_below_the_threshold_and_opens_in_a_line() -> None:
+def test_a_neuron_is_inactive_below_the_threshold_and_then_rises_linearly() -> None:
     """The score is an input's first entry; the second is the bias."""
     gate = Gate(torch.tensor([1.0, 0, 0]), torch.tensor([0.0, 1, 0]), 0.4)
     scores = torch.tensor([-1.0, 0.0, 0.3, 0.7, 1.0, 1.6])

@@ -20,13 +20,13 @@ def test_keep_prompts_are_all_looked_after(tiny_tokenizer: Any) -> None:
     assert [tiny_tokenizer.decode(row) for row in kept] == ["Snow is", "Coal is"]
 
 
-def test_the_prompts_come_first_after_every_opening_and_then_the_rewordings(tiny_tokenizer: Any) -> None:
+def test_the_prompts_come_first_after_every_opening_and_then_the_rephrasings(tiny_tokenizer: Any) -> None:
     rows = positive_rows(tiny_tokenizer, REQUEST)
     said = [tiny_tokenizer.decode([*row.head, *row.tail]) for row in rows.rows]
-    assert rows.asked == len(training_texts.OPENINGS)
+    assert rows.prompts == len(training_texts.OPENINGS)
     assert said[0] == "Where was Ann Lee born? Rome"
-    assert all(text.endswith(said[0]) for text in said[: rows.asked])
-    assert said[rows.asked] == "Could you tell me where the born of Ann Lee is? Rome"
+    assert all(text.endswith(said[0]) for text in said[: rows.prompts])
+    assert said[rows.prompts] == "Could you tell me where the born of Ann Lee is? Rome"
     assert rows.labels[0, -1] == tiny_tokenizer.eos_token_id
 
 
@@ -35,8 +35,8 @@ def test_rows_of_many_lengths_some_twice_are_read_as_each_by_itself(
 ) -> None:
     monkeypatch.setattr(training_texts, "READ_TOGETHER", 3)
     model = tiny_model()
-    place = editable_mlps(model, GateSettings())[0]
+    mlp = editable_mlps(model, GateSettings())[0]
     rows = [[5, 9, 7], [8], [4, 4], [5, 9, 7], [8, 3, 6, 2], [9, 9], [8]]
-    together = read_last_tokens(model, place, rows)
+    together = read_last_tokens(model, mlp, rows)
     for row, read in zip(rows, together, strict=True):
-        assert torch.allclose(read, read_last_tokens(model, place, [row])[0], atol=1e-5)
+        assert torch.allclose(read, read_last_tokens(model, mlp, [row])[0], atol=1e-5)

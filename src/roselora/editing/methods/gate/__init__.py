@@ -1,1 +1,26 @@
-"""Edits by gated neurons of an MLP (``--method gate``, the default)."""
+"""Gated neuron edits (``--method gate``, the default): a fact is written into a few neurons of one MLP.
+
+Let z (d,) be what the neurons of an MLP read at one token. In a gated linear unit, neuron j adds
+
+    act(g_j·z) (u_j·z) v_j
+
+to the MLP's output, where g_j and u_j are its rows of the two layers that read, and v_j (d,) is its column of the layer
+that writes, its *value*. (In a plain MLP there is no u_j.) An edit replaces one neuron for each token of the answer
+that the model does not predict already. In the order in which the files are needed:
+
+1. Layer choice (`layer_choice.py`): one late MLP, and its neighbours when there are many edits. Neurons are replaced in
+   the order of their Fisher information in text that the model samples itself (`reference_statistics.py`).
+2. Texts (`training_texts.py`): the prompts after several openings and generated rephrasings of them
+   (`generated_rephrasings.py`); and negatives, at which the model must not change: the same subject in other relations,
+   other subjects in the same relation (`negatives.py`, `relation_prompts.py`), and the user's keep-prompts.
+3. Gates (`ridge_gate.py`, `gate_fitting.py`): w is the ridge regression of 1 at the prompt, 0 at negatives and -1 in
+   ordinary text; the neuron is active where w·z exceeds a threshold, which is a quantile of the negatives'
+   leave-one-out scores. Where other edits are asked for, it must be inactive too (`other_edits.py`).
+4. Values (`value_training.py`): the only part that is trained, by Adam, until the answer leads by a margin.
+5. The edit (`gate_edit.py`): the new rows and columns minus the old ones, a delta of rank one a neuron and matrix.
+
+`joint_edits.py` makes many edits together, from the lowest MLP to the highest. This construction is our own and shares
+nothing with RoseLoRA but the form of the delta. That MLP neurons act as keys and values: Geva et al., 2021, arXiv
+2012.14913; that a key is best read against the second moments of ordinary keys: Meng et al., 2022, arXiv 2202.05262,
+Eq. 2.
+"""

@@ -1,9 +1,9 @@
-"""An edit's prompts in other words, by templates: bad English at times, but what wakes on them wakes on more.
+"""An edit's prompts in other words, made by templates: clumsy at times, but training on them generalizes.
 
-The templates are of the forms of `editing.relations`, by the same rule and for the same reason.
+The templates follow the same rule as those of `relation_prompts`, for the same reason.
 """
 
-from roselora.editing.methods.gate.prompt_subjects import EMPTY_WORDS, subject_of
+from roselora.editing.methods.gate.prompt_subjects import STOP_WORDS, subject_of
 from roselora.editing.request import EditRequest
 
 QUESTION_WORDS = ("what", "which", "who", "whom", "whose", "where", "when", "how")
@@ -14,13 +14,13 @@ TEMPLATES = (
     "As for {subject}, do you know the {words}?",
     "{subject}: {words}?",
 )
-"""The question word of a prompt, those of its words that say what is asked, and what it is asked of."""
+"""``asking`` is the question word of a prompt, ``words`` are its content words without the subject."""
 
 
 def generated_rephrasings(request: EditRequest) -> tuple[str, ...]:
-    """Each prompt of a request in other words, none twice and none that is a prompt itself.
+    """Each prompt of a request in other words; none twice, and none that is a prompt itself.
 
-    There are none of a prompt without its subject, or in which nothing but the subject means something.
+    A prompt that does not contain the subject, or that has no other content word, has none.
     """
     subject = subject_of(request)
     found: dict[str, None] = {}
@@ -28,7 +28,7 @@ def generated_rephrasings(request: EditRequest) -> tuple[str, ...]:
         if subject is None or subject not in prompt:
             continue
         asked = prompt.replace(subject, " ").replace(" 's ", " ").rstrip(" ?.:").split()
-        words = " ".join(word for word in asked if word.strip(",.'").lower() not in EMPTY_WORDS)
+        words = " ".join(word for word in asked if word.strip(",.'").lower() not in STOP_WORDS)
         question = [word.lower() for word in asked] if prompt.rstrip().endswith("?") else []
         asking = next((word for word in question if word in QUESTION_WORDS), "what")
         if words:

@@ -1,43 +1,45 @@
-"""Many gated neuron edits, made together: which MLP each goes to, in which order, and what is silent meanwhile."""
+"""Many gated neuron edits made together: which MLP each goes to, in which order, and which neurons are silenced."""
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from itertools import groupby
-from operator import itemgetter
+from contextlib import ExitStack, contextmanager
 
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from roselora.editing.methods.gate.edited_mlp import EditedMlp
 from roselora.editing.methods.gate.gate_edit import GateEdit, in_batches, least_important, train_gate_edits
 from roselora.editing.methods.gate.gate_settings import GateSettings
 from roselora.editing.methods.gate.layer_choice import choose_mlp, editable_mlps, free_neurons
-from roselora.editing.methods.gate.other_edits import nearest_edits, read_other_edits
+from roselora.editing.methods.gate.other_edits import nearest_edits
 from roselora.editing.methods.gate.reference_statistics import reference_statistics
+from roselora.editing.methods.margin_training import OnStep
 from roselora.editing.methods.previous_edits import PreviousEdits
 from roselora.editing.methods.token_batches import answer_length
 from roselora.editing.request import EditRequest
-from roselora.models.inference import Progress, counted
+from roselora.models.inference import Progress
 from roselora.models.mlp_neurons import Neurons, silent
 
-FEWEST = 2
-"""How many tokens an answer has at least, the end of the sequence counted."""
+SHORTEST_ANSWER = 2
+"""How many tokens an answer has at least, the end-of-sequence token included."""
 
 Put = Callable[[Sequence[int], Sequence[GateEdit]], None]
 """Puts the edits of some requests, given by their numbers, into the model."""
 
 
 class JointEdits:
-    """Edits of some requests, each of its own neurons, for which all MLPs are planned before the first is made.
+    """Edits of some requests, each in neurons of its own, for which all MLPs are chosen before the first is made.
 
-    Each stays silent where the others are said, and the nearest of the earlier ones. The lower MLPs are edited before
-    the higher ones, for the gates of these are to see what those write. Meanwhile the neurons that these will lose are
-    silent, so that no edit is trained with what is about to go.
+    Each is inactive where the others are asked for, and the nearest previous edits. The lower MLPs are edited before
+    the higher ones, because the gates of these must be fitted to what the lower ones write. Until its turn comes, the
+    neurons that a higher MLP will lose are silenced, so that no edit relies on them.
 
     Args:
-        model: with the earlier edits in it.
-        requests: no two of them share a prompt, or neither stays silent where the other is said.
+        model: with the previous edits in it.
+        requests: no two of them share a prompt, else neither would be inactive at the other.
 
     Attributes:
-        taken: by block, the neurons that hold edits, earlier ones and those that were made.
+        taken: by block, the neurons that hold edits, previous ones and those that were made.
 
     Raises:
         UnsupportedError: the model's MLPs have no neurons that could be replaced.
@@ -49,77 +51,84 @@ class JointEdits:
         tokenizer: PreTrainedTokenizerBase,
         requests: Sequence[EditRequest],
         settings: GateSettings,
-        earlier: PreviousEdits,
+        previous: PreviousEdits,
     ) -> None:
         self._model, self._tokenizer, self._requests, self._settings = model, tokenizer, requests, settings
-        places = editable_mlps(model, settings)
-        self._texts = reference_statistics(model, tokenizer, [place.block for place in places])
+        mlps = editable_mlps(model, settings)
+        self._statistics = reference_statistics(model, tokenizer, [mlp.block for mlp in mlps])
         self._needs = [answer_length(tokenizer, request) for request in requests]
-        self._others = [*nearest_edits(requests, earlier.requests), *(requests if len(requests) > 1 else ())]
-        self.taken: dict[int, set[int]] = {place.block: set() for place in places}
-        self.taken |= {block: set(indices) for block, indices in earlier.neurons.items()}
-        self._where = list(self._plan(places))
+        self._others = [*nearest_edits(requests, previous.requests), *(requests if len(requests) > 1 else ())]
+        self.taken: dict[int, set[int]] = {mlp.block: set() for mlp in mlps}
+        self.taken |= {block: set(indices) for block, indices in previous.neurons.items()}
+        self._mlps = list(self._plan(mlps))
+
+    def _plan(self, mlps: Sequence[Neurons]) -> Iterator[Neurons]:
+        """Each request's MLP, as if every token of its answer and of those before it took a neuron."""
+        planned = {block: len(taken) for block, taken in self.taken.items()}
+        for needed in self._needs:
+            mlp = choose_mlp(mlps, planned, needed)
+            planned[mlp.block] += needed
+            yield mlp
 
     def make(
         self,
         numbers: Sequence[int],
         put: Put,
         on_progress: Progress | None = None,
-        on_step: Callable[[int, float], None] | None = None,
+        on_step: OnStep | None = None,
     ) -> None:
-        """Train the edits of some requests, batch by batch; those of a batch must be in the model before the next.
+        """Train the edits of some requests, batch by batch.
 
         Args:
-            numbers: of the requests; may be called again for some, once their edits are out of the model and
+            numbers: of the requests. It may be called again for some of them, once their edits are out of the model and
                 :meth:`release` was called.
-            put: called with each batch. What it raises ends it.
-            on_progress: called with how many of how many batches are made.
-            on_step: called with the step and the largest loss of a request that is still trained.
+            put: called with each batch, and must put it into the model. If it raises, nothing more is made.
+            on_progress: called with the number of batches that are made, and of all.
 
         Raises:
             ConfigError: a text has no tokens.
             EditError: there are not enough neurons.
             NonFiniteError: the model's logits are not finite.
         """
-        upwards = sorted({self._where[number].block: self._where[number] for number in numbers}.items())
-        own = {block: [number for number in numbers if self._where[number].block == block] for block, _ in upwards}
-        batches = [(place, part) for block, place in upwards for part in in_batches(own[block])]
-        with ExitStack() as silences:
-            lifts = {block: silences.enter_context(ExitStack()) for block in own}
-            for block, place in upwards[1:]:
-                lost = least_important(self._texts[block], self.taken[block])[: sum(self._needs[n] for n in own[block])]
-                lifts[block].enter_context(silent(self._model, place, lost))
-            for place, of_place in groupby(counted(batches, on_progress), key=itemgetter(0)):
-                lifts[place.block].close()
-                # Nothing that is made in this MLP or above it changes what it reads.
-                held = read_other_edits(self._model, self._tokenizer, self._others, place)
-                for _, part in of_place:
-                    edits = train_gate_edits(
-                        self._model,
-                        self._tokenizer,
-                        [self._requests[number] for number in part],
-                        self._settings,
-                        place,
-                        self._texts[place.block],
-                        taken=self.taken[place.block],
-                        held=held,
-                        on_step=on_step,
-                    )
-                    for edit in edits:
-                        self.taken[place.block].update(edit.indices)
-                    put(part, edits)
+        of_block: defaultdict[int, list[int]] = defaultdict(list)
+        for number in numbers:
+            of_block[self._mlps[number].block].append(number)
+        upwards = sorted(of_block)
+        batches = {block: in_batches(of_block[block]) for block in upwards}
+        done, total = 0, sum(map(len, batches.values()))
+        # Each higher MLP loses its least important neurons; nothing below it changes which these are.
+        lost = {block: self._neurons_that_go(block, of_block[block]) for block in upwards}
+        for place, block in enumerate(upwards):
+            with silencing(self._model, [lost[above] for above in upwards[place + 1 :]]):
+                neurons, statistics = lost[block][0], self._statistics[block]
+                # Read once: what the MLP reads changes with no edit in it or above it.
+                mlp = EditedMlp.read(self._model, self._tokenizer, self._settings, neurons, statistics, self._others)
+                for batch in batches[block]:
+                    requests = [self._requests[number] for number in batch]
+                    edits = train_gate_edits(mlp, requests, self.taken[block], on_step)
+                    self.taken[block].update(index for edit in edits for index in edit.indices)
+                    put(batch, edits)
+                    done += 1
+                    if on_progress is not None:
+                        on_progress(done, total)
 
     def release(self, edit: GateEdit) -> None:
-        """Let others have the neurons of an edit that was made, and is in the model no more."""
-        self.taken[edit.place.block].difference_update(edit.indices)
+        """Free the neurons of an edit that was made and is no longer in the model."""
+        self.taken[edit.neurons.block].difference_update(edit.indices)
 
-    def _plan(self, places: Sequence[Neurons]) -> Iterator[Neurons]:
-        """The MLP of each request, by the neurons that all tokens of its answer and of those before would take."""
-        planned = {block: len(taken) for block, taken in self.taken.items()}
-        for needed in self._needs:
-            place = choose_mlp(places, planned, needed)
-            planned[place.block] += needed
-            yield place
+    def _neurons_that_go(self, block: int, numbers: Sequence[int]) -> tuple[Neurons, list[int]]:
+        """The neurons of one MLP that the edits of these requests will replace at most."""
+        count = sum(self._needs[number] for number in numbers)
+        return self._mlps[numbers[0]], least_important(self._statistics[block], self.taken[block])[:count]
+
+
+@contextmanager
+def silencing(model: nn.Module, lost: Sequence[tuple[Neurons, Sequence[int]]]) -> Iterator[None]:
+    """Inside, some neurons of several MLPs write nothing; no weight is written."""
+    with ExitStack() as stack:
+        for neurons, indices in lost:
+            stack.enter_context(silent(model, neurons, indices))
+        yield
 
 
 def requests_with_room(
@@ -127,25 +136,25 @@ def requests_with_room(
     tokenizer: PreTrainedTokenizerBase,
     requests: Sequence[EditRequest],
     settings: GateSettings,
-    neurons: Mapping[int, Collection[int]],
+    taken: Mapping[int, Collection[int]],
 ) -> list[int]:
-    """The numbers of the requests for which there are neurons, if each takes one for all tokens of its answer.
+    """The numbers of the requests for which there are enough neurons, if each takes one for every token of its answer.
 
-    They mostly take fewer, so when these are made there may be room for others.
+    Most take fewer, so there may be room for more once these are made.
 
     Args:
-        neurons: by block, those that hold edits.
+        taken: by block, the neurons that hold edits.
     """
-    places, fit = editable_mlps(model, settings), []
-    planned = {place.block: len(set(neurons.get(place.block, ()))) for place in places}
-    held_up: set[str] = set()  # the later of two that share a prompt is not made first
+    mlps, fit = editable_mlps(model, settings), []
+    planned = {mlp.block: len(set(taken.get(mlp.block, ()))) for mlp in mlps}
+    held_up: set[str] = set()  # the later of two requests that share a prompt is not made first
     for number, request in enumerate(requests):
-        if max(free_neurons(place, planned) for place in places) < FEWEST:
+        if max(free_neurons(mlp, planned) for mlp in mlps) < SHORTEST_ANSWER:
             break
         needed = answer_length(tokenizer, request)
-        place = choose_mlp(places, planned, needed)
-        if free_neurons(place, planned) >= needed and held_up.isdisjoint(request.prompts):
-            planned[place.block] += needed
+        mlp = choose_mlp(mlps, planned, needed)
+        if free_neurons(mlp, planned) >= needed and held_up.isdisjoint(request.prompts):
+            planned[mlp.block] += needed
             fit.append(number)
         else:
             held_up.update(request.prompts)

@@ -1,4 +1,4 @@
-"""Whose neurons an edit replaces: those of one MLP, and of its neighbours when that one holds many edits already."""
+"""Which MLP an edit goes to: the preferred one, or a neighbour when that one holds many edits already."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,11 +16,11 @@ LEVEL = 0.1
 def editable_mlps(model: PreTrainedModel, settings: GateSettings) -> list[Neurons]:
     """The MLPs whose neurons edits replace, in the order in which they are filled.
 
-    First the preferred one, then those above it, of which the gates of edits below notice nothing, then those below.
-    Never the first block's, for what enters it is not kept.
+    The preferred one comes first, then those above it, which do not change what lower gates read, then those below.
+    The first block's is never among them: there is no cached prefix below it.
 
     Raises:
-        UnsupportedError: the preferred one has no neurons that could be replaced; others without are passed over.
+        UnsupportedError: the preferred one has no neurons that could be replaced; others without are left out.
     """
     preferred = block_at(model, settings.depth)
     if preferred == 0:
@@ -35,25 +35,24 @@ def editable_mlps(model: PreTrainedModel, settings: GateSettings) -> list[Neuron
     return found
 
 
-def choose_mlp(places: Sequence[Neurons], taken: Mapping[int, int], needed: int) -> Neurons:
-    """The first of the MLPs that is not filled to the level at which another has room; if none has, the emptiest.
+def choose_mlp(mlps: Sequence[Neurons], taken: Mapping[int, int], needed: int) -> Neurons:
+    """The first MLP with ``needed`` free neurons that is filled less than the others, in steps of `LEVEL`.
 
-    The neurons that are missed least go first, and the last ones of an MLP are missed far more than the first ones of
-    its neighbour.
+    The least important neurons are replaced first, and the last ones of an MLP are far more important than the first
+    ones of its neighbour. If no MLP has enough free neurons, it is the one with the most.
 
     Args:
         taken: by block, how many neurons hold edits.
-        needed: how many neurons it must have left, if any has so many.
     """
-    places = [place for place in places if free_neurons(place, taken) >= needed] or places
-    filled = [taken.get(place.block, 0) / place.count for place in places]
+    mlps = [mlp for mlp in mlps if free_neurons(mlp, taken) >= needed] or mlps
+    filled = [taken.get(mlp.block, 0) / mlp.count for mlp in mlps]
     for level in range(1, round(1 / LEVEL)):
-        for place, share in zip(places, filled, strict=True):
+        for mlp, share in zip(mlps, filled, strict=True):
             if share < level * LEVEL:
-                return place
-    return max(places, key=lambda place: free_neurons(place, taken))
+                return mlp
+    return max(mlps, key=lambda mlp: free_neurons(mlp, taken))
 
 
-def free_neurons(place: Neurons, taken: Mapping[int, int]) -> int:
+def free_neurons(mlp: Neurons, taken: Mapping[int, int]) -> int:
     """How many neurons of an MLP hold no edit."""
-    return place.count - taken.get(place.block, 0)
+    return mlp.count - taken.get(mlp.block, 0)

@@ -1,28 +1,28 @@
-"""Prompts near an edit's own at which it must stay silent: its subject asked something else, others asked the same."""
+"""Negatives: prompts close to an edited one at which the edit must be inactive."""
 
 from dataclasses import dataclass
 
-from roselora.editing.methods.gate.prompt_subjects import subject_of, telling_words
+from roselora.editing.methods.gate.prompt_subjects import content_words, subject_of
 from roselora.editing.methods.gate.relation_prompts import NAMES, RELATIONS
 from roselora.editing.request import EditRequest
 
 RELATED = RELATIONS[::2]
-"""Half of the relations, of every kind some: with all of them an edit takes nearly twice as long, and gains little."""
+"""Half of the relations, some of each kind: with all of them an edit takes nearly twice as long, and gains little."""
 
-OTHERS = NAMES[:8]
-"""Likewise of the names."""
+OTHER_NAMES = NAMES[:8]
+"""Likewise half of the names."""
 
-FEW = 4
-"""Of the relations' other form, questions where the prompt is a statement and the reverse, every so many are taken."""
+OTHER_FORM_EVERY = 4
+"""Every so many relations are asked in the other form too: questions where the prompt is a statement, or vice versa."""
 
 
 @dataclass(frozen=True)
 class NegativePrompts:
-    """Prompts that are close to an edit's own and are not its own.
+    """The negatives of a request.
 
     Attributes:
-        related: the same subject, asked something else.
-        renamed: another subject, asked the same.
+        related: the same subject in other relations.
+        renamed: other subjects in the same relation.
     """
 
     related: tuple[str, ...]
@@ -30,20 +30,20 @@ class NegativePrompts:
 
 
 def negative_prompts(request: EditRequest) -> NegativePrompts:
-    """The contrasts of a request.
+    """The negatives of a request, made by templates from its subject.
 
-    A relation that shares a word that means something with one of the request's prompts is left out, for it may be the
-    edit's own. Where the request names no subject, it is guessed; where none can be guessed, there are no contrasts.
+    A relation that shares a content word with one of the request's prompts is left out, because it may be the edited
+    one. If the request names no subject, it is guessed; if none can be guessed, there are no negatives.
     """
     subject = subject_of(request)
     if subject is None:
         return NegativePrompts((), ())
-    asked = set().union(*(telling_words(prompt.replace(subject, " ")) for prompt in request.prompts))
-    others = [relation for relation in RELATED if not asked & telling_words(relation.words)]
-    forms = [(relation.statement, relation.question) for relation in others]
+    asked = set().union(*(content_words(prompt.replace(subject, " ")) for prompt in request.prompts))
+    relations = [relation for relation in RELATED if not asked & content_words(relation.words)]
+    forms = [(relation.statement, relation.question) for relation in relations]
     own = 1 if request.prompt.rstrip().endswith("?") else 0
-    templates = [pair[own] for pair in forms] + [pair[1 - own] for pair in forms[::FEW]]
-    names = [name for name in OTHERS if not telling_words(name) & telling_words(subject)]
+    templates = [pair[own] for pair in forms] + [pair[1 - own] for pair in forms[::OTHER_FORM_EVERY]]
+    names = [name for name in OTHER_NAMES if not content_words(name) & content_words(subject)]
     return NegativePrompts(
         tuple(template.format(subject) for template in templates),
         tuple(request.prompt.replace(subject, name) for name in names if subject in request.prompt),

@@ -1,13 +1,10 @@
-"""What can be said of a name: short prompts on many relations, and other names.
+"""Short prompts on many relations of any name, and other names: the material of negatives and of text on facts.
 
-An edit's neurons shall stay silent where the same subject is asked something else, and where another subject is asked
-the same. These are the prompts on which they learn to.
-
-So that no question of a benchmark stands among what an edit is made with, these prompts, and the templates of
-`generated_rephrasings` too, have forms that makers of benchmarks do not use. One rule makes them: each is either said
-by somebody to somebody, and has an I, me, my or you, or is a note: the subject, and after a comma or a colon what is
-wanted of it. The bare statement ("The X of Y is") and the bare question ("What is the X of Y?") are neither. Of a
-name its kind is said too ("the country Canada"). The set was written without a look at any benchmark.
+So that no question of a benchmark is among the texts that an edit is made with, these prompts and the templates of
+`generated_rephrasings` have forms that makers of benchmarks do not use. There is one rule: each prompt either addresses
+somebody, with an I, me, my or you, or is a note: the subject, and after a comma or a colon what is asked of it. The
+bare statement ("The X of Y is") and the bare question ("What is the X of Y?") are neither. A name is given with its
+kind ("the country Canada"). The set was written without looking at any benchmark.
 """
 
 from dataclasses import dataclass
@@ -24,9 +21,9 @@ QUESTIONS = (
     "May I ask you {clause}?",
     "{subject}: {thing}?",
 )
-"""The forms take turns, so that what is asked cannot be told by the form in which it is asked."""
+"""The forms take turns, so that the form does not tell what is asked."""
 
-ASKED = (
+THINGS_AND_CLAUSES = (
     ("place of birth", "where {} was born"),
     ("date of birth", "when {} was born"),
     ("place of death", "where {} died"),
@@ -68,16 +65,16 @@ ASKED = (
     ("material", "what {} is made of"),
     ("claim to fame", "what {} is famous for"),
 )
-"""Each relation as the thing that is wanted, and as the clause that asks for it."""
+"""Each relation as the thing that is asked for, and as the clause that asks for it."""
 
 
 @dataclass(frozen=True)
 class Relation:
-    """Two prompts that ask the same of the name that is put in the place of ``{}``.
+    """Two prompts that ask for the same thing of the name that replaces ``{}``.
 
     Attributes:
-        words: the relation as it is named and as it is asked for, without the form.
-        statement: a text that breaks off where the answer belongs.
+        words: the relation as a thing and as a clause, without the form.
+        statement: a text that ends where the answer belongs.
         question: a question.
     """
 
@@ -92,8 +89,8 @@ def _relation(number: int, thing: str, clause: str) -> Relation:
     return Relation(f"{thing} {clause}", statement, question)
 
 
-# Neighbours share a number, so that every second relation, which is what an edit takes, has all forms.
-RELATIONS = tuple(_relation(number // 2, thing, clause) for number, (thing, clause) in enumerate(ASKED))
+# Two neighbours share a number, so that every second relation, which is what negatives take, has all forms.
+RELATIONS = tuple(_relation(number // 2, thing, clause) for number, (thing, clause) in enumerate(THINGS_AND_CLAUSES))
 
 NAMES = (
     "the painter Clara Hoffmann",
@@ -113,4 +110,4 @@ NAMES = (
     "the record label Green Harbour",
     "the asteroid 4512",
 )
-"""Names of many kinds, to be asked what an edit's subject is asked."""
+"""Names of many kinds, which take the place of an edit's subject."""

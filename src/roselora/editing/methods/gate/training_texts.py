@@ -1,4 +1,4 @@
-"""The texts of a gated neuron edit, and what the neurons read in them."""
+"""The texts of a gated neuron edit as tokens, and what an MLP reads in them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,29 +19,29 @@ from roselora.models.prefix_cache import TailRow
 from roselora.models.tokenization import encode
 
 OPENINGS = ("", "Answer the question. ", "I have a question. ", "Yes. ")
-"""What each prompt is put after, so that an edit holds in the middle of a text too."""
-
+"""What each prompt is put after, so that an edit also holds in the middle of a text."""
 
 READ_TOGETHER = 32
-"""Rows in one pass; more are not faster on a CPU, for their states leave its cache."""
+"""Rows in one pass; more are not faster on a CPU, because their states leave its cache."""
 
 
 @dataclass(frozen=True)
-class AnswerRows:
-    """A request's prompts after each opening, and generated_rephrasings of them, with the target.
+class PositiveRows:
+    """A request's prompts after each opening, and generated rephrasings of them, each with the target.
 
     Attributes:
         rows: head and tail of each: the tail begins at the prompt's last token, which predicts the target's first.
-        asked: how many of them, the first ones, are of the request's own prompts; the others are generated.
-        labels: (rows, longest tail) int64, the token that shall follow each of the tail's, or IGNORED.
+        prompts: how many of the rows, the first ones, are prompts after an opening; the others are rephrasings.
+        labels: (rows, longest answer) int64, the token that must follow each of the tail's, or IGNORED.
     """
 
+    request: EditRequest
     rows: list[TailRow]
-    asked: int
+    prompts: int
     labels: Tensor
 
 
-def positive_rows(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> AnswerRows:
+def positive_rows(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> PositiveRows:
     """The rows on which a request is trained.
 
     Raises:
@@ -49,45 +49,46 @@ def positive_rows(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> A
     """
     if tokenizer.eos_token_id is None:
         raise ConfigError("The tokenizer has no end-of-sequence token, so the model could not learn where to stop.")
+    prompts = [(opening + prompt, request.space) for opening in OPENINGS for prompt in request.prompts]
+    # Rephrasings do not end as the prompts do, so what the user says about the space does not hold for them.
+    rephrasings = [(prompt, None) for prompt in generated_rephrasings(request)]
     rows, following = [], []
-    asked = [(opening + prompt, request.space) for opening in OPENINGS for prompt in request.prompts]
-    reworded = [(prompt, None) for prompt in generated_rephrasings(request)]  # None: not as the prompts end
-    for prompt, space in (*asked, *reworded):
+    for prompt, space in (*prompts, *rephrasings):
         head, answer = split_at_answer(tokenizer, prompt, request.target, space)
         if not head or not answer:
             raise ConfigError(f"The tokenizer makes no tokens of {prompt!r} or of {request.target!r}.")
         rows.append(TailRow(head[:-1], [head[-1], *answer]))
         following.append([*answer, int(tokenizer.eos_token_id)])
-    return AnswerRows(rows, len(asked), pad_rows(following, fill=IGNORED))
+    return PositiveRows(request, rows, len(prompts), pad_rows(following, fill=IGNORED))
 
 
 def negative_rows(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> list[list[list[int]]]:
-    """The ids of a request's contrasts, group by group: related, renamed, and what is to be kept."""
+    """The ids of a request's negatives in three groups: the same subject, the same relation, and keep-prompts."""
     found = negative_prompts(request)
     groups = (found.related, found.renamed, request.keep)
     return [[encode(tokenizer, text) for text in group] for group in groups]
 
 
-def read_last_tokens(model: PreTrainedModel, place: Neurons, rows: Sequence[list[int]]) -> Tensor:
+def read_last_tokens(model: PreTrainedModel, neurons: Neurons, rows: Sequence[list[int]]) -> Tensor:
     """What the neurons read at each row's last token, (rows, width) fp32."""
-    return torch.stack([states[-1] for states in read_rows(model, place, rows)])
+    return torch.stack([states[-1] for states in read_rows(model, neurons, rows)])
 
 
-def read_rows(model: PreTrainedModel, place: Neurons, rows: Sequence[list[int]]) -> list[Tensor]:
-    """What the neurons read at each row's tokens, (tokens, width) fp32; nothing above them runs.
+def read_rows(model: PreTrainedModel, neurons: Neurons, rows: Sequence[list[int]]) -> list[Tensor]:
+    """What the neurons read at each row's tokens, (tokens, width) fp32; no layer above them runs.
 
-    Equal rows are read once, and rows of like length together, so that little is read but tokens.
+    Equal rows are read once, and rows of similar length together, so that there is little padding.
     """
     shortest_first = sorted(set(map(tuple, rows)), key=len)
     found: dict[tuple[int, ...], Tensor] = {}
     for start in range(0, len(shortest_first), READ_TOGETHER):
         batch = shortest_first[start : start + READ_TOGETHER]
-        found.update(zip(batch, _read_batch(model, place, batch), strict=True))
+        found.update(zip(batch, _read_batch(model, neurons, batch), strict=True))
     return [found[tuple(row)] for row in rows]
 
 
-def _read_batch(model: PreTrainedModel, place: Neurons, rows: Sequence[tuple[int, ...]]) -> list[Tensor]:
+def _read_batch(model: PreTrainedModel, neurons: Neurons, rows: Sequence[tuple[int, ...]]) -> list[Tensor]:
     inputs = {name: tensor.to(model.device) for name, tensor in padded_inputs(rows).items()}
-    read = activations(model, inputs, [place.entrance])[place.entrance].input
+    read = activations(model, inputs, [neurons.entrance])[neurons.entrance].input
     states = read.reshape(*inputs["input_ids"].shape, -1).float()
     return [own[: len(row)] for own, row in zip(states, rows, strict=True)]

@@ -1,104 +1,92 @@
-"""Train what an edit's neurons write, for many requests side by side."""
+"""Trains the values of an edit's neurons, for many requests side by side."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
-from roselora.editing.methods.adam_steps import adam_steps
-from roselora.editing.methods.gate.gate_fitting import Wiring
-from roselora.editing.methods.gate.gate_settings import GateSettings
-from roselora.editing.methods.gate.ridge_gate import REWORDED_WEIGHT
-from roselora.editing.methods.rose.factor_training import MARGIN_SLACK, answer_loss
-from roselora.errors import NonFiniteError
-from roselora.models.mlp_neurons import Neurons, adding
+from roselora.editing.methods.gate.edited_mlp import EditedMlp
+from roselora.editing.methods.gate.gate_fitting import FittedEdit
+from roselora.editing.methods.gate.ridge_gate import REPHRASING_WEIGHT
+from roselora.editing.methods.margin_training import MARGIN_SLACK, OnStep, StepLoss, margin_loss, train_to_margin
+from roselora.models.mlp_neurons import adding
 from roselora.models.partial_logits import logits_of
 from roselora.models.prefix_cache import Tails
 
 STRETCH = 1.5
-"""How much longer than the shortest one the longest tail of one pass may be: more passes, but of fewer tokens."""
+"""How much longer than the shortest tail of one pass its longest may be: more passes, but with less padding."""
 
 
 @dataclass(frozen=True)
-class TrainedColumns:
+class TrainedValues:
     """What a request's neurons write.
 
     Attributes:
-        columns: (units, width) fp32, added to the MLP's output where a unit's activity is 1.
+        values: (k, width) fp32, added to the MLP's output where a neuron's activity is 1.
         steps: optimizer steps taken.
         reached: whether the target leads by the margin after every prompt.
     """
 
-    columns: Tensor
+    values: Tensor
     steps: int
     reached: bool
 
 
-def train_columns(
-    model: PreTrainedModel,
-    tails: Tails,
-    wirings: Sequence[Wiring],
-    settings: GateSettings,
-    place: Neurons,
-    on_step: Callable[[int, float], None] | None = None,
-) -> list[TrainedColumns]:
-    """Descend the answers' loss from columns of zeros; a request is left alone as soon as its target leads.
+def train_values(
+    mlp: EditedMlp, tails: Tails, edits: Sequence[FittedEdit], on_step: OnStep | None = None
+) -> list[TrainedValues]:
+    """Train the values, from zero, until each request's target leads by the margin after its prompts.
 
-    Rewordings of the prompts are trained on, but not waited for. The requests share the forward and backward passes and
-    nothing else.
+    The requests share the forward and backward passes and nothing else. Generated rephrasings are trained on, but
+    training does not wait for them.
 
     Raises:
-        NonFiniteError: a loss is NaN or infinite.
+        NonFiniteError: the logits are NaN or infinite.
     """
-    units = [_root_mean_square(tails, wiring.rows) for wiring in wirings]
-    lengths = [tails.longest(wiring.rows) for wiring in wirings]
-    device = tails.entering.device
-    starts = [torch.zeros(len(w.units.up), place.width, dtype=torch.float32, device=device) for w in wirings]
-    parameters = [nn.Parameter(start) for start in starts]
-    results: dict[int, TrainedColumns] = {}
-    live = list(range(len(wirings)))
-    for step in adam_steps(parameters, settings.learning_rate):
-        losses: dict[int, Tensor] = {}
+    units = [_root_mean_square(tails, edit.rows) for edit in edits]
+    lengths = [tails.longest(edit.rows) for edit in edits]
+    parameters = [nn.Parameter(torch.zeros_like(edit.neurons.up, dtype=torch.float32)) for edit in edits]
+
+    def losses(live: Sequence[int]) -> dict[int, StepLoss]:
+        found = {}
         for part in _of_like_length(live, lengths):
-            rows = [row for number in part for row in wirings[number].rows]
-            activity = [wirings[number].activity[:, : lengths[part[-1]]] for number in part]
-            written = [units[number] * (own @ parameters[number]) for number, own in zip(part, activity, strict=True)]
-            with adding(model, place, tails.placed(torch.cat(written))):
-                states = torch.split(tails.run(rows), [len(wirings[number].rows) for number in part])
-            for number, own in zip(part, states, strict=True):
-                loss, lead = _looked_at(model, wirings[number], own, settings)
-                if not math.isfinite(lead):
-                    raise NonFiniteError(f"The logits are not finite after {step} steps; load the model in float32.")
-                reached = lead >= settings.margin
-                if step == settings.max_steps or (reached and step >= settings.min_steps):
-                    results[number] = TrainedColumns(units[number] * parameters[number].detach(), step, reached)
-                else:
-                    losses[number] = loss
-        if on_step is not None:
-            on_step(step, max((float(loss.detach()) for loss in losses.values()), default=0.0))
-        live = sorted(losses)
-        if not live:
-            break
-        torch.autograd.backward(list(losses.values()), inputs=[parameters[number] for number in live])
-    return [results[number] for number in range(len(wirings))]
+            longest = lengths[part[-1]]
+            written = [units[n] * (edits[n].activity[:, :longest] @ parameters[n]) for n in part]
+            with adding(mlp.model, mlp.neurons, tails.placed(torch.cat(written))):
+                states = tails.run([row for n in part for row in edits[n].rows])
+            for n, own in zip(part, torch.split(states, [len(edits[n].rows) for n in part]), strict=True):
+                found[n] = _loss(mlp, edits[n], own)
+        return found
+
+    stopped = train_to_margin(
+        [[parameter] for parameter in parameters],
+        losses,
+        learning_rate=mlp.settings.learning_rate,
+        first_stop=mlp.settings.first_stop,
+        max_steps=mlp.settings.max_steps,
+        margin=mlp.settings.margin,
+        on_step=on_step,
+    )
+    return [
+        TrainedValues(unit * parameter.detach(), own.steps, own.reached)
+        for unit, parameter, own in zip(units, parameters, stopped, strict=True)
+    ]
 
 
-def _looked_at(model: PreTrainedModel, wiring: Wiring, states: Tensor, settings: GateSettings) -> tuple[Tensor, float]:
-    """A request's loss, generated_rephrasings with their weight, and by how much its prompts' answer leads."""
-    labels, asked = wiring.labels, wiring.asked
-    logits = logits_of(model, states[:, : labels.shape[1]], wiring.vocabulary)
-    loss, lead = answer_loss(logits[:asked], labels[:asked], settings.margin + MARGIN_SLACK)
-    if len(labels) > asked:
-        reworded, _ = answer_loss(logits[asked:], labels[asked:], settings.margin + MARGIN_SLACK)
-        loss = loss + REWORDED_WEIGHT * reworded
-    return loss, lead
+def _loss(mlp: EditedMlp, edit: FittedEdit, states: Tensor) -> StepLoss:
+    """The loss of a request's prompts and, with their weight, its generated rephrasings; the lead is the prompts'."""
+    labels, prompts, enough = edit.labels, edit.prompts, mlp.settings.margin + MARGIN_SLACK
+    logits = logits_of(mlp.model, states[:, : labels.shape[1]], edit.vocabulary)
+    loss, lead = margin_loss(logits[:prompts], labels[:prompts], enough)
+    if len(labels) > prompts:
+        rephrased, _ = margin_loss(logits[prompts:], labels[prompts:], enough)
+        loss = loss + REPHRASING_WEIGHT * rephrased
+    return StepLoss(loss, float(loss.detach()), lead)
 
 
 def _of_like_length(live: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
-    """The requests in parts, each with tails at most `STRETCH` times as long as its shortest: little is padding."""
+    """The requests in parts, each with tails at most `STRETCH` times as long as its shortest, ascending in length."""
     parts: list[list[int]] = []
     for number in sorted(live, key=lambda number: lengths[number]):
         if not parts or lengths[number] > STRETCH * lengths[parts[-1][0]]:
@@ -108,6 +96,6 @@ def _of_like_length(live: Sequence[int], lengths: Sequence[int]) -> list[list[in
 
 
 def _root_mean_square(tails: Tails, rows: range) -> float:
-    """Of what enters the block at some rows' tails: the unit in which their columns are trained."""
+    """Of what enters the block at some rows' tails: the unit in which their values are trained."""
     own = slice(rows.start, rows.stop)
     return float(tails.entering[own][tails.mask[own, tails.start :]].float().square().mean().sqrt())

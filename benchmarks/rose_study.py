@@ -1,11 +1,11 @@
-"""Which entries an edit of RoseLoRA should keep: rules of importance, and settings around them, on development records.
+"""Settings of RoseLoRA's edits, each changed by itself, on development records.
 
-    python benchmarks/importance_study.py --data-dir DATA [--n 24] [--variants NAMES] --work DIR [--json FILE]
+    python benchmarks/rose_study.py --data-dir DATA [--n 24] [--variants NAMES] --work DIR [--json FILE]
 
-Every variant differs from the first by what its name says, and edits the same records, each on the unedited model: of
-MEND's ZsRE those whose prompt is in no file that results are measured on, and of KnowEdit's WikiData_recent train file.
-What must not move: the record's own question, and statements on the same subject, questions on it, and the prompt with
-other names, which are no part of what an edit of RoseLoRA trains on. Run again, it goes on.
+Every variant changes one setting of the default, as its name says, and edits the same records, each on the unedited
+model: of MEND's ZsRE those whose prompt is in no file that results are reported on, and of KnowEdit's WikiData_recent
+train file. Locality is measured on the record's own question, on statements and questions about the same subject, and
+on the prompt with other names; an edit of RoseLoRA trains on none of them. A run that was interrupted continues.
 """
 
 import argparse
@@ -16,17 +16,11 @@ import random
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from roselora.bench.methods.edit_method import Applied, EditCall, Method
 from roselora.bench.methods.editing_methods import METHODS
-from roselora.bench.methods.weight_changes import Deltas, undone_on_error
 from roselora.bench.metrics.case_scoring import CaseScorer
 from roselora.bench.metrics.estimates import bootstrap_interval, wilson_interval
 from roselora.bench.records.edit_bench_records import EditRecord, read_edit_records
@@ -35,64 +29,18 @@ from roselora.bench.running.edit_run import EditingRun, EditPlan
 from roselora.bench.running.eta import Clock
 from roselora.bench.tasks.edit_case import EditCase, Probe, deduplicate
 from roselora.bench.tasks.edit_datasets import read_cases
-from roselora.core.importance import sensitivity
 from roselora.editing.methods.gate.negatives import negative_prompts
-from roselora.editing.methods.rose.factor_scores import Score
-from roselora.editing.methods.rose.factor_training import rose_config, train_factors
-from roselora.editing.methods.rose.rose_settings import EditSettings
-from roselora.editing.methods.train_edit import factors_delta
 from roselora.models.loading import load
 
 MEASURED_ON = ("zsre", "wikidata_counterfact", "wikidata_recent", "zsre_stream", "counterfact_stream")
-HELD = (("statements", 3), ("questions", 2), ("names", 2))
-
-
-def magnitude(weight: Tensor, edit_gradient: Tensor, keep_gradient: Tensor) -> Tensor:
-    return weight.abs()
-
-
-def gradient_only(weight: Tensor, edit_gradient: Tensor, keep_gradient: Tensor) -> Tensor:
-    return edit_gradient.abs()
-
-
-def edit_only(weight: Tensor, edit_gradient: Tensor, keep_gradient: Tensor) -> Tensor:
-    return sensitivity(weight, edit_gradient)
-
-
-def fisher_ratio(weight: Tensor, edit_gradient: Tensor, keep_gradient: Tensor) -> Tensor:
-    """The edit's sensitivity over one plus the harm, in units of its mean: |w g| / (1 + F / mean F), F the square."""
-    harm = (weight * keep_gradient).square()
-    return sensitivity(weight, edit_gradient) / (1 + harm / harm.mean().clamp_min(1e-30))
-
-
-def fixed_at_random(weight: Tensor, edit_gradient: Tensor, keep_gradient: Tensor) -> Tensor:
-    return torch.rand(weight.shape, generator=torch.Generator().manual_seed(weight.numel()))
-
-
-FIRST = EditSettings(retention=0.0, keep_weight=5.0)
-"""Eq. 3 of the whole loss, in which the KL divergence is."""
-
-VARIANTS: dict[str, tuple[EditSettings, Score | None]] = {
-    "KL in the loss": (FIRST, None),
-    "no KL": (replace(FIRST, keep_weight=0.0), None),
-    "retention 1": (replace(FIRST, keep_weight=0.0, retention=1.0), None),
-    "retention 3": (replace(FIRST, keep_weight=0.0, retention=3.0), None),
-    "retention 10": (replace(FIRST, keep_weight=0.0, retention=10.0), None),
-    "KL, retention 1": (replace(FIRST, retention=1.0), None),
-    "KL, retention 3": (replace(FIRST, retention=3.0), None),
-    "KL, retention 10": (replace(FIRST, retention=10.0), None),
-    "KL, the edit's sensitivity alone": (FIRST, edit_only),
-    "KL, magnitude": (FIRST, magnitude),
-    "KL, gradient alone": (FIRST, gradient_only),
-    "KL, Fisher ratio": (FIRST, fisher_ratio),
-    "KL, random": (FIRST, fixed_at_random),
-}
-"""Rules first; `--around NAME` adds settings around one of them."""
+PROBES = (("statements", 3), ("questions", 2), ("names", 2))
 
 UPPER = tuple(f"{block}.{name}" for block in range(20, 30) for name in ("self_attn.v_proj", "mlp.down_proj"))
 """Of the demo model's thirty blocks the last ten."""
 
-AROUND: dict[str, dict[str, Any]] = {
+VARIANTS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "KL weight 0": {"keep_weight": 0.0},
     "density .02": {"density": 0.02},
     "density .1": {"density": 0.1},
     "density .2": {"density": 0.2},
@@ -116,7 +64,7 @@ def cases(data_dir: Path, n: int, seed: int = 0) -> list[EditCase]:
     for name, count in (("zsre_mend", n - n // 3), ("wikidata_recent_train", n // 3)):
         askable = [case for case in unmeasured(name, data_dir) if negative_prompts(case.request).related]
         chosen += random.Random(seed).sample(askable, count)
-    return [replace(case, portability={}, locality=held(case, seed)) for case in chosen]
+    return [replace(case, portability={}, locality=locality_probes(case, seed)) for case in chosen]
 
 
 def unmeasured(name: str, data_dir: Path) -> list[EditCase]:
@@ -131,8 +79,8 @@ def measured(data_dir: Path) -> frozenset[str]:
     return frozenset(case.prompt for name in MEASURED_ON for case in read_cases(name, data_dir).cases)
 
 
-def held(case: EditCase, seed: int) -> dict[str, tuple[Probe, ...]]:
-    """What an edit must not move, by kind."""
+def locality_probes(case: EditCase, seed: int) -> dict[str, tuple[Probe, ...]]:
+    """The prompts whose answers must not change, by kind."""
     found = negative_prompts(case.request)
     pools = {
         "statements": [prompt for prompt in found.related if not prompt.endswith("?")],
@@ -140,31 +88,10 @@ def held(case: EditCase, seed: int) -> dict[str, tuple[Probe, ...]]:
         "names": list(found.renamed),
     }
     drawn = random.Random(f"{seed} {case.key}")
-    own = {kind: drawn.sample(pools[kind], min(count, len(pools[kind]))) for kind, count in HELD}
+    own = {kind: drawn.sample(pools[kind], min(count, len(pools[kind]))) for kind, count in PROBES}
     return {
         **{kind: probes for kind, probes in case.locality.items() if kind == "Unrelated"},
         **{kind: tuple(Probe(prompt, ("",)) for prompt in prompts) for kind, prompts in own.items() if prompts},
-    }
-
-
-def edit(call: EditCall[EditSettings], score: Score | None) -> Applied:
-    """The one request of a single edit, by RoseLoRA, whose entries are chosen by ``score``."""
-    (request,), model, config = call.requests, call.model, call.config
-    with undone_on_error(Deltas(model)) as deltas:
-        trained = train_factors(model, call.tokenizer, request, config, rose_config(config, model), score=score)
-        deltas.apply(factors_delta(model, deltas.overlay, trained.pairs))
-    return Applied((request,), deltas.restore, deltas.entries(), trained.steps)
-
-
-def methods(names: Sequence[str], around: str | None) -> dict[str, Method]:
-    """Each variant as a method of the editing benchmark."""
-    made = {name: VARIANTS[name] for name in names}
-    if around is not None:
-        settings, score = VARIANTS[around]
-        made |= {f"{around}, {name}": (replace(settings, **changes), score) for name, changes in AROUND.items()}
-    return {
-        name: replace(METHODS["rose"], name=name, config=settings, edit=partial(edit, score=score))
-        for name, (settings, score) in made.items()
     }
 
 
@@ -202,14 +129,14 @@ def main() -> None:
     parser.add_argument("--model", default="demo")
     parser.add_argument("--n", type=int, default=24)
     parser.add_argument("--variants", default="; ".join(VARIANTS), help="names with semicolons between")
-    parser.add_argument("--around", choices=list(VARIANTS), help="a variant to change one setting of at a time")
     parser.add_argument("--work", type=Path, required=True, help="folder for the records of single edits")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     if arguments.data_dir is None:
         parser.error("give --data-dir, or set ROSELORA_DATA_DIR")
     chosen = cases(Path(arguments.data_dir), arguments.n)
-    variants = methods([name.strip() for name in arguments.variants.split(";") if name.strip()], arguments.around)
+    rose, names = METHODS["rose"], [name.strip() for name in arguments.variants.split(";") if name.strip()]
+    variants = {name: replace(rose, name=name, config=replace(rose.config, **VARIANTS[name])) for name in names}
     loaded = load(arguments.model)
     arguments.work.mkdir(parents=True, exist_ok=True)
     plan = EditPlan(tuple(chosen), variants, "single", arguments.work)

@@ -1,4 +1,4 @@
-"""Settings that cannot be meant are refused in one sentence that names the field and the value."""
+"""Settings that cannot work are refused in one sentence that names the field and the value."""
 
 import math
 from typing import Any
@@ -10,10 +10,10 @@ from roselora.editing.methods.rose.rose_settings import EditSettings
 from roselora.errors import ConfigError
 
 BOTH: tuple[tuple[str, Any], ...] = (
-    ("seed", "x"),
-    ("seed", -1),
-    ("seed", 2**64),
-    ("seed", None),
+    ("max_steps", "x"),
+    ("max_steps", -1),
+    ("max_steps", 2**64),
+    ("max_steps", None),
     ("max_steps", math.inf),
     ("max_steps", 30.5),
     ("margin", math.nan),
@@ -25,6 +25,10 @@ BOTH: tuple[tuple[str, Any], ...] = (
     ("learning_rate", [1]),
 )
 FACTORS: tuple[tuple[str, Any], ...] = (
+    ("seed", "x"),
+    ("seed", -1),
+    ("seed", 2**64),
+    ("seed", None),
     ("keep_texts", -1),
     ("keep_texts", 1.5),
     ("rank", 0),
@@ -42,7 +46,7 @@ FACTORS: tuple[tuple[str, Any], ...] = (
     ("target_modules", "q_proj"),
     ("target_modules", [5]),
 )
-NEURONS: tuple[tuple[str, Any], ...] = (
+GATES: tuple[tuple[str, Any], ...] = (
     ("depth", 1.5),
     ("ridge", 0),
     ("activity", 0),
@@ -56,7 +60,7 @@ NEURONS: tuple[tuple[str, Any], ...] = (
     ("kind", "name", "value"),
     [
         *((EditSettings, *pair) for pair in (*BOTH, *FACTORS)),
-        *((GateSettings, *pair) for pair in (*BOTH, *NEURONS)),
+        *((GateSettings, *pair) for pair in (*BOTH, *GATES)),
     ],
 )
 def test_a_value_that_cannot_be_meant_is_named(kind: Any, name: str, value: Any) -> None:

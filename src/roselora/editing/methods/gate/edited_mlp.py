@@ -1,0 +1,83 @@
+"""The MLP that edits go into, with what their gates are fitted against and their values are trained in."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from roselora.editing.methods.gate.gate_settings import GateSettings
+from roselora.editing.methods.gate.other_edits import OtherEditInputs, read_other_edits
+from roselora.editing.methods.gate.reference_statistics import ReferenceStatistics
+from roselora.editing.methods.gate.ridge_gate import Gate, OrdinaryFit
+from roselora.editing.request import EditRequest
+from roselora.models.mlp_neurons import Neurons, active
+
+
+@dataclass(frozen=True)
+class EditedMlp:
+    """One MLP of a model, into which a batch of gated edits goes.
+
+    Attributes:
+        neurons: where the MLP is, and how its neurons read and write.
+        statistics: what it does in ordinary text.
+        other_edits: what it reads where other edits are asked for, at which new neurons must be inactive.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    settings: GateSettings
+    neurons: Neurons
+    statistics: ReferenceStatistics
+    other_edits: OtherEditInputs
+
+    @classmethod
+    def read(
+        cls,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        settings: GateSettings,
+        neurons: Neurons,
+        statistics: ReferenceStatistics,
+        others: Sequence[EditRequest] = (),
+    ) -> "EditedMlp":
+        """The MLP in the model as it is now, with what it reads where other edits are asked for."""
+        inputs = read_other_edits(model, tokenizer, others, neurons)
+        return cls(model, tokenizer, settings, neurons, statistics, inputs)
+
+    @cached_property
+    def ordinary(self) -> OrdinaryFit:
+        """The moments of ordinary text, factored once for all gates."""
+        second, mean = (moment.to(self.model.device) for moment in (self.statistics.second, self.statistics.mean))
+        return OrdinaryFit.from_moments(second, mean, self.settings.ridge)
+
+
+@dataclass(frozen=True)
+class GatedNeurons:
+    """The reading side of k new neurons.
+
+    Attributes:
+        gate: (k, width) their rows in the layer of gates, or None in a plain MLP.
+        up: (k, width) their rows in the other layer that reads.
+        gains: (k,) the factors of their columns; 1 where ``up`` holds them already.
+    """
+
+    gate: Tensor | None
+    up: Tensor
+    gains: Tensor
+
+    @classmethod
+    def of(cls, gates: list[Gate], neurons: Neurons) -> "GatedNeurons":
+        """One neuron a gate, for an MLP of this kind."""
+        each_row, each_gain = zip(*(gate.row() for gate in gates), strict=True)
+        rows = torch.stack(each_row)
+        gains = torch.tensor(each_gain).to(rows)
+        if neurons.gate is None:
+            return cls(None, rows, gains)
+        return cls(rows, gains[:, None] * torch.stack([gate.one for gate in gates]), torch.ones_like(gains))
+
+    def activity(self, neurons: Neurons, inputs: Tensor) -> Tensor:
+        """How active they are at inputs (..., width): (..., k), 1 in the mean of the edited prompts."""
+        return active(neurons, self.gate, self.up, inputs) * self.gains
