@@ -17,7 +17,7 @@ from typing import Any
 from peft import PeftModel
 
 from roselora.bench.metrics.capability import outcomes
-from roselora.bench.running.tuning_plan import drawn
+from roselora.bench.running.drawing import drawn
 from roselora.bench.tasks.tuning_benchmarks import BENCHMARKS
 from roselora.models.loading import load
 from roselora.training.config_file import read_settings

@@ -21,12 +21,10 @@ from statistics import mean
 from typing import Any
 
 from roselora.bench.methods.editing_methods import METHODS
-from roselora.bench.metrics.case_scoring import CaseScorer
 from roselora.bench.metrics.estimates import bootstrap_interval, wilson_interval
 from roselora.bench.records.edit_bench_records import EditRecord, read_edit_records
 from roselora.bench.records.run_files import appending
-from roselora.bench.running.edit_run import EditingRun, EditPlan
-from roselora.bench.running.eta import Clock
+from roselora.bench.running.edit_run import EditingRun, EditPlan, ResultLog
 from roselora.bench.tasks.edit_case import EditCase, Probe, deduplicate
 from roselora.bench.tasks.edit_datasets import read_cases
 from roselora.editing.methods.gate.negatives import negative_prompts
@@ -140,7 +138,6 @@ def main() -> None:
     loaded = load(arguments.model)
     arguments.work.mkdir(parents=True, exist_ok=True)
     plan = EditPlan(tuple(chosen), variants, "single", arguments.work)
-    judge = CaseScorer(loaded.model, loaded.tokenizer, fluency=False)
     known = read_edit_records(arguments.work)
     with appending(arguments.work, EditRecord) as append:
 
@@ -148,7 +145,7 @@ def main() -> None:
             append(record)
             print(f"{record.method} {record.case}: {record.error or 'done'}", file=sys.stderr, flush=True)
 
-        EditingRun(loaded.model, loaded.tokenizer, plan, judge, known, write, lambda at: None, Clock(None)).run()
+        EditingRun(loaded.model, loaded.tokenizer, plan, ResultLog(known, write)).run()
 
     keys = {case.key for case in chosen}
     records = [record for record in read_edit_records(arguments.work) if record.case in keys]

@@ -22,11 +22,10 @@ import torch
 
 from roselora.bench.methods.edit_method import Method
 from roselora.bench.methods.editing_methods import METHODS
-from roselora.bench.metrics.case_scoring import CaseScorer
 from roselora.bench.records.edit_bench_records import EditRecord, read_edit_records
 from roselora.bench.records.run_files import appending
-from roselora.bench.running.edit_run import EditingRun, EditPlan, choose
-from roselora.bench.running.eta import Clock
+from roselora.bench.running.drawing import drawn
+from roselora.bench.running.edit_run import EditingRun, EditPlan, ResultLog
 from roselora.bench.running.method_settings import as_plain, configured, with_settings
 from roselora.bench.tasks.edit_case import EditCase, deduplicate
 from roselora.bench.tasks.edit_datasets import read_cases
@@ -59,7 +58,7 @@ ORDER = (("reliability", 1), ("reach", 1), ("kl", -1))
 def cases(data_dir: Path, n: int, seed: int) -> list[EditCase]:
     """Half of the cases from each train file."""
     files = [deduplicate(read_cases(name, data_dir).cases).cases for name in DATASETS]
-    return [case for file in files for case in choose(file, n // len(files), seed)]
+    return [case for file in files for case in drawn(file, n // len(files), seed)]
 
 
 def candidates(names: Sequence[str], text: Path | None, seed: int) -> dict[str, Method]:
@@ -111,7 +110,6 @@ def main() -> None:
     arguments.work.mkdir(parents=True, exist_ok=True)
 
     plan = EditPlan(tuple(chosen), methods, "single", arguments.work)
-    judge = CaseScorer(loaded.model, loaded.tokenizer, fluency=False)
     known = read_edit_records(arguments.work)
     with appending(arguments.work, EditRecord) as append:
 
@@ -120,7 +118,7 @@ def main() -> None:
             said = record.error or (record.scores.answer if record.scores else "")
             print(f"{record.method} {record.case}: {said!r}", file=sys.stderr, flush=True)
 
-        EditingRun(loaded.model, loaded.tokenizer, plan, judge, known, write, lambda at: None, Clock(None)).run()
+        EditingRun(loaded.model, loaded.tokenizer, plan, ResultLog(known, write)).run()
 
     records = read_edit_records(arguments.work)
     table = {name: quality([record for record in records if record.method == name]) for name in methods}

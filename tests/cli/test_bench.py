@@ -12,7 +12,8 @@ import pytest
 import typer
 
 from roselora.bench.records.failed_run import FailedRun
-from roselora.cli.tuning_runs import show_written
+from roselora.bench.running.bench_result import BenchResult
+from roselora.cli.bench_display import show_result
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -80,7 +81,7 @@ def test_single_edits_give_a_report_and_more_methods_and_cases_join_the_same_fol
 
     other = edit(run, world_folder, "--methods", "ft-m", "--n", "3")
     assert other.returncode == 2
-    assert "other settings; name a new folder" in other.stderr
+    assert "other settings; name another folder" in other.stderr
 
 
 def test_a_sequence_that_was_killed_goes_on_with_the_same_command(
@@ -104,7 +105,7 @@ def test_a_sequence_that_was_killed_goes_on_with_the_same_command(
     started.send_signal(signal.SIGINT)
     _, complaint = started.communicate(timeout=60)
     assert started.returncode == 130, complaint
-    assert "the same command goes on with it" in complaint
+    assert "the same command resumes it" in complaint
     assert methods_of(tmp_path / "out") == ["ft-m"] * 3
     assert (tmp_path / "out" / "report.md").is_file(), "of what there is"
     again = run(*command[:-4])
@@ -151,10 +152,10 @@ def test_list_and_dry_run_change_nothing(run: Run, world_folder: Path, data: Pat
 def test_what_could_not_be_run_is_one_sentence_and_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
     failed = FailedRun("lora", "zsre/3", "OutOfMemoryError: CUDA out of memory.")
     with pytest.raises(typer.Exit) as ended:
-        show_written([Path("out/report.md")], [failed], json=False)
+        show_result(BenchResult([Path("out/report.md")], [failed]), json=False)
     assert ended.value.exit_code == 1
     said = capsys.readouterr()
     assert said.out == "wrote out/report.md\n"
     assert "lora, zsre/3, could not be run (OutOfMemoryError: CUDA out of memory.); the same" in said.err
-    show_written([], [], json=True)
+    show_result(BenchResult([], []), json=True)
     assert json.loads(capsys.readouterr().out) == {"files": [], "failed": []}

@@ -9,12 +9,10 @@ from roselora import float64 as precision
 from roselora.adapter.verify import verify
 from roselora.bench.methods.editing_methods import METHODS
 from roselora.bench.methods.ft_l import norm_ball
-from roselora.bench.metrics.case_scoring import CaseScorer
 from roselora.bench.metrics.lm_eval_harness import ANSWER, CHOICE, run_tasks
 from roselora.bench.metrics.perplexity import text_losses
 from roselora.bench.running import task_answers as asking
-from roselora.bench.running.edit_run import EditingRun, EditPlan
-from roselora.bench.running.eta import Clock
+from roselora.bench.running.edit_run import EditingRun, EditPlan, ResultLog
 from roselora.bench.running.tuning_plan import TuningRequest, make_plan
 from roselora.bench.running.tuning_run import run
 from roselora.bench.tasks.edit_case import EditCase, Probe
@@ -230,13 +228,11 @@ def test_a_stream_of_edits_is_run_scored_and_gone_on_with(world, tmp_path):
     ]
     grace = replace(METHODS["grace"], config=replace(METHODS["grace"].config, **TINY["grace"]))
     plan = EditPlan(tuple(cases), {"grace": grace}, "sequential", tmp_path)
-    judge = CaseScorer(world.model, world.tokenizer, fluency=False)
     records = []
 
     def start(seconds):
-        EditingRun(
-            world.model, world.tokenizer, plan, judge, records, records.append, lambda at: None, Clock(seconds)
-        ).run()
+        log = ResultLog(list(records), records.append)
+        EditingRun(world.model, world.tokenizer, plan, log, seconds=seconds).run()
 
     with pytest.raises(StoppedError):
         start(0.0)

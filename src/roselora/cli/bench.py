@@ -2,30 +2,24 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from roselora.cli.bench_display import bench_progress, show_result
 from roselora.cli.bench_instruct import instruct
 from roselora.cli.bench_parts import datasize, forgetting, glue
 from roselora.cli.bench_tuning import HELP, command
-from roselora.cli.console import err, out, print_json, saying, tell, working
+from roselora.cli.console import out, print_json, tell, working
 from roselora.cli.device_options import DeviceOption, DtypeOption
 from roselora.cli.path_options import PATH
 from roselora.cli.stores import DryRunOption, JsonOption
 from roselora.cli.tuning_options import DataDirOption
-from roselora.cli.tuning_runs import show_written
-from roselora.errors import ConfigError, StoppedError
+from roselora.errors import ConfigError
 
 if TYPE_CHECKING:
     from roselora.bench.records.edit_bench_records import EditHead, EditRecord
-    from roselora.bench.running.edit_bench import EditBench
-    from roselora.bench.running.edit_run import EditPlan
-    from roselora.bench.running.eta import Progress as At
-    from roselora.models.loading import LoadedModel
 
 app = typer.Typer(
     name="bench", help="Compare methods on the paper's benchmarks.", no_args_is_help=True, rich_markup_mode="rich"
@@ -109,35 +103,15 @@ def edit(
         from roselora.models.loading import load
 
         loaded = load(model, device=device, dtype=dtype)
-        plan, head = bench_.prepare(bench, loaded)
+        plan, head = bench_.make_plan(bench, loaded)
     if dry_run:
-        from roselora.bench.records.edit_bench_records import read_edit_records
-        from roselora.bench.running.edit_run import waiting
-
-        _show_plan(waiting(plan, read_edit_records(output)), head, output, json)
+        _show_plan(bench_.described(plan, head), json)
         return
-    head, records, paths = _run(bench, loaded, plan, head)
+    with bench_progress() as on_progress:
+        result, head, records = bench_.run_edit_bench(bench, loaded, plan, head, on_progress)
     if not json:
         _show_scores(head, records)
-    show_written(paths, [failure for failure in head.failures if failure.method in bench.methods], json)
-
-
-def _run(
-    bench: "EditBench", loaded: "LoadedModel", plan: "EditPlan", head: "EditHead"
-) -> "tuple[EditHead, list[EditRecord], list[Path]]":
-    """Run it and write the report; where it is stopped, of what was done until then."""
-    from roselora.bench.report.edit_report import write_report
-    from roselora.bench.running import edit_bench as editing_bench
-
-    try:
-        with _progress() as on_progress:
-            head, records = editing_bench.run(bench, loaded, plan, head, on_progress)
-    except (StoppedError, KeyboardInterrupt) as stop:
-        reason = str(stop) or "interrupted; the same command goes on with it."
-        if (so_far := editing_bench.report_so_far(bench.folder)) is not None:
-            write_report(so_far[0], so_far[1], bench.folder)
-        raise StoppedError(f"{reason} What was done is in {bench.folder}.") from None
-    return head, records, write_report(head, records, bench.folder)
+    show_result(result, json)
 
 
 def _modules() -> tuple[Any, Any]:
@@ -166,23 +140,14 @@ def _list(json: bool) -> None:
         tell(f"  {name}: {method.paper}")
 
 
-def _show_plan(waiting: dict[str, int], head: "EditHead", output: Path, json: bool) -> None:
+def _show_plan(shown: dict[str, Any], json: bool) -> None:
     """What would be run, and nothing else."""
-    shown = {
-        "dry_run": True,
-        "dataset": head.dataset,
-        "mode": head.mode,
-        "cases": head.n,
-        "output": str(output),
-        "edits_to_make": waiting,
-        "settings": {name: head.methods[name] for name in waiting},
-    }
     if json:
         print_json(shown)
         return
-    tell(f"{head.n} edits of {head.dataset}, {head.mode}, into {output}")
-    for name, count in waiting.items():
-        settings = ", ".join(f"{field} {value}" for field, value in head.methods[name].items())
+    tell(f"{shown['cases']} edits of {shown['dataset']}, {shown['mode']}, into {shown['output']}")
+    for name, count in shown["edits_to_make"].items():
+        settings = ", ".join(f"{field} {value}" for field, value in shown["settings"][name].items())
         tell(f"  {name}: {count} to make; {settings}")
 
 
@@ -201,42 +166,3 @@ def _show_scores(head: "EditHead", records: "list[EditRecord]") -> None:
         cells = ["-" if mean is None else f"{mean.value:.3f}" for mean in means]
         table.add_row(row.method, str(row.edits), *cells)
     out.print(table)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[["At"], None]]:
-    """On standard error: a bar with what is done and the time that is left, or lines where it is no terminal."""
-    if not err.is_terminal:
-        say = saying()
-        yield lambda at: say(_line(at))
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (
-        BarColumn(bar_width=16),
-        MofNCompleteColumn(),
-        TextColumn("{task.description}", markup=False),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[left]}"),
-    )
-    with Progress(*columns, console=err, transient=True) as bar:
-        task = bar.add_task("loading", total=None, left="")
-
-        def on_progress(at: "At") -> None:
-            bar.update(task, description=at.doing, left=_left(at))
-            if at.total:
-                bar.update(task, completed=at.done, total=at.total)
-
-        yield on_progress
-
-
-def _line(at: "At") -> str:
-    where = f"{at.done}/{at.total} " if at.total else ""
-    return f"{where}{at.doing} {_left(at)}".rstrip()
-
-
-def _left(at: "At") -> str:
-    if at.seconds_left is None:
-        return ""
-    hours, minutes = divmod(round(at.seconds_left / 60), 60)
-    return f"about {hours} h {minutes} min left" if hours else f"about {max(1, minutes)} min left"

@@ -1,7 +1,8 @@
 """``roselora bench glue``, ``datasize`` and ``forgetting``: runs in several parts, or without test sets."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -27,10 +28,12 @@ from roselora.cli.tuning_options import (
     positive_numbers,
     wishes,
 )
-from roselora.cli.tuning_runs import execute, planned, run_one, show
+from roselora.cli.tuning_runs import planned, run, run_one, show
 from roselora.errors import ConfigError
 
-GLUE_SETS = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte")
+if TYPE_CHECKING:
+    from roselora.bench.running.tuning_plan import TuningRequest
+
 AfterOption = Annotated[str, typer.Option(help="The mix that is trained on: commonsense, arithmetic or instruct.")]
 
 
@@ -60,12 +63,6 @@ def glue(
 
     Example: roselora bench glue --data-dir DATA --sets rte,mrpc --methods rose,lora --seeds 0,1,2
     """
-    chosen = GLUE_SETS if sets is None else names(sets)
-    for name in chosen:
-        if name not in GLUE_SETS:
-            raise ConfigError(f"GLUE has no set {name!r} here: name some of {', '.join(GLUE_SETS)}.")
-    if not chosen:
-        raise ConfigError(f"There is no set to train on: name some of {', '.join(GLUE_SETS)}.")
     shared = wishes(
         model=model,
         methods=methods,
@@ -80,8 +77,15 @@ def glue(
         device=device,
         dtype=dtype,
     )
-    parts = {name: {"benchmark": f"glue/{name}", "protocol": "half of validation"} for name in chosen}
-    _run_parts("GLUE", shared, parts, output, batch_size, dry_run, json)
+    own = {"benchmark": "glue", "protocol": "half of validation", "folder": output}
+
+    def parts() -> "list[TuningRequest]":
+        from roselora.bench.running.tuning_bench import glue_parts
+        from roselora.bench.running.tuning_plan import TuningRequest
+
+        return glue_parts(TuningRequest(**shared | own), None if sets is None else names(sets))
+
+    _run_parts("GLUE", parts, batch_size, dry_run, json)
 
 
 def datasize(
@@ -115,13 +119,7 @@ def datasize(
 
     Example: roselora bench datasize --after arithmetic --data-dir DATA --sets gsm8k --n 50 --examples 800
     """
-    parts = {}
-    for share in positive_numbers(shares, "--shares", "12.5,25,50,100"):
-        if share > 100:
-            raise ConfigError(f"--shares has {share:g}: a share is at most 100 per cent.")
-        parts[f"{share:g}%"] = {"benchmark": after, "protocol": protocol, "share": share / 100}
-    if not parts:
-        raise ConfigError("--shares names no share: name some, such as 12.5,25,50,100.")
+    percentages = positive_numbers(shares, "--shares", "12.5,25,50,100")
     shared = wishes(
         model=model,
         methods=methods,
@@ -137,7 +135,15 @@ def datasize(
         dtype=dtype,
         sets=sets,
     )
-    _run_parts(f"data size, {after}", shared, parts, output, batch_size, dry_run, json)
+    own = {"benchmark": after, "protocol": protocol, "folder": output}
+
+    def parts() -> "list[TuningRequest]":
+        from roselora.bench.running.tuning_bench import share_parts
+        from roselora.bench.running.tuning_plan import TuningRequest
+
+        return share_parts(TuningRequest(**shared | own), percentages)
+
+    _run_parts(f"data size, {after}", parts, batch_size, dry_run, json)
 
 
 def forgetting(
@@ -188,19 +194,13 @@ def forgetting(
 
 
 def _run_parts(
-    title: str,
-    shared: dict[str, Any],
-    parts: dict[str, dict[str, Any]],
-    output: Path,
-    batch_size: int,
-    dry_run: bool,
-    json: bool,
+    title: str, make_requests: "Callable[[], Sequence[TuningRequest]]", batch_size: int, dry_run: bool, json: bool
 ) -> None:
-    """One run for each part, in a folder of its own, and a report of all parts that the output holds."""
-    plans = planned([shared | own | {"folder": output / name} for name, own in parts.items()])
+    """One run for each part, in a folder of its own, and a report on all parts that the output holds."""
+    plans = planned(make_requests)
     if dry_run:
         show(plans, json)
         return
-    from roselora.bench.report.joined_report import write_joined_report
+    from roselora.bench.running.tuning_bench import run_parts
 
-    execute(plans, lambda: write_joined_report(output, title), batch_size, json)
+    run(lambda on_progress: run_parts(plans, title, on_progress, batch_size=batch_size), json)

@@ -15,9 +15,9 @@ from roselora.bench.methods.weight_changes import Snapshot, undone_on_error
 from roselora.bench.metrics.case_scoring import CaseScorer
 from roselora.bench.records.edit_bench_records import EditRecord, Mode
 from roselora.bench.records.failed_run import FailedRun
-from roselora.bench.running import edit_stream as sequence
-from roselora.bench.running.edit_run import EditingRun, EditPlan, choose
-from roselora.bench.running.eta import Clock, Pace, Progress
+from roselora.bench.running import edit_sequence as sequence
+from roselora.bench.running.edit_run import EditingRun, EditPlan, ResultLog
+from roselora.bench.running.eta import RunProgress
 from roselora.bench.tasks.edit_case import EditCase, Probe
 from roselora.errors import ConfigError, EditError, StoppedError
 from roselora.models.fingerprint import fingerprint
@@ -76,12 +76,10 @@ def run(world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, 
         **more: Any,
     ) -> list[EditRecord]:
         records = list(known)
-        judge = CaseScorer(world_model, tiny_tokenizer, fluency=False)
         plan = EditPlan(CASES, methods, mode, tmp_path)
         before = fingerprint(world_model)
-        run = EditingRun(
-            world_model, tiny_tokenizer, plan, judge, known, records.append, lambda at: None, Clock(seconds), **more
-        )
+        log = ResultLog(known, records.append, **more)
+        run = EditingRun(world_model, tiny_tokenizer, plan, log, seconds=seconds)
         try:
             run.run()
         finally:
@@ -108,7 +106,7 @@ def test_single_edits_are_made_and_scored_on_the_unedited_model(run: Runner) -> 
 def test_a_sequence_is_scored_after_its_last_edit_and_each_call_sees_the_history(run: Runner) -> None:
     nudge = Nudge()
     seen: list[tuple[str, int]] = []
-    records = run(method(nudge), "sequential", after_all=lambda *told: seen.append(told))
+    records = run(method(nudge), "sequential", all_edited=lambda *told: seen.append(told))
     assert nudge.calls == [(["Rome"], 0), (["Berlin"], 1), (["Paris"], 2)]
     assert seen == [("nudge", 1)], "three calls changed one and the same entry"
     moved = [r.scores.kl for r in records if r.scores]
@@ -142,8 +140,7 @@ def test_a_failure_that_leaves_the_model_changed_ends_the_run(
     world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
     plan = EditPlan(CASES, method(Nudge(), fail_at=1, leave_changed=True), "single", tmp_path)
-    judge = CaseScorer(world_model, tiny_tokenizer, fluency=False)
-    run = EditingRun(world_model, tiny_tokenizer, plan, judge, (), lambda r: None, lambda at: None, Clock(None))
+    run = EditingRun(world_model, tiny_tokenizer, plan, ResultLog((), lambda record: None))
     with pytest.raises(EditError, match="left the model changed"):
         run.run()
 
@@ -153,13 +150,13 @@ def test_a_text_is_read_once_before_the_edits_with_its_progress_and_a_missing_on
 ) -> None:
     text = tmp_path / "text.txt"
     text.write_text("The capital of France is Paris. " * 40)
-    shown: list[Progress] = []
+    shown: list[RunProgress] = []
 
     def start(path: Path) -> list[EditRecord]:
         config = replace(METHODS["rome"].config, text=path, cache=tmp_path / "cache", steps=1)
         plan = EditPlan(CASES[:1], {"rome": replace(METHODS["rome"], config=config)}, "single", tmp_path)
-        judge, records = CaseScorer(world_model, tiny_tokenizer), list[EditRecord]()
-        run = EditingRun(world_model, tiny_tokenizer, plan, judge, (), records.append, shown.append, Clock(None))
+        records: list[EditRecord] = []
+        run = EditingRun(world_model, tiny_tokenizer, plan, ResultLog((), records.append), shown.append)
         run.read_texts()
         run.run()
         return records
@@ -193,7 +190,7 @@ def test_a_sequence_that_was_stopped_goes_on_from_its_checkpoint_to_the_same_sco
     whole = run(method(Nudge()), "sequential")
     monkeypatch.setattr(sequence, "CHECKPOINT_SECONDS", -1.0)
     nudge = Nudge()
-    with pytest.raises(StoppedError, match="the same command goes on"):
+    with pytest.raises(StoppedError, match="the same command resumes"):
         run(method(nudge), "sequential", seconds=0)
     assert [targets for targets, _ in nudge.calls] == [["Rome"]]
     resumed = Nudge()
@@ -208,14 +205,6 @@ def test_the_time_that_is_over_stops_single_edits_between_two(run: Runner) -> No
     with pytest.raises(StoppedError):
         run(method(nudge), "single", seconds=0)
     assert nudge.calls == []
-
-
-def test_a_larger_n_holds_the_cases_of_a_smaller_one_and_another_seed_or_what_was_skipped_has_others() -> None:
-    many = [EditCase(f"made/{number}", f"{number} is", "x") for number in range(30)]
-    assert choose(many, 20, seed=1)[:5] == choose(many, 5, seed=1)
-    assert choose(many, 5, seed=1) != choose(many, 5, seed=2)
-    assert choose(many, 5, seed=1, skip=5) == choose(many, 10, seed=1)[5:]
-    assert sorted(choose(many, None, seed=0), key=lambda case: case.key) == sorted(many, key=lambda case: case.key)
 
 
 class Interrupted(Nudge):
@@ -253,26 +242,6 @@ def test_a_sequence_that_is_interrupted_while_it_is_scored_is_not_edited_again(
     assert resumed.calls == []
     assert [replace(r, cost=None) for r in records] == [replace(r, cost=None) for r in whole]
     assert all(r.cost is not None and r.cost.seconds > 0 for r in records), "what the edits took was kept with them"
-
-
-def test_the_time_left_follows_each_methods_own_pace() -> None:
-    shown: list[Progress] = []
-    pace = Pace({"fast": 3, "slow": 3}, done=2, on_progress=shown.append)
-    pace.show("loading")
-    pace.made("fast", 1, 1.0)
-    pace.show("one")
-    pace.made("slow", 1, 9.0)
-    pace.show("two")
-    pace.made("slow", 1, None)
-    pace.show("resumed")
-    assert [(at.done, at.total, at.seconds_left) for at in shown] == [
-        (2, 8, None),
-        (3, 8, 5.0),  # by the one pace that is known
-        (4, 8, 2 * 1.0 + 2 * 9.0),
-        (5, 8, 2 * 1.0 + 9.0),
-    ]
-    pace.within("slow, edit 3/8")(2, 4)
-    assert shown[-1].doing == "slow, edit 3/8, 2/4 of its call"
 
 
 class Broken(Nudge):

@@ -2,9 +2,8 @@ from typing import Any
 
 import pytest
 
-from roselora.bench.metrics.estimates import wilson_interval
-from roselora.bench.running.task_answers import accuracy, ask, judged, shard
-from roselora.bench.tasks.task import Decoding, Prediction, Question, Task, TaskData
+from roselora.bench.running.task_answers import ask, judged, shard
+from roselora.bench.tasks.task import Decoding, Question, Task, TaskData
 from roselora.errors import ConfigError
 from roselora.models.generation import searched_texts
 
@@ -44,12 +43,3 @@ def test_a_batch_of_no_size_is_refused(world_model: Any, tiny_tokenizer: Any) ->
         list(ask(world_model, tiny_tokenizer, task(Decoding(4)), QUESTIONS, batch_size=0))
     with pytest.raises(ConfigError, match="max_new_tokens"):
         list(ask(world_model, tiny_tokenizer, task(Decoding(0)), QUESTIONS))
-
-
-def test_accuracy_counts_right_answers_and_says_of_how_many() -> None:
-    said = [Prediction("toy", str(i), "", "", float(i < 3), "") for i in range(4)]
-    measured = accuracy(said)
-    assert (measured.value, measured.n) == (0.75, 4)
-    assert (measured.low, measured.high) == wilson_interval(3, 4)
-    with pytest.raises(ConfigError, match="no answers"):
-        accuracy([])

@@ -14,7 +14,8 @@ from roselora.bench.records.run_files import BASE, read_records
 from roselora.bench.records.tuning_bench_records import Abilities, Answered, TrainedUnit
 from roselora.bench.report.tuning_report import write_tuning_report
 from roselora.bench.running import tuning_run as module
-from roselora.bench.running.tuning_plan import TuningRequest, drawn, make_plan
+from roselora.bench.running.eta import RunProgress
+from roselora.bench.running.tuning_plan import TuningRequest, make_plan
 from roselora.bench.running.tuning_run import run
 from roselora.bench.tasks.task import Prediction
 from roselora.errors import ConfigError, FileFormatError
@@ -42,7 +43,7 @@ def wanted(data: Path, tiny_model_folder: Path, tmp_path: Path) -> TuningRequest
     )
 
 
-def nothing(doing: str, done: int, of: int) -> None:
+def nothing(at: RunProgress) -> None:
     """Where progress is of no interest."""
 
 
@@ -54,7 +55,7 @@ def test_every_unit_is_trained_and_asked_everything_once_and_again_nothing_is_do
     plan = make_plan(wanted)
     assert not wanted.folder.exists(), "planning writes nothing"
     seen: list[str] = []
-    run(plan, lambda doing, done, of: seen.append(doing), batch_size=1)
+    run(plan, lambda at: seen.append(at.doing), batch_size=1)
     assert {(unit.method, unit.seed) for unit in read_records(wanted.folder, TrainedUnit)} == {("rose", 0), ("rose", 1)}
     for unit in read_records(wanted.folder, TrainedUnit):
         assert (unit.entries_changed or 0) > 0
@@ -65,7 +66,7 @@ def test_every_unit_is_trained_and_asked_everything_once_and_again_nothing_is_do
     assert {"training rose, seed 1, learning rate 0.0005", "asking base, seed 0, boolq"} <= set(seen)
 
     before, told = lines(wanted.folder, Answered.FILE), []
-    run(make_plan(wanted), lambda doing, done, of: told.append(doing))
+    run(make_plan(wanted), lambda at: told.append(at.doing))
     assert lines(wanted.folder, Answered.FILE) == before
     assert told == []
 
@@ -107,7 +108,7 @@ def test_a_unit_goes_on_from_a_whole_checkpoint_and_starts_anew_without_one(
 def test_a_second_run_into_one_folder_is_refused(wanted: TuningRequest) -> None:
     plan = make_plan(replace(wanted, methods=(), sets=("boolq",)))
 
-    def start_another(doing: str, done: int, of: int) -> None:
+    def start_another(at: RunProgress) -> None:
         with pytest.raises(LockedError, match="is locked by process"):
             run(plan, nothing)
 
@@ -147,11 +148,6 @@ def test_a_folder_of_something_else_is_left_alone(wanted: TuningRequest) -> None
         make_plan(wanted)
 
 
-def test_more_questions_hold_those_of_fewer() -> None:
-    assert drawn(range(50), 20, 3)[:5] == drawn(range(50), 5, 3)
-    assert sorted(drawn(range(50), None, 3)) == list(range(50))
-
-
 def answered(method: str, seed: int, task: str, key: str, score: float, answer: str = "x") -> Answered:
     return Answered(method, seed, Prediction(task, key, "said", answer, score, "gold"))
 
@@ -185,8 +181,8 @@ def test_each_method_takes_the_learning_rate_that_does_best_on_held_out_records(
     put("commonsense/boolq_train.json", more)
     choosing = replace(wanted, rates=(1e-9, 1e-2), overrides=(*SETTINGS, "training.max_steps=20"))
     plan = make_plan(choosing)
-    assert (len(plan.held_out), len(plan.lessons), plan.head.held_out) == (2, 21, 2)
-    assert not [lesson for lesson in plan.lessons if lesson in plan.held_out]
+    assert (len(plan.data.validation), len(plan.data.training), plan.head.held_out) == (2, 21, 2)
+    assert not [example for example in plan.data.training if example in plan.data.validation]
     run(plan, nothing)
     units = read_records(wanted.folder, TrainedUnit)
     assert [(unit.seed, unit.learning_rate) for unit in units] == [(0, 1e-9), (0, 1e-2), (1, 1e-2)]
@@ -197,7 +193,7 @@ def test_each_method_takes_the_learning_rate_that_does_best_on_held_out_records(
     assert "| method | 1e-09 | 0.01 | chosen |" in shown
     with pytest.raises(ConfigError, match="rates"):
         make_plan(replace(choosing, rates=(1e-9,)))
-    with pytest.raises(ConfigError, match="none can be held out"):
+    with pytest.raises(ConfigError, match="too few to set some aside"):
         make_plan(replace(choosing, examples=9))
 
 

@@ -14,6 +14,7 @@ from transformers import MPNetConfig, MPNetForMaskedLM
 from roselora.bench.records.run_files import read_records
 from roselora.bench.records.tuning_bench_records import Answered, TrainedUnit
 from roselora.bench.report.joined_report import write_joined_report
+from roselora.bench.running.eta import RunProgress
 from roselora.bench.running.task_answers import ask
 from roselora.bench.running.tuning_plan import TuningRequest, make_plan
 from roselora.bench.running.tuning_run import run
@@ -243,7 +244,7 @@ def wanted(glue_data: Path, encoder: Path, tmp_path: Path) -> TuningRequest:
     )
 
 
-def nothing(doing: str, done: int, of: int) -> None:
+def nothing(at: RunProgress) -> None:
     """Where progress is of no interest."""
 
 
@@ -260,7 +261,7 @@ def test_a_set_is_trained_selected_scored_and_reported(wanted: TuningRequest) ->
     choosing = replace(wanted, rates=(1e-5, 1e-2))
     plan = make_plan(choosing)
     assert ("base", 0) not in plan.units, "a new head says nothing before it is trained"
-    assert len(plan.held_out) == 3
+    assert len(plan.data.validation) == 3
     run(plan, nothing, batch_size=3)
     assert {(unit.method, unit.seed) for unit in read_records(wanted.folder, TrainedUnit)} == {
         (method, seed) for method in ("rose", "lora") for seed in (0, 1)

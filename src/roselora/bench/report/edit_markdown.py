@@ -1,8 +1,6 @@
-"""The report of an editing benchmark in words and tables; every sentence about a result is made from the numbers."""
+"""The report of an editing benchmark in Markdown; every sentence about a result is made from the numbers."""
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Mapping
 
 from roselora.bench.metrics.capability import PERPLEXITY
 from roselora.bench.metrics.estimates import Estimate
@@ -10,19 +8,14 @@ from roselora.bench.metrics.fluency import FLUENCY_TOKENS
 from roselora.bench.metrics.method_summary import MethodSummary
 from roselora.bench.metrics.run_summary import RunSummary
 from roselora.bench.records.edit_bench_records import LOCALITY_TOKENS
-from roselora.bench.records.run_files import as_json
-from roselora.bench.report.edit_verdicts import verdicts
-from roselora.bench.report.estimate_text import capability, estimated, spreaded
-from roselora.bench.report.failed_runs import failed_runs
+from roselora.bench.records.run_files import BASE
+from roselora.bench.report.cells import capability_cell, estimate_cell, range_cell
+from roselora.bench.report.edit_verdicts import verdict_sections
+from roselora.bench.report.report_files import failed_runs_section, section, settings_section
 from roselora.bench.tasks.edit_case import SAME_ANSWER
 from roselora.markdown import code, count, mebibytes, number, rate, seconds, table, text
 
 KEYS_SHOWN = 20
-
-SAME_ANSWER_NOTE = (
-    "Same Answer: questions that the file wants unmoved though the edited fact's own old answer is theirs; they are no "
-    "part of locality's mean above, nor of KL."
-)
 
 MODES = {
     "single": "single: each edit by itself, on a fresh model",
@@ -31,29 +24,28 @@ MODES = {
 }
 
 
-def markdown(run: RunSummary, plots: Mapping[str, str]) -> str:
-    """The whole report.
+def edit_sections(run: RunSummary, plots: Mapping[str, str]) -> list[str]:
+    """The sections of the report, some of them empty.
 
     Args:
-        plots: what each picture shows, by its file name.
+        plots: the caption of each picture, by its file name.
     """
-    sections = [
+    return [
         f"# Editing benchmark: {text(run.head.dataset)}, {text(run.head.model)}, {run.head.mode}",
         _facts(run),
         _scores(run),
-        *verdicts(run),
-        *(f"![{shown}]({name})" for name, shown in plots.items()),
-        _by_type("Portability by sub-type", run.methods, lambda row: row.portability_by),
-        _by_type("Locality by sub-type", run.methods, lambda row: row.locality_by, {SAME_ANSWER: SAME_ANSWER_NOTE}),
+        *verdict_sections(run),
+        *(f"![{caption}]({name})" for name, caption in plots.items()),
+        _by_type(run, "Portability by sub-type", lambda row: row.portability_by),
+        _by_type(run, "Locality by sub-type", lambda row: row.locality_by),
         _reliability_by_age(run),
         _costs(run),
-        *failed_runs(run.head.failures),
-        _failures(run),
+        failed_runs_section(run.head.failures),
+        _failed_edits(run),
         _token_accuracy(run),
         _capability(run),
-        _settings(run),
+        settings_section(run.head.methods),
     ]
-    return "\n\n".join(section for section in sections if section) + "\n"
 
 
 def _facts(run: RunSummary) -> str:
@@ -68,13 +60,14 @@ def _facts(run: RunSummary) -> str:
         ("mode", MODES[head.mode]),
         ("cases", f"{head.n}, chosen by seed {head.seed}" + (f", after its first {head.skip}" if head.skip else "")),
         ("left out as repeated or conflicting", f"{len(head.skipped)}{skipped}"),
+        *dict.fromkeys(("versions", _listed(part.versions)) for part in head.parts),
+        *dict.fromkeys(("machine", _listed(part.machine)) for part in head.parts),
     ]
-    for label, facts in (
-        ("versions", [part.versions for part in head.parts]),
-        ("machine", [part.machine for part in head.parts]),
-    ):
-        rows += dict.fromkeys((label, ", ".join(f"{text(k)} {text(v)}" for k, v in each.items())) for each in facts)
     return table(["", ""], rows)
+
+
+def _listed(facts: Mapping[str, object]) -> str:
+    return ", ".join(f"{text(name)} {text(value)}" for name, value in facts.items())
 
 
 def _scores(run: RunSummary) -> str:
@@ -83,60 +76,64 @@ def _scores(run: RunSummary) -> str:
         [
             text(row.method),
             str(row.edits) if row.edits == run.head.n else f"{row.edits} of {run.head.n}",
-            *map(estimated, (row.reliability, row.generalization, row.portability, row.locality)),
-            estimated(row.kl, number),
-            estimated(row.fluency, number),
+            *map(estimate_cell, (row.reliability, row.generalization, row.portability, row.locality)),
+            estimate_cell(row.kl, number),
+            estimate_cell(row.fluency, number),
         ]
         for row in run.methods
     ]
-    return "\n\n".join([f"## Scores\n\n{table(columns, rows)}", *_score_notes(run)])
+    return section("Scores", table(columns, rows), *_score_notes(run))
 
 
 def _score_notes(run: RunSummary) -> list[str]:
     """What a reader of the scores must know."""
-    notes = [
-        "What the edited model says by itself: mean [95% interval] (n). Intervals are Wilson's for shares where every "
-        f"case scores 0 or 1, else the percentile bootstrap's over cases (seed {run.bootstrap_seed}). A failed edit "
-        "counts as 0 in reliability, generalization and portability, and is left out of the rest; what a case does "
-        f"not ask is never counted. Locality compares {LOCALITY_TOKENS} tokens with the base model's. Less KL is "
-        "better; of the rest, more. Intervals speak of the choice of cases, not of other seeds or orders of edits. "
-        "Every word is explained in `docs/editing-benchmark.md`."
-    ]
-    if run.head.fluency:
-        notes[0] += (
+    head = run.head
+    how = (
+        "The edited model's own answers: mean [95% interval] (n). Intervals are Wilson's for shares where every case "
+        f"scores 0 or 1, else the percentile bootstrap's over cases (seed {run.bootstrap_seed}). A failed edit counts "
+        "as 0 in reliability, generalization and portability, and is left out of the rest; a case without questions "
+        f"of a kind is left out of that kind. Locality compares {LOCALITY_TOKENS} tokens with the base model's. Lower "
+        "is better for KL, higher for the rest. Intervals cover the choice of cases, not other seeds or orders of "
+        "edits. Every word is explained in `docs/editing-benchmark.md`."
+    )
+    if head.fluency:
+        how += (
             f" Fluency is the entropy of the pairs and triples of words in {FLUENCY_TOKENS} tokens, in hundredths of "
             "a bit."
         )
-    if run.head.mode == "sequential":
-        calls = (f"{text(name)} {size or 'all'}" for name, size in run.head.requests_per_call.items())
-        notes.append(f"Requests that each call took: {', '.join(calls)}.")
-    without = [text(name) for name, given in run.head.methods.items() if "text" in given and given["text"] is None]
+    notes = [how]
+    if head.mode == "sequential":
+        calls = (f"{text(name)} {size or 'all'}" for name, size in head.requests_per_call.items())
+        notes.append(f"Requests per call: {', '.join(calls)}.")
+    without = [text(name) for name, given in head.methods.items() if "text" in given and given["text"] is None]
     if without:
         notes.append(
-            f"Without a text for its covariance (`--covariance-text`) each of these took the identity: "
+            "Without a text for its covariance (`--covariance-text`), each of these methods used the identity: "
             f"{', '.join(without)}."
         )
-    if any(row.edits != run.head.n for row in run.methods):
+    if any(row.edits != head.n for row in run.methods):
         notes.append(
-            "**Not every method has been run on every case**: rows rest on different cases. The comparison below takes "
-            "the cases that both methods have."
+            "**Not every method has been run on every case**: the rows cover different cases. The comparison below "
+            "uses the cases that both methods have."
         )
     return notes
 
 
-def _by_type(
-    title: str,
-    rows: Sequence[MethodSummary],
-    pick: Callable[[MethodSummary], Mapping[str, Estimate]],
-    notes: Mapping[str, str] = MappingProxyType({}),
-) -> str:
-    """A table with a column for each sub-type, and the notes on those that are there."""
-    names = list(dict.fromkeys(name for row in rows for name in pick(row)))
+def _by_type(run: RunSummary, title: str, pick: Callable[[MethodSummary], Mapping[str, Estimate]]) -> str:
+    """A table with a column for each sub-type."""
+    names = list(dict.fromkeys(name for row in run.methods for name in pick(row)))
     if not names:
         return ""
-    cells = ([text(row.method), *(estimated(pick(row).get(name)) for name in names)] for row in rows)
-    shown = table(["method", *(text(name).replace("_", " ") for name in names)], cells)
-    return "\n\n".join([f"## {title}", shown, *(note for name, note in notes.items() if name in names)])
+    rows = ([text(row.method), *(estimate_cell(pick(row).get(name)) for name in names)] for row in run.methods)
+    note = (
+        "Same Answer: questions that the data set wants unchanged although their answer is the edited fact's old one; "
+        "they are not part of locality's mean above, nor of KL."
+    )
+    return section(
+        title,
+        table(["method", *(text(name).replace("_", " ") for name in names)], rows),
+        note if SAME_ANSWER in names else "",
+    )
 
 
 def _reliability_by_age(run: RunSummary) -> str:
@@ -148,12 +145,14 @@ def _reliability_by_age(run: RunSummary) -> str:
         for method, found in run.reliability_by_age.items()
     }
     rows = (
-        [f"{low} to {high}", *(estimated(found.get((low, high))) for found in by_bin.values())] for low, high in bins
+        [f"{low} to {high}", *(estimate_cell(found.get((low, high))) for found in by_bin.values())]
+        for low, high in bins
     )
-    return (
-        "## Reliability by age of edit\n\nReliability at the end, by how many edits came after; Wilson's intervals. "
-        "Methods that take all requests in one call are left out: none of their edits is older than another.\n\n"
-        + table(["edits after", *map(text, by_bin)], rows)
+    return section(
+        "Reliability by age of edit",
+        "Reliability at the end, by how many edits came after; Wilson's intervals. Methods that take all requests in "
+        "one call are left out, since their edits have no order.",
+        table(["edits after", *map(text, by_bin)], rows),
     )
 
 
@@ -161,35 +160,35 @@ def _costs(run: RunSummary) -> str:
     rows = [
         [
             text(row.method),
-            spreaded(row.costs.get("seconds"), seconds),
-            spreaded(row.costs.get("peak_bytes"), mebibytes),
+            range_cell(row.costs.get("seconds"), seconds),
+            range_cell(row.costs.get("peak_bytes"), mebibytes),
             _entries(run, row),
-            spreaded(row.costs.get("steps"), count),
+            range_cell(row.costs.get("steps"), count),
         ]
         for row in run.methods
     ]
+    commands = len(run.head.parts)
+    parts = f" and come from {commands} separate commands (listed above)" if commands > 1 else ""
     notes = (
-        "Median (least to most; n), of edits that did not fail. Seconds are wall time on the machine as it was, with "
-        "whatever else it had to do"
-        + ("." if len(run.head.parts) < 2 else f", and come from {len(run.head.parts)} sittings (the commands above).")
+        "Median (range; n) of the edits that did not fail. Seconds are wall time on the machine with whatever else it "
+        f"was doing{parts}."
     )
     if run.head.entries:
         notes += (
             " Entries changed are those that differ from the base's after all edits; seconds and steps are a call's, "
             "divided by its requests; memory is a call's."
         )
-    return f"## Cost per edit\n\n{notes}\n\n" + table(
-        ["method", "seconds", "peak memory beyond the model, MiB", "entries changed", "steps"], rows
-    )
+    columns = ["method", "seconds", "peak memory beyond the model, MiB", "entries changed", "steps"]
+    return section("Cost per edit", notes, table(columns, rows))
 
 
 def _entries(run: RunSummary, row: MethodSummary) -> str:
     found = row.costs.get("entries")
-    # What a sequence changes is counted once, so it has no range.
-    return count(found.median) if found and row.method in run.head.entries else spreaded(found, count)
+    # The entries that a sequence changes are counted once, so they have no range.
+    return count(found.median) if found and row.method in run.head.entries else range_cell(found, count)
 
 
-def _failures(run: RunSummary) -> str:
+def _failed_edits(run: RunSummary) -> str:
     lines = []
     for row in run.methods:
         if row.edits == 0:
@@ -197,18 +196,18 @@ def _failures(run: RunSummary) -> str:
         elif row.failure is not None:
             every = "every edit failed" if row.failed == row.edits else f"{row.failed} of {row.edits} edits failed"
             lines.append(f"- {text(row.method)}: {every}; most often ({row.failure_count}): {text(row.failure)}")
-    return "## Failed edits\n\n" + ("\n".join(lines) or "None.")
+    return section("Failed edits", "\n".join(lines) or "None.")
 
 
 def _token_accuracy(run: RunSummary) -> str:
     names = ("reliability", "generalization", "portability", "locality")
-    rows = [[text(row.method), *(estimated(row.token_accuracy.get(name)) for name in names)] for row in run.methods]
-    return (
-        "## Token accuracy, only for comparison with published tables\n\n"
-        "EasyEdit's teacher-forced scores: the share of "
-        "the answer's tokens whose argmax is right when the right tokens before them are given. They give partial "
-        "credit and leak the answer's length, so they flatter. Failed edits are left out.\n\n"
-        + table(["method", *names], rows)
+    rows = [[text(row.method), *(estimate_cell(row.token_accuracy.get(name)) for name in names)] for row in run.methods]
+    return section(
+        "Token accuracy, only for comparison with published tables",
+        "EasyEdit's teacher-forced scores: the share of the answer's tokens whose argmax is right when the right "
+        "tokens before them are given. They give partial credit and leak the answer's length, so they are too "
+        "favourable. Failed edits are left out.",
+        table(["method", *names], rows),
     )
 
 
@@ -217,24 +216,16 @@ def _capability(run: RunSummary) -> str:
     names = list(dict.fromkeys(name for measured in found.values() for name in measured))
     if not names:
         return ""
-    order = [*(["base"] if "base" in found else []), *(method for method in found if method != "base")]
     rows = (
         [
-            "before (base)" if method == "base" else f"after {text(method)}",
-            *(capability(found[method].get(name), number if name == PERPLEXITY else rate) for name in names),
+            "before (base)" if method == BASE else f"after {text(method)}",
+            *(capability_cell(found[method].get(name), number if name == PERPLEXITY else rate) for name in names),
         ]
-        for method in order
+        for method in sorted(found, key=lambda method: method != BASE)
     )
-    return (
-        "## Capability, before and after all edits\n\n"
-        "Figure [95% interval] (n): the bootstrap's over texts for perplexity, of which less is better; Wilson's for "
-        "the shares of right answers.\n\n" + table(["model", *map(text, names)], rows)
+    return section(
+        "Capability, before and after all edits",
+        "Value [95% interval] (n): the bootstrap's over texts for perplexity, where lower is better; Wilson's for the "
+        "shares of right answers.",
+        table(["model", *map(text, names)], rows),
     )
-
-
-def _settings(run: RunSummary) -> str:
-    lines = (
-        f"- {text(method)}: `{json.dumps(as_json(settings), ensure_ascii=False)}`"
-        for method, settings in run.head.methods.items()
-    )
-    return "## Settings of each method\n\n" + "\n".join(lines)

@@ -1,10 +1,7 @@
-"""The pictures of a fine-tuning report: the score against the entries changed, and forgetting against the score."""
+"""The plots of a fine-tuning report: the score against the entries changed, and forgetting against the score."""
 
-from collections.abc import Callable, Mapping, Sequence
-from io import BytesIO
+from collections.abc import Mapping, Sequence
 
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from roselora.bench.metrics.capability import PERPLEXITY
@@ -12,67 +9,41 @@ from roselora.bench.metrics.forgetting import ability_differences
 from roselora.bench.metrics.tuning_scores import MethodScore
 from roselora.bench.records.run_files import BASE
 from roselora.bench.records.tuning_bench_records import Abilities
-from roselora.bench.report.plot_labels import Point, label_points
-
-Points = Mapping[str, tuple[float, float]]
-"""By method its point in the axes' units."""
+from roselora.bench.report.plotting import legend, new_figure, png, styles, with_grid
 
 
 def tuning_plots(rows: Sequence[MethodScore], abilities: Sequence[Abilities]) -> dict[str, bytes]:
-    """By file name, each picture that there is something to draw in."""
-    scored = [row for row in rows if row.average is not None]
-    plots = {}
-    if any(row.entries_changed for row in scored):
-        plots["entries.png"] = _drawn(lambda axes: _entries(axes, scored))
-    forgot = {
-        one.method: one
-        for row in scored
-        for one in ability_differences(abilities, row.method, BASE)
-        if one.figure == PERPLEXITY and row.method != BASE
+    """PNG by file name, without plots that would be empty."""
+    scores = {row.method: row.average for row in rows if row.average is not None}
+    entries = {row.method: row.entries_changed for row in rows if row.entries_changed and row.method in scores}
+    losses = {
+        method: one.value
+        for method in scores
+        for one in ability_differences(abilities, method, BASE)
+        if one.figure == PERPLEXITY and method != BASE
     }
-    if forgot:
-        plots["forgetting.png"] = _drawn(
-            lambda axes: _forgetting(axes, scored, {method: one.value for method, one in forgot.items()})
-        )
+    plots = {}
+    if entries:
+        figure = _points({method: (changed, scores[method]) for method, changed in entries.items()}, scores.get(BASE))
+        figure.axes[0].set(xscale="log", xlabel="entries of the base changed", ylabel="average score")
+        figure.axes[0].set_title("Score against size")
+        plots["entries.png"] = png(figure)
+    if losses:
+        figure = _points({method: (scores[method], loss) for method, loss in losses.items()}, 0.0)
+        figure.axes[0].set(xlabel="average score", ylabel="rise of the loss on other text, nats a token")
+        figure.axes[0].set_title("Forgetting against score")
+        plots["forgetting.png"] = png(figure)
     return plots
 
 
-def _entries(axes: Axes, rows: Sequence[MethodScore]) -> Points:
-    axes.set(xscale="log", xlabel="entries of the base changed", ylabel="average score", title="Score against size")
-    for row in rows:
-        if row.method == BASE and row.average is not None:
-            axes.axhline(row.average, linestyle="--", color="grey", label="untrained")
-            axes.legend()
-    return {
-        row.method: (row.entries_changed, row.average)
-        for row in rows
-        if row.entries_changed and row.average is not None
-    }
-
-
-def _forgetting(axes: Axes, rows: Sequence[MethodScore], forgot: Mapping[str, float]) -> Points:
-    axes.set(
-        xlabel="average score", ylabel="rise of the loss on other text, nats a token", title="Forgetting against score"
-    )
-    axes.axhline(0, linestyle="--", color="grey")
-    return {
-        row.method: (row.average, forgot[row.method])
-        for row in rows
-        if row.method in forgot and row.average is not None
-    }
-
-
-def _drawn(draw: Callable[[Axes], Points]) -> bytes:
-    """A picture of points, each with its name beside it."""
-    figure = Figure(figsize=(6, 4.2), layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    axes = figure.subplots()
+def _points(points: Mapping[str, tuple[float, float]], untrained: float | None) -> Figure:
+    """A point for each method, and a line for the untrained model."""
+    figure, looks = new_figure(7, 4.2), styles(list(points))
+    axes = with_grid(figure.subplots())
     axes.margins(0.15)
-    points = {}
-    for number, (method, (x, y)) in enumerate(draw(axes).items()):
-        points[method] = Point(x, y, (x, x), (y, y), f"C{number}")
-        axes.plot([x], [y], marker="o", linestyle="", color=f"C{number}")
-    label_points(axes, canvas, points)
-    picture = BytesIO()
-    figure.savefig(picture, format="png", dpi=130)
-    return picture.getvalue()
+    for method, (x, y) in points.items():
+        axes.plot([x], [y], linestyle="", markersize=8, label=method, **looks[method])
+    if untrained is not None:
+        axes.axhline(untrained, linestyle="--", color="grey", label="untrained")
+    legend(axes)
+    return figure

@@ -1,8 +1,6 @@
-"""Run editing methods on a benchmark's cases and score what the model then says, edit by edit, resumably."""
+"""Run editing methods on a benchmark's cases, and score the edited models, resumably."""
 
 import logging
-import random
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,9 +13,9 @@ from roselora.bench.metrics.case_scoring import CaseScorer
 from roselora.bench.metrics.cost import measured
 from roselora.bench.records.edit_bench_records import Cost, EditRecord, Mode
 from roselora.bench.records.failed_run import FailedRun, error_line
-from roselora.bench.running.edit_stream import RESULTS, EditSequence, Tried
-from roselora.bench.running.eta import Clock, Pace, Progress
-from roselora.bench.running.stream_checkpoint import BaseWeights, checkpoint_file
+from roselora.bench.running.edit_sequence import RESULTS, EditSequence
+from roselora.bench.running.eta import Deadline, Eta, OnProgress, RunProgress
+from roselora.bench.running.sequence_checkpoint import AttemptedEdit, BaseWeights, checkpoint_file
 from roselora.bench.tasks.edit_case import EditCase
 from roselora.errors import EditError, StoppedError, UnsupportedError
 from roselora.models.fingerprint import fingerprint
@@ -33,52 +31,55 @@ class EditPlan:
     """What is to be run.
 
     Attributes:
-        cases: in the order of the edits; no two ask for one prompt.
+        cases: in the order of the edits; no two have the same prompt.
         methods: by name, with their configs.
-        mode: single: each edit on the unedited model; sequential: one call after another, scored after all; batch: all
-            requests in one call.
-        folder: where checkpoints lie.
+        mode: single: each edit on the unedited model; sequential: one call after another, scored after the last; batch:
+            all requests in one call.
+        folder: where checkpoints are.
+        fluency: whether 100 tokens are generated for each case and scored.
     """
 
     cases: tuple[EditCase, ...]
     methods: Mapping[str, Method]
     mode: Mode
     folder: Path
+    fluency: bool = False
+
+    def waiting(self, known: Sequence[EditRecord]) -> dict[str, int]:
+        """How many edits of each method have no record yet."""
+        made = {(record.method, record.case) for record in known}
+        return {name: sum((name, case.key) not in made for case in self.cases) for name in self.methods}
+
+    def requests_per_call(self, method: Method) -> int | None:
+        """How many requests one call of a method takes; None for all."""
+        return {"single": 1, "batch": None, "sequential": method.requests_per_call}[self.mode]
 
 
-def choose(cases: Sequence[EditCase], n: int | None, seed: int, skip: int = 0) -> tuple[EditCase, ...]:
-    """``n`` cases of the seed's own order after the first ``skip``: a larger ``n`` holds the cases of a smaller one.
+@dataclass(frozen=True)
+class ResultLog:
+    """Where a run's results go.
 
-    So a draw that skips as many as another took holds none of the other's.
+    Attributes:
+        known: records of earlier runs, which are not made again.
+        write: writes a record.
+        all_edited: called while all edits of a method's sequence are in the model, with its name and the number of
+            entries that differ from the base's.
+        fail: called for what could not be run, after which the run continues; without it the error is raised.
     """
-    shuffled = random.Random(seed).sample(list(cases), len(cases))[skip:]
-    return tuple(shuffled if n is None else shuffled[:n])
 
-
-def keys_of(records: Sequence[EditRecord]) -> set[tuple[str, str]]:
-    """The method and case of each record."""
-    return {(record.method, record.case) for record in records}
-
-
-def waiting(plan: EditPlan, known: Sequence[EditRecord]) -> dict[str, int]:
-    """How many edits of each method have no record yet."""
-    made = keys_of(known)
-    return {name: sum((name, case.key) not in made for case in plan.cases) for name in plan.methods}
+    known: Sequence[EditRecord]
+    write: Callable[[EditRecord], None]
+    all_edited: Callable[[str, int], None] = lambda name, entries: None
+    fail: Callable[[FailedRun], None] | None = None
 
 
 class EditingRun:
     """One run of a plan on a model.
 
     Args:
-        model, tokenizer: the unedited model, which it is again when the run ends, whichever way.
-        judge: built on it while it is unedited.
-        known: records of an earlier part of this run, which are not made again.
-        write: keeps a record.
+        model, tokenizer: the model, unedited now and again when the run ends, even by an error.
         on_progress: told where the run is.
-        clock: raises when the time is over.
-        after_all: called while all edits of a method's sequence are in the model, with its name and the number of
-            entries that differ from the base's.
-        fail: told of what could not be run, after which other edits and methods go on; without it, that is raised.
+        seconds: after how long the run stops, to be resumed; None is never.
     """
 
     def __init__(
@@ -86,24 +87,20 @@ class EditingRun:
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         plan: EditPlan,
-        judge: CaseScorer,
-        known: Sequence[EditRecord],
-        write: Callable[[EditRecord], None],
-        on_progress: Callable[[Progress], None],
-        clock: Clock,
-        after_all: Callable[[str, int], None] | None = None,
-        fail: Callable[[FailedRun], None] | None = None,
+        log: ResultLog,
+        on_progress: OnProgress = lambda at: None,
+        seconds: float | None = None,
     ) -> None:
-        self._after_all, self._fail = after_all, fail
-        self._model, self._tokenizer, self._plan, self._judge = model, tokenizer, plan, judge
-        self._known = keys_of(known)
-        self._write, self._on_progress, self._clock = write, on_progress, clock
-        left = waiting(plan, known)
-        self._pace = Pace(left, len(plan.cases) * len(plan.methods) - sum(left.values()), on_progress)
+        self._model, self._tokenizer, self._plan, self._log = model, tokenizer, plan, log
+        self._known = {(record.method, record.case) for record in log.known}
+        self._scorer = CaseScorer(model, tokenizer, fluency=plan.fluency)
+        self._deadline, self._on_progress = Deadline(seconds), on_progress
+        left = plan.waiting(log.known)
+        self._eta = Eta(left, len(plan.cases) * len(plan.methods) - sum(left.values()), on_progress)
         self._original = fingerprint(model)
 
     def run(self) -> None:
-        """Everything that is not known yet.
+        """Make every edit that has no record yet.
 
         Raises:
             StoppedError: the time is over.
@@ -113,13 +110,13 @@ class EditingRun:
             self._run_single()
         else:
             base = BaseWeights(self._model)
-            for name, method in self._plan.methods.items():
+            for name in self._plan.methods:
                 if not all((name, case.key) in self._known for case in self._plan.cases):
-                    self._run_sequence(name, method, base)
+                    self._run_sequence(name, base)
         self._require_unedited()
 
     def read_texts(self) -> None:
-        """What some methods learn of ordinary text, once, so that no edit's time holds it; nothing is written.
+        """Let methods read the text that they take statistics of, so that no edit's time includes it.
 
         Raises:
             ConfigError: a text cannot be read, or a method's settings do not fit the model.
@@ -127,29 +124,29 @@ class EditingRun:
         for name, method in self._plan.methods.items():
 
             def on_progress(read: int, of: int, name: str = name) -> None:
-                self._on_progress(Progress(read, of, f"tokens read for {name}", None))
+                self._on_progress(RunProgress(f"tokens read for {name}", read, of))
 
             if method.read_text is not None:
                 with suppress(UnsupportedError):  # each of the method's edits will say so
                     method.read_text(self._model, self._tokenizer, method.config, on_progress)
 
     def _run_single(self) -> None:
-        """Case by case, so that what the unedited model says is asked once for all methods."""
+        """Case by case, so that all methods share the answers of the unedited model."""
         for position, case in enumerate(self._plan.cases):
-            waiting = {n: m for n, m in self._plan.methods.items() if (n, case.key) not in self._known}
-            for name, method in waiting.items():
-                self._clock.check()
-                self._pace.show(f"{name}, {case.key}")
-                begun = time.monotonic()
+            for name, method in self._plan.methods.items():
+                if (name, case.key) in self._known:
+                    continue
+                self._deadline.check()
+                self._eta.begin(f"{name}, {case.key}")
                 if (record := self._edit_alone(name, method, case, position)) is not None:
                     self._keep(record)
-                self._pace.made(name, 1, time.monotonic() - begun)
-            self._judge.forget([case])
+                self._eta.made(name, 1)
+            self._scorer.forget([case])
 
     def _edit_alone(self, name: str, method: Method, case: EditCase, position: int) -> EditRecord | None:
         """The record of one edit; None if it could not be run."""
         try:
-            self._judge.prepare([case])
+            self._scorer.prepare([case])
             with measured(self._model.device) as taken:
                 applied = method.edit(EditCall(self._model, self._tokenizer, [case.request], method.config))
         except RESULTS as error:
@@ -161,63 +158,65 @@ class EditingRun:
             self._require_unedited()
             return None
         try:
-            (scores,) = self._judge.score([case])
+            (scores,) = self._scorer.score([case])
         finally:
             applied.undo()
         cost = Cost(taken.seconds, taken.peak_bytes, applied.entries, applied.steps)
         return EditRecord(case.key, name, position, scores, cost)
 
-    def _run_sequence(self, name: str, method: Method, base: BaseWeights) -> None:
-        """All edits of one method, then the scores of all."""
-        cases, path = self._plan.cases, checkpoint_file(self._plan.folder, name)
-        size = len(cases) if self._plan.mode == "batch" else method.requests_per_call or len(cases)
-        self._pace.show(f"{name}, asking the base")
-        self._judge.prepare(cases)
-        sequence = EditSequence(self._model, self._tokenizer, base, name, method, cases, size, path)
+    def _run_sequence(self, name: str, base: BaseWeights) -> None:
+        """All edits of one method, then all scores."""
+        plan = self._plan
+        self._eta.begin(f"{name}, asking the base")
+        self._scorer.prepare(plan.cases)
+        size = plan.requests_per_call(plan.methods[name]) or len(plan.cases)
+        checkpoint = checkpoint_file(plan.folder, name)
+        sequence = EditSequence(
+            self._model, self._tokenizer, base, name, plan.methods[name], plan.cases, size, checkpoint
+        )
         try:
-            if (tried := self._edit_all(name, sequence)) is None:
+            if (attempts := self._edit_all(name, sequence)) is None:
                 return
-            if self._after_all is not None:
-                self._after_all(name, base.changed_entries())
-            self._score_all(name, tried)
+            self._log.all_edited(name, base.changed_entries())
+            self._score_all(name, attempts)
         finally:
             sequence.end()
         sequence.forget()
 
-    def _score_all(self, name: str, tried: Sequence[Tried]) -> None:
-        """Score what is in the model, some cases at a time, each kept when it is scored."""
-        placed = list(enumerate(zip(self._plan.cases, tried, strict=True)))
-        for start in range(0, len(placed), SCORED_TOGETHER):
-            part = placed[start : start + SCORED_TOGETHER]
-            self._pace.show(f"{name}, scoring {start + 1}/{len(placed)}")
-            scores = iter(self._judge.score([case for _, (case, one) in part if one.error is None]))
-            for position, (case, one) in part:
-                score = next(scores) if one.error is None else None
-                self._keep(EditRecord(case.key, name, position, score, one.cost, one.error))
-
-    def _edit_all(self, name: str, sequence: EditSequence) -> list[Tried] | None:
+    def _edit_all(self, name: str, sequence: EditSequence) -> list[AttemptedEdit] | None:
         """What became of each edit of a sequence; None if it could not be run to its end."""
         try:
-            return sequence.run(self._pace, self._clock)
+            return sequence.run(self._eta, self._deadline)
         except StoppedError:
             raise
         except Exception as error:
             self._note_failed_run(name, sequence.at, error)
             return None
 
+    def _score_all(self, name: str, attempts: Sequence[AttemptedEdit]) -> None:
+        """Score all edits in the model, some cases at a time, so that each is kept soon after it is scored."""
+        placed = list(enumerate(zip(self._plan.cases, attempts, strict=True)))
+        for start in range(0, len(placed), SCORED_TOGETHER):
+            part = placed[start : start + SCORED_TOGETHER]
+            self._eta.begin(f"{name}, scoring {start + 1}/{len(placed)}")
+            scores = iter(self._scorer.score([case for _, (case, attempt) in part if attempt.error is None]))
+            for position, (case, attempt) in part:
+                score = next(scores) if attempt.error is None else None
+                self._keep(EditRecord(case.key, name, position, score, attempt.cost, attempt.error))
+
     def _note_failed_run(self, name: str, case: EditCase, error: Exception) -> None:
-        """What is no result of the method leaves no record, and is tried again by the next run."""
-        if self._fail is None:
+        """Note what is no result of the method: it has no record, and the next run tries it again."""
+        if self._log.fail is None:
             raise error
         logger.debug("%s could not be run on %s", name, case.key, exc_info=error)
-        self._fail(FailedRun(name, case.key, error_line(error)))
+        self._log.fail(FailedRun(name, case.key, error_line(error)))
 
     def _require_unedited(self) -> None:
         if fingerprint(self._model) != self._original:
-            raise EditError("A method left the model changed, so nothing after it could be trusted; the run has ended.")
+            raise EditError("A method left the model changed, so later results would be wrong; the run has ended.")
 
     def _keep(self, record: EditRecord) -> None:
         # A sequence that was killed while its records were written is scored again as a whole.
         if (record.method, record.case) not in self._known:
-            self._write(record)
+            self._log.write(record)
             self._known.add((record.method, record.case))

@@ -1,4 +1,4 @@
-"""Where a run is and how long it may still take."""
+"""Where a run is, how long it may still take, and when its time is over."""
 
 import time
 from collections import Counter
@@ -9,52 +9,63 @@ from roselora.errors import StoppedError
 
 
 @dataclass(frozen=True)
-class Progress:
+class RunProgress:
     """Where a run is.
 
     Attributes:
-        done: edits that are made, of ``total``.
         doing: in words.
-        seconds_left: at the pace of each method so far, or None before any edit of this sitting.
+        done: how much of ``total`` is done; both are 0 where nothing is counted.
+        seconds_left: an estimate, or None where there is none yet.
     """
 
-    done: int
-    total: int
     doing: str
-    seconds_left: float | None
+    done: int = 0
+    total: int = 0
+    seconds_left: float | None = None
 
 
-class Pace:
-    """Counts edits, and tells how long those that wait will take.
+OnProgress = Callable[[RunProgress], None]
+
+
+class Eta:
+    """Counts edits, and estimates how long the remaining ones take by the speed of each method so far.
 
     Args:
         waiting: how many edits each method has still to make.
         done: edits that were made before.
-        on_progress: told where the run is.
+        on_progress: called whenever work begins.
     """
 
-    def __init__(self, waiting: Mapping[str, int], done: int, on_progress: Callable[[Progress], None]) -> None:
+    def __init__(self, waiting: Mapping[str, int], done: int, on_progress: OnProgress) -> None:
         self._waiting, self._done = Counter(waiting), done
         self._total = done + sum(waiting.values())
         self._seconds: Counter[str] = Counter()
         self._made: Counter[str] = Counter()
         self._on_progress = on_progress
+        self._begun = time.monotonic()
 
-    def made(self, method: str, edits: int, seconds: float | None) -> None:
-        """So many edits of a method are made; ``seconds`` is None for those of an earlier sitting."""
-        self._waiting[method] -= edits
-        self._done += edits
-        if seconds is not None:
-            self._made[method] += edits
-            self._seconds[method] += seconds  # type: ignore[assignment]  # a counter of any numbers
-
-    def show(self, doing: str) -> None:
-        """Tell where the run is."""
-        self._on_progress(Progress(self._done, self._total, doing, self._left()))
+    def begin(self, doing: str) -> None:
+        """Report what is done next; its time runs from now."""
+        self._begun = time.monotonic()
+        self._report(doing)
 
     def within(self, doing: str) -> Callable[[int, int], None]:
-        """What tells where the run is in the course of one call."""
-        return lambda done, of: self.show(f"{doing}, {done}/{of} of its call")
+        """What reports how far one call of a method is."""
+        return lambda done, of: self._report(f"{doing}, {done}/{of} of its call")
+
+    def made(self, method: str, edits: int) -> None:
+        """A method has made so many edits since :meth:`begin`."""
+        self._made[method] += edits
+        self._seconds[method] += time.monotonic() - self._begun  # type: ignore[assignment]  # floats can be counted too
+        self.resumed(method, edits)
+
+    def resumed(self, method: str, edits: int) -> None:
+        """So many edits were made by an earlier run, and say nothing about the speed."""
+        self._waiting[method] -= edits
+        self._done += edits
+
+    def _report(self, doing: str) -> None:
+        self._on_progress(RunProgress(doing, self._done, self._total, self._left()))
 
     def _left(self) -> float | None:
         if not self._made.total():
@@ -64,8 +75,8 @@ class Pace:
         return sum(count * means.get(name, overall) for name, count in self._waiting.items())
 
 
-class Clock:
-    """Says when the time that a run may take is over; None is never."""
+class Deadline:
+    """When the time that a run may take is over; None is never."""
 
     def __init__(self, seconds: float | None) -> None:
         self._end = None if seconds is None else time.monotonic() + seconds
@@ -78,4 +89,4 @@ class Clock:
     def check(self) -> None:
         """Raises StoppedError when the time is over."""
         if self.over:
-            raise StoppedError("The time that this run was given is over; the same command goes on with it.")
+            raise StoppedError("The time that this run was given is over; the same command resumes it.")

@@ -1,4 +1,4 @@
-"""The methods of a run by name, with what the user sets of their configs."""
+"""The methods of a run by name, with the settings that the user gives them."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -26,8 +26,8 @@ def configured(
     """The named methods, in that order: defaults, then seed and text, then the file's settings, then the overrides.
 
     Args:
-        file: YAML or JSON, of which the mapping ``settings`` (or the whole) holds by method the fields to set;
-            methods that are not run are passed over.
+        file: YAML or JSON, whose mapping ``settings`` (or the whole file) gives by method the fields to set; methods
+            that are not run are ignored.
         overrides: each ``METHOD.FIELD=VALUE`` with a value in YAML.
 
     Raises:
@@ -35,22 +35,21 @@ def configured(
     """
     if covariance_text is not None and not covariance_text.is_file():
         raise ConfigError(f"There is no text file {covariance_text} for the covariances.")
-    given: dict[str, dict[str, Any]] = {name: {} for name in names}
+    given: dict[str, dict[str, Any]] = {}
     for name in names:
         if name not in METHODS:
             today = f" {name!r} is called {RENAMED[name]} now;" if name in RENAMED else ""
             raise ConfigError(f"There is no method {name!r};{today} there are {', '.join(METHODS)}.")
-        fields = _fields(METHODS[name].config)
-        given[name] |= {"seed": seed} if "seed" in fields else {}
-        given[name] |= {"text": covariance_text} if "text" in fields and covariance_text is not None else {}
-    settings = [] if file is None else [entry for entry in _read(file) if entry[0] in given]
+        common = {"seed": seed} | ({} if covariance_text is None else {"text": covariance_text})
+        fields = _fields(METHODS[name])
+        given[name] = {field: value for field, value in common.items() if field in fields}
+    for name, fields in {} if file is None else _read(file).items():
+        if name in given:
+            given[name] |= fields
     for override in overrides:
-        settings.append(_parse(override))
-        if settings[-1][0] not in given:
+        name, field, value = _parsed(override)
+        if name not in given:
             raise ConfigError(f"--set {override} is for a method that is not run; run are {', '.join(given)}.")
-    for name, field, value in settings:
-        if field not in _fields(METHODS[name].config):
-            raise ConfigError(f"{name} has no setting {field!r}; it has {', '.join(_fields(METHODS[name].config))}.")
         given[name][field] = value
     return {name: with_settings(name, METHODS[name], values) for name, values in given.items()}
 
@@ -59,24 +58,24 @@ def with_settings(name: str, method: Method, values: Mapping[str, Any]) -> Metho
     """The method with some fields of its config replaced, checked and converted to their types.
 
     Raises:
-        ConfigError: a value that the config refuses.
+        ConfigError: a field or value that the config does not take.
     """
-    kind = type(method.config)
-    before = {field: getattr(method.config, field) for field in _fields(method.config)}
+    before = _fields(method)
+    if unknown := [field for field in values if field not in before]:
+        raise ConfigError(f"{name} has no setting {unknown[0]!r}; it has {', '.join(before)}.")
     try:
-        config = TypeAdapter(kind).validate_python(before | dict(values))
+        config = TypeAdapter(type(method.config)).validate_python({**before, **values})
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"][:1])
-        message = first["msg"].removeprefix("Value error, ").rstrip(".")
-        raise ConfigError(f"{name}{f'.{where}' if where else ''}: {message}.") from None
+        where = ".".join([name, *map(str, first["loc"][:1])])
+        raise ConfigError(f"{where}: {first['msg'].removeprefix('Value error, ').rstrip('.')}.") from None
     return dataclasses.replace(method, config=config)
 
 
 def as_plain(config: Any) -> dict[str, Any]:
-    """A config as JSON gives it back; of a file its name and hash, for where it lies is another machine's matter."""
+    """A config as JSON values; a file by its name and hash, since its folder differs between machines."""
     return {field: _plain_value(value) for field, value in dataclasses.asdict(config).items()}
 
 
@@ -86,25 +85,23 @@ def _plain_value(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _fields(config: Any) -> list[str]:
-    return [field.name for field in dataclasses.fields(config)]
+def _fields(method: Method) -> dict[str, Any]:
+    return {field.name: getattr(method.config, field.name) for field in dataclasses.fields(method.config)}
 
 
-def _read(file: Path) -> list[tuple[str, str, Any]]:
+def _read(file: Path) -> dict[str, dict[str, Any]]:
     text = read_text(file)
     try:
         document = yaml_value(text)
-        table = document.get("settings", document)
-        entries = [(name, field, value) for name, fields in table.items() for field, value in fields.items()]
-    except (ValueError, AttributeError) as error:
+        table = {name: dict(fields) for name, fields in document.get("settings", document).items()}
+    except (ValueError, TypeError, AttributeError) as error:
         raise ConfigError(f"{file} is not a file of settings, METHOD: {{FIELD: VALUE}}, in YAML or JSON.") from error
-    unknown = [name for name, _, _ in entries if name not in METHODS]
-    if unknown:
+    if unknown := [name for name in table if name not in METHODS]:
         raise ConfigError(f"{file} has settings of {unknown[0]!r}; there are {', '.join(METHODS)}.")
-    return entries
+    return table
 
 
-def _parse(override: str) -> tuple[str, str, Any]:
+def _parsed(override: str) -> tuple[str, str, Any]:
     key, equals, text = override.partition("=")
     name, dot, field = key.partition(".")
     if not (equals and dot and name and field):

@@ -5,8 +5,6 @@ from collections.abc import Iterator, Sequence
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from roselora.bench.metrics.capability import AbilityScore
-from roselora.bench.metrics.estimates import wilson_interval
 from roselora.bench.running.class_answers import classified
 from roselora.bench.tasks.task import AnyTask, Classification, Prediction, Question, Task
 from roselora.errors import ConfigError
@@ -66,15 +64,3 @@ def judged(task: Task, question: Question, said: str) -> Prediction:
     answer = task.extract(said)
     score = math.nan if task.right is None else float(task.right(answer, question.gold))
     return Prediction(task.name, question.key, said, answer, score, question.gold)
-
-
-def accuracy(predictions: Sequence[Prediction]) -> AbilityScore:
-    """The share of right answers with Wilson's interval.
-
-    Raises:
-        ConfigError: there are none.
-    """
-    if not predictions:
-        raise ConfigError("There are no answers to score: ask at least one question.")
-    right = sum(prediction.score == 1 for prediction in predictions)
-    return AbilityScore(right / len(predictions), *wilson_interval(right, len(predictions)), len(predictions))

@@ -1,6 +1,5 @@
 """What a run of a fine-tuning benchmark will do, decided before anything is written."""
 
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,9 @@ import torch
 from roselora.bench.records.environment import machine, versions
 from roselora.bench.records.run_files import BASE, HEAD, read_head
 from roselora.bench.records.tuning_bench_records import TuningHead
-from roselora.bench.tasks.task import AnyTask, Question, TaskData
+from roselora.bench.running.drawing import drawn
+from roselora.bench.running.resumption import require_same_run, require_same_settings
+from roselora.bench.tasks.task import AnyTask, Question
 from roselora.bench.tasks.tuning_benchmarks import BENCHMARKS, Benchmark
 from roselora.errors import ConfigError
 from roselora.models.devices import AUTO
@@ -22,9 +23,22 @@ from roselora.training import processes
 from roselora.training.config_file import read_settings
 from roselora.training.train_settings import TrainSettings
 
-TRAINING_DATA, HELD_OUT_DATA = "train.jsonl", "held_out.jsonl"
-HELD_OUT_SHARE, HELD_OUT_MOST = 0.1, 200
-"""How much of the mix chooses a learning rate where a benchmark has no rows of its own for that."""
+TRAINING_DATA, VALIDATION_DATA = "train.jsonl", "held_out.jsonl"
+
+VALIDATION_SHARE, VALIDATION_MOST = 0.1, 200
+"""How much of the training data chooses a learning rate where a benchmark has no validation data of its own."""
+
+SAME_IN_ONE_FOLDER = (
+    "benchmark",
+    "protocol",
+    "model_sha256",
+    "training",
+    "rates",
+    "lessons",
+    "held_out",
+    "question_seed",
+)
+"""Fields of the head that all runs into one folder have in common."""
 
 
 @dataclass(frozen=True)
@@ -32,26 +46,24 @@ class TuningRequest:
     """What the user asks for.
 
     Attributes:
-        benchmark, protocol: by name; each of GLUE's sets is a benchmark, such as ``glue/rte``.
+        benchmark, protocol: by name; each set of GLUE is a benchmark, such as ``glue/rte``.
         model: demo, a folder, a GGUF file or a hub id.
-        methods: that are trained, without the base.
-        seeds: of training, each a run of every method.
+        methods: to train; the untrained model is always asked too.
+        seeds: of training; every method is trained with each.
+        folder: where everything is written.
         sets: names of test sets; None for all.
-        n: questions of each set, and of rows that a benchmark has for the choice of a learning rate; None for all.
+        n: questions of each set, and examples of a benchmark's own validation data; None for all.
         forgetting: questions or texts of each task that a model may have forgotten; 0 for none.
-        examples: how many training records, drawn by the question seed; None for all.
-        share: how much of these is trained on; a smaller share is a part of every larger one.
-        device, dtype: that models are trained and asked on and in; None: as the file says.
-        preset: of `roselora train`, whose ``adapter`` and ``training`` hold for every method unless the file says
-            otherwise.
-        config: a file of `roselora train` whose ``adapter`` and ``training`` hold for every method.
-        overrides: of these, such as ``adapter.rank=8``.
-        rates: learning rates, of which each method takes the one that does best on held-out rows; of one or none
-            nothing is chosen.
+        examples: how many training examples, drawn by the question seed; None for all.
+        share: the fraction of these that is trained on; a smaller share is part of every larger one.
+        device, dtype: for training and answering; None for those of the settings.
+        preset, config: a preset's name and a file of `roselora train`, whose ``adapter`` and ``training`` hold for
+            every method; the file overrides the preset.
+        overrides: single settings, such as ``adapter.rank=8``, which override both.
+        rates: learning rates; of several each method takes the one that does best on the validation data.
         data_dir: the folder with the data, or None for the hub.
-        folder: for all that is written.
-        command: the line that repeats it.
-        question_seed: of the choice of questions and training records.
+        command: the command line that repeats the run.
+        question_seed: of the choice of questions and training examples.
     """
 
     benchmark: str
@@ -77,198 +89,175 @@ class TuningRequest:
 
 
 @dataclass(frozen=True)
-class TuningPlan:
-    """What is to be done.
+class TrainingData:
+    """What is trained on.
 
     Attributes:
-        model: what the base is asked for by.
-        head: for the folder and the report.
-        tasks: by name; ``questions``: of each.
-        lessons: training's records; ``held_out``: those that choose a learning rate, none if there is no choice.
-        settings: by method and seed, the training run, with the first learning rate.
-        labels: as the benchmark's.
-        device, dtype: that models are trained and asked on and in.
-        forgetting, data_dir: how many questions of each other task, and where they are.
-        folder: for all that is written.
+        training: examples as :class:`~roselora.bench.tasks.task.TaskData` describes them.
+        validation: examples that choose a learning rate; none without a choice.
+        left_out: how many examples are never used, by reason.
+        sources: by file name the SHA-256 of the file.
     """
 
-    model: str
+    training: Sequence[Mapping[str, Any]]
+    validation: Sequence[Mapping[str, Any]]
+    left_out: Mapping[str, int]
+    sources: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class TuningPlan:
+    """A request with its data read and its settings checked.
+
+    Attributes:
+        head: for the folder and the report.
+        tasks: the test sets by name; ``questions``: of each.
+        data: what is trained on.
+        settings: by method and seed, with the first learning rate.
+        labels: as of :class:`~roselora.bench.tasks.tuning_benchmarks.Benchmark`.
+        device, dtype: for training and answering.
+    """
+
+    request: TuningRequest
     head: TuningHead
     tasks: Mapping[str, AnyTask]
     questions: Mapping[str, Sequence[Question]]
-    lessons: Sequence[Mapping[str, Any]]
-    held_out: Sequence[Mapping[str, Any]]
+    data: TrainingData
     settings: Mapping[tuple[str, int], TrainSettings]
     labels: tuple[str, ...] | None
     device: str
     dtype: str
-    folder: Path
-    forgetting: int
-    data_dir: Path | None
+
+    @property
+    def folder(self) -> Path:
+        """Where everything is written."""
+        return self.request.folder
 
     @property
     def units(self) -> list[tuple[str, int]]:
-        """Every method and seed, the untrained model first; a classifier's new head has nothing to say untrained."""
+        """Every method and seed, the untrained model first, unless its classifier is new and has nothing to say."""
         return [*([(BASE, 0)] if self.labels is None else []), *self.settings]
 
     def at(self, method: str, seed: int, rate: float) -> TrainSettings:
-        """A training run with a learning rate."""
+        """The settings of one training run."""
         settings = self.settings.get((method, seed)) or self.settings[method, self.head.seeds[0]]
         training = settings.training.model_copy(update={"learning_rate": rate, "seed": seed})
         output = self.folder / "trained" / f"{method}-{seed}-{rate:g}"
         return settings.model_copy(update={"training": training, "output": str(output)})
 
 
-def make_plan(wanted: TuningRequest) -> TuningPlan:
-    """Read the data and the model's hash, and check that the folder is new or holds a part of the same run.
+def make_plan(request: TuningRequest) -> TuningPlan:
+    """Read the data, fingerprint the model, and check that the folder is new or holds a part of the same run.
 
     Raises:
-        ConfigError: a name, file or value that cannot be meant, or a folder of another run.
+        ConfigError: an unknown name, an unusable file or value, or a folder with another run.
         ModelError: the model cannot be loaded.
     """
-    if wanted.benchmark not in BENCHMARKS:
-        raise ConfigError(f"There is no benchmark {wanted.benchmark!r}: name one of {', '.join(BENCHMARKS)}.")
-    benchmark = BENCHMARKS[wanted.benchmark]
-    every = benchmark.tasks(wanted.protocol)
-    names = tuple(every) if wanted.sets is None else wanted.sets
-    for name in names:
-        if name not in every:
-            raise ConfigError(f"{wanted.benchmark} has no set {name!r}: name some of {', '.join(every)}.")
-    if wanted.forgetting and wanted.data_dir is None:
-        raise ConfigError("What a model has forgotten is asked from a folder: point --data-dir at the benchmark data.")
-    if not wanted.seeds:
+    if request.benchmark not in BENCHMARKS:
+        raise ConfigError(f"There is no benchmark {request.benchmark!r}: name one of {', '.join(BENCHMARKS)}.")
+    if request.forgetting and request.data_dir is None:
+        raise ConfigError("Forgetting is measured with questions from a folder: point --data-dir at the data.")
+    if not request.seeds:
         raise ConfigError("There are no seeds to train with: name at least one.")
-    tasks = {name: every[name] for name in names}
-    read = {name: task.read(wanted.data_dir) for name, task in tasks.items()}
-    questions = {name: drawn(found.records, wanted.n, wanted.question_seed) for name, found in read.items()}
-    mix = benchmark.training_examples(wanted.protocol, wanted.data_dir)
-    lessons = drawn(mix.records, wanted.examples, wanted.question_seed)
-    lessons = lessons[: max(1, round(wanted.share * len(lessons)))]
-    held_out, selecting = _held_out(wanted, benchmark, lessons)
-    lessons = lessons[len(held_out) if selecting is None else 0 :]
+    benchmark = BENCHMARKS[request.benchmark]
+    tasks = _tasks(benchmark, request)
+    test_sets = {name: task.read(request.data_dir) for name, task in tasks.items()}
+    questions = {name: drawn(found.records, request.n, request.question_seed) for name, found in test_sets.items()}
+    data = _training_data(benchmark, request)
     settings = {
-        (method, seed): _settings(wanted, benchmark, method, seed, bool(held_out))
-        for method in wanted.methods
-        for seed in wanted.seeds
+        (method, seed): _settings(request, benchmark, method, seed, bool(data.validation))
+        for method in request.methods
+        for seed in request.seeds
     }
-    device, dtype = _place(wanted, settings)
+    # Nothing may be trained: then the options say where the questions are answered.
+    first = next((own.training for own in settings.values()), None)
+    device, dtype = (first.device, first.dtype) if first else (request.device or AUTO, request.dtype or AUTO)
     used = processes.join(device)
-    torch.manual_seed(wanted.question_seed)  # a classifier's pooler may be drawn while the model is loaded
-    model = load(wanted.model, head=head_for(benchmark.labels), quantized=True).model
+    torch.manual_seed(request.question_seed)  # a classifier's pooler may be drawn while the model is loaded
+    model = load(request.model, head=head_for(benchmark.labels), quantized=True).model
+    sources = dict(data.sources)
+    for found in test_sets.values():
+        sources |= found.sources
     head = TuningHead(
-        benchmark=wanted.benchmark,
-        protocol=wanted.protocol,
-        command=wanted.command,
-        model=Path(wanted.model).name if Path(wanted.model).exists() else wanted.model,
+        benchmark=request.benchmark,
+        protocol=request.protocol,
+        command=request.command,
+        model=Path(request.model).name if Path(request.model).exists() else request.model,
         model_sha256=fingerprint(model if benchmark.labels is None else model.base_model),
         training=benchmark.mix,
-        lessons=len(lessons),
-        held_out=len(held_out),
-        rates=wanted.rates,
-        training_left_out=mix.left_out,
-        sources={
-            name: sha256
-            for found in (mix, *([selecting] if selecting else []), *read.values())
-            for name, sha256 in found.sources.items()
-        },
+        lessons=len(data.training),
+        held_out=len(data.validation),
+        rates=request.rates,
+        training_left_out=data.left_out,
+        sources=sources,
         asked={name: len(found) for name, found in questions.items()},
-        of={name: len(found.records) for name, found in read.items()},
-        settings={method: _plain(settings[method, wanted.seeds[0]]) for method in wanted.methods},
-        seeds=wanted.seeds,
-        question_seed=wanted.question_seed,
+        of={name: len(found.records) for name, found in test_sets.items()},
+        settings={method: _recorded(settings[method, request.seeds[0]]) for method in request.methods},
+        seeds=request.seeds,
+        question_seed=request.question_seed,
         versions=versions("trl"),
         machine=machine(used),
     )
-    _check_folder(wanted.folder, head)
-    return TuningPlan(
-        model=wanted.model,
-        head=head,
-        tasks=tasks,
-        questions=questions,
-        lessons=lessons,
-        held_out=held_out,
-        settings=settings,
-        labels=benchmark.labels,
-        device=device,
-        dtype=dtype,
-        folder=wanted.folder,
-        forgetting=wanted.forgetting,
-        data_dir=wanted.data_dir,
-    )
+    _require_same_run(request.folder, head)
+    return TuningPlan(request, head, tasks, questions, data, settings, benchmark.labels, device, dtype)
 
 
-def drawn(records: Sequence[Any], n: int | None, seed: int) -> list[Any]:
-    """The first ``n`` of the seed's own order, so that a larger ``n`` holds those of a smaller one; all if None."""
-    shuffled = random.Random(seed).sample(list(records), len(records))
-    return shuffled if n is None else shuffled[:n]
+def _tasks(benchmark: Benchmark, request: TuningRequest) -> dict[str, AnyTask]:
+    every = benchmark.tasks(request.protocol)
+    names = tuple(every) if request.sets is None else request.sets
+    if unknown := [name for name in names if name not in every]:
+        raise ConfigError(f"{request.benchmark} has no set {unknown[0]!r}: name some of {', '.join(every)}.")
+    return {name: every[name] for name in names}
 
 
-def _held_out(wanted: TuningRequest, benchmark: Benchmark, lessons: list[Any]) -> tuple[list[Any], TaskData | None]:
-    """The rows that choose a learning rate, and where they come from if not from the lessons' beginning."""
-    if len(wanted.rates) < 2:
-        return [], None
+def _training_data(benchmark: Benchmark, request: TuningRequest) -> TrainingData:
+    """The training examples and, if there are several learning rates, the validation examples."""
+    read = benchmark.training_examples(request.protocol, request.data_dir)
+    examples = drawn(read.records, request.examples, request.question_seed)
+    examples = examples[: max(1, round(request.share * len(examples)))]
+    if len(request.rates) < 2:
+        return TrainingData(examples, [], read.left_out, read.sources)
     if benchmark.validation_examples is not None:
-        read = benchmark.validation_examples(wanted.data_dir)
-        return drawn(read.records, wanted.n, wanted.question_seed), read
-    count = min(HELD_OUT_MOST, int(HELD_OUT_SHARE * len(lessons)))
+        own = benchmark.validation_examples(request.data_dir)
+        validation = drawn(own.records, request.n, request.question_seed)
+        return TrainingData(examples, validation, read.left_out, {**read.sources, **own.sources})
+    count = min(VALIDATION_MOST, int(VALIDATION_SHARE * len(examples)))
     if not count:
         raise ConfigError(
-            f"Of {len(lessons)} training records none can be held out to choose a learning rate by: train on more of "
-            "them, or name one rate."
+            f"{len(examples)} training examples are too few to set some aside that choose a learning rate: train on "
+            "more, or name one rate."
         )
-    return lessons[:count], None
+    return TrainingData(examples[count:], examples[:count], read.left_out, read.sources)
 
 
-def _settings(wanted: TuningRequest, benchmark: Benchmark, method: str, seed: int, evaluated: bool) -> TrainSettings:
-    """A training run's settings: the file's, the overrides, and what the benchmark sets itself."""
+def _settings(request: TuningRequest, benchmark: Benchmark, method: str, seed: int, evaluated: bool) -> TrainSettings:
+    """A training run's settings: the preset's and the file's, then the overrides, then what the benchmark sets."""
     shape = "completion" if benchmark.labels is None else "classification"
-    overrides = [*wanted.overrides, f"training.seed={seed}", f"data.shape={shape}"]
-    overrides += [
-        f"training.{name}={value}"
-        for name, value in (("device", wanted.device), ("dtype", wanted.dtype))
-        if value is not None
-    ]
-    if wanted.rates:
-        overrides.append(f"training.learning_rate={wanted.rates[0]}")
+    overrides = [*request.overrides, f"training.seed={seed}", f"data.shape={shape}"]
+    if request.device is not None:
+        overrides.append(f"training.device={request.device}")
+    if request.dtype is not None:
+        overrides.append(f"training.dtype={request.dtype}")
+    if request.rates:
+        overrides.append(f"training.learning_rate={request.rates[0]}")
     given = {
-        "model": wanted.model,
+        "model": request.model,
         "method": method,
-        "data.train": str(wanted.folder / TRAINING_DATA),
-        "output": str(wanted.folder / "trained"),
+        "data.train": str(request.folder / TRAINING_DATA),
+        "output": str(request.folder / "trained"),
     }
     if evaluated:
-        given["data.eval"] = str(wanted.folder / HELD_OUT_DATA)
-    return read_settings(wanted.config, overrides, given, wanted.preset)
+        given["data.eval"] = str(request.folder / VALIDATION_DATA)
+    return read_settings(request.config, overrides, given, request.preset)
 
 
-def _place(wanted: TuningRequest, settings: Mapping[tuple[str, int], TrainSettings]) -> tuple[str, str]:
-    """Device and dtype of every run, which are those of the questions too, also where nothing is trained."""
-    for own in settings.values():
-        return own.training.device, own.training.dtype
-    return wanted.device or AUTO, wanted.dtype or AUTO
+def _recorded(settings: TrainSettings) -> dict[str, Any]:
+    """The settings that the head keeps, without the device, which the machine has chosen."""
+    return settings.model_dump(include={"adapter": True, "training": True}, exclude={"training": {"device"}})
 
 
-def _plain(settings: TrainSettings) -> dict[str, Any]:
-    plain = settings.model_dump()
-    del plain["training"]["device"]  # which is the machine's matter
-    return {section: plain[section] for section in ("adapter", "training")}
-
-
-_SAME = (
-    "benchmark",
-    "protocol",
-    "model_sha256",
-    "training",
-    "rates",
-    "lessons",
-    "held_out",
-    "sources",
-    "question_seed",
-)
-"""What a folder's earlier part must have in common with what is added to it."""
-
-
-def _check_folder(folder: Path, head: TuningHead) -> None:
+def _require_same_run(folder: Path, head: TuningHead) -> None:
+    """Refuse a folder in which there is anything but an earlier part of the same run."""
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file; name a folder.")
     if not (folder / HEAD).exists():
@@ -276,12 +265,7 @@ def _check_folder(folder: Path, head: TuningHead) -> None:
             raise ConfigError(f"{folder} is not empty, and holds no run of a fine-tuning benchmark; name another one.")
         return
     earlier = read_head(folder, TuningHead)
-    for name in _SAME:
-        before, now = getattr(earlier, name), getattr(head, name)
-        shared = before.keys() & now.keys() if name == "sources" else None
-        differs = before != now if shared is None else any(before[key] != now[key] for key in shared)
-        if differs:
-            raise ConfigError(f"{folder} holds a run with another {name.replace('_', ' ')}; name another folder.")
-    for method, settings in head.settings.items():
-        if earlier.settings.get(method, settings) != settings:
-            raise ConfigError(f"{folder} holds runs of {method} with other settings; name another folder.")
+    require_same_run(folder, earlier, head, SAME_IN_ONE_FOLDER)
+    if any(earlier.sources.get(name, sha256) != sha256 for name, sha256 in head.sources.items()):
+        raise ConfigError(f"{folder} holds a run with other source files; name another folder.")
+    require_same_settings(folder, earlier.settings, head.settings)

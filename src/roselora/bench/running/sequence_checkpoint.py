@@ -1,16 +1,18 @@
-"""Where a long sequence of edits stands, so that a killed run goes on instead of beginning again."""
+"""How far a sequence of edits has come, so that a killed run resumes instead of beginning again."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
 import torch
+from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from roselora.bench.records.edit_bench_records import Cost
+from roselora.bench.records.run_files import as_json
 from roselora.errors import FileFormatError, reason_of
 from roselora.files import write_atomically
 
@@ -18,26 +20,32 @@ _WEIGHT, _MEMORY = "weight:", "memory:"
 
 
 @dataclass(frozen=True)
+class AttemptedEdit:
+    """What became of one request of a sequence: what it took, or why it failed."""
+
+    cost: Cost | None
+    error: str | None
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """The state after some edits of a sequence.
 
     Attributes:
-        done: how many requests were tried.
-        weights: the weights that are not the base's, by name.
-        memory: what the method's last call left for its next.
-        records: JSON of what became of each edit so far.
+        weights: the weights that differ from the base's, by name.
+        memory: what the method's last call left for its next one.
+        attempts: what became of each edit so far.
     """
 
-    done: int
     weights: Mapping[str, Tensor]
     memory: Mapping[str, Tensor]
-    records: list[dict[str, Any]]
+    attempts: Sequence[AttemptedEdit]
 
     def save(self, path: Path) -> None:
         """Write it as one file, whole or not at all."""
         tensors = {_WEIGHT + name: tensor.contiguous() for name, tensor in self.weights.items()}
         tensors |= {_MEMORY + name: tensor.contiguous() for name, tensor in self.memory.items()}
-        header = {"done": str(self.done), "records": json.dumps(self.records)}
+        header = {"done": str(len(self.attempts)), "records": json.dumps(as_json(self.attempts))}
         write_atomically(path, safetensors.torch.save(tensors, header))
 
     @classmethod
@@ -49,27 +57,26 @@ class Checkpoint:
         """
         try:
             with safe_open(path, framework="pt") as file:
-                header = file.metadata()
+                attempts = TypeAdapter(list[AttemptedEdit]).validate_json(file.metadata()["records"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-            done, records = int(header["done"]), json.loads(header["records"])
         except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
             raise FileFormatError(
                 f"{path} is not a run's checkpoint ({reason_of(error)}); delete it to begin anew."
             ) from error
-        parts = [
+        weights, memory = (
             {name.removeprefix(kind): tensor for name, tensor in tensors.items() if name.startswith(kind)}
             for kind in (_WEIGHT, _MEMORY)
-        ]
-        return cls(done, parts[0], parts[1], records)
+        )
+        return cls(weights, memory, attempts)
 
 
 def checkpoint_file(folder: Path, method: str) -> Path:
-    """Where a method's checkpoint lies in a run's folder."""
+    """Where a method's checkpoint is in a run's folder."""
     return folder / f"{method}.checkpoint.safetensors"
 
 
 class BaseWeights:
-    """A copy of every weight of the unedited model: what changed since, and the way back."""
+    """A copy of every weight of the unedited model, to compare with and to restore."""
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
@@ -88,7 +95,7 @@ class BaseWeights:
 
     @torch.no_grad()
     def restore(self, instead: Mapping[str, Tensor] | None = None) -> None:
-        """Put every weight back, and in the place of some what ``instead`` gives."""
+        """Put the base's value into every weight, but those of ``instead`` into the weights that it names."""
         instead = instead or {}
         for name, parameter in self._model.named_parameters():
             wanted = instead.get(name, self._base[name]).to(parameter.device)
