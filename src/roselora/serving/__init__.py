@@ -1,1 +1,1 @@
-"""Edited models and edits in the formats that other programs read: LoRA folders and weight patches."""
+"""Edited models and edits in formats that other programs read: LoRA adapter folders and weight patches."""

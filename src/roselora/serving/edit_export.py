@@ -1,4 +1,4 @@
-"""What the active edits make of the model, for other programs; read back and compared before it is called done."""
+"""Exports the edited model or its edits for other programs, and reads the export back before it counts as done."""
 
 import os
 from collections.abc import Sequence
@@ -30,58 +30,67 @@ def export_edits(
     path: Path,
     format: Format,
 ) -> None:
-    """Write the edited model, or its edits alone, to ``path``, where it appears once it has been read back.
+    """Write the edited model, or its edits alone, to ``path``. It appears there once it has been read back.
+
+    Args:
+        model: the edited model, with the deltas in its weights.
+        tokenizer: its tokenizer, which is written beside a model.
+        deltas: the active edits, in commit order.
+        path: where to write.
+        format: "model" for a folder with the whole model, "lora" for a LoRA adapter folder, "patch" for a patch file.
 
     Raises:
         ConfigError: there is no such format.
         EditError: there are no edits to write, or what was read back differs.
-        ModelError: something is at ``path`` already, it is within the base model's folder, or the disk refused.
+        ModelError: something is at ``path`` already, it is within the base model's folder, or the disk failed.
     """
     require_exportable(len(deltas), path, format, model.name_or_path)
 
-    def write(made: Path) -> None:
+    def write(staged: Path) -> None:
         if format == "model":
-            write_model(model, tokenizer, made)
-            same = holds_model(made, model)
+            write_model(model, tokenizer, staged)
+            same = holds_model(staged, model)
         elif format == "lora":
             combined = combine(deltas)
-            export_lora(combined, made, base=model.name_or_path or None, task_type=TaskType.CAUSAL_LM)
-            same = _same_products(combined, import_lora(made, model))
+            export_lora(combined, staged, base=model.name_or_path or None, task_type=TaskType.CAUSAL_LM)
+            same = _same_products(combined, import_lora(staged, model))
         else:
-            export_patches(deltas, made)
-            same = _is_patch_of(combine(deltas), made)
+            export_patches(deltas, staged)
+            same = _is_patch_of(combine(deltas), staged)
         if not same:
-            raise EditError(f"What was read back for {path} is not what was written, so it was not kept; try again.")
+            raise EditError(f"What was read back from {path} is not what was written, so it was deleted; try again.")
 
     save_wholly(path, write)
 
 
 def require_exportable(edits: int, path: Path, format: Format, base: str | None) -> None:
-    """Refuse an export of nothing, and a place that is taken or where it would be a part of something else.
+    """Refuse an export of no edits, and a path that exists or lies within the base model's folder.
 
     Args:
-        edits: how many there are.
-        path: where it shall be.
-        format: as what.
-        base: the folder of the base model; any other name of it is in nobody's way.
+        edits: how many active edits there are.
+        path: where to export to.
+        format: as in `export_edits`.
+        base: the name of the base model; it matters if it is a folder.
 
     Raises:
         ConfigError: there is no such format.
         EditError: there are no edits to write.
-        ModelError: there is something, or it is within the base model's folder.
+        ModelError: something is at ``path`` already, or it is within the base model's folder.
     """
     if format not in get_args(Format):
         raise ConfigError(f"format is {format!r}; it must be one of {', '.join(get_args(Format))}.")
     if format != "model" and not edits:
         raise EditError("There is no active edit to export.")
-    place, folder = require_free(path), Path(os.path.realpath(user_path(base or "")))
-    if format == "patch" and place.is_dir():
+    target, folder = require_free(path), Path(os.path.realpath(user_path(base or "")))
+    if format == "patch" and target.is_dir():
         raise ModelError(f"{path} is a folder, and a patch is a file; name a new file.")
-    if base and os.path.isdir(folder) and place.is_relative_to(folder):
-        raise ModelError(f"{path} is within the folder of the base model, {base}; name a place outside of it.")
+    if base and os.path.isdir(folder) and target.is_relative_to(folder):
+        raise ModelError(f"{path} is within the folder of the base model, {base}; name a path outside of it.")
 
 
 def _same_products(first: SparseDelta, second: SparseDelta) -> bool:
+    """Whether two deltas change the same entries by the same values, but for rounding."""
+
     def entries(delta: SparseDelta) -> dict[str, tuple[Tensor, Tensor]]:
         return {weight.name: weight.expand() for weight in delta.weights}
 
@@ -93,6 +102,7 @@ def _same_products(first: SparseDelta, second: SparseDelta) -> bool:
 
 
 def _is_patch_of(delta: SparseDelta, path: Path) -> bool:
+    """Whether a patch file holds the entries and values of a delta, but for rounding."""
     with safe_open(path, framework="pt") as saved:
         for weight in delta.weights:
             index, value = weight.expand()

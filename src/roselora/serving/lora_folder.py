@@ -1,7 +1,8 @@
-"""Between a plain LoRA adapter folder of PEFT and a SparseDelta.
+"""Imports a plain LoRA adapter folder of PEFT as a SparseDelta, and exports a SparseDelta as one.
 
-PEFT names: base_model.model.X.lora_A.weight (r, d_in), base_model.model.X.lora_B.weight (d_out, r); for an
-embedding base_model.model.X.lora_embedding_A (r, vocabulary) and lora_embedding_B (dimension, r).
+The tensors of a module X are base_model.model.X.lora_A.weight (r, d_in) and base_model.model.X.lora_B.weight (d_out,
+r); of an embedding base_model.model.X.lora_embedding_A (r, vocabulary) and base_model.model.X.lora_embedding_B
+(dimension, r).
 """
 
 import json
@@ -27,35 +28,39 @@ from roselora.user_files import shown
 _KEY = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(\.weight)?")
 _ADAPTER, _CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
-# What makes an adapter more than A and B beside frozen weights, and the value that says it does not.
-_PLAIN = {
-    "use_dora": False,
-    "use_qalora": False,
-    "lora_bias": False,
-    "bias": "none",
-    "modules_to_save": None,
-    "trainable_token_indices": None,
-    "layer_replication": None,
-    "target_parameters": None,
-    "alora_invocation_tokens": None,
-    "use_bdlora": None,
-    "kasa_config": None,
-    "monteclora_config": None,
-    "arrow_config": None,
-}
-_BASE_KEPT = (True, False, None, "gaussian", "orthogonal", "eva")
+# Options that make an adapter more than A and B beside frozen weights. Left out, false, null or empty, each is off.
+_NOT_PLAIN = (
+    "use_dora",
+    "use_qalora",
+    "lora_bias",
+    "modules_to_save",
+    "trainable_token_indices",
+    "layer_replication",
+    "target_parameters",
+    "alora_invocation_tokens",
+    "use_bdlora",
+    "kasa_config",
+    "monteclora_config",
+    "arrow_config",
+)
+# Initialisations that leave the base weights as they are.
+_BASE_UNCHANGED = (True, False, None, "gaussian", "orthogonal", "eva")
 
 
 def import_lora(folder: str | os.PathLike[str], model: nn.Module) -> SparseDelta:
-    """The update that a plain LoRA adapter makes of `model`, its base, which gives layers, dtypes and hashes.
+    """Read a plain LoRA adapter folder as the delta that it makes of its base model.
 
-    Uniform rank and alpha or patterns of them, and rsLoRA, are read. Zeros in the factors are left out; an
-    ordinary adapter has none, and then the delta is as large as the adapter and touches everything.
+    Rank and alpha may be uniform or given by patterns, and rsLoRA's scale is known. Zeros in the factors are left out.
+    A dense adapter has none: its delta is as large as the adapter and changes every entry.
+
+    Args:
+        folder: the adapter's folder.
+        model: its base model, from which the layers, dtypes and hashes are taken.
 
     Raises:
         FileFormatError: a file is missing, malformed or a pickle, or a pattern of the config takes too long.
-        UnsupportedError: the adapter is not a plain LoRA (DoRA, trained biases, modules_to_save,
-            initialisations that change the base, layers other than Linear, Conv1D and Embedding, tied weights).
+        UnsupportedError: the adapter is not plain LoRA (DoRA, trained biases, modules_to_save, initialisations that
+            change the base, layers other than Linear, Conv1D and Embedding, tied weights).
         ConfigError: the adapter does not fit the model.
         NonFiniteError: the adapter holds NaN or infinity.
     """
@@ -65,11 +70,11 @@ def import_lora(folder: str | os.PathLike[str], model: nn.Module) -> SparseDelta
     for key, tensor in _read_tensors(folder / _ADAPTER).items():
         match = _KEY.fullmatch(key)
         if match is None:
-            raise UnsupportedError(f"{folder / _ADAPTER} holds {key}, which no plain LoRA adapter has.")
+            raise UnsupportedError(f"{folder / _ADAPTER} holds {key}, which is not part of a plain LoRA adapter.")
         if match["side"] in pairs.setdefault(match["module"], {}):
             raise FileFormatError(f"{folder / _ADAPTER} holds {match['side']} of {match['module']} twice.")
         if tensor.ndim != 2:
-            raise UnsupportedError(f"{match['module']}'s factors are not matrices, so they are not read.")
+            raise UnsupportedError(f"{match['module']}'s factors are not matrices, so they cannot be read.")
         pairs[match["module"]][match["side"]] = tensor
     ranks, alphas = (Patterns(config.get(name) or {}) for name in ("rank_pattern", "alpha_pattern"))
     weights = []
@@ -79,28 +84,38 @@ def import_lora(folder: str | os.PathLike[str], model: nn.Module) -> SparseDelta
         rank, alpha = ranks.value_of(module, config.get("r")), alphas.value_of(module, config.get("lora_alpha"))
         scale = _scale(module, len(pair["A"]), rank, alpha, bool(config.get("use_rslora")))
         weights.append(_import_layer(model, module, pair["A"], pair["B"], scale))
-    return SparseDelta(tuple(weights), {"method": "lora", "config": _json_only(config)})
+    return SparseDelta(tuple(weights), {"method": "lora", "config": _options_in_use(config)})
 
 
 def export_lora(
     delta: SparseDelta, folder: str | os.PathLike[str], *, base: str | None = None, task_type: str | None = None
 ) -> None:
-    """Write `delta` as an adapter folder that stock PEFT and other programs load.
+    """Write `delta` as an adapter folder that PEFT and other programs load.
 
-    All modules have one rank, the largest, filled up with zeros; alpha is that rank, and each module's scale is
-    multiplied into its B in fp32. Some programs know one rank and one whole alpha only, divide by a tensor's own rank,
-    or do not read patterns: this means the same to each.
+    All modules get the largest rank, padded with zeros. Alpha is that rank, and each module's scale is multiplied into
+    its B in fp32. So the adapter means the same to every program: some know only one rank and a whole alpha, some
+    divide by a tensor's own rank, and some ignore patterns.
 
     Args:
         delta: the update.
-        folder: where to write; made if it is missing.
-        base: the folder or hub id of the model that it is for, so that PEFT finds it.
-        task_type: PEFT's name for what that model does, such as "CAUSAL_LM", by which PEFT knows how to load it.
+        folder: where to write; created if it is missing.
+        base: the folder or hub id of the base model, from which PEFT can load it.
+        task_type: PEFT's name for what the base model does, such as "CAUSAL_LM".
 
     Raises:
-        ConfigError: a weight's name does not end in ".weight", so no layer has it.
+        ConfigError: a weight's name does not end in ".weight", so it is not a layer's.
         NonFiniteError: a scaled B is not finite in fp32.
         OSError: the files cannot be written.
+
+    Example:
+        >>> from roselora.delta.layer_kinds import layer_factors
+        >>> model = nn.Sequential(nn.Linear(2, 3))
+        >>> A, B = torch.tensor([[0.0, 2.0]]), torch.tensor([[1.0], [0.0], [3.0]])
+        >>> delta = SparseDelta((layer_factors("0", model[0], A, B, scale=0.5),))
+        >>> export_lora(delta, "adapter")
+        >>> (factors,) = import_lora("adapter", model).weights
+        >>> factors.name, factors.expand()
+        ('0.weight', (tensor([1, 5]), tensor([1., 3.])))
     """
     folder = Path(folder)
     rank = max(factors.rank for factors in delta.weights)
@@ -109,7 +124,7 @@ def export_lora(
     for factors in delta.weights:
         module = factors.name.removesuffix(".weight")
         if module == factors.name:
-            raise ConfigError(f"{factors.name} is not a layer's weight, so it can't be part of a LoRA adapter.")
+            raise ConfigError(f"{factors.name} is not a layer's weight, so it cannot be part of a LoRA adapter.")
         modules.append(module)
         A, B = _padded(factors, rank)
         embedding, suffix = ("embedding_", "") if factors.layer == "embedding" else ("", ".weight")
@@ -131,13 +146,13 @@ def export_lora(
         "use_rslora": False,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    # The config comes last: a folder without one is not an adapter yet.
+    # The config is written last: without it the folder is not yet an adapter.
     write_atomically(folder / _ADAPTER, safetensors.torch.save(tensors, {"format": "pt"}))
     write_atomically(folder / _CONFIG, json.dumps(config, indent=2).encode() + b"\n")
 
 
 def _padded(factors: SparseFactors, rank: int) -> tuple[Tensor, Tensor]:
-    """A (rank, d_in) and B (d_out, rank) in fp32, the scale in B, rows and columns of zeros after the factors' own."""
+    """A (rank, d_in) and B (d_out, rank) in fp32, with the scale in B and zeros behind the factors' own rank."""
     A, B = factors.to_factors()
     B = B.float() * factors.scale
     if not bool(B.isfinite().all()):
@@ -155,12 +170,11 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise FileFormatError(f"{path} is not the config of a PEFT adapter: {error}.") from error
     if kind != "LORA":
         raise UnsupportedError(f"{path} is of type {shown(kind)}; only LORA adapters can be imported.")
-    for name, plain in _PLAIN.items():
-        # False, None and empty lists all say that a feature is off.
-        if config.get(name) and config[name] != plain:
+    for name in ("bias", *_NOT_PLAIN):
+        if config.get(name) and (name, config[name]) != ("bias", "none"):
             raise UnsupportedError(f"{path} sets {name}={shown(config[name])}; only plain LoRA can be imported.")
     initial = config.get("init_lora_weights", True)
-    if initial not in _BASE_KEPT:
+    if initial not in _BASE_UNCHANGED:
         raise UnsupportedError(
             f"{path} has init_lora_weights={shown(initial)}, which changes the base; convert it to plain LoRA."
         )
@@ -182,8 +196,8 @@ def _import_layer(model: nn.Module, module: str, A: Tensor, B: Tensor, scale: fl
     try:
         layer = model.get_submodule(module)
     except AttributeError:
-        raise ConfigError(f"The model has no layer {module}; the adapter was made for another one.") from None
-    layer_kind(module, layer)  # names a layer of the wrong kind before its factors' shapes
+        raise ConfigError(f"The model has no layer {module}; the adapter was made for another model.") from None
+    layer_kind(module, layer)  # a layer of the wrong kind is refused as that, not for its factors' shapes
     require_own_weight(model, module, layer)
     if not {A.dtype, B.dtype} <= set(FLOAT_DTYPES):
         names = " and ".join(sorted({dtype_name(A.dtype), dtype_name(B.dtype)}))
@@ -192,17 +206,19 @@ def _import_layer(model: nn.Module, module: str, A: Tensor, B: Tensor, scale: fl
     return layer_factors(module, layer, A.to(dtype), B.to(dtype), scale)
 
 
-def _scale(module: str, rank: int, said_rank: Any, alpha: Any, use_rslora: bool) -> float:
+def _scale(module: str, rank: int, config_rank: Any, alpha: Any, use_rslora: bool) -> float:
     """alpha / r, or alpha / sqrt(r) for rsLoRA."""
     is_number = isinstance(alpha, int | float) and not isinstance(alpha, bool)
     try:
-        if said_rank == rank and is_number:
+        if config_rank == rank and is_number:
             return float(alpha) / (math.sqrt(rank) if use_rslora else rank)
     except (OverflowError, ZeroDivisionError):
         pass
-    raise FileFormatError(f"{module} has rank {rank}, and the config says r={shown(said_rank)}, alpha={shown(alpha)}.")
+    raise FileFormatError(
+        f"{module} has rank {rank}, but the config says r={shown(config_rank)}, alpha={shown(alpha)}."
+    )
 
 
-def _json_only(config: dict[str, Any]) -> dict[str, Any]:
-    """The settings that say how the adapter was trained; those that are off are left out."""
+def _options_in_use(config: dict[str, Any]) -> dict[str, Any]:
+    """The options that are not off."""
     return {name: value for name, value in config.items() if value not in (None, False, {}, [])}
