@@ -18,9 +18,6 @@ from roselora.editing.request import EditRequest
 from roselora.editing.store.edit_records import ID_LENGTH, BaseIdentity, Event, StoredEdit
 from roselora.errors import ConfigError, StoreError, shortened
 
-STATE_KINDS = ("edit", "undo", "redo")
-"""The kinds of events after which an edit is active or undone."""
-
 EDIT_COLUMNS = "position, id, request, delta_sha256, provenance, created, active"
 EVENT_COLUMNS = "number, edit, kind, detail, time, digest"
 
@@ -70,16 +67,8 @@ def read_edits(connection: sqlite3.Connection, prefix: str = "") -> list[StoredE
     """
     if not isinstance(prefix, str) or not prefix.isascii():  # ids are ASCII, and SQLite refuses lone surrogates
         return []
-    kinds: dict[str, list[str]] = {}
-    for edit, kind in connection.execute(
-        "SELECT edit, kind FROM events WHERE substr(edit, 1, length(?)) = ? AND kind IN (?, ?, ?) ORDER BY number",
-        (prefix, prefix, *STATE_KINDS),
-    ):
-        kinds.setdefault(edit, []).append(kind)
-    # An empty prefix sets no condition on the id, so that a row with a damaged id is read and refused, not left out.
-    query = f"SELECT {EDIT_COLUMNS} FROM edits WHERE ? = '' OR substr(id, 1, length(?)) = ? ORDER BY position"
-    rows = connection.execute(query, (prefix, prefix, prefix)).fetchall()
-    edits = [edit_from_row(row, kinds.get(row[1], [])) for row in rows]
+    kinds = state_kinds(connection, prefix)
+    edits = [edit_from_row(row, kinds.get(row[1], [])) for row in edit_rows(connection, prefix)]
     if missing := sorted(kinds.keys() - {edit.id for edit in edits}, key=str):
         raise StoreError(
             f"Edit {missing[0]} is in the history but not among the edits; restore edits.sqlite from a copy."
@@ -93,9 +82,7 @@ def read_events(connection: sqlite3.Connection, edit: str | None = None) -> list
     Raises:
         StoreError: a row is damaged, or the numbers of all events have a gap.
     """
-    where, parameters = ("", ()) if edit is None else ("WHERE edit = ?", (edit,))
-    rows = connection.execute(f"SELECT {EVENT_COLUMNS} FROM events {where} ORDER BY number", parameters)
-    events = [event_from_row(row) for row in rows.fetchall()]
+    events = [event_from_row(row) for row in event_rows(connection, edit)]
     if edit is None and [event.number for event in events] != list(range(1, len(events) + 1)):
         raise StoreError("Some events of the history are missing; restore edits.sqlite from a copy.")
     return events
@@ -119,12 +106,37 @@ def read_base(connection: sqlite3.Connection) -> BaseIdentity:
         ) from error
 
 
-def edit_from_row(row: Sequence[Any], state_kinds: Sequence[str]) -> StoredEdit:
+def edit_rows(connection: sqlite3.Connection, prefix: str = "") -> list[tuple[Any, ...]]:
+    """The unchecked rows of the edits whose id begins with `prefix`, in commit order."""
+    # An empty prefix sets no condition on the id, so that a row with a damaged id is read and refused, not left out.
+    query = f"SELECT {EDIT_COLUMNS} FROM edits WHERE ? = '' OR substr(id, 1, length(?)) = ? ORDER BY position"
+    return connection.execute(query, (prefix, prefix, prefix)).fetchall()
+
+
+def event_rows(connection: sqlite3.Connection, edit: str | None = None) -> list[tuple[Any, ...]]:
+    """The unchecked rows of all events, or of those of one edit, in order."""
+    query = f"SELECT {EVENT_COLUMNS} FROM events WHERE ? IS NULL OR edit = ? ORDER BY number"
+    return connection.execute(query, (edit, edit)).fetchall()
+
+
+def state_kinds(connection: sqlite3.Connection, prefix: str = "") -> dict[str, list[str]]:
+    """By the id of each edit: the kinds of its events after which it is active or undone, in order."""
+    kinds: dict[str, list[str]] = {}
+    for edit, kind in connection.execute(
+        "SELECT edit, kind FROM events WHERE substr(edit, 1, length(?)) = ? AND kind IN ('edit', 'undo', 'redo') "
+        "ORDER BY number",
+        (prefix, prefix),
+    ):
+        kinds.setdefault(edit, []).append(kind)
+    return kinds
+
+
+def edit_from_row(row: Sequence[Any], kinds: Sequence[str]) -> StoredEdit:
     """An edit from its row.
 
     Args:
         row: the columns of `EDIT_COLUMNS`.
-        state_kinds: the kinds of the edit's events, in order, as far as they are `STATE_KINDS`.
+        kinds: see `state_kinds`.
 
     Raises:
         StoreError: a column is damaged, the id is not the hash of the others, or the history contradicts `active`.
@@ -136,11 +148,11 @@ def edit_from_row(row: Sequence[Any], state_kinds: Sequence[str]) -> StoredEdit:
         raise StoreError(
             f"Edit {id!r} at position {position} is damaged: {_reason(error)}; restore edits.sqlite from a copy."
         ) from error
-    alternating = ["edit", *("undo" if number % 2 == 0 else "redo" for number in range(len(state_kinds) - 1))]
-    if list(state_kinds) != alternating or active != len(state_kinds) % 2:
+    alternating = ["edit", *("undo" if number % 2 == 0 else "redo" for number in range(len(kinds) - 1))]
+    if list(kinds) != alternating or active != len(kinds) % 2:
         raise StoreError(
             f"Edit {id} is {'active' if active else 'undone'}, which contradicts its history "
-            f"({', '.join(state_kinds) or 'none'}); restore edits.sqlite from a copy."
+            f"({', '.join(kinds) or 'none'}); restore edits.sqlite from a copy."
         )
     return edit
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from roselora.editing.store.delta_files import delta_path, read_delta, removable_files
 from roselora.editing.store.edit_rows import (
-    EDIT_COLUMNS,
-    EVENT_COLUMNS,
-    STATE_KINDS,
     edit_from_row,
+    edit_rows,
     event_from_row,
+    event_rows,
     read_base,
+    state_kinds,
 )
 from roselora.editing.store.schema import is_outdated, store_errors, transaction
 from roselora.errors import FileFormatError, StoreError
@@ -67,14 +67,10 @@ def _database_problems(connection: sqlite3.Connection) -> list[str]:
     for table, row, parent, _ in connection.execute("PRAGMA foreign_key_check").fetchall():
         complaints.append(f"Row {row} of {table} refers to one of {parent} that is not there.")
     complaints += _complaint(read_base, connection)
-    events = connection.execute(f"SELECT {EVENT_COLUMNS} FROM events ORDER BY number").fetchall()
-    edits = connection.execute(f"SELECT {EDIT_COLUMNS} FROM edits ORDER BY position").fetchall()
-    kinds: dict[Any, list[str]] = {}
-    for number, event in enumerate(events, start=1):
+    for number, event in enumerate(event_rows(connection), start=1):
         complaints += _complaint(event_from_row, event) + _gap("event", number, event)
-        if event[2] in STATE_KINDS:
-            kinds.setdefault(event[1], []).append(event[2])
-    for number, edit in enumerate(edits, start=1):
+    kinds = state_kinds(connection)
+    for number, edit in enumerate(edit_rows(connection), start=1):
         complaints += _complaint(edit_from_row, edit, kinds.get(edit[1], [])) + _gap("edit", number, edit)
     return complaints
 
