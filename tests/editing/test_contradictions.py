@@ -26,7 +26,7 @@ def test_edits_contradict_where_they_share_a_prompt_and_not_the_target() -> None
     assert not contradicts(EditRequest("A is", "B"), EditRequest("D is", "C"))
 
 
-def test_the_latest_of_those_that_share_a_prompt_has_the_place_of_all_others() -> None:
+def test_the_latest_of_those_that_share_a_prompt_supersedes_all_others() -> None:
     edits = [
         stored(0, "A is", "B"),
         stored(1, "D is", "E"),
@@ -47,7 +47,7 @@ def test_an_edit_of_two_prompts_is_superseded_by_the_latest_that_took_either() -
 LYON, NICE = EditRequest("The capital of France is", "Lyon"), EditRequest("The capital of France is", "Nice")
 
 
-def test_what_the_last_word_on_a_prompt_says_already_is_not_asked_for_again() -> None:
+def test_a_request_that_the_latest_edit_of_its_prompt_fulfils_is_skipped() -> None:
     lyon, nice = stored(1, LYON.prompt, LYON.target), stored(2, NICE.prompt, NICE.target)
     assert still_to_edit([LYON], [lyon]) == []
     assert still_to_edit([NICE], [lyon, nice]) == []
@@ -55,13 +55,13 @@ def test_what_the_last_word_on_a_prompt_says_already_is_not_asked_for_again() ->
     assert still_to_edit([LYON], [nice]) == [LYON]
 
 
-def test_of_a_file_each_fact_is_asked_for_once_and_what_comes_last_has_the_last_word() -> None:
+def test_each_fact_of_a_file_is_edited_once_and_the_last_one_wins() -> None:
     assert still_to_edit([LYON, LYON, LYON], []) == [LYON]
     assert still_to_edit([LYON, NICE, LYON], []) == [LYON, NICE, LYON]
     assert still_to_edit([NICE, LYON, LYON, NICE, NICE], [stored(1, LYON.prompt, LYON.target)]) == [NICE, LYON, NICE]
 
 
-def test_a_fact_with_a_prompt_that_says_something_else_yet_is_asked_for() -> None:
+def test_a_fact_of_which_one_prompt_still_gives_another_answer_is_edited() -> None:
     more = EditRequest(LYON.prompt, "Lyon", None, ("France has its capital in",))
     assert still_to_edit([more], [stored(1, LYON.prompt, "Lyon")]) == [more]
     both = stored(1, LYON.prompt, "Lyon", "France has its capital in")

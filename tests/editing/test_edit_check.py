@@ -42,7 +42,7 @@ def active(count: int) -> Any:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 10, 33])
-def test_each_broken_edit_is_told_the_later_one_that_broke_it(count: int) -> None:
+def test_the_later_edit_that_broke_each_broken_one_is_found(count: int) -> None:
     chance = random.Random(count)
     breaker = {n: chance.randrange(n + 1, count) for n in range(count - 1) if chance.random() < 0.7}
     weights = Weights({n: {enemy} for n, enemy in breaker.items()}, count)
@@ -51,7 +51,7 @@ def test_each_broken_edit_is_told_the_later_one_that_broke_it(count: int) -> Non
     assert weights.inside == before
 
 
-def test_the_model_is_asked_about_as_often_as_a_bisection_needs() -> None:
+def test_the_model_is_asked_only_as_often_as_a_bisection_needs() -> None:
     count = 200
     enemies = {n: {n + 100} for n in range(100)}
     weights = Weights(enemies, count)
@@ -64,7 +64,7 @@ def test_an_edit_that_no_later_one_broke_has_no_breaker() -> None:
     assert find_breakers(weights.broken_requests, weights, active(4), [1, 3]) == {}  # type: ignore[arg-type]
 
 
-def test_what_cannot_be_taken_out_stays_in_and_the_others_are_found_all_the_same() -> None:
+def test_an_edit_that_cannot_be_taken_out_stays_in_and_the_breakers_are_still_found() -> None:
     weights = Weights({0: {2}}, 6, fixed=[4])
     before = dict(weights.inside)
     assert find_breakers(weights.broken_requests, weights, active(6), [0]) == {0: 2}  # type: ignore[arg-type]

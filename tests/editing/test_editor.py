@@ -98,7 +98,7 @@ def test_an_edit_that_cannot_be_learned_changes_nothing(world_model: Any, tiny_t
     assert editor.edits == ()
 
 
-def test_a_request_that_cannot_be_meant_changes_nothing(editor: Editor) -> None:
+def test_an_invalid_request_changes_nothing(editor: Editor) -> None:
     before = weights(editor.model)
     with pytest.raises(ConfigError):
         editor.edit(PROMPT, "")
@@ -162,7 +162,7 @@ def reopened(editor: Editor, base: nn.Module, **changes: Any) -> Editor:
 
 
 @pytest.mark.parametrize("prompts", ["The capital of France is", None, 7, ["Snow is", None], ["\ud800"]], ids=ascii)
-def test_what_is_asked_is_a_list_of_texts_or_refused(editor: Editor, prompts: Any) -> None:
+def test_prompts_that_are_no_list_of_texts_are_refused(editor: Editor, prompts: Any) -> None:
     with pytest.raises(ConfigError, match="prompts"):
         editor.answers(prompts)
 
@@ -336,7 +336,7 @@ def test_export_never_overwrites(filled: tuple[Editor, nn.Module], tmp_path: Any
     assert (tmp_path / "taken" / "file").read_text() == "precious"
 
 
-def test_what_the_model_says_to_the_prompts_of_earlier_edits_is_held(
+def test_the_answers_to_the_prompts_of_other_edits_stay(
     world_model: Any, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(

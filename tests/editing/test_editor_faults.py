@@ -221,7 +221,7 @@ def test_a_store_of_an_earlier_version_opens_and_its_methods_have_todays_names(
     editor.undo(edit.id)
 
 
-def test_promise_3_a_store_whose_edits_are_too_much_says_what_brings_it_back(
+def test_promise_3_a_store_whose_edits_overflow_names_the_command_that_helps(
     open_editor: Editors, base: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     editor = open_editor()
@@ -294,7 +294,7 @@ def test_promises_6_and_8_a_repair_that_cannot_be_stored_leaves_the_old_edit_as_
     assert [(edit.request, edit.active) for edit in editor.log()][1::2] == [(old.request, False), (old.request, True)]
 
 
-def test_one_of_many_that_is_too_much_for_the_dtype_is_told_of_and_the_others_are_made(
+def test_one_of_many_that_overflows_the_dtype_is_reported_and_the_others_are_made(
     editor: Editor, base: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     editor.settings = EditSettings()

@@ -208,7 +208,7 @@ def test_of_many_edits_that_contradict_each_other_the_last_wins_and_says_so(worl
     assert same_bytes(weights(world.model), before)
 
 
-def test_one_that_cannot_be_learned_is_told_of_and_the_others_are_made(world: LoadedModel) -> None:
+def test_one_of_many_that_cannot_be_learned_is_reported_and_the_others_are_made(world: LoadedModel) -> None:
     editor = Editor(world, replace(SETTINGS, max_steps=40))
     impossible = EditRequest(GOLD[0], "Fe." * 40, "gold")
     failed: list[EditRequest] = []
@@ -219,7 +219,7 @@ def test_one_that_cannot_be_learned_is_told_of_and_the_others_are_made(world: Lo
         editor.edit_many([impossible])
 
 
-def test_of_more_facts_than_there_is_room_for_as_many_as_fit_are_made_and_the_rest_is_told_of(
+def test_of_more_facts_than_there_is_room_for_as_many_as_fit_are_made_and_the_rest_is_reported(
     world: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     editor = Editor(world, SETTINGS)
@@ -254,7 +254,7 @@ def test_of_more_facts_than_there_is_room_for_as_many_as_fit_are_made_and_the_re
         editor.edit_many([requests[1]])
 
 
-def test_repair_makes_a_broken_edit_anew_and_leaves_the_rest(world: LoadedModel) -> None:
+def test_repair_replaces_a_broken_edit_and_leaves_the_rest(world: LoadedModel) -> None:
     before = weights(world.model)
     editor = Editor(world, SETTINGS)
     broken, whole = editor.edit_many([EditRequest(*FRANCE, "France"), EditRequest(*GOLD, "gold")])
@@ -341,7 +341,7 @@ def test_a_target_that_the_tokenizer_cannot_give_back_is_refused_at_once(world: 
     assert not editor.log()
 
 
-def test_an_answer_is_trained_without_a_space_where_none_is_said(world: LoadedModel) -> None:
+def test_an_answer_is_trained_without_a_space_where_the_language_has_none(world: LoadedModel) -> None:
     editor = Editor(world, SETTINGS)
     edit = editor.edit("法国的首都是", "Rome.")
     prompt = world.tokenizer("法国的首都是", return_tensors="pt").input_ids
@@ -350,7 +350,7 @@ def test_an_answer_is_trained_without_a_space_where_none_is_said(world: LoadedMo
     assert editor.show(edit.id).request.space is None
 
 
-def test_what_is_said_of_the_space_is_kept_and_obeyed(world: LoadedModel) -> None:
+def test_the_users_choice_of_space_is_stored_and_obeyed(world: LoadedModel) -> None:
     editor = Editor(world, SETTINGS)
     edit = editor.edit("The capital of France is", "Rome.", space=False)
     prompt = world.tokenizer("The capital of France is", return_tensors="pt").input_ids
@@ -360,6 +360,6 @@ def test_what_is_said_of_the_space_is_kept_and_obeyed(world: LoadedModel) -> Non
 
 
 @pytest.mark.parametrize("wrong", ["abc", [("a", "b")], [None], None, EditRequest("a", "b")])
-def test_what_is_no_list_of_requests_is_refused(world: LoadedModel, wrong: Any) -> None:
+def test_edit_many_refuses_what_is_no_list_of_requests(world: LoadedModel, wrong: Any) -> None:
     with pytest.raises(ConfigError, match="takes a list of EditRequest"):
         Editor(world, SETTINGS).edit_many(wrong)

@@ -42,7 +42,7 @@ def test_a_fact_a_line_or_one_list_of_facts(tmp_path: Path) -> None:
         ('{"prompt": "A is", "target": " "}', "Line 2 of .*The target of an edit must not be empty"),
     ],
 )
-def test_a_line_that_cannot_be_meant_is_named(tmp_path: Path, line: str, said: str) -> None:
+def test_the_error_names_the_invalid_line(tmp_path: Path, line: str, said: str) -> None:
     file = tmp_path / "facts.jsonl"
     file.write_text(json.dumps(FULL) + "\n" + line)
     with pytest.raises(ConfigError, match=said):

@@ -36,7 +36,7 @@ def propose(model: Any, tokenizer: Any) -> None:
     proposing.propose(editor._edited, REQUEST, SETTINGS)
 
 
-def test_an_edit_that_is_lost_in_rounding_is_tried_with_greater_margins_and_told_as_that(
+def test_an_edit_that_is_lost_in_rounding_is_tried_with_greater_margins_and_the_error_says_so(
     world_model: Any, tiny_tokenizer: Any, margins: list[float]
 ) -> None:
     with pytest.raises(EditError, match="did not survive rounding to float32, and not with 4 times the margin either"):

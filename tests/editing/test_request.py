@@ -28,7 +28,7 @@ from roselora.errors import ConfigError
         ({"keep": ["The capital of France is"]}, "edited and kept"),
     ],
 )
-def test_a_request_that_cannot_be_meant_is_refused_in_one_sentence(changes: dict[str, Any], message: str) -> None:
+def test_an_invalid_request_is_refused_in_one_sentence(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message) as error:
         EditRequest(**{"prompt": "The capital of France is", "target": "Lyon", **changes})
     assert "\n" not in str(error.value)

@@ -92,7 +92,7 @@ def test_redo_keeps_the_place_in_commit_order(store: EditStore) -> None:
     assert [event.kind for event in store.history(edit.id)] == ["edit", "undo", "redo"]
 
 
-def test_what_is_so_already_is_refused(store: EditStore) -> None:
+def test_undoing_an_undone_edit_and_redoing_an_active_one_are_refused(store: EditStore) -> None:
     first, second, _ = store.edits()
     before = content(store)
     with store.writing():
@@ -118,7 +118,7 @@ def test_an_edit_in_the_place_of_another_undoes_it_at_once_or_is_not_added(
     assert all(problem.harmless for problem in store.verify())
 
 
-def test_a_request_of_another_type_is_told_as_that_and_not_as_damage(store: EditStore, small_delta: Deltas) -> None:
+def test_a_request_with_a_wrong_type_is_refused_as_such_and_not_as_damage(store: EditStore, small_delta: Deltas) -> None:
     before = content(store)
     request = EditRequest("a", "b")
     object.__setattr__(request, "subject", 5)
@@ -190,7 +190,7 @@ def test_a_beginning_of_an_id_is_enough_if_it_is_the_only_one(store: EditStore, 
 
 
 @pytest.mark.parametrize("id", ["\udcff", "é", 2**64, b"a", None], ids=ascii)
-def test_what_can_be_no_id_is_the_id_of_no_edit(store: EditStore, id: Any) -> None:
+def test_values_that_are_no_ids_find_no_edit(store: EditStore, id: Any) -> None:
     with store.writing():
         for look_up in (store.find, store.undo, store.redo, store.delta):
             with pytest.raises(StoreError, match=r"No edit in|must not be empty"):
@@ -214,7 +214,7 @@ def test_writing_demands_the_lock(store: EditStore, small_delta: Deltas) -> None
 
 
 @pytest.mark.parametrize("bad", [{"loss": float("nan")}, {"path": Path("x")}, {"text": "\ud800"}], ids=str)
-def test_what_json_cannot_hold_is_refused_and_changes_nothing(
+def test_provenance_that_json_cannot_hold_is_refused_and_changes_nothing(
     store: EditStore, small_delta: Deltas, bad: dict[str, Any]
 ) -> None:
     before = content(store)
@@ -299,7 +299,7 @@ def test_a_base_without_a_proper_hash_is_refused() -> None:
         BaseIdentity("x", "y", "AB" * 32)
 
 
-def test_a_missing_store_is_told_and_nothing_is_made(tmp_path: Path, base: BaseIdentity) -> None:
+def test_a_missing_store_is_an_error_and_nothing_is_made(tmp_path: Path, base: BaseIdentity) -> None:
     for arguments in ((tmp_path / "no",), (tmp_path / "no", base)):
         with pytest.raises(StoreError, match="There is no edit store in"):
             EditStore.open(*arguments)
@@ -390,7 +390,7 @@ def test_promise_2_any_flipped_bit_in_a_delta_file_is_refused(store: EditStore) 
     assert store.verify() == []
 
 
-def test_a_missing_delta_is_told_and_adding_it_again_mends_it(store: EditStore, small_delta: Deltas) -> None:
+def test_a_missing_delta_is_reported_and_adding_it_again_restores_it(store: EditStore, small_delta: Deltas) -> None:
     edit = store.edits()[0]
     file_of(store, edit).unlink()
     with pytest.raises(FileFormatError, match="cannot be read: No such file"):
