@@ -118,7 +118,7 @@ def test_an_edit_in_the_place_of_another_undoes_it_at_once_or_is_not_added(
     assert all(problem.harmless for problem in store.verify())
 
 
-def test_a_request_with_a_wrong_type_is_refused_as_such_and_not_as_damage(store: EditStore, small_delta: Deltas) -> None:
+def test_a_request_with_a_wrong_type_is_refused_and_not_called_damage(store: EditStore, small_delta: Deltas) -> None:
     before = content(store)
     request = EditRequest("a", "b")
     object.__setattr__(request, "subject", 5)
