@@ -133,7 +133,7 @@ def made_texts(name: str) -> list[str]:
 
 
 def all_tasks(protocol: str) -> dict[str, Task]:
-    return {**commonsense.tasks(protocol), **arithmetic.tasks(protocol)}
+    return {**commonsense.BENCHMARK.tasks(protocol), **arithmetic.BENCHMARK.tasks(protocol)}
 
 
 def recorded() -> dict[str, dict[str, str]]:

@@ -3,17 +3,17 @@
 import hashlib
 import json
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 from pyarrow import Table, parquet
 
 from roselora.bench.tasks import arithmetic, commonsense, data_files
+from roselora.bench.tasks.instructions import InstructionBenchmark
 from roselora.errors import ConfigError
 from tests.bench.conftest import FILES, HELLASWAG, Put, record
 
-FAMILIES = (commonsense, arithmetic)
+FAMILIES = (commonsense.BENCHMARK, arithmetic.BENCHMARK)
 
 
 def read_everything(data: Path) -> None:
@@ -63,7 +63,7 @@ def test_a_malformed_record_is_one_sentence_that_names_file_and_record(
 def test_a_broken_line_is_named_by_its_number(data: Path, put: Put) -> None:
     put("commonsense/hellaswag_rubriks.jsonl", f"{json.dumps(HELLASWAG)}\n\n{{\n")
     with pytest.raises(ConfigError, match=r"hellaswag_rubriks\.jsonl cannot be read \(line 3: "):
-        commonsense.tasks("loreft")["hellaswag"].read(data)
+        commonsense.BENCHMARK.tasks("loreft")["hellaswag"].read(data)
 
 
 @pytest.mark.parametrize(
@@ -72,16 +72,16 @@ def test_a_broken_line_is_named_by_its_number(data: Path, put: Put) -> None:
 def test_what_is_no_list_of_records_is_refused(content: str, what: str, data: Path, put: Put) -> None:
     put("arithmetic/AQuA_test.json", content)
     with pytest.raises(ConfigError, match=rf"AQuA_test\.json.*{what}"):
-        arithmetic.tasks("loreft")["aqua"].read(data)
+        arithmetic.BENCHMARK.tasks("loreft")["aqua"].read(data)
 
 
 def test_a_missing_file_says_the_way_out(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"There is no .*mawps_test\.json; point --data-dir"):
-        arithmetic.tasks("loreft")["mawps"].read(tmp_path)
+        arithmetic.BENCHMARK.tasks("loreft")["mawps"].read(tmp_path)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_without_a_data_folder_what_the_hub_is_not_known_to_have_asks_for_one(family: ModuleType) -> None:
+def test_without_a_data_folder_what_the_hub_is_not_known_to_have_asks_for_one(family: InstructionBenchmark) -> None:
     for name, task in family.tasks("loreft").items():
         if name not in ("hellaswag", "gsm8k"):
             with pytest.raises(ConfigError, match=r"No hub repository is known for .*: point --data-dir"):
@@ -93,12 +93,12 @@ def test_without_a_data_folder_what_the_hub_is_not_known_to_have_asks_for_one(fa
 @pytest.mark.parametrize(
     ("family", "name", "content", "repository", "gold"),
     [
-        (commonsense, "hellaswag", HELLASWAG | {"label": "2"}, "Rowan/hellaswag", "ending3"),
-        (arithmetic, "gsm8k", GSM8K, "openai/gsm8k", "1200"),
+        (commonsense.BENCHMARK, "hellaswag", HELLASWAG | {"label": "2"}, "Rowan/hellaswag", "ending3"),
+        (arithmetic.BENCHMARK, "gsm8k", GSM8K, "openai/gsm8k", "1200"),
     ],
 )
 def test_from_the_hub_the_same_questions_come_at_a_fixed_commit(
-    family: ModuleType,
+    family: InstructionBenchmark,
     name: str,
     content: Any,
     repository: str,
@@ -128,12 +128,12 @@ def test_a_hub_file_that_is_no_parquet_is_refused(tmp_path: Path, monkeypatch: p
     path.write_text("not found")
     monkeypatch.setattr(data_files, "hf_hub_download", lambda *_, **__: str(path))
     with pytest.raises(ConfigError, match=r"hub\.parquet cannot be read"):
-        arithmetic.tasks("loreft")["gsm8k"].read(None)
+        arithmetic.BENCHMARK.tasks("loreft")["gsm8k"].read(None)
 
 
 def test_a_record_nested_too_deeply_or_a_byte_order_mark_breaks_nothing(data: Path, put: Put) -> None:
     name = "commonsense/hellaswag_rubriks.jsonl"
-    read = commonsense.tasks("loreft")["hellaswag"].read
+    read = commonsense.BENCHMARK.tasks("loreft")["hellaswag"].read
     put(name, "\ufeff" + json.dumps(HELLASWAG)[:-1] + ', "note": "a\u2028b"}\n')
     assert len(read(data).records) == 1
     for depth in (500, 100_000):

@@ -7,10 +7,9 @@ from roselora.bench.records.alpaca_eval import alpaca_eval_outputs
 from roselora.bench.records.tuning_bench_records import Answered
 from roselora.bench.tasks.instruct import (
     ALPACA_EVAL,
+    BENCHMARK,
     read_references,
     reference_of,
-    tasks,
-    training_examples,
 )
 from roselora.bench.tasks.task import Prediction
 from roselora.errors import ConfigError
@@ -20,7 +19,7 @@ REFERENCES = "instruct/alpaca_eval_text_davinci_003.json"
 
 
 def test_the_instructions_are_put_in_alpacas_template_and_have_no_score_of_their_own(data: Path) -> None:
-    task = tasks("loreft")[ALPACA_EVAL]
+    task = BENCHMARK.tasks("loreft")[ALPACA_EVAL]
     read = task.read(data)
     assert [question.key for question in read.records] == [f"{Path(REFERENCES).name}:{number}" for number in range(3)]
     assert read.records[0].prompt.endswith("### Instruction:\nName a metal.\n\n### Response:\n")
@@ -30,7 +29,7 @@ def test_the_instructions_are_put_in_alpacas_template_and_have_no_score_of_their
 
 
 def test_training_leaves_out_what_is_asked_later_and_counts_it(data: Path) -> None:
-    read = training_examples("loreft", data)
+    read = BENCHMARK.training_examples("loreft", data)
     assert [lesson["completion"] for lesson in read.records] == ["The oak.", "The plum."]
     assert list(read.left_out.values()) == [1]
 
@@ -64,11 +63,11 @@ def test_records_of_another_format_are_refused_with_the_files_name(
 ) -> None:
     put(name, [record])
     with pytest.raises(ConfigError, match=rf"{Path(name).name}.*{says}"):
-        training_examples("loreft", data)  # reads both files
+        BENCHMARK.training_examples("loreft", data)  # reads both files
 
 
 def test_json_lines_are_read_as_well(data: Path) -> None:
     path = data / REFERENCES
-    before = tasks("loreft")[ALPACA_EVAL].read(data).records
+    before = BENCHMARK.tasks("loreft")[ALPACA_EVAL].read(data).records
     path.write_text("\n".join(map(json.dumps, json.loads(path.read_text()))))
-    assert tasks("loreft")[ALPACA_EVAL].read(data).records == before
+    assert BENCHMARK.tasks("loreft")[ALPACA_EVAL].read(data).records == before

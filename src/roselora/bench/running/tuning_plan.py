@@ -12,8 +12,8 @@ from roselora.bench.records.run_files import BASE, HEAD, read_head
 from roselora.bench.records.tuning_bench_records import TuningHead
 from roselora.bench.running.drawing import drawn
 from roselora.bench.running.resumption import require_same_run, require_same_settings
-from roselora.bench.tasks.task import AnyTask, Question
-from roselora.bench.tasks.tuning_benchmarks import BENCHMARKS, Benchmark
+from roselora.bench.tasks.task import AnyTask, Benchmark, Question
+from roselora.bench.tasks.tuning_benchmarks import BENCHMARKS
 from roselora.errors import ConfigError
 from roselora.models.devices import AUTO
 from roselora.models.fingerprint import fingerprint
@@ -217,8 +217,7 @@ def _training_data(benchmark: Benchmark, request: TuningRequest) -> TrainingData
     examples = examples[: max(1, round(request.share * len(examples)))]
     if len(request.rates) < 2:
         return TrainingData(examples, [], read.left_out, read.sources)
-    if benchmark.validation_examples is not None:
-        own = benchmark.validation_examples(request.data_dir)
+    if (own := benchmark.validation_examples(request.data_dir)) is not None:
         validation = drawn(own.records, request.n, request.question_seed)
         return TrainingData(examples, validation, read.left_out, {**read.sources, **own.sources})
     count = min(VALIDATION_MOST, int(VALIDATION_SHARE * len(examples)))

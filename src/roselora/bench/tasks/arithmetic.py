@@ -8,23 +8,18 @@ sometimes wrong: answers are scored against ``answer``.
 import math
 import re
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator
 
-from roselora.bench.tasks import instructions
 from roselora.bench.tasks import prompt_templates as templates
 from roselora.bench.tasks.answer_extraction import close, first_letter, last_number, of_response, same
 from roselora.bench.tasks.data_files import HubFile, Record, Source, Text
-from roselora.bench.tasks.instructions import Instruction, Protocol, protocol_named, questions
-from roselora.bench.tasks.task import Decoding, Task, TaskData
+from roselora.bench.tasks.instructions import Instruction, InstructionBenchmark, InstructionSet, Protocol
+from roselora.bench.tasks.task import Decoding
 from roselora.user_files import shown
 
-TRAINING_MIX = "Math-9K (2 of 3 sources)"
-"""The name of `training_examples` in reports: it is not Math10K."""
-
-PROTOCOLS = {
+_PROTOCOLS = {
     "llm-adapters": Protocol(
         test_prompt=templates.llm_adapters_question,
         training_prompt=templates.llm_adapters_training,
@@ -38,40 +33,8 @@ PROTOCOLS = {
         extraction=lambda rule: rule,
     ),
 }
-"""By name."""
 
 _CALCULATION = re.compile(r"<<[^<>]*>>")
-
-
-def tasks(protocol: str) -> dict[str, Task]:
-    """AQuA, GSM8K, MAWPS and SVAMP by name, under ``llm-adapters`` or ``loreft``.
-
-    Raises:
-        ConfigError: there is no such protocol.
-    """
-    chosen = protocol_named(PROTOCOLS, protocol)
-    found = {}
-    for name, source in _TESTS.items():
-        rule, right = (first_letter, same) if name == "aqua" else (last_number, close)
-        read = partial(questions, source, chosen)
-        found[name] = Task(name, protocol, read, chosen.decoding, chosen.extraction(rule), right)
-    return found
-
-
-def training_examples(protocol: str, data_dir: Path | None) -> TaskData:
-    """Math-9K (2 of 3 sources): the training records of GSM8K and MAWPS, in this order.
-
-    Math10K also has 1000 records of AQuA, and its completions were written by ChatGPT. Here GSM8K's are its authors'
-    own, without the calculator's notes, and MAWPS's are the equation alone, which sometimes does not give the answer.
-    All end in "The answer is X." Records whose question is in a test set too are left out and counted. Training on
-    MAWPS leaks into MultiArith, AddSub and SingleEq, which is why `tasks` has none of them.
-
-    Raises:
-        ConfigError: there is no such protocol or no data folder, or a file is missing or of another format.
-    """
-    return instructions.training_examples(
-        _TRAINING, list(_TESTS.values()), protocol_named(PROTOCOLS, protocol), data_dir
-    )
 
 
 def _number(value: Any) -> float:
@@ -146,20 +109,35 @@ def _mawps_training_instruction(record: Any) -> Instruction:
     return Instruction(read.original_text, f"{read.equation}\nThe answer is {written}.")
 
 
-_TESTS = {
-    "aqua": Source("arithmetic", "AQuA_test.json", _letter_instruction),
-    "gsm8k": Source(
-        "arithmetic",
-        "gsm8k_test.json",
-        _number_instruction,
-        HubFile("openai/gsm8k", "main/test-00000-of-00001.parquet", "740312add88f781978c0658806c59bc2815b9866"),
-        _gsm8k_test_instruction,
-    ),
-    "mawps": Source("arithmetic", "mawps_test.json", _number_instruction),
-    "svamp": Source("arithmetic", "SVAMP_test.json", _number_instruction),
-}
+def _number_set(file: str) -> InstructionSet:
+    return InstructionSet(Source("arithmetic", file, _number_instruction), last_number, close)
 
-_TRAINING = (
-    Source("arithmetic", "gsm8k_train.jsonl", _gsm8k_training_instruction),
-    Source("arithmetic", "mawps_trainset.json", _mawps_training_instruction),
+
+_GSM8K = Source(
+    "arithmetic",
+    "gsm8k_test.json",
+    _number_instruction,
+    HubFile("openai/gsm8k", "main/test-00000-of-00001.parquet", "740312add88f781978c0658806c59bc2815b9866"),
+    _gsm8k_test_instruction,
 )
+
+BENCHMARK = InstructionBenchmark(
+    _PROTOCOLS,
+    tests={
+        "aqua": InstructionSet(Source("arithmetic", "AQuA_test.json", _letter_instruction), first_letter, same),
+        "gsm8k": InstructionSet(_GSM8K, last_number, close),
+        "mawps": _number_set("mawps_test.json"),
+        "svamp": _number_set("SVAMP_test.json"),
+    },
+    # Not Math10K, which also has 1000 records of AQuA, and whose completions were written by ChatGPT.
+    mix="Math-9K (2 of 3 sources)",
+    training=(
+        Source("arithmetic", "gsm8k_train.jsonl", _gsm8k_training_instruction),
+        Source("arithmetic", "mawps_trainset.json", _mawps_training_instruction),
+    ),
+)
+"""Protocols ``llm-adapters`` and ``loreft``. Each completion of the mix ends in "The answer is X.".
+
+GSM8K's completions are its authors' own, without the calculator's notes. MAWPS's are the equation alone, which in some
+records does not give the answer.
+"""

@@ -14,7 +14,6 @@ from typing import Any, Literal, TypeVar
 
 from roselora.bench.tasks.data_files import HubFile, Source, read_source
 from roselora.bench.tasks.task import Classification, Question, TaskData
-from roselora.errors import ConfigError
 from roselora.user_files import json_value, shown
 
 PROTOCOL = "half of validation"
@@ -51,9 +50,10 @@ class Columns:
 
 @dataclass(frozen=True)
 class GlueSet:
-    """One set.
+    """One set, which is a `Benchmark` of its own.
 
     Attributes:
+        name: of the set, in lower case.
         classes: their names in the order of their numbers; empty for a regression.
         folder: below ``glue/`` in a data folder.
         columns, hub_columns: of the files there, and of the hub's.
@@ -62,6 +62,7 @@ class GlueSet:
         hub_validation: the hub's split that is scored on.
     """
 
+    name: str
     classes: tuple[str, ...]
     folder: str
     columns: Columns
@@ -70,84 +71,64 @@ class GlueSet:
     is_subset: bool = False
     hub_validation: str = "validation"
 
+    @property
+    def mix(self) -> str:
+        """See `Benchmark`."""
+        return f"GLUE's {self.name}"
 
-_ENTAILMENT = ("entailment", "not_entailment")
-_SUBSET = Columns("text_a", "text_b")
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes in the order of a classifier's outputs, which is alphabetical; empty for STS-B.
 
-SETS = {
-    "cola": GlueSet(
-        ("unacceptable", "acceptable"),
-        "CoLA",
-        Columns("sentence", numbered=True),
-        Columns("sentence"),
-        header=("source", "label", "mark", "sentence"),
-    ),
-    "sst2": GlueSet(("negative", "positive"), "SST-2", Columns("sentence", numbered=True), Columns("sentence")),
-    "mrpc": GlueSet(
-        ("not_equivalent", "equivalent"),
-        "MRPC",
-        Columns("#1 String", "#2 String", "Quality", numbered=True),
-        Columns("sentence1", "sentence2"),
-    ),
-    "stsb": GlueSet((), "STS-B", Columns("sentence1", "sentence2", "score"), Columns("sentence1", "sentence2")),
-    "qqp": GlueSet(
-        ("not_duplicate", "duplicate"),
-        "QQP",
-        replace(_SUBSET, numbered=True),
-        Columns("question1", "question2"),
-        is_subset=True,
-    ),
-    "mnli": GlueSet(
-        ("entailment", "neutral", "contradiction"),
-        "MNLI",
-        _SUBSET,
-        Columns("premise", "hypothesis"),
-        is_subset=True,
-        hub_validation="validation_matched",
-    ),
-    "qnli": GlueSet(_ENTAILMENT, "QNLI", _SUBSET, Columns("question", "sentence"), is_subset=True),
-    "rte": GlueSet(_ENTAILMENT, "RTE", Columns("sentence1", "sentence2"), Columns("sentence1", "sentence2")),
-}
-"""By name. SST-2's training file, MNLI, QQP and QNLI are parts of the official ones."""
+        >>> SETS["mrpc"].labels
+        ('equivalent', 'not_equivalent')
+        """
+        return tuple(sorted(self.classes))
 
+    def tasks(self, protocol: str) -> dict[str, Classification]:
+        """The half of validation that is scored."""
+        return {self.name: Classification(self.name, self._scoring_questions, self.labels)}
 
-def task(name: str) -> Classification:
-    """The scoring half of a set's validation."""
-    return Classification(name, PROTOCOL, partial(_scoring_questions, name), labels(name))
+    def training_examples(self, protocol: str, data_dir: Path | None) -> TaskData:
+        """Every training example: ``text``, ``label``, and for pairs ``text_pair``; see `Benchmark`."""
+        return self.read_part("train", data_dir)
 
+    def validation_examples(self, data_dir: Path | None) -> TaskData:
+        """The half of validation that selects a model."""
+        read = self.read_part("dev", data_dir)
+        selecting, _ = split_validation(read.records, SPLIT_SEED)
+        return replace(read, records=selecting)
 
-def labels(name: str) -> tuple[str, ...]:
-    """The classes of a set in the order of a classifier's outputs, which is alphabetical; empty for STS-B.
+    def read_part(self, part: Part, data_dir: Path | None) -> TaskData:
+        """Every example of a part, in the form of `training_examples`; MNLI's validation on the hub is the matched one.
 
-    >>> labels("mrpc")
-    ('equivalent', 'not_equivalent')
-    """
-    return tuple(sorted(_set_named(name).classes))
+        Raises:
+            ConfigError: the file is missing or of another format, or the hub cannot be reached.
+        """
+        read = read_source(self._source(part), data_dir)
+        return TaskData(read.records, {read.name: read.sha256}, {})
 
+    def _scoring_questions(self, data_dir: Path | None) -> TaskData:
+        read = self.read_part("dev", data_dir)
+        (source,) = read.sources
+        _, scoring = split_validation(list(enumerate(read.records)), SPLIT_SEED)
+        questions = [
+            Question(f"{source}:{number}", example["text"], str(example["label"]), example.get("text_pair"))
+            for number, example in scoring
+        ]
+        return replace(read, records=questions)
 
-def training_examples(name: str, data_dir: Path | None) -> TaskData:
-    """A set's training examples: ``text``, ``label``, and for pairs ``text_pair``.
-
-    Raises:
-        ConfigError: there is no such set, its file is missing or of another format, or the hub cannot be reached.
-    """
-    return read_part(name, "train", data_dir)
-
-
-def validation_examples(name: str, data_dir: Path | None) -> TaskData:
-    """The half of validation that selects a model, in the form of `training_examples`; raises the same errors."""
-    read = read_part(name, "dev", data_dir)
-    selecting, _ = split_validation(read.records, SPLIT_SEED)
-    return TaskData(selecting, read.sources, read.left_out)
-
-
-def read_part(name: str, part: Part, data_dir: Path | None) -> TaskData:
-    """Every example of a part of a set, in the form of `training_examples`; raises the same errors.
-
-    MNLI's validation on the hub is the matched one.
-    """
-    read = read_source(_source(name, part), data_dir)
-    return TaskData(read.records, {read.name: read.sha256}, {})
+    def _source(self, part: Part) -> Source[dict[str, Any]]:
+        split = self.hub_validation if part == "dev" else "train"
+        return Source(
+            "glue",
+            f"{self.folder}/subset_{part}.json" if self.is_subset else f"{self.folder}/{part}.tsv",
+            partial(_example, self.classes, self.columns),
+            HubFile("nyu-mll/glue", f"{self.name}/{split}-00000-of-00001.parquet", REVISION),
+            # The hub numbers every set's classes, and a few of its sentences are blank.
+            partial(_example, self.classes, replace(self.hub_columns, numbered=True), blank=True),
+            _numbered_object if self.is_subset else partial(_tsv, self.header),
+        )
 
 
 def split_validation(examples: Sequence[Example], seed: int) -> tuple[list[Example], list[Example]]:
@@ -163,37 +144,6 @@ def split_validation(examples: Sequence[Example], seed: int) -> tuple[list[Examp
     chosen = set(random.Random(seed).sample(range(len(examples)), count))
     selecting = [example for index, example in enumerate(examples) if index in chosen]
     return selecting, [example for index, example in enumerate(examples) if index not in chosen]
-
-
-def _scoring_questions(name: str, data_dir: Path | None) -> TaskData:
-    read = read_part(name, "dev", data_dir)
-    (source,) = read.sources
-    _, scoring = split_validation(list(enumerate(read.records)), SPLIT_SEED)
-    questions = [
-        Question(f"{source}:{number}", example["text"], str(example["label"]), example.get("text_pair"))
-        for number, example in scoring
-    ]
-    return TaskData(questions, read.sources, read.left_out)
-
-
-def _set_named(name: str) -> GlueSet:
-    if name not in SETS:
-        raise ConfigError(f"GLUE has no set {name!r} here: name one of {', '.join(SETS)}.")
-    return SETS[name]
-
-
-def _source(name: str, part: Part) -> Source[dict[str, Any]]:
-    glue = _set_named(name)
-    split = glue.hub_validation if part == "dev" else "train"
-    return Source(
-        "glue",
-        f"{glue.folder}/subset_{part}.json" if glue.is_subset else f"{glue.folder}/{part}.tsv",
-        partial(_example, glue.classes, glue.columns),
-        HubFile("nyu-mll/glue", f"{name}/{split}-00000-of-00001.parquet", REVISION),
-        # The hub numbers every set's classes, and a few of its sentences are blank.
-        partial(_example, glue.classes, replace(glue.hub_columns, numbered=True), blank=True),
-        _numbered_object if glue.is_subset else partial(_tsv, glue.header),
-    )
 
 
 def _example(
@@ -251,3 +201,49 @@ def _numbered_object(text: str) -> list[Any]:
     if not isinstance(records, dict):
         raise ValueError("it is no JSON object of records")
     return list(records.values())
+
+
+_ENTAILMENT = ("entailment", "not_entailment")
+_SUBSET = Columns("text_a", "text_b")
+
+_ALL = (
+    GlueSet(
+        "cola",
+        ("unacceptable", "acceptable"),
+        "CoLA",
+        Columns("sentence", numbered=True),
+        Columns("sentence"),
+        header=("source", "label", "mark", "sentence"),
+    ),
+    GlueSet("sst2", ("negative", "positive"), "SST-2", Columns("sentence", numbered=True), Columns("sentence")),
+    GlueSet(
+        "mrpc",
+        ("not_equivalent", "equivalent"),
+        "MRPC",
+        Columns("#1 String", "#2 String", "Quality", numbered=True),
+        Columns("sentence1", "sentence2"),
+    ),
+    GlueSet("stsb", (), "STS-B", Columns("sentence1", "sentence2", "score"), Columns("sentence1", "sentence2")),
+    GlueSet(
+        "qqp",
+        ("not_duplicate", "duplicate"),
+        "QQP",
+        replace(_SUBSET, numbered=True),
+        Columns("question1", "question2"),
+        is_subset=True,
+    ),
+    GlueSet(
+        "mnli",
+        ("entailment", "neutral", "contradiction"),
+        "MNLI",
+        _SUBSET,
+        Columns("premise", "hypothesis"),
+        is_subset=True,
+        hub_validation="validation_matched",
+    ),
+    GlueSet("qnli", _ENTAILMENT, "QNLI", _SUBSET, Columns("question", "sentence"), is_subset=True),
+    GlueSet("rte", _ENTAILMENT, "RTE", Columns("sentence1", "sentence2"), Columns("sentence1", "sentence2")),
+)
+
+SETS = {glue.name: glue for glue in _ALL}
+"""By name. SST-2's training file, MNLI, QQP and QNLI are parts of the official ones."""

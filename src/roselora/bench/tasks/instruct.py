@@ -5,26 +5,21 @@ without one.
 """
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from roselora.bench.tasks import instructions
 from roselora.bench.tasks import prompt_templates as templates
 from roselora.bench.tasks.data_files import Record, Source, Text, read_source
-from roselora.bench.tasks.instructions import Instruction, Protocol, protocol_named, questions
-from roselora.bench.tasks.task import Decoding, Task, TaskData
+from roselora.bench.tasks.instructions import Instruction, InstructionBenchmark, InstructionSet, Protocol
+from roselora.bench.tasks.task import Decoding
 from roselora.errors import ConfigError
-
-TRAINING_MIX = "UltraFeedback-1K"
-"""The name of `training_examples` in reports: a thousand of UltraFeedback's answers."""
 
 ALPACA_EVAL = "alpaca_eval"
 
 MAX_NEW_TOKENS = 512
 """Our own limit, for models that never end an answer."""
 
-PROTOCOLS = {
+_PROTOCOLS = {
     "loreft": Protocol(
         test_prompt=templates.loreft_arithmetic,  # Alpaca's template without input, which its instructions have too
         training_prompt=templates.loreft_arithmetic,
@@ -32,7 +27,6 @@ PROTOCOLS = {
         extraction=lambda _: str.strip,
     ),
 }
-"""By name."""
 
 
 class Reference(Record):
@@ -47,26 +41,6 @@ class _UltraFeedbackRecord(Record):
     instruction: Text
     output: Text
     input: str | None = None
-
-
-def tasks(protocol: str) -> dict[str, Task]:
-    """AlpacaEval by name, whose answers have no score of their own.
-
-    Raises:
-        ConfigError: there is no such protocol.
-    """
-    chosen = protocol_named(PROTOCOLS, protocol)
-    read = partial(questions, _TEST, chosen)
-    return {ALPACA_EVAL: Task(ALPACA_EVAL, protocol, read, chosen.decoding, chosen.extraction(None), None)}
-
-
-def training_examples(protocol: str, data_dir: Path | None) -> TaskData:
-    """UltraFeedback's records, without those that AlpacaEval asks too, which are counted.
-
-    Raises:
-        ConfigError: there is no such protocol or no data folder, or a file is missing or of another format.
-    """
-    return instructions.training_examples(_TRAINING, [_TEST], protocol_named(PROTOCOLS, protocol), data_dir)
 
 
 def read_references(data_dir: Path) -> list[Reference]:
@@ -103,5 +77,13 @@ def _training_instruction(record: Any) -> Instruction:
 
 
 _REFERENCES = Source("instruct", "alpaca_eval_text_davinci_003.json", Reference.model_validate)
-_TEST = Source(_REFERENCES.folder, _REFERENCES.file, _test_instruction)
-_TRAINING = (Source("instruct", "ultrafeedback_1k.json", _training_instruction),)
+
+BENCHMARK = InstructionBenchmark(
+    _PROTOCOLS,
+    tests={
+        ALPACA_EVAL: InstructionSet(Source(_REFERENCES.folder, _REFERENCES.file, _test_instruction), None, right=None)
+    },
+    training=(Source("instruct", "ultrafeedback_1k.json", _training_instruction),),
+    mix="UltraFeedback-1K",
+)
+"""Protocol ``loreft``. The mix has a thousand of UltraFeedback's answers."""

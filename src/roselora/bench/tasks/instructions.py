@@ -1,13 +1,14 @@
-"""Benchmarks of instructions: how a published protocol asks them, a test set's questions, and training examples."""
+"""Benchmarks of instructions: a published protocol's prompts, decoding and extraction over files of instructions."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from roselora.bench.tasks.data_files import Source, read_source
-from roselora.bench.tasks.task import Decoding, Question, TaskData
+from roselora.bench.tasks.task import Decoding, Question, Task, TaskData
 from roselora.errors import ConfigError
 
 ASKED_IN_A_TEST = "its question stands in a test set too"
@@ -29,7 +30,7 @@ class Protocol:
     Attributes:
         test_prompt, training_prompt: an instruction in the protocol's template.
         decoding: how answers are generated.
-        extraction: given a test set's form of answer, the function that takes the answer from a generated text.
+        extraction: given a test set's ``answer_form``, the function that takes the answer from a generated text.
     """
 
     test_prompt: Callable[[str], str]
@@ -38,54 +39,87 @@ class Protocol:
     extraction: Callable[[Any], Callable[[str], str]]
 
 
-def protocol_named(protocols: Mapping[str, Protocol], name: str) -> Protocol:
-    """The protocol of that name.
+@dataclass(frozen=True)
+class InstructionSet:
+    """One test set.
 
-    Raises:
-        ConfigError: there is none.
+    Attributes:
+        source: its file.
+        answer_form: what its answers look like, as the protocols' ``extraction`` expects it.
+        right: whether an extracted answer is right, given the gold one; None where only a judge can tell.
     """
-    if name not in protocols:
-        raise ConfigError(f"There is no protocol {name!r}: name one of {', '.join(protocols)}.")
-    return protocols[name]
+
+    source: Source[Instruction]
+    answer_form: Any
+    right: Callable[[str, str], bool] | None
 
 
-def questions(source: Source[Instruction], protocol: Protocol, data_dir: Path | None) -> TaskData:
-    """A test set's questions; the key of each is the file's name and the record's number, from 0.
+@dataclass(frozen=True)
+class InstructionBenchmark:
+    """A `Benchmark` whose answers are generated.
 
-    Raises:
-        ConfigError: the file cannot be found, or is of another format.
+    Attributes:
+        protocols, tests: by name.
+        training: the files of the training mix, in order; ``mix``: its name.
     """
+
+    protocols: Mapping[str, Protocol]
+    tests: Mapping[str, InstructionSet]
+    training: Sequence[Source[Instruction]]
+    mix: str
+    labels: ClassVar[None] = None
+
+    def tasks(self, protocol: str) -> dict[str, Task]:
+        """See `Benchmark`."""
+        chosen = self._protocol(protocol)
+        return {
+            name: Task(
+                name=name,
+                protocol=protocol,
+                read=partial(_questions, test.source, chosen.test_prompt),
+                decoding=chosen.decoding,
+                extract=chosen.extraction(test.answer_form),
+                right=test.right,
+            )
+            for name, test in self.tests.items()
+        }
+
+    def training_examples(self, protocol: str, data_dir: Path | None) -> TaskData:
+        """The ``prompt`` and ``completion`` of every training record whose question is in no test set.
+
+        Two questions are the same if their letters and digits are, whatever their case, blanks and punctuation. For
+        what is raised see `Benchmark`.
+        """
+        chosen = self._protocol(protocol)
+        files = [read_source(source, data_dir) for source in self.training]
+        tests = [read_source(test.source, data_dir) for test in self.tests.values()]
+        asked = {_letters_of(instruction.text) for test in tests for instruction in test.records}
+        every = [instruction for file in files for instruction in file.records]
+        examples = [
+            {"prompt": chosen.training_prompt(instruction.text), "completion": instruction.answer}
+            for instruction in every
+            if _letters_of(instruction.text) not in asked
+        ]
+        left_out = {ASKED_IN_A_TEST: len(every) - len(examples)}
+        return TaskData(examples, {file.name: file.sha256 for file in files}, left_out)
+
+    def validation_examples(self, data_dir: Path | None) -> None:
+        """There are none but the mix's own."""
+
+    def _protocol(self, name: str) -> Protocol:
+        if name not in self.protocols:
+            raise ConfigError(f"There is no protocol {name!r}: name one of {', '.join(self.protocols)}.")
+        return self.protocols[name]
+
+
+def _questions(source: Source[Instruction], prompt: Callable[[str], str], data_dir: Path | None) -> TaskData:
+    """A test set's questions; the key of each is the file's name and the record's number, from 0."""
     read = read_source(source, data_dir)
-    asked = [
-        Question(f"{read.name}:{number}", protocol.test_prompt(instruction.text), instruction.answer)
+    questions = [
+        Question(f"{read.name}:{number}", prompt(instruction.text), instruction.answer)
         for number, instruction in enumerate(read.records)
     ]
-    return TaskData(asked, {read.name: read.sha256}, {})
-
-
-def training_examples(
-    sources: Sequence[Source[Instruction]],
-    tests: Sequence[Source[Instruction]],
-    protocol: Protocol,
-    data_dir: Path | None,
-) -> TaskData:
-    """The ``prompt`` and ``completion`` of every training record whose question is in none of the ``tests``.
-
-    Two questions are the same if their letters and digits are, whatever their case, blanks and punctuation.
-
-    Raises:
-        ConfigError: a file cannot be found, or is of another format.
-    """
-    files = [read_source(source, data_dir) for source in sources]
-    asked = {_letters_of(item.text) for test in tests for item in read_source(test, data_dir).records}
-    every = [instruction for file in files for instruction in file.records]
-    examples = [
-        {"prompt": protocol.training_prompt(instruction.text), "completion": instruction.answer}
-        for instruction in every
-        if _letters_of(instruction.text) not in asked
-    ]
-    left_out = {ASKED_IN_A_TEST: len(every) - len(examples)}
-    return TaskData(examples, {file.name: file.sha256 for file in files}, left_out)
+    return TaskData(questions, {read.name: read.sha256}, {})
 
 
 def _letters_of(question: str) -> str:
