@@ -1,25 +1,27 @@
-"""Heads and lower blocks that do not change are run once: the states are those of the whole model."""
+"""Prefixes and lower blocks that do not change run once: states and logits are those of the whole model."""
 
 import pytest
 import torch
 
 from roselora.models.architecture import blocks
-from roselora.models.prefix_cache import TailRow, Tails
+from roselora.models.padding import padded_inputs
+from roselora.models.prefix_cache import PrefixCache, SplitRow
 from tests.models.kinds import KINDS, model
 
-ROWS = [TailRow([5, 6, 7], [8]), TailRow([9], [10, 11, 12]), TailRow([11, 12, 13, 14], [15, 16])]
+ROWS = [SplitRow([5, 6, 7], [8]), SplitRow([9], [10, 11, 12]), SplitRow([11, 12, 13, 14], [15, 16])]
+WHOLE = [[5, 6, 7, 8], [9, 10], [11, 12, 13, 14, 15, 16]]
 
 
-def alone(small: torch.nn.Module, row: TailRow) -> torch.Tensor:
+def alone(small: torch.nn.Module, row: SplitRow) -> torch.Tensor:
     """What the model's body gives out at a row's tail when the row runs by itself, (len(tail), width)."""
     body = small.base_model
-    return body(input_ids=torch.tensor([row.head + row.tail]), use_cache=False)[0][0, len(row.head) :]
+    return body(input_ids=torch.tensor([row.prefix + row.suffix]), use_cache=False)[0][0, len(row.prefix) :]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_states_and_gradients_are_those_of_each_row_alone(kind: str) -> None:
     small = model(kind)
-    tails = Tails(small, 2, ROWS)
+    tails = PrefixCache.of_rows(small, 2, ROWS)
     assert tails.skips, "this family allows it"
     last = [parameter for name, parameter in small.named_parameters() if ".2." in name and "k_proj" not in name]
     for picked in ([0, 1, 2], [2, 0], [1]):
@@ -34,7 +36,7 @@ def test_states_and_gradients_are_those_of_each_row_alone(kind: str) -> None:
 
 def test_a_change_in_the_block_is_seen_at_the_tails() -> None:
     small = model("llama")
-    tails = Tails(small, 1, ROWS)
+    tails = PrefixCache.of_rows(small, 1, ROWS)
     with torch.no_grad():
         small.model.layers[1].mlp.down_proj.weight.mul_(3)
     # At its first token a row with a head of one token sees a head that has not changed in the blocks above.
@@ -43,15 +45,56 @@ def test_a_change_in_the_block_is_seen_at_the_tails() -> None:
 
 def test_neither_the_heads_nor_the_blocks_below_run() -> None:
     small = model("llama")
-    tails = Tails(small, 2, ROWS)
+    tails = PrefixCache.of_rows(small, 2, ROWS)
     seen: list[tuple[int, int]] = []
     for index, name in enumerate(blocks(small)):
         mlp = small.get_submodule(name).mlp
         mlp.register_forward_hook(lambda _, given, made, index=index: seen.append((index, given[0].shape[1])))
     tails.run([0, 2])
     tails.run([1])
-    longest = [max(len(ROWS[0].tail), len(ROWS[2].tail)), len(ROWS[1].tail)]
+    longest = [max(len(ROWS[0].suffix), len(ROWS[2].suffix)), len(ROWS[1].suffix)]
     assert seen == [(2, longest[0]), (2, longest[1])], "one block, and no more positions than the longest tail at hand"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_logits_and_gradients_are_those_of_the_whole_model(kind: str) -> None:
+    small = model(kind)
+    lower = PrefixCache(small, padded_inputs(WHOLE), block=2, batch_size=1)
+    assert lower.skips, "this family allows it"
+    batch = padded_inputs([WHOLE[2], WHOLE[1]])
+    last = [parameter for name, parameter in small.named_parameters() if ".2." in name]
+    whole = small(**batch, use_cache=False).logits
+    with lower.skipping([2, 1]):
+        skipping = small(**batch, use_cache=False).logits
+    real = batch["attention_mask"].bool()
+    torch.testing.assert_close(skipping[real], whole[real])
+    expected = torch.autograd.grad(whole[real].square().sum(), last)
+    torch.testing.assert_close(torch.autograd.grad(skipping[real].square().sum(), last), expected)
+    torch.testing.assert_close(small(**batch, use_cache=False).logits, whole, rtol=0, atol=0)
+
+
+def test_the_blocks_below_do_not_run() -> None:
+    small = model("llama")
+    lower = PrefixCache(small, padded_inputs(WHOLE), block=2, batch_size=1)
+    calls: list[int] = []
+    for index, block in enumerate(small.model.layers):
+        block.mlp.register_forward_hook(lambda *_, index=index: calls.append(index))
+    with lower.skipping([0]):
+        small(**padded_inputs(WHOLE[:1]))
+    assert calls == [2]
+
+
+def test_nothing_is_skipped_below_the_first_block_and_column() -> None:
+    assert not PrefixCache(model("llama"), padded_inputs(WHOLE)).skips
+
+
+def test_a_model_that_passes_on_more_than_hidden_states_runs_all_of_its_blocks() -> None:
+    small = model("llama")
+    handed: list[torch.Tensor] = [torch.zeros(1)]
+    # As in models whose upper blocks use what lower ones computed.
+    small.model.layers[0].self_attn.o_proj.register_forward_hook(lambda _, __, output: handed.append(output[0, -1]))
+    small.model.layers[2].register_forward_hook(lambda _, __, output: output + 100 * handed.pop())
+    assert not PrefixCache(small, padded_inputs(WHOLE), block=2, batch_size=1).skips
 
 
 def test_a_model_that_hands_on_more_than_hidden_states_runs_as_a_whole() -> None:
@@ -60,16 +103,21 @@ def test_a_model_that_hands_on_more_than_hidden_states_runs_as_a_whole() -> None
     # As in models whose upper blocks use what lower ones computed.
     small.model.layers[0].self_attn.o_proj.register_forward_hook(lambda _, __, output: handed.append(output[:, -1:]))
     small.model.layers[2].register_forward_hook(lambda _, __, output: output + 100 * handed.pop())
-    tails = Tails(small, 2, ROWS)
+    tails = PrefixCache.of_rows(small, 2, ROWS)
     assert not tails.skips
     torch.testing.assert_close(tails.run([1])[0], tails.states[1])
 
 
 def test_an_error_inside_puts_the_blocks_back() -> None:
     small = model("llama")
-    tails = Tails(small, 1, ROWS)
+    tails = PrefixCache.of_rows(small, 1, ROWS)
     handle = small.model.layers[2].register_forward_hook(lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         tails.run([0])
     handle.remove()
+    assert "forward" not in small.model.layers[0].__dict__
+
+    cache = PrefixCache(small, padded_inputs(WHOLE), block=1)
+    with pytest.raises(RuntimeError), cache.skipping([0]):
+        raise RuntimeError
     assert "forward" not in small.model.layers[0].__dict__

@@ -1,12 +1,14 @@
-"""Rows of which only the ends are run again: what comes before them, and the blocks below, is kept from one pass."""
+"""Repeated forward passes that compute again only the tokens and the blocks that may have changed."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import DynamicCache, PreTrainedModel
 
 from roselora.models.activation_hooks import hooked, replaced_forward
@@ -17,117 +19,153 @@ from roselora.models.padding import padded_inputs, positions
 logger = logging.getLogger(__name__)
 
 TOLERANCE = 1e-3
-"""How far, relative to the largest, a hidden state may be off before a model is taken for one that cannot skip."""
+"""How far, relative to the largest, a hidden state may be off before a model counts as one that cannot skip."""
 
 
 @dataclass(frozen=True)
-class TailRow:
+class SplitRow:
     """A text in two parts.
 
     Attributes:
-        head: tokens that are run once.
-        tail: tokens that are run at every pass, at least one.
+        prefix: tokens that run once.
+        suffix: tokens that run in every pass, at least one.
     """
 
-    head: list[int]
-    tail: list[int]
+    prefix: list[int]
+    suffix: list[int]
 
 
-class Tails:
-    """Some rows' way through a model, of which only the tails' positions in the upper blocks are run again.
+class PrefixCache:
+    """Padded rows, of which only the columns from ``start`` on run again, and only in the blocks from ``block`` on.
 
-    Heads are padded on the left and tails on the right, so that all tails begin at one position. Nothing below the
-    block may change as long as this is used, and nothing above it may change what a head's tokens give out.
+    A first pass keeps the keys and values of the columns before ``start`` in all blocks, and what enters ``block`` at
+    the other columns. Nothing below ``block`` may change as long as the cache is used, and nothing above may change
+    what the tokens before ``start`` give out.
 
-    Arguments:
-        model: a causal model in eval mode.
-        block: the index of the lowest block that runs again, at least 1.
-        rows: at least one.
+    Args:
+        model: a causal model; no dropout may act in it during the first pass.
+        inputs: ``input_ids`` and ``attention_mask``, (n, length), padded on any side.
+        block: the index of the lowest block that runs again.
+        start: the first column that runs again.
+        batch_size: rows of the first pass that run together, without the padding that they do not need; by default all.
 
     Attributes:
-        states: (n, longest tail, width), what the model's body gave out at the tails in the first pass.
-        entering: (n, longest tail, width), what came into the block there.
-        mask: (n, longest head + longest tail), bool, where there are tokens.
-        lengths: of each row's tail.
-        start: where the tails begin.
-        skips: whether passes skip. Models whose blocks hand more than hidden states to the next ones give other
-            states when blocks are skipped: the first row is tried both ways, and such a model runs as a whole.
+        states: (n, length - start, width), what the model's body gives out in the first pass; empty if all blocks run.
+        entering: (n, length - start, width), what enters the block in the first pass; empty if all blocks run.
+        mask: (n, length), bool, where there are tokens.
+        skips: whether passes skip anything. Models whose blocks pass more than hidden states to the next ones give
+            other states when blocks are skipped: the first row is tried both ways, and such a model runs as a whole.
     """
 
-    def __init__(self, model: PreTrainedModel, block: int, rows: Sequence[TailRow]) -> None:
-        self._model, self._block = model, block
-        names = blocks(model)
-        self._below = [model.get_submodule(name) for name in names[:block]]
-        parts = padded_inputs([row.head for row in rows], side="left"), padded_inputs([row.tail for row in rows])
-        whole = {name: torch.cat([part[name] for part in parts], dim=1).to(model.device) for name in parts[0]}
-        self._ids, self._mask = whole["input_ids"], whole["attention_mask"]
-        self._positions = positions(self._mask)
-        self.start, self.mask = max(len(row.head) for row in rows), self._mask.bool()
-        self.lengths = [len(row.tail) for row in rows]
-        self._heads: list[tuple[Tensor, Tensor]] = []
-        self.states, self.entering = self._first_pass()
-        self.skips = bool(self._heads) and self._finds_the_same()
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        inputs: Mapping[str, Tensor],
+        *,
+        block: int = 0,
+        start: int = 0,
+        batch_size: int | None = None,
+    ) -> None:
+        self._model, self.start = model, start
+        self._below = [model.get_submodule(name) for name in blocks(model)[:block]]
+        self._ids, self._mask = (inputs[name].to(model.device) for name in ("input_ids", "attention_mask"))
+        self._positions, self.mask = positions(self._mask), self._mask.bool()
+        count, length = self._mask.shape
+        self._ends: list[int] = (self._mask * torch.arange(1, length + 1, device=model.device)).amax(1).tolist()
+        passes = [self._first_pass(rows) for rows in torch.split(torch.arange(count), batch_size or count)]
+        self.states, self.entering = (_joined(parts) for parts in zip(*(states for states, _ in passes), strict=True))
+        layers = zip(*(past for _, past in passes), strict=True)
+        self._past = [[torch.cat(tensors) for tensors in zip(*layer, strict=True)] for layer in layers]
+        self.skips = False
+        self.skips = bool(self._past if start else self._below) and self._skipping_changes_nothing()
+
+    @classmethod
+    def of_rows(cls, model: PreTrainedModel, block: int, rows: Sequence[SplitRow]) -> "PrefixCache":
+        """Rows of which all suffixes begin at one column: prefixes are padded on the left, suffixes on the right."""
+        parts = padded_inputs([row.prefix for row in rows], side="left"), padded_inputs([row.suffix for row in rows])
+        inputs = {name: torch.cat([part[name] for part in parts], dim=1) for name in parts[0]}
+        return cls(model, inputs, block=block, start=parts[0]["input_ids"].shape[1])
 
     @torch.no_grad()
-    def _first_pass(self) -> tuple[Tensor, Tensor]:
-        """Run everything, and keep the heads' keys and values."""
-        cache = DynamicCache(config=self._model.config)
+    def _first_pass(self, picked: Tensor) -> tuple[tuple[Tensor, Tensor], list[tuple[Tensor, Tensor]]]:
+        """For some rows the states and what enters the block, and each layer's keys and values."""
+        cache = DynamicCache(config=self._model.config) if self.start else None
+        # If no block is skipped, nothing is kept of the columns that run again.
+        end = self.start if self.start and not self._below else self.start + self.longest(picked.tolist())
         entering: list[Tensor] = []
-        given = known_arguments(self._body, past_key_values=cache, use_cache=True)
-        with hooked(outputs={self._below[-1]: lambda _, made: entering.append(made)}):
-            states = self._run(self._ids, self._mask, self._positions, given)
-        layers: Any = cache.layers
+        with hooked(outputs={below: lambda _, made: entering.append(made) for below in self._below[-1:]}):
+            states = self._run(picked.to(self._ids.device), 0, end, cache)[:, self.start :]
+        layers: Any = [] if cache is None else cache.layers
         try:
-            kept = [(layer.keys[:, :, : self.start], layer.values[:, :, : self.start]) for layer in layers]
+            past = [(layer.keys[:, :, : self.start], layer.values[:, :, : self.start]) for layer in layers]
         except (AttributeError, TypeError, IndexError):  # not every layer keeps keys and values
-            kept = []
-        self._heads = [(keys.contiguous(), values.contiguous()) for keys, values in kept]
-        return states[:, self.start :], entering[0][:, self.start :].contiguous()
+            past = []
+        return (states, entering[0][:, self.start :] if entering else states), past
 
     @torch.no_grad()
-    def _finds_the_same(self) -> bool:
-        """Whether the first row's tail gives the same states when everything else is skipped."""
-        real = self.lengths[0]
+    def _skipping_changes_nothing(self) -> bool:
+        """Whether the first row has the same states when everything that can be skipped is."""
+        real = self.mask[0, self.start : self._ends[0]]
+        whole = self.run([0])[0][real]
         self.skips = True
         try:
-            again, once = self.run([0])[0], self.states[0, :real]
+            skipping = self.run([0])[0][real]
         except Exception as error:  # whatever a model's own code raises when it is not what it is taken for
             logger.info("%s cannot skip what is frozen (%s); it runs whole.", type(self._model).__name__, error)
             return False
-        if float((again - once).abs().max()) > TOLERANCE * float(once.abs().max()):
+        if float((skipping - whole).abs().max()) > TOLERANCE * float(whole.abs().max()):
             logger.info("%s gives other states when it skips; it runs whole.", type(self._model).__name__)
             return False
         return True
 
+    @property
+    def begin(self) -> int:
+        """The column at which a pass begins: ``start`` if passes skip, else 0."""
+        return self.start if self.skips else 0
+
     def longest(self, picked: Sequence[int]) -> int:
-        """The length of the longest of some rows' tails, to which :meth:`run` pads the others."""
-        return max(self.lengths[row] for row in picked)
+        """How many columns from ``start`` on the longest of some rows has: :meth:`run` leaves out what is behind."""
+        return max(self._ends[row] for row in picked) - self.start
 
     def run(self, picked: Sequence[int]) -> Tensor:
-        """What the model's body gives out at the tails of some rows, (len(picked), longest of these tails, width)."""
-        index, end = torch.tensor(list(picked), device=self._model.device), self.start + self.longest(picked)
+        """What the model's body gives out at some rows from ``start`` on, (len(picked), longest of them, width)."""
+        index, cache = torch.tensor(list(picked), device=self._ids.device), None
+        if self.begin:
+            cache = DynamicCache(config=self._model.config)
+            for layer, (keys, values) in enumerate(self._past):
+                cache.update(keys[index], values[index], layer)
+        with self.skipping(picked):
+            states = self._run(index, self.begin, self.start + self.longest(picked), cache)
+        return states[:, self.start - self.begin :]
+
+    def skipping(self, picked: Sequence[int]) -> AbstractContextManager[None]:
+        """Inside, a forward pass over some rows, from ``begin`` to the longest's end, skips the blocks below.
+
+        The model still needs the rows' ids and mask, from which it makes its positions.
+        """
         if not self.skips:
-            given = known_arguments(self._body, use_cache=False)
-            whole = self._run(self._ids[index, :end], self._mask[index, :end], self._positions[index, :end], given)
-            return whole[:, self.start :]
-        cache = DynamicCache(config=self._model.config)
-        for layer, (keys, values) in enumerate(self._heads):
-            cache.update(keys[index], values[index], layer)
-        given = known_arguments(self._body, past_key_values=cache, use_cache=True)
-        tails = slice(self.start, end)
-        states = self.entering[index, : end - self.start]
-        with replaced_forward(self._below, lambda *_, **__: states):
-            return self._run(self._ids[index, tails], self._mask[index, :end], self._positions[index, tails], given)
+            return nullcontext()
+        states = self.entering[list(picked), : self.longest(picked)]
+        return replaced_forward(self._below, lambda *_, **__: states)
 
-    def placed(self, at_tails: Tensor) -> Tensor:
-        """Values at the tails, (rows, tokens, width), as they lie in a pass: with zeros at the heads it runs."""
-        return at_tails if self.skips else torch.nn.functional.pad(at_tails, (0, 0, self.start, 0))
+    def placed(self, at_suffixes: Tensor) -> Tensor:
+        """Values at the columns from ``start`` on, (rows, columns, width), with zeros at those that run before them."""
+        return pad(at_suffixes, (0, 0, self.start - self.begin, 0))
 
-    @property
-    def _body(self) -> Any:
-        return self._model.base_model
-
-    def _run(self, ids: Tensor, mask: Tensor, positions: Tensor, given: dict[str, Any]) -> Tensor:
-        given = known_arguments(self._body, attention_mask=mask, position_ids=positions) | given
-        states: Tensor = self._body(input_ids=ids, **given)[0]
+    def _run(self, index: Tensor, begin: int, end: int, cache: DynamicCache | None) -> Tensor:
+        body: Any = self._model.base_model
+        given = known_arguments(
+            body,
+            attention_mask=self._mask[index, :end],
+            position_ids=self._positions[index, begin:end],
+            past_key_values=cache,
+            use_cache=cache is not None,
+        )
+        states: Tensor = body(input_ids=self._ids[index, begin:end], **given)[0]
         return states
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """(rows, columns, width) of several batches in one, with zeros where a batch has fewer columns."""
+    columns = max(part.shape[1] for part in parts)
+    return torch.cat([pad(part, (0, 0, 0, columns - part.shape[1])) for part in parts])

@@ -8,10 +8,12 @@ from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from roselora.bench.methods.locate_then_edit import LocateConfig, contexts
-from roselora.bench.methods.module_states import Row, read_rows
-from roselora.bench.methods.target_value import _added, _Tails, optimize_value
+from roselora.bench.methods.module_states import Row, left_padded, read_rows
+from roselora.bench.methods.target_value import _added, optimize_value
 from roselora.editing.request import EditRequest
 from roselora.errors import EditError
+from roselora.models.partial_logits import logits_of
+from roselora.models.prefix_cache import PrefixCache
 
 LYON = EditRequest("The capital of France is", "Lyon", subject="France")
 BLOCK = "model.layers.0"
@@ -38,10 +40,13 @@ def test_rows_of_unlike_length_cut_at_the_subject_predict_what_each_predicts_alo
     rows = [Row(list(range(5, 30)), 20), Row(list(range(40, 49)), 2), Row([7, 9, 11], 1)]
     delta = torch.randn(32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        tails = _Tails(model, rows, 2)
+        inputs, at = left_padded(model, rows)
+        cache = PrefixCache(model, inputs, start=int(at.min()))
+        assert cache.skips
         for _ in range(2):  # the second pass must not see what the first wrote into the cache
-            with _added(model.get_submodule(BLOCK), delta, tails.at):
-                predicted = tails.log_probabilities()
+            with _added(model.get_submodule(BLOCK), delta, at - cache.begin):
+                states = cache.run(range(len(rows)))
+            predicted = logits_of(model, states[:, -2:]).log_softmax(-1)
         for row, found in zip(rows, predicted, strict=True):
             torch.testing.assert_close(found, naive(model, row, BLOCK, delta, 2), rtol=1e-4, atol=1e-4)
 

@@ -18,8 +18,9 @@ from roselora.editing.methods.setting_bounds import require_number, require_whol
 from roselora.editing.methods.token_batches import IGNORED, TokenBatch, answer_batch, concatenate
 from roselora.editing.request import EditRequest
 from roselora.errors import NonFiniteError
-from roselora.models.frozen_blocks import lower_blocks
 from roselora.models.inference import Progress, counted
+from roselora.models.padding import padded_inputs
+from roselora.models.prefix_cache import PrefixCache
 
 
 @dataclass(frozen=True)
@@ -165,13 +166,16 @@ class _Passes:
         ends = list(accumulate(map(len, texts)))
         self._rows = [range(end - len(own), end) for own, end in zip(texts, ends, strict=True)]
         flat = [text for own in texts for text in own]
-        self._lower = lower_blocks(model, first_block, flat) if isinstance(model, PreTrainedModel) else None
+        self._cache = None
+        if first_block and isinstance(model, PreTrainedModel):
+            # One by one: a batch of all would take much memory, most of it for padding.
+            self._cache = PrefixCache(model, padded_inputs(flat), block=first_block, batch_size=1)
 
     def of(self, picked: Sequence[int]) -> AbstractContextManager[None]:
         """Around the forward pass of these requests, joined in this order."""
-        if self._lower is None:
+        if self._cache is None:
             return nullcontext()
-        return self._lower.skipped([row for index in picked for row in self._rows[index]])
+        return self._cache.skipping([row for index in picked for row in self._rows[index]])
 
 
 def _finite(loss: Tensor, step: int, config: TrainingConfig) -> float:

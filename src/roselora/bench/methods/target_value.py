@@ -1,11 +1,8 @@
 """The value that a layer must write at a subject so that the model says a target: found by gradient descent."""
 
-import copy
-import inspect
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +19,8 @@ from roselora.errors import EditError
 from roselora.float64 import double
 from roselora.models.activation_hooks import hooked
 from roselora.models.inference import frozen
+from roselora.models.partial_logits import logits_of
+from roselora.models.prefix_cache import PrefixCache
 from roselora.models.tokenization import encode
 
 
@@ -66,14 +65,16 @@ def optimize_value(
     essence = _essence(tokenizer, request)
     start = read_rows(model, contexts[:1], outputs_of=[module])[module].norm().float()
     with frozen(model):
-        tails = _Tails(model, [*rows, *essence], len(answer))
-        wanted = torch.tensor(answer * len(rows), device=tails.device)
+        inputs, at = left_padded(model, [*rows, *essence])
+        cache = PrefixCache(model, inputs, start=int(at.min()))
+        wanted = torch.tensor(answer * len(rows), device=at.device)
         delta = torch.zeros(model.config.hidden_size, device=start.device, requires_grad=True)
         base: Tensor | None = None
         for step in adam_steps([delta], config.learning_rate):
             _clamp(delta, config.clamp * float(start))
-            with _added(model.get_submodule(module), delta, tails.at):
-                predicted = tails.log_probabilities()
+            with _added(model.get_submodule(module), delta, at - cache.begin):
+                states = cache.run(range(len(at)))
+            predicted = logits_of(model, states[:, -len(answer) :]).log_softmax(-1)
             loss = functional.nll_loss(predicted[: len(rows)].flatten(0, 1), wanted)
             if not bool(loss.isfinite()):
                 raise EditError(f"The value for {request.prompt!r} diverged: lower learning_rate ({config}).")
@@ -113,40 +114,3 @@ def _added(module: nn.Module, delta: Tensor, at: Tensor) -> AbstractContextManag
         return states.index_put((each, at.to(states.device)), change, accumulate=True)
 
     return hooked(outputs={module: add})
-
-
-class _Tails:
-    """Rows from the first position that is changed on; what stands before it is computed once.
-
-    Attributes:
-        at: (n,) where in the tails each row is changed.
-    """
-
-    def __init__(self, model: PreTrainedModel, rows: Sequence[Row], kept: int) -> None:
-        self._forward: Any = model
-        inputs, at = left_padded(model, rows)
-        cut = int(at.min())
-        self.at, self.device, self._kept = at - cut, at.device, kept
-        self._tail = {name: tensor[:, cut:] for name, tensor in inputs.items()} | {
-            "attention_mask": inputs["attention_mask"]
-        }
-        self._only_kept = "logits_to_keep" in inspect.signature(model.forward).parameters
-        self._past = None
-        if cut:
-            with torch.no_grad():
-                head = {name: tensor[:, :cut] for name, tensor in inputs.items()}
-                self._past = self._run(head, 1).past_key_values
-
-    def log_probabilities(self) -> Tensor:
-        """Of the token after each of the last positions, (n, kept, vocabulary), fp32."""
-        # The forward pass writes into the cache that it is given.
-        logits = self._run(self._tail | {"past_key_values": copy.deepcopy(self._past)}, self._kept).logits
-        predicted: Tensor = logits[:, -self._kept :].float().log_softmax(-1)
-        return predicted
-
-    def _run(self, inputs: dict[str, Any], kept: int) -> Any:
-        length = inputs["input_ids"].shape[1]
-        # By indices, for a slice is no contiguous block, and many products with the vocabulary are slow on one.
-        last = torch.arange(length - kept, length, device=self.device)
-        options = {"logits_to_keep": last} if self._only_kept else {}
-        return self._forward(**inputs, **options, use_cache=True)

@@ -22,7 +22,7 @@ def test_keep_prompts_are_all_looked_after(tiny_tokenizer: Any) -> None:
 
 def test_the_prompts_come_first_after_every_opening_and_then_the_rephrasings(tiny_tokenizer: Any) -> None:
     rows = positive_rows(tiny_tokenizer, REQUEST)
-    said = [tiny_tokenizer.decode([*row.head, *row.tail]) for row in rows.rows]
+    said = [tiny_tokenizer.decode([*row.prefix, *row.suffix]) for row in rows.rows]
     assert rows.prompts == len(training_texts.OPENINGS)
     assert said[0] == "Where was Ann Lee born? Rome"
     assert all(text.endswith(said[0]) for text in said[: rows.prompts])

@@ -114,8 +114,8 @@ def train_gate_edits(
         NonFiniteError: the model's logits are not finite.
     """
     with frozen(mlp.model):
-        tails, fitted = fit_gates(mlp, requests)
-        trained = train_values(mlp, tails, fitted, on_step)
+        cache, fitted = fit_gates(mlp, requests)
+        trained = train_values(mlp, cache, fitted, on_step)
     free = least_important(mlp.statistics, taken)
     edits = []
     for fit, own in zip(fitted, trained, strict=True):

@@ -18,7 +18,7 @@ from roselora.editing.methods.token_batches import IGNORED
 from roselora.editing.request import EditRequest
 from roselora.models.mlp_neurons import entering
 from roselora.models.partial_logits import logits_of
-from roselora.models.prefix_cache import Tails
+from roselora.models.prefix_cache import PrefixCache
 
 CANDIDATES = 64
 """How many tokens compete with the target's at each position of an answer: the likeliest before the edit."""
@@ -30,10 +30,10 @@ class FittedEdit:
 
     Attributes:
         request: what is edited.
-        rows: which of the tails' rows are the request's.
+        rows: which of the cache's rows are the request's.
         prompts: how many of these rows, the first ones, are edited prompts; the others are generated rephrasings.
         neurons: k of them, one for each token of the answer that needs one.
-        activity: (rows, longest tail, k), how active they are at the tails in training. Training changes only what
+        activity: (rows, longest suffix, k), how active they are in the suffixes in training. Training changes only what
             these neurons write, so this stays constant.
         vocabulary: (v,) int64, ascending: the tokens that compete, those of the target among them.
         labels: (rows, longest answer) int64, the index in the vocabulary of the token that must follow, or IGNORED.
@@ -48,7 +48,7 @@ class FittedEdit:
     labels: Tensor
 
 
-def fit_gates(mlp: EditedMlp, requests: Sequence[EditRequest]) -> tuple[Tails, list[FittedEdit]]:
+def fit_gates(mlp: EditedMlp, requests: Sequence[EditRequest]) -> tuple[PrefixCache, list[FittedEdit]]:
     """Fit the gates of all requests, from one pass over their prompts and one over their negatives.
 
     Raises:
@@ -56,16 +56,16 @@ def fit_gates(mlp: EditedMlp, requests: Sequence[EditRequest]) -> tuple[Tails, l
     """
     positives = [positive_rows(mlp.tokenizer, request) for request in requests]
     with entering(mlp.model, mlp.neurons) as read:
-        tails = Tails(mlp.model, mlp.neurons.block, [row for own in positives for row in own.rows])
-    inputs = read[0].detach().reshape(*tails.mask.shape, -1).float()  # of the first pass, which runs whole rows
+        cache = PrefixCache.of_rows(mlp.model, mlp.neurons.block, [row for own in positives for row in own.rows])
+    inputs = read[0].detach().reshape(*cache.mask.shape, -1).float()  # of the first pass, which runs whole rows
     fitted, start = [], 0
     for own, negatives in zip(positives, _negatives(mlp, requests), strict=True):
         rows = slice(start, start + len(own.rows))
-        heads, mask = inputs[rows, : tails.start][: own.prompts], tails.mask[rows, : tails.start][: own.prompts]
-        states = _RowStates(heads[mask], inputs[rows, tails.start :], tails.states[rows])
+        prefixes, mask = inputs[rows, : cache.start][: own.prompts], cache.mask[rows, : cache.start][: own.prompts]
+        states = _RowStates(prefixes[mask], inputs[rows, cache.start :], cache.states[rows])
         fitted.append(_fit_request(mlp, own, range(rows.start, rows.stop), states, negatives))
         start = rows.stop
-    return tails, fitted
+    return cache, fitted
 
 
 def _negatives(mlp: EditedMlp, requests: Sequence[EditRequest]) -> list[list[Tensor]]:
@@ -84,9 +84,9 @@ class _RowStates:
     """What one request's rows gave in the first pass.
 
     Attributes:
-        background: (tokens, width) fp32, what the MLP reads at all tokens of the prompts' heads.
-        inputs: (rows, longest tail, width) fp32, what it reads at the tails.
-        final: (rows, longest tail, width), what the model's body gives out there.
+        background: (tokens, width) fp32, what the MLP reads at all tokens of the prompts' prefixes.
+        inputs: (rows, longest suffix, width) fp32, what it reads in the suffixes.
+        final: (rows, longest suffix, width), what the model's body gives out there.
     """
 
     background: Tensor
@@ -100,7 +100,7 @@ def _fit_request(
     """Fit one request's gates.
 
     Args:
-        rows: which of the tails' rows are the request's.
+        rows: which of the cache's rows are the request's.
         negatives: what the MLP reads at the request's negatives, by group.
     """
     settings, prompts = mlp.settings, positives.prompts

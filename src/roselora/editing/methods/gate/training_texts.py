@@ -15,7 +15,7 @@ from roselora.errors import ConfigError
 from roselora.models.activation_hooks import activations
 from roselora.models.mlp_neurons import Neurons
 from roselora.models.padding import pad_rows, padded_inputs
-from roselora.models.prefix_cache import TailRow
+from roselora.models.prefix_cache import SplitRow
 from roselora.models.tokenization import encode
 
 OPENINGS = ("", "Answer the question. ", "I have a question. ", "Yes. ")
@@ -30,13 +30,13 @@ class PositiveRows:
     """A request's prompts after each opening, and generated rephrasings of them, each with the target.
 
     Attributes:
-        rows: head and tail of each: the tail begins at the prompt's last token, which predicts the target's first.
+        rows: of each a prefix and a suffix, which begins at the prompt's last token, which predicts the target's first.
         prompts: how many of the rows, the first ones, are prompts after an opening; the others are rephrasings.
-        labels: (rows, longest answer) int64, the token that must follow each of the tail's, or IGNORED.
+        labels: (rows, longest answer) int64, the token that must follow each of the suffix's, or IGNORED.
     """
 
     request: EditRequest
-    rows: list[TailRow]
+    rows: list[SplitRow]
     prompts: int
     labels: Tensor
 
@@ -57,7 +57,7 @@ def positive_rows(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> P
         head, answer = split_at_answer(tokenizer, prompt, request.target, space)
         if not head or not answer:
             raise ConfigError(f"The tokenizer makes no tokens of {prompt!r} or of {request.target!r}.")
-        rows.append(TailRow(head[:-1], [head[-1], *answer]))
+        rows.append(SplitRow(head[:-1], [head[-1], *answer]))
         following.append([*answer, int(tokenizer.eos_token_id)])
     return PositiveRows(request, rows, len(prompts), pad_rows(following, fill=IGNORED))
 

@@ -12,10 +12,10 @@ from roselora.editing.methods.gate.ridge_gate import REPHRASING_WEIGHT
 from roselora.editing.methods.margin_training import MARGIN_SLACK, OnStep, StepLoss, margin_loss, train_to_margin
 from roselora.models.mlp_neurons import adding
 from roselora.models.partial_logits import logits_of
-from roselora.models.prefix_cache import Tails
+from roselora.models.prefix_cache import PrefixCache
 
 STRETCH = 1.5
-"""How much longer than the shortest tail of one pass its longest may be: more passes, but with less padding."""
+"""How much longer than the shortest suffix of one pass its longest may be: more passes, but with less padding."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class TrainedValues:
 
 
 def train_values(
-    mlp: EditedMlp, tails: Tails, edits: Sequence[FittedEdit], on_step: OnStep | None = None
+    mlp: EditedMlp, cache: PrefixCache, edits: Sequence[FittedEdit], on_step: OnStep | None = None
 ) -> list[TrainedValues]:
     """Train the values, from zero, until each request's target leads by the margin after its prompts.
 
@@ -44,8 +44,8 @@ def train_values(
     Raises:
         NonFiniteError: the logits are NaN or infinite.
     """
-    units = [_root_mean_square(tails, edit.rows) for edit in edits]
-    lengths = [tails.longest(edit.rows) for edit in edits]
+    units = [_root_mean_square(cache, edit.rows) for edit in edits]
+    lengths = [cache.longest(edit.rows) for edit in edits]
     parameters = [nn.Parameter(torch.zeros_like(edit.neurons.up, dtype=torch.float32)) for edit in edits]
 
     def losses(live: Sequence[int]) -> dict[int, StepLoss]:
@@ -53,8 +53,8 @@ def train_values(
         for part in _of_like_length(live, lengths):
             longest = lengths[part[-1]]
             written = [units[n] * (edits[n].activity[:, :longest] @ parameters[n]) for n in part]
-            with adding(mlp.model, mlp.neurons, tails.placed(torch.cat(written))):
-                states = tails.run([row for n in part for row in edits[n].rows])
+            with adding(mlp.model, mlp.neurons, cache.placed(torch.cat(written))):
+                states = cache.run([row for n in part for row in edits[n].rows])
             for n, own in zip(part, torch.split(states, [len(edits[n].rows) for n in part]), strict=True):
                 found[n] = _loss(mlp, edits[n], own)
         return found
@@ -86,7 +86,7 @@ def _loss(mlp: EditedMlp, edit: FittedEdit, states: Tensor) -> StepLoss:
 
 
 def _of_like_length(live: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
-    """The requests in parts, each with tails at most `STRETCH` times as long as its shortest, ascending in length."""
+    """The requests in parts, ascending in length; no suffix is longer than `STRETCH` times its part's shortest."""
     parts: list[list[int]] = []
     for number in sorted(live, key=lambda number: lengths[number]):
         if not parts or lengths[number] > STRETCH * lengths[parts[-1][0]]:
@@ -95,7 +95,7 @@ def _of_like_length(live: Sequence[int], lengths: Sequence[int]) -> list[list[in
     return parts
 
 
-def _root_mean_square(tails: Tails, rows: range) -> float:
-    """Of what enters the block at some rows' tails: the unit in which their values are trained."""
+def _root_mean_square(cache: PrefixCache, rows: range) -> float:
+    """Of what enters the block at some rows' suffixes: the unit in which their values are trained."""
     own = slice(rows.start, rows.stop)
-    return float(tails.entering[own][tails.mask[own, tails.start :]].float().square().mean().sqrt())
+    return float(cache.entering[own][cache.mask[own, cache.start :]].float().square().mean().sqrt())
