@@ -277,20 +277,19 @@ def test_promises_6_and_8_a_repair_that_cannot_be_stored_leaves_the_old_edit_as_
     weights, kept = raw(editor.model), what_is_kept(editor.store)
     monkeypatch.setattr("roselora.editing.editor.Editor._prepare", lambda self, settings: None)
     proposal = Proposal(old.request, one_entry(base, 9.0), {})
-    monkeypatch.setattr("roselora.editing.editor.propose", lambda *given: proposal)
+    monkeypatch.setattr("roselora.editing.repair.propose", lambda *given: proposal)
+    monkeypatch.setattr("roselora.editing.repair.broken_requests", lambda _, __, asked: [asked.index(old.request)])
 
     def stopped(*arguments: Any) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, editor.store.writing():
+    with monkeypatch.context() as patch:
         patch.setattr("roselora.editing.store.edit_store.insert_edit", stopped)
         with pytest.raises(KeyboardInterrupt):
-            editor._replace(old)
+            editor.repair()
     assert raw(editor.model) == weights
     assert what_is_kept(editor.store)[:2] == kept[:2]
-    with editor.store.writing():
-        made = editor._replace(old)
-    assert made is not None
+    assert len(editor.repair()) == 1
     assert [(edit.request, edit.active) for edit in editor.log()][1::2] == [(old.request, False), (old.request, True)]
 
 

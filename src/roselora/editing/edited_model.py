@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from roselora.delta.overlay import Overlay
 from roselora.delta.sparse_delta import SparseDelta
 from roselora.editing.contradictions import supersedes
+from roselora.editing.edited_weights import EditedWeights
 from roselora.editing.methods.previous_edits import PreviousEdits
 from roselora.editing.proposal import Proposal
 from roselora.editing.request import EditRequest
@@ -21,7 +21,7 @@ from roselora.models.fingerprint import fingerprint
 from roselora.models.loading import LoadedModel
 
 
-class EditedModel:
+class EditedModel(EditedWeights):
     """A base model in whose weights the active edits of a store are.
 
     Args:
@@ -30,7 +30,6 @@ class EditedModel:
         force: apply edits that were made for other weights.
 
     Attributes:
-        overlay: the edits that are in the weights, by their ids.
         sha256: the fingerprint of the base's weights.
 
     Raises:
@@ -39,11 +38,10 @@ class EditedModel:
     """
 
     def __init__(self, loaded: LoadedModel, folder: str | os.PathLike[str], force: bool) -> None:
-        self.model, self.tokenizer = loaded.model, loaded.tokenizer
+        super().__init__(loaded.model, loaded.tokenizer)
         self.sha256 = fingerprint(self.model)
         base = BaseIdentity(loaded.name, type(self.model).__name__, self.sha256, dtype_name(self.model.dtype))
         self.store = EditStore.open(folder, base, create=True, force=force)
-        self.overlay = Overlay(self.model)
         self._force = force
         self.bring_up_to_date()
 
@@ -119,15 +117,6 @@ class EditedModel:
             return self.store.redo(edit.id)
         finally:
             self.bring_up_to_date()
-
-    @contextlib.contextmanager
-    def trying(self, delta: SparseDelta) -> Iterator[None]:
-        """Inside the block, a delta that is not stored is in the weights too."""
-        self.overlay.apply("tried", delta)
-        try:
-            yield
-        finally:
-            self.overlay.remove("tried")
 
     @contextlib.contextmanager
     def without_edits(self) -> Iterator[None]:

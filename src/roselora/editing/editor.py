@@ -5,24 +5,22 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Unpack
 
 import torch
 
 from roselora.delta.sparse_delta import SparseDelta
-from roselora.editing.contradictions import superseded
-from roselora.editing.edit_answers import broken_requests
 from roselora.editing.edit_check import CheckReport, check_edits
 from roselora.editing.edited_model import EditedModel
 from roselora.editing.feasibility import require_feasible
-from roselora.editing.many_edits import CANNOT_BE_MADE, ManyEdits, with_room
+from roselora.editing.many_edits import ManyEdits, with_room
 from roselora.editing.methods.gate.gate_settings import GateSettings
 from roselora.editing.methods.gate.layer_choice import editable_mlps
 from roselora.editing.methods.gate.reference_statistics import cached_statistics, reference_statistics
 from roselora.editing.methods.train_edit import Settings, default_settings, settings_of
 from roselora.editing.proposal import Proposal
 from roselora.editing.propose import propose
+from roselora.editing.repair import repair
 from roselora.editing.request import EditRequest, RequestDetails, texts
 from roselora.editing.store.edit_records import StoredEdit
 from roselora.editing.store.store_folder import require_outside_stores
@@ -234,17 +232,8 @@ class Editor:
         Raises:
             LockedError: as :meth:`edit`.
         """
-        made: list[StoredEdit] = []
         with self._edited.writing():
-            active = self.store.active()
-            overruled = superseded(active)
-            standing = [edit for edit in active if edit.id not in overruled]
-            for number in broken_requests(self.model, self.tokenizer, [edit.request for edit in standing]):
-                if edit := self._replace(standing[number]):
-                    made.append(edit)
-                    if on_edit is not None:
-                        on_edit(edit)
-        return tuple(made)
+            return tuple(repair(self._edited, self._settings_of, on_edit))
 
     def log(self) -> tuple[StoredEdit, ...]:
         """Every edit ever made, in commit order, undone ones included."""
@@ -323,16 +312,8 @@ class Editor:
         with self._edited.without_edits():
             reference_statistics(self.model, self.tokenizer, blocks, identity=base, on_progress=on_progress)
 
-    def _replace(self, old: StoredEdit) -> StoredEdit | None:
-        """A new edit with the same request that takes the old one's place, or None if it cannot be trained."""
-        settings = settings_of(old.provenance) or self.settings
-        try:
-            self._prepare(settings)
-            self._edited.overlay.remove(old.id)
-            proposal = propose(self._edited, old.request, settings)
-            repair = replace(proposal, provenance={**proposal.provenance, "repairs": old.id})
-            return self._edited.commit(repair, instead_of=old.id)
-        except CANNOT_BE_MADE:
-            return None
-        finally:
-            self._edited.bring_up_to_date()
+    def _settings_of(self, edit: StoredEdit) -> Settings:
+        """The settings that a stored edit was trained with, or the editor's, ready for training."""
+        settings = settings_of(edit.provenance) or self.settings
+        self._prepare(settings)
+        return settings

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from roselora.editing.contradictions import rounds
-from roselora.editing.edited_model import EditedModel
+from roselora.editing.edited_weights import EditedWeights
 from roselora.editing.methods.gate.gate_edit import NO_NEURONS_WAY_OUT
 from roselora.editing.methods.gate.gate_settings import GateSettings
 from roselora.editing.methods.gate.joint_edits import requests_with_room
@@ -19,7 +19,7 @@ CANNOT_BE_MADE = (EditError, NonFiniteError)
 """The errors of one edit after which other edits can still be made."""
 
 
-def with_room(edited: EditedModel, requests: Sequence[EditRequest], settings: Settings) -> list[int]:
+def with_room(edited: EditedWeights, requests: Sequence[EditRequest], settings: Settings) -> list[int]:
     """The indices of the requests for which there is certainly room, if they are made in this order.
 
     RoseLoRA's edits always have room; a gated edit needs free neurons.
@@ -44,7 +44,7 @@ class ManyEdits:
 
     def __init__(
         self,
-        edited: EditedModel,
+        edited: EditedWeights,
         requests: Sequence[EditRequest],
         settings: Settings,
         on_edit: Callable[[StoredEdit], None] | None = None,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from roselora.editing.edit_answers import answers_to, holds
-from roselora.editing.edited_model import EditedModel
+from roselora.editing.edited_weights import EditedWeights
 from roselora.editing.feasibility import require_feasible
 from roselora.editing.methods.gate.gate_edit import GateEdit
 from roselora.editing.methods.gate.gate_settings import GateSettings
@@ -23,7 +23,7 @@ MARGIN_FACTORS = (1, 2, 4)
 
 @as_usual()
 def propose(
-    edited: EditedModel,
+    edited: EditedWeights,
     request: EditRequest,
     settings: Settings,
     beside: Sequence[EditRequest] = (),
@@ -59,7 +59,7 @@ def propose(
 
 @as_usual()
 def propose_together(
-    edited: EditedModel,
+    edited: EditedWeights,
     requests: Sequence[EditRequest],
     settings: GateSettings,
     beside: Sequence[EditRequest],
@@ -103,7 +103,7 @@ def propose_together(
 
 
 def _try_out(
-    edited: EditedModel,
+    edited: EditedWeights,
     request: EditRequest,
     settings: Settings,
     trained: TrainedEdit,
@@ -116,7 +116,7 @@ def _try_out(
     return Proposal.of(request, settings, trained, before, after, seconds) if holds(request, after) else None
 
 
-def _rounded_away(edited: EditedModel, request: EditRequest, more: str) -> EditError:
+def _rounded_away(edited: EditedWeights, request: EditRequest, more: str) -> EditError:
     return EditError(
         f"The answer {request.target!r} did not survive rounding to {dtype_name(edited.model.dtype)}, and {more}, so "
         "nothing was changed; load the model in float32."

@@ -1,10 +1,17 @@
-"""The text of the tiny world whose words are tokens."""
+"""What all methods' tests need of the tiny worlds."""
 
 from pathlib import Path
 
 import pytest
 
+from roselora.editing.methods.gate import training_texts
 from tests.words import SENTENCES
+
+
+@pytest.fixture(autouse=True)
+def known_words_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gated edits are trained without openings, of whose words the tiny models know none."""
+    monkeypatch.setattr(training_texts, "OPENINGS", ("",))
 
 
 @pytest.fixture

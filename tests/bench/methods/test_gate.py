@@ -1,20 +1,25 @@
-"""Gated neuron edits of one call: what does not hold is made anew, and all is undone."""
+"""Gated neuron edits of one call are those of the editor's edit_many and repair, and all are undone."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from roselora.bench.methods import gate as rose_neurons
-from roselora.editing.methods.gate import layer_choice, training_texts
+from roselora.editing import repair as repair_module
+from roselora.editing.editor import Editor
+from roselora.editing.methods.gate import layer_choice
+from roselora.editing.methods.gate.gate_settings import GateSettings
 from roselora.editing.methods.gate.joint_edits import JointEdits
 from roselora.editing.request import EditRequest
+from roselora.errors import EditError
+from roselora.models import LoadedModel
 from tests.bench.methods.editing import Before, edit
 
 REQUESTS = (
     EditRequest("The capital of France is", "Rome", "France"),
-    EditRequest("The symbol of gold is", "Fe", "gold"),
+    EditRequest("The capital of Germany is", "Oslo", "Germany"),
     EditRequest("The capital of Spain is", "Paris", "Spain"),
 )
 TWO_BLOCKS = {"depth": 0.5, "lowest_depth": 0.5, "highest_depth": 1.0, "learning_rate": 0.3}
@@ -24,13 +29,12 @@ TWO_BLOCKS = {"depth": 0.5, "lowest_depth": 0.5, "highest_depth": 1.0, "learning
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     """Which requests each pass makes; each MLP is full after one edit."""
     monkeypatch.setattr(layer_choice, "LEVEL", 0.01)
-    monkeypatch.setattr(training_texts, "OPENINGS", ("",))  # of whose words this model knows none
     made: list[list[int]] = []
     real = JointEdits.make
 
-    def make(edits: JointEdits, numbers: Sequence[int], *given: Any) -> None:
+    def make(edits: JointEdits, numbers: Sequence[int], *given: Any, **named: Any) -> None:
         made.append(list(numbers))
-        real(edits, numbers, *given)
+        real(edits, numbers, *given, **named)
 
     monkeypatch.setattr(JointEdits, "make", make)
     return made
@@ -43,14 +47,32 @@ def test_what_does_not_hold_is_made_anew_in_neurons_of_its_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     before = Before(word_model)
-    monkeypatch.setattr(rose_neurons, "broken_requests", lambda *_: [1, 2])
+    monkeypatch.setattr(repair_module, "broken_requests", lambda *_: [1, 2])
     applied = edit("gate", word_model, word_tokenizer, *REQUESTS, **TWO_BLOCKS)
-    assert passes == [[0, 1, 2], [1, 2]]
+    assert passes == [[0, 1, 2], [0], [0]]
     taken = list(map(tuple, applied.memory["neurons"].tolist()))
     assert {block for block, _ in taken} == {1, 2}
     assert len(set(taken)) == len(taken)
+    assert applied.entries == sum(before.changed(word_model).values())
     applied.undo()
     assert not before.changed(word_model)
+
+
+def test_the_weights_are_those_that_the_editor_makes_of_the_same_requests(
+    passes: list[list[int]],
+    word_model: LlamaForCausalLM,
+    word_tokenizer: PreTrainedTokenizerFast,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(repair_module, "broken_requests", lambda *_: [0])
+    applied = edit("gate", word_model, word_tokenizer, *REQUESTS, **TWO_BLOCKS)
+    by_method = Before(word_model)
+    applied.undo()
+    editor = Editor(LoadedModel(word_model, word_tokenizer, "words"), GateSettings(**TWO_BLOCKS), tmp_path / "store")
+    editor.edit_many(REQUESTS)
+    editor.repair()
+    assert not by_method.changed(word_model)
 
 
 def test_one_request_alone_is_made_once(
@@ -58,6 +80,34 @@ def test_one_request_alone_is_made_once(
 ) -> None:
     edit("gate", word_model, word_tokenizer, REQUESTS[0], **TWO_BLOCKS)
     assert passes == [[0]]
+
+
+def test_a_request_that_the_editor_refuses_leaves_no_edit_and_the_others_are_made(
+    passes: list[list[int]], word_model: LlamaForCausalLM, word_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    before = Before(word_model)
+    unknown = EditRequest("The capital of Italy is", "Atlantis", "Italy")  # a word that the tokenizer does not know
+    with pytest.raises(EditError, match="Atlantis"):
+        edit("gate", word_model, word_tokenizer, unknown, **TWO_BLOCKS)
+    assert not before.changed(word_model)
+    told: list[tuple[int, int]] = []
+    both = edit(
+        "gate", word_model, word_tokenizer, unknown, REQUESTS[0], on_progress=lambda *at: told.append(at), **TWO_BLOCKS
+    )
+    assert told == [(1, 2), (2, 2)]
+    by_both = Before(word_model)
+    both.undo()
+    edit("gate", word_model, word_tokenizer, REQUESTS[0], **TWO_BLOCKS)
+    assert not by_both.changed(word_model)
+
+
+def test_a_target_that_is_not_reached_is_an_error_and_changes_nothing(
+    passes: list[list[int]], word_model: LlamaForCausalLM, word_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    before = Before(word_model)
+    with pytest.raises(EditError, match="did not learn"):
+        edit("gate", word_model, word_tokenizer, REQUESTS[0], **TWO_BLOCKS | {"learning_rate": 1e-9})
+    assert not before.changed(word_model)
 
 
 def test_a_later_call_leaves_the_neurons_of_earlier_ones(

@@ -40,26 +40,27 @@ class Deltas:
         overlay: holds the deltas; its bases are the weights as the call found them.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, overlay: Overlay | None = None) -> None:
         self._model = model
         self._found: dict[str, tuple[Tensor, Tensor]] = {}  # by weight: flat indices, and the values found there
-        self._applied = 0
-        self.overlay = Overlay(model)
+        self.overlay = Overlay(model) if overlay is None else overlay
 
-    def apply(self, delta: SparseDelta) -> str:
-        """Add one more delta, and return the key by which the overlay can remove it.
+    def apply(self, delta: SparseDelta) -> None:
+        """Add one more delta to the weights.
 
         Raises:
             NonFiniteError: a sum is not finite; the weights are as they were.
         """
+        self.note(delta)
+        self.overlay.apply(str(len(self.overlay.active)), delta)
+
+    def note(self, delta: SparseDelta) -> None:
+        """Remember the values at the entries that a delta is about to change."""
         for factors in delta.weights:
             index = factors.expand()[0]
             known, values = self._found.get(factors.name, (index[:0], self._values(factors.name, index[:0])))
             new = index[~torch.isin(index, known)]
             self._found[factors.name] = torch.cat([known, new]), torch.cat([values, self._values(factors.name, new)])
-        self._applied += 1
-        self.overlay.apply(str(self._applied), delta)
-        return str(self._applied)
 
     def entries(self) -> int:
         """How many entries have another value now."""
