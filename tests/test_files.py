@@ -349,3 +349,14 @@ def test_promise_5_the_names_of_new_folders_are_on_the_disk_and_one_that_is_ther
     assert flushed[2:] == [str(tmp_path / "a" / "b")]
     make_folder(Path("a"))
     assert len(flushed) == 3
+
+
+def test_a_temporary_file_is_known_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from roselora import files
+
+    names = []
+    monkeypatch.setattr(files.os, "replace", lambda source, target: names.append(source))
+    write_atomically(tmp_path / f"{'a' * 64}.safetensors", b"x")
+    write_atomically(tmp_path / "edits.sqlite", b"x")
+    assert all(files.is_temporary(name) for name in names)
+    assert not files.is_temporary(tmp_path / "edits.sqlite")

@@ -12,9 +12,7 @@ import pytest
 from roselora.delta.sparse_delta import SparseDelta
 from roselora.editing.request import EditRequest
 from roselora.editing.store import schema
-from roselora.editing.store.edit_records import BaseIdentity
 from roselora.editing.store.edit_store import EditStore
-from roselora.editing.store.store_folder import has_store, require_outside_stores, require_place
 from roselora.errors import FileFormatError, StoreError
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="links are POSIX")
@@ -186,14 +184,6 @@ def test_promise_6_a_journal_that_names_another_file_is_refused_for_sqlite_would
     assert len(store.edits()) == 3
 
 
-def test_an_export_never_goes_into_a_store(store: EditStore, tmp_path: Path) -> None:
-    (tmp_path / "link").symlink_to(store.folder / "deltas")
-    for place in ("new", "deltas/new", "deltas/new/deeper", "../link/new"):
-        with pytest.raises(StoreError, match="is within the edit store"):
-            require_outside_stores(store.folder / place)
-    require_outside_stores(tmp_path / "beside")
-
-
 def test_a_store_that_was_moved_is_not_written_at_its_old_place(store: EditStore, tmp_path: Path) -> None:
     shutil.move(store.folder, tmp_path / "moved")
     with pytest.raises(StoreError, match=r"no edit store in .* any more"), store.writing():
@@ -202,17 +192,3 @@ def test_a_store_that_was_moved_is_not_written_at_its_old_place(store: EditStore
         store.edits()
     assert not store.folder.exists()
     assert len(EditStore.open(tmp_path / "moved").edits()) == 3
-
-
-def test_a_store_is_the_same_one_from_every_folder(
-    base: BaseIdentity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "elsewhere").mkdir()
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    relative = EditStore.open("edits", base, create=True)
-    monkeypatch.chdir(tmp_path / "elsewhere")
-    assert relative.edits() == EditStore.open("~/edits").edits() == []
-    assert has_store(Path("~/edits"))
-    require_place(Path("~/edits"))
-    assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == []

@@ -22,7 +22,7 @@ def _or_none(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
         return None
 
 
-Optional = Annotated[_Part | None, WrapValidator(_or_none)]
+Lenient = Annotated[_Part | None, WrapValidator(_or_none)]
 """A part that is None where it is missing or has another form than the editor writes."""
 
 EARLIER_NAMES = {"roselora": "rose", "roselora-neurons": "gate"}
@@ -96,16 +96,16 @@ class Provenance(BaseModel):
         method: "gate" or "rose", also where an earlier version called it by another name.
     """
 
-    method: Optional[Annotated[str, AfterValidator(lambda name: EARLIER_NAMES.get(name, name))]] = None
-    answers: Optional[list[RecordedAnswer]] = None
-    update: Optional[UpdateSize] = None
-    training: Optional[TrainingCost] = None
-    neurons: Optional[ReplacedNeurons] = None
-    settings: Optional[dict[str, Any]] = None
-    versions: Optional[dict[str, str]] = None
-    state: Optional[WeightsState] = None
-    supersedes: Optional[list[str]] = None
-    repairs: Optional[str] = None
+    method: Lenient[Annotated[str, AfterValidator(lambda name: EARLIER_NAMES.get(name, name))]] = None
+    answers: Lenient[list[RecordedAnswer]] = None
+    update: Lenient[UpdateSize] = None
+    training: Lenient[TrainingCost] = None
+    neurons: Lenient[ReplacedNeurons] = None
+    settings: Lenient[dict[str, Any]] = None
+    versions: Lenient[dict[str, str]] = None
+    state: Lenient[WeightsState] = None
+    supersedes: Lenient[list[str]] = None
+    repairs: Lenient[str] = None
 
 
 def read_provenance(provenance: Mapping[str, Any]) -> Provenance:
