@@ -16,7 +16,7 @@ from typing import Any
 
 from peft import PeftModel
 
-from roselora.bench.metrics.capability import outcomes
+from roselora.bench.metrics.capability import ability_outcomes
 from roselora.bench.running.drawing import drawn
 from roselora.bench.tasks.tuning_benchmarks import BENCHMARKS
 from roselora.models.loading import load
@@ -37,7 +37,7 @@ def main() -> None:
     loaded = load(MODEL)
 
     def asked(model: Any) -> dict[str, Any]:
-        return dict(outcomes(model, loaded.tokenizer, arguments.data_dir, n=arguments.n, seed=0))
+        return dict(ability_outcomes(model, loaded.tokenizer, arguments.data_dir, n=arguments.n, seed=0))
 
     base = asked(loaded.model)
     result = {}

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from roselora.bench.metrics import lm_eval_harness as harness
-from roselora.bench.metrics.capability import capability
+from roselora.bench.metrics.capability import ability_outcomes
 from roselora.training.loreft import IGNORED, LoReftConfig, add_loreft
 
 needs_lm_eval = pytest.mark.skipif(importlib.util.find_spec("lm_eval") is None, reason="lm-eval is in the bench extra")
@@ -22,8 +22,8 @@ def test_triviaqa_counts_a_greedy_answer_that_is_any_alias(
     samples = harness.run_tasks(world_model, tiny_tokenizer, {"trivia": (harness.ANSWER, bare)})["trivia"]
     assert [sample["exact_match"] for sample in samples] == [1.0, 0.0]
     assert [sample["filtered_resps"] for sample in samples] == [["Paris"], ["Madrid"]]
-    measured = capability(world_model, tiny_tokenizer, ability_data, tasks=["triviaqa"], n=2)
-    assert measured["triviaqa"].n == 2
+    measured = ability_outcomes(world_model, tiny_tokenizer, ability_data, tasks=["triviaqa"], n=2)
+    assert len(measured["triviaqa"]) == 2
 
 
 @needs_lm_eval

@@ -1,10 +1,7 @@
 import json
 from pathlib import Path
 
-import pytest
-
 from roselora.bench.tasks import general_ability
-from roselora.errors import ConfigError
 
 
 def test_arc_is_parsed_back_from_llm_adapters_instructions(ability_data: Path) -> None:
@@ -45,14 +42,3 @@ def test_questions_are_drawn_by_the_seed_in_the_files_order(ability_data: Path) 
     assert all(len(two) == 2 and every.index(two[0]) < every.index(two[1]) for two in drawn)
     assert len({json.dumps(two) for two in drawn}) > 1
     assert drawn[3] == general_ability.arc_challenge(ability_data, 2, 3)
-
-
-def test_a_users_texts_are_parted_by_blank_lines(tmp_path: Path) -> None:
-    path = tmp_path / "texts.txt"
-    path.write_text("\nOne text\nof two lines.\n\n  \nAnother.\n")
-    assert general_ability.read_texts(path) == ["One text\nof two lines.", "Another."]
-    path.write_text(" \n\n")
-    with pytest.raises(ConfigError, match=r"texts\.txt holds no text"):
-        general_ability.read_texts(path)
-    with pytest.raises(ConfigError, match=r"none\.txt cannot be read"):
-        general_ability.read_texts(tmp_path / "none.txt")

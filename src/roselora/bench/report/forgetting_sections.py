@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from roselora.bench.metrics.capability import PERPLEXITY, summarised
+from roselora.bench.metrics.capability import PERPLEXITY, ability_score
 from roselora.bench.metrics.forgetting import AbilityDifference, ability_differences
 from roselora.bench.metrics.run_summary import OURS
 from roselora.bench.records.run_files import BASE
@@ -46,7 +46,7 @@ def forgetting_sections(abilities: Sequence[Abilities]) -> list[str]:
 
 def _measured(one: Abilities, figures: Sequence[str]) -> list[str]:
     shown = [
-        capability_cell(asdict(summarised(name, one.outcomes[name]))) if name in one.outcomes else NOTHING
+        capability_cell(asdict(ability_score(name, one.outcomes[name]))) if name in one.outcomes else NOTHING
         for name in figures
     ]
     return [one.method, str(one.seed), *shown]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from roselora.bench.methods.edit_method import Method
-from roselora.bench.metrics.capability import capability
+from roselora.bench.metrics.capability import ability_outcomes, ability_score
 from roselora.bench.records.edit_bench_records import EditHead, EditRecord, Mode, RunPart, read_edit_records
 from roselora.bench.records.environment import machine, versions
 from roselora.bench.records.failed_run import FailedRun
@@ -189,10 +189,10 @@ class _HeadKeeper:
         bench = self._bench
         if bench.capability and name not in self.head.capability:
             self._on_progress(RunProgress(f"capability, {name}"))
-            figures = capability(
+            outcomes = ability_outcomes(
                 self._loaded.model, self._loaded.tokenizer, bench.data_dir, n=bench.capability, seed=bench.seed
             )
-            measured = {task: asdict(figure) for task, figure in figures.items()}
+            measured = {figure: asdict(ability_score(figure, own)) for figure, own in outcomes.items()}
             self.head = replace(self.head, capability={**self.head.capability, name: measured})
 
     def fail(self, failure: FailedRun) -> None:

@@ -13,7 +13,7 @@ from accelerate.utils import gather_object  # type: ignore[attr-defined]
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from roselora.bench.metrics.capability import outcomes
+from roselora.bench.metrics.capability import ability_outcomes
 from roselora.bench.metrics.cost import measured
 from roselora.bench.metrics.learning_rate_choice import chosen_rate
 from roselora.bench.records.failed_run import FailedRun, error_line
@@ -216,7 +216,9 @@ class _Runner:
         self._on_progress(RunProgress(f"asking {method}, seed {seed}, about other tasks", 0, 1))
         loaded = _trained_model(plan, method, seed, rate)
         # Every process measures, so that none waits for another longer than the network between them allows.
-        found = outcomes(loaded.model, loaded.tokenizer, plan.request.data_dir, n=n, seed=plan.head.question_seed)
+        found = ability_outcomes(
+            loaded.model, loaded.tokenizer, plan.request.data_dir, n=n, seed=plan.head.question_seed
+        )
         if processes.index() == 0:
             with appending(plan.folder, Abilities) as append:
                 append(Abilities(method, seed, n, {name: tuple(values) for name, values in found.items()}))

@@ -12,7 +12,7 @@ from typing import Any
 
 from roselora.bench.tasks.data_files import Record, read_records
 from roselora.errors import ConfigError
-from roselora.user_files import csv_rows, read_text, shown
+from roselora.user_files import csv_rows, shown
 
 Document = Mapping[str, Any]
 """One question: its ``text``, and either ``choices`` with the index ``answer``, or ``answers`` of which any counts."""
@@ -27,7 +27,7 @@ INSTRUCTION = re.compile(
 CHOICE_MARK = re.compile(r"(?:^|\s)Answer(\d): ")
 
 LEAST_CHARACTERS = 200
-"""Texts for perplexity are longer than this."""
+"""A text for perplexity is longer than this."""
 
 
 class _ArcRecord(Record):
@@ -89,22 +89,13 @@ def perplexity_texts(data_dir: Path, n: int | None) -> list[str]:
     """The first ``n`` texts for perplexity: AlpacaEval's reference answers of more than 200 characters.
 
     Raises:
-        ConfigError: the file is missing or of another format.
+        ConfigError: the file is missing or of another format, or has no such text.
     """
     path = data_dir / "instruct" / "alpaca_eval_text_davinci_003.json"
     outputs = [record.output for record in read_records(path, _ReferenceOutput.model_validate)]
-    return [output for output in outputs if len(output) > LEAST_CHARACTERS][:n]
-
-
-def read_texts(path: Path) -> list[str]:
-    """A user's own texts for perplexity: a plain text file, in which blank lines separate the texts.
-
-    Raises:
-        ConfigError: the file cannot be read, or holds no text.
-    """
-    texts = [part.strip() for part in re.split(r"\n\s*\n", read_text(path)) if part.strip()]
+    texts = [output for output in outputs if len(output) > LEAST_CHARACTERS][:n]
     if not texts:
-        raise ConfigError(f"{path} holds no text: write texts for perplexity into it, separated by blank lines.")
+        raise ConfigError(f"{path} holds no text of more than {LEAST_CHARACTERS} characters to measure perplexity on.")
     return texts
 
 
