@@ -8,11 +8,10 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from roselora.errors import ConfigError
 from roselora.models.generation import (
-    Answer,
+    GeneratedAnswer,
     greedy_answers,
     greedy_tokens,
     limited_answers,
-    next_token_log_probabilities,
     searched_texts,
 )
 
@@ -95,24 +94,24 @@ def test_an_answer_tells_whether_it_ended_by_itself_within_its_own_limit(scripte
     model = scripted("Ab\ncdefgh<|im_end|>")
     answers = limited_answers(model, tiny_tokenizer, ["A", "A", "e", "e", "e"], [1, 2, 3, 4, 20])
     assert answers == [
-        Answer("b", False),
-        Answer("b", True),
-        Answer("fgh", False),
-        Answer("fgh", True),
-        Answer("fgh", True),
+        GeneratedAnswer("b", False),
+        GeneratedAnswer("b", True),
+        GeneratedAnswer("fgh", False),
+        GeneratedAnswer("fgh", True),
+        GeneratedAnswer("fgh", True),
     ]
 
 
-def test_an_answer_that_is_given_up_stops_and_has_not_ended(scripted, tiny_tokenizer):
+def test_an_answer_that_is_stopped_early_ends_and_has_not_ended(scripted, tiny_tokenizer):
     model = scripted("Abcdefgh<|im_end|>")
     seen = []
 
-    def give_up(index, new, text):
+    def stop_early(index, new, text):
         seen.append((index, new, text))
         return text.endswith("d")
 
-    answers = limited_answers(model, tiny_tokenizer, ["e", "A"], [20, 20], give_up=give_up)
-    assert answers == [Answer("fgh", True), Answer("bcd", False)]
+    answers = limited_answers(model, tiny_tokenizer, ["e", "A"], [20, 20], stop_early=stop_early)
+    assert answers == [GeneratedAnswer("fgh", True), GeneratedAnswer("bcd", False)]
     assert (1, 2, "bc") in seen
 
 
@@ -126,7 +125,10 @@ def test_what_a_model_says_ends_before_nan_and_has_not_ended_by_itself(scripted,
         return output
 
     monkeypatch.setattr(type(model), "forward", broken)
-    assert limited_answers(model, tiny_tokenizer, ["A", "d"], [9, 9]) == [Answer("bc", False), Answer("", True)]
+    assert limited_answers(model, tiny_tokenizer, ["A", "d"], [9, 9]) == [
+        GeneratedAnswer("bc", False),
+        GeneratedAnswer("", True),
+    ]
     tokens = greedy_tokens(model, tiny_tokenizer, ["A"], max_new_tokens=9)
     assert tiny_tokenizer.decode(tokens[0]) == "bc"
 
@@ -162,7 +164,6 @@ def test_train_and_eval_modes_are_put_back_even_after_an_error(tiny_model, tiny_
     model.model.layers[0].eval()
     before = [module.training for module in model.modules()]
     greedy_tokens(model, tiny_tokenizer, ["a"], max_new_tokens=1)
-    next_token_log_probabilities(model, tiny_tokenizer, ["a"])
     with pytest.raises(ConfigError):
         greedy_tokens(model, tiny_tokenizer, [""], max_new_tokens=1)
     assert [module.training for module in model.modules()] == before
@@ -174,56 +175,28 @@ def test_the_tokenizers_padding_side_does_not_matter(tiny_model, tiny_tokenizer,
     assert greedy_tokens(tiny_model(), tiny_tokenizer, PROMPTS, max_new_tokens=4) == expected
 
 
-def test_log_probabilities_are_those_of_each_prompt_alone(tiny_model, tiny_tokenizer):
-    model = tiny_model()
-    expected = torch.stack(
-        [model(torch.tensor([tiny_tokenizer(prompt).input_ids])).logits[0, -1].log_softmax(-1) for prompt in PROMPTS]
-    )
-    for batch_size in (1, 2, 16):
-        found = next_token_log_probabilities(model, tiny_tokenizer, PROMPTS, batch_size=batch_size)
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
-    assert not found.requires_grad
-
-
-def test_log_probabilities_are_fp32_and_sum_to_one_for_a_bf16_model(tiny_model, tiny_tokenizer):
-    found = next_token_log_probabilities(tiny_model().bfloat16(), tiny_tokenizer, PROMPTS)
-    assert found.dtype == torch.float32
-    assert found.shape == (len(PROMPTS), len(tiny_tokenizer))
-    torch.testing.assert_close(found.exp().sum(-1), torch.ones(len(PROMPTS)))
-
-
-def test_logits_are_computed_at_the_last_position_alone(tiny_model, tiny_tokenizer):
-    model = tiny_model()
-    shapes = []
-    model.lm_head.register_forward_hook(lambda module, inputs, output: shapes.append(tuple(output.shape)))
-    next_token_log_probabilities(model, tiny_tokenizer, PROMPTS)
-    assert shapes == [(len(PROMPTS), 1, len(tiny_tokenizer))]
-
-
 def test_a_peft_model_answers_with_its_adapter(tiny_model, tiny_tokenizer):
     adapted = get_peft_model(tiny_model(), LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False))
     adapted.base_model.model.generation_config = own = GenerationConfig(do_sample=True, repetition_penalty=9.0)
     tokens = greedy_tokens(adapted, tiny_tokenizer, PROMPTS, max_new_tokens=8)
     assert tokens == [naive_greedy(adapted.eval(), tiny_tokenizer, prompt, 8) for prompt in PROMPTS]
     assert tokens != greedy_tokens(tiny_model(), tiny_tokenizer, PROMPTS, max_new_tokens=8)
-    firsts = next_token_log_probabilities(adapted, tiny_tokenizer, PROMPTS).argmax(-1).tolist()
-    assert firsts == [row[0] for row in tokens]
     assert adapted.base_model.model.generation_config is own
 
 
 def test_no_prompts_give_no_answers(tiny_model, tiny_tokenizer):
     assert greedy_answers(tiny_model(), tiny_tokenizer, [], max_new_tokens=3) == []
     assert greedy_tokens(tiny_model(), tiny_tokenizer, [], max_new_tokens=3) == []
-    assert next_token_log_probabilities(tiny_model(), tiny_tokenizer, []).shape == (0, len(tiny_tokenizer))
+    assert searched_texts(tiny_model(), tiny_tokenizer, [], max_new_tokens=3) == []
 
 
 def test_an_autocast_around_it_changes_no_answer(tiny_model, tiny_tokenizer):
     model = tiny_model()
     tokens = greedy_tokens(model, tiny_tokenizer, PROMPTS, max_new_tokens=8)
-    expected = next_token_log_probabilities(model, tiny_tokenizer, PROMPTS)
+    expected = searched_texts(model, tiny_tokenizer, PROMPTS, max_new_tokens=8)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert greedy_tokens(model, tiny_tokenizer, PROMPTS, max_new_tokens=8) == tokens
-        assert torch.equal(next_token_log_probabilities(model, tiny_tokenizer, PROMPTS), expected)
+        assert searched_texts(model, tiny_tokenizer, PROMPTS, max_new_tokens=8) == expected
 
 
 def positioned(tokenizer, context):
@@ -236,7 +209,7 @@ def positioned(tokenizer, context):
 
 def test_a_prompt_beyond_the_models_context_is_refused_in_one_sentence(tiny_model, tiny_tokenizer):
     for model in (positioned(tiny_tokenizer, 24), tiny_model(max_position_embeddings=24)):
-        for ask in (partial(greedy_answers, max_new_tokens=3), next_token_log_probabilities):
+        for ask in (partial(greedy_answers, max_new_tokens=3), partial(searched_texts, max_new_tokens=3)):
             with pytest.raises(
                 ConfigError, match=r"prompt 1, 'b+[^']*', takes 25 tokens; the model reads 24; shorten it\.$"
             ):
@@ -262,7 +235,7 @@ def test_what_cannot_be_generated_is_refused_by_name(tiny_model, tiny_tokenizer)
     with pytest.raises(ConfigError, match="max_new_tokens is 0"):
         greedy_answers(model, tiny_tokenizer, ["a"], max_new_tokens=0)
     with pytest.raises(ConfigError, match="batch_size is 0"):
-        next_token_log_probabilities(model, tiny_tokenizer, ["a"], batch_size=0)
+        greedy_answers(model, tiny_tokenizer, ["a"], max_new_tokens=3, batch_size=0)
 
 
 @pytest.mark.demo

@@ -56,7 +56,7 @@ class Panic(BaseException):
 @pytest.mark.parametrize(
     ("prompts", "said"),
     [
-        ("abc", "list of texts, not as one text, 'abc'"),
+        ("abc", "list of texts, not one text, 'abc'"),
         (["a \ud800"], r"cannot read 'a \\ud800'"),
         ([None], "must be a text, not None"),
         (["a<added>"], r"'<added>' \(id 259\), and the model's embedding has 259 rows"),

@@ -8,7 +8,7 @@ from roselora.bench.metrics.case_scoring import CaseScorer
 from roselora.bench.metrics.generated_answers import generated_questions
 from roselora.bench.tasks.edit_case import SAME_ANSWER, EditCase, Probe
 from roselora.errors import ConfigError, NonFiniteError
-from roselora.models.generation import Answer
+from roselora.models.generation import GeneratedAnswer
 
 FRANCE = EditCase(
     "world/0",
@@ -63,8 +63,8 @@ def test_cases_are_scored_alike_alone_and_together(world_model, tiny_tokenizer):
 
 def test_an_answer_that_its_limit_cut_is_wrong_even_if_it_reads_like_the_target(tiny_tokenizer):
     question = next(iter(generated_questions(tiny_tokenizer, FRANCE)))
-    assert question.outcome(Answer("Paris.", ended=True)).score == 1
-    assert question.outcome(Answer("Paris.", ended=False)).score == 0
+    assert question.outcome(GeneratedAnswer("Paris.", ended=True)).score == 1
+    assert question.outcome(GeneratedAnswer("Paris.", ended=False)).score == 0
 
 
 def test_a_question_with_several_right_answers_is_asked_once_and_any_counts(tiny_tokenizer):

@@ -141,7 +141,7 @@ class CaseScorer:
             [question.prompt for question in questions],
             [question.max_new_tokens for question in questions],
             batch_size=self.batch_size,
-            give_up=lambda index, new_tokens, text: questions[index].is_decided(new_tokens, text),
+            stop_early=lambda index, new_tokens, text: questions[index].is_decided(new_tokens, text),
         )
         pairs = iter(zip(questions, answers, strict=True))
         by_case = [list(islice(pairs, len(one.generated))) for one in prepared]

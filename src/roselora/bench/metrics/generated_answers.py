@@ -9,7 +9,7 @@ from roselora.bench.metrics.early_stopping import AnswerPrefixes
 from roselora.bench.tasks.edit_case import EditCase
 from roselora.editing.answer_match import matches
 from roselora.editing.methods.token_batches import split_at_answer
-from roselora.models.generation import Answer
+from roselora.models.generation import GeneratedAnswer
 
 SHOWN_TOKENS = 8
 """At least so much of every answer is generated, so that a record shows what the model said."""
@@ -41,7 +41,7 @@ class GeneratedQuestion:
         """Whether generation can stop: enough is shown, and the answer can no longer become a target."""
         return new_tokens >= SHOWN_TOKENS and not self.prefixes.can_match(generated)
 
-    def outcome(self, answer: Answer) -> Outcome:
+    def outcome(self, answer: GeneratedAnswer) -> Outcome:
         """1 if the answer ended by itself and equals a target after normalization, else 0."""
         return Outcome(self.metric, self.subtype, float(answer.ended and matches(answer.text, self.targets)))
 
