@@ -9,7 +9,7 @@ from torch import Tensor
 
 from roselora.bench.methods.adapter_tuning import AdapterConfig, tune_adapter
 from roselora.bench.methods.edit_method import Applied, EditCall, Method
-from roselora.editing.methods.setting_bounds import require_number
+from roselora.editing.methods.setting_bounds import number
 from roselora.errors import ConfigError
 
 
@@ -25,17 +25,16 @@ class AdaLoraEditConfig(AdapterConfig):
     """
 
     first_rank: int = 12
-    warmup: float = 0.1
-    last: float = 0.5
-    orthogonality: float = 0.5
+    warmup: float = number(0.1, least=0)
+    last: float = number(0.5, least=0)
+    orthogonality: float = number(0.5, least=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.first_rank < self.rank:
             raise ConfigError(f"first_rank ({self.first_rank}) must not be below rank ({self.rank}).")
-        if not (self.warmup >= 0 and self.last >= 0 and self.warmup + self.last < 1):
+        if self.warmup + self.last >= 1:
             raise ConfigError(f"warmup ({self.warmup}) and last ({self.last}) must be shares whose sum is below 1.")
-        require_number(self, "orthogonality", least=0)
 
 
 def adalora(call: EditCall[AdaLoraEditConfig]) -> Applied:

@@ -13,7 +13,7 @@ from roselora.bench.methods.answer_training import BatchTrainingConfig, answer_b
 from roselora.bench.methods.edit_method import Applied, EditCall
 from roselora.bench.methods.weight_changes import Snapshot, undone_on_error
 from roselora.editing.methods.rose.factor_training import adapted_model
-from roselora.editing.methods.setting_bounds import require_whole
+from roselora.editing.methods.setting_bounds import number, whole
 from roselora.errors import ConfigError
 from roselora.models.architecture import edit_targets
 
@@ -30,16 +30,15 @@ class AdapterConfig(BatchTrainingConfig):
             every linear layer.
     """
 
-    learning_rate: float = 5e-3
-    epochs: int = 70
-    rank: int = 8
-    alpha: int = 32
+    learning_rate: float = number(5e-3, above=0)
+    epochs: int = whole(70, least=1)
+    rank: int = whole(8, least=1)
+    alpha: int = whole(32, least=1)
     dropout: float = 0.1
     target_modules: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_whole(self, "rank", "alpha", least=1)
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout must be at least 0 and below 1, not {self.dropout}.")
 

@@ -10,7 +10,7 @@ from roselora.bench.methods.covariance import MATRIX
 from roselora.bench.methods.edit_method import Applied, EditCall, Method
 from roselora.bench.methods.locate_then_edit import covariances
 from roselora.bench.methods.multi_layer_edit import MultiLayerConfig, edit_layers
-from roselora.editing.methods.setting_bounds import require_number
+from roselora.editing.methods.setting_bounds import number
 from roselora.files import sha256_tensor
 from roselora.models.inference import Progress
 from roselora.models.tensor_cache import cache_file, keep, load_kept
@@ -26,12 +26,8 @@ class AlphaEditConfig(MultiLayerConfig):
         ridge: weight of the change's own size; 10 is the published code's, where the paper's formula has 1.
     """
 
-    threshold: float = 0.02
-    ridge: float = 10.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_number(self, "threshold", "ridge", above=0)
+    threshold: float = number(0.02, above=0)
+    ridge: float = number(10.0, above=0)
 
 
 def alphaedit(call: EditCall[AlphaEditConfig]) -> Applied:

@@ -14,7 +14,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.editing.methods.adam_steps import adam_steps
-from roselora.editing.methods.setting_bounds import require_number, require_whole
+from roselora.editing.methods.setting_bounds import BoundedSettings, number, whole
 from roselora.editing.methods.token_batches import IGNORED, TokenBatch, answer_batch, concatenate
 from roselora.editing.request import EditRequest
 from roselora.errors import NonFiniteError
@@ -24,7 +24,7 @@ from roselora.models.prefix_cache import PrefixCache
 
 
 @dataclass(frozen=True)
-class TrainingConfig:
+class TrainingConfig(BoundedSettings):
     """Settings of the training.
 
     Attributes:
@@ -37,15 +37,10 @@ class TrainingConfig:
         ConfigError: a value is out of its range.
     """
 
-    learning_rate: float = 5e-4
-    epochs: int = 25
-    stop_loss: float = 0.01
+    learning_rate: float = number(5e-4, above=0)
+    epochs: int = whole(25, least=1)
+    stop_loss: float = number(0.01, least=0)
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        require_number(self, "learning_rate", above=0)
-        require_number(self, "stop_loss", least=0)
-        require_whole(self, "epochs", least=1)
 
 
 @dataclass(frozen=True)
@@ -56,11 +51,7 @@ class BatchTrainingConfig(TrainingConfig):
         batch_size: requests of a step.
     """
 
-    batch_size: int = 1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_whole(self, "batch_size", least=1)
+    batch_size: int = whole(1, least=1)
 
     def steps(self, requests: int) -> int:
         """The optimizer steps that training on so many requests takes if it does not stop early."""

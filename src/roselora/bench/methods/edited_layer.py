@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from torch import nn
 from transformers import PreTrainedModel
 
-from roselora.editing.methods.setting_bounds import require_number, require_whole
+from roselora.editing.methods.setting_bounds import BoundedSettings, number, whole
 from roselora.errors import ConfigError
 from roselora.models.architecture import block_at, blocks, mlp_output
 
 
 @dataclass(frozen=True)
-class BlockConfig:
+class BlockConfig(BoundedSettings):
     """Which block of a model is edited.
 
     Attributes:
@@ -22,13 +22,8 @@ class BlockConfig:
         ConfigError: ``depth`` is not within 0 and 1, or ``layer`` is negative.
     """
 
-    depth: float = 21 / 31
-    layer: int | None = None
-
-    def __post_init__(self) -> None:
-        require_number(self, "depth", least=0, most=1)
-        if self.layer is not None:
-            require_whole(self, "layer", least=0)
+    depth: float = number(21 / 31, least=0, most=1)
+    layer: int | None = whole(None)
 
     def block(self, model: PreTrainedModel) -> int:
         """The block's index."""

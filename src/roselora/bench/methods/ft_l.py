@@ -8,7 +8,7 @@ from torch import Tensor
 from roselora.bench.methods.edit_method import Applied, EditCall, Method
 from roselora.bench.methods.edited_layer import edited_layer
 from roselora.bench.methods.matrix_tuning import MatrixConfig, tune_matrix
-from roselora.editing.methods.setting_bounds import require_number
+from roselora.editing.methods.setting_bounds import number
 from roselora.float64 import double
 
 
@@ -23,11 +23,7 @@ class FtLConfig(MatrixConfig):
         norm_bound: how far an entry may move from its first value.
     """
 
-    norm_bound: float = 5e-4
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_number(self, "norm_bound", above=0)
+    norm_bound: float = number(5e-4, above=0)
 
 
 def ft_l(call: EditCall[FtLConfig]) -> Applied:

@@ -11,7 +11,7 @@ from roselora.bench.methods.answer_training import TrainingConfig, answer_batche
 from roselora.bench.methods.edit_method import Applied, EditCall, Method
 from roselora.bench.methods.edited_layer import LayerConfig, edited_layer
 from roselora.bench.methods.grace_codebook import Codebook, Lookup, installed
-from roselora.editing.methods.setting_bounds import require_number
+from roselora.editing.methods.setting_bounds import number, whole
 from roselora.editing.methods.token_batches import IGNORED, TokenBatch, answer_batch
 from roselora.models.activation_hooks import activations
 from roselora.models.inference import counted, evaluating
@@ -28,15 +28,10 @@ class GraceConfig(TrainingConfig, LayerConfig):
         radius: an entry's first radius, in units of the layer's input.
     """
 
-    depth: float = 27 / 31
-    learning_rate: float = 1.0
-    epochs: int = 100
-    radius: float = 1.0
-
-    def __post_init__(self) -> None:
-        TrainingConfig.__post_init__(self)
-        LayerConfig.__post_init__(self)
-        require_number(self, "radius", above=0)
+    depth: float = number(27 / 31, least=0, most=1)
+    learning_rate: float = number(1.0, above=0)
+    epochs: int = whole(100, least=1)
+    radius: float = number(1.0, above=0)
 
 
 def grace(call: EditCall[GraceConfig]) -> Applied:

@@ -18,7 +18,7 @@ from roselora.bench.methods.edit_method import EditCall
 from roselora.bench.methods.module_states import Row
 from roselora.bench.methods.subject_position import subject_end
 from roselora.editing.methods.neutral_texts import NEUTRAL_TEXTS
-from roselora.editing.methods.setting_bounds import require_number, require_whole
+from roselora.editing.methods.setting_bounds import BoundedSettings, number, whole
 from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError, NonFiniteError, UnsupportedError
 from roselora.float64 import double
@@ -31,7 +31,7 @@ RIDGE = 1e-6
 
 
 @dataclass(frozen=True)
-class LocateConfig:
+class LocateConfig(BoundedSettings):
     """Settings of every locate-then-edit method.
 
     steps, learning_rate, stop_loss and kl_weight are those that the methods' authors publish, and so is ROME's clamp,
@@ -54,23 +54,21 @@ class LocateConfig:
     """
 
     text: Path | None = None
-    tokens: int = 100_000
+    tokens: int = whole(100_000, least=1)
     cache: Path | None = field(default_factory=lambda: cache_folder("covariance"))
     prefixes: int = 3
-    steps: int = 25
-    learning_rate: float = 0.5
-    stop_loss: float = 0.05
-    kl_weight: float = 0.0625
-    weight_decay: float = 1e-3
-    clamp: float = 4.0
+    steps: int = whole(25, least=1)
+    learning_rate: float = number(0.5, above=0)
+    stop_loss: float = number(0.05, least=0)
+    kl_weight: float = number(0.0625, least=0)
+    weight_decay: float = number(1e-3, least=0)
+    clamp: float = number(4.0, above=0)
     seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 <= self.prefixes <= len(NEUTRAL_TEXTS):
             raise ConfigError(f"prefixes must be at least 0 and at most {len(NEUTRAL_TEXTS)}, not {self.prefixes}.")
-        require_whole(self, "tokens", "steps", least=1)
-        require_number(self, "learning_rate", "clamp", above=0)
-        require_number(self, "stop_loss", "kl_weight", "weight_decay", least=0)
 
     def edited_modules(self, model: PreTrainedModel) -> list[str]:
         """The names of the MLP output layers that are edited, from the lowest to the highest."""

@@ -14,10 +14,6 @@ from roselora.models.inference import evaluating
 class MatrixConfig(BatchTrainingConfig, LayerConfig):
     """Which matrix is trained, and how; see `BatchTrainingConfig` and `LayerConfig`."""
 
-    def __post_init__(self) -> None:
-        BatchTrainingConfig.__post_init__(self)
-        LayerConfig.__post_init__(self)
-
 
 def tune_matrix(call: EditCall[MatrixConfig], after_step: Callable[[int], None] | None = None) -> Applied:
     """Train the matrix of the config, in its own dtype, on the answers of all requests; progress is in epochs.

@@ -8,7 +8,7 @@ from torch import Tensor
 from roselora.bench.methods.edit_method import Applied, EditCall, Method
 from roselora.bench.methods.locate_then_edit import base_covariances, covariance_memory, covariances, ridged
 from roselora.bench.methods.multi_layer_edit import MultiLayerConfig, edit_layers
-from roselora.editing.methods.setting_bounds import require_number
+from roselora.editing.methods.setting_bounds import number
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,7 @@ class MemitConfig(MultiLayerConfig):
             near the paper's 15,000 for the 16,384 of GPT-J, which is far too much for narrow models.
     """
 
-    weight: float | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.weight is not None:
-            require_number(self, "weight", above=0)
+    weight: float | None = number(None, above=0)
 
 
 def memit(call: EditCall[MemitConfig]) -> Applied:

@@ -12,7 +12,7 @@ from roselora.bench.methods.locate_then_edit import LocateConfig, add_to, contex
 from roselora.bench.methods.module_states import Row, read_rows
 from roselora.bench.methods.target_value import optimize_value
 from roselora.bench.methods.weight_changes import Snapshot, undone_on_error
-from roselora.editing.methods.setting_bounds import require_number, require_whole
+from roselora.editing.methods.setting_bounds import number, whole
 from roselora.errors import ConfigError
 from roselora.models.architecture import block_at, blocks, mlp_output
 from roselora.models.inference import counted
@@ -33,14 +33,12 @@ class MultiLayerConfig(LocateConfig):
         layers: their indices in rising order, which override ``depth`` and ``span``.
     """
 
-    depth: float = 0.3
-    span: int = 5
+    depth: float = number(0.3, least=0, most=1)
+    span: int = whole(5, least=1)
     layers: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_number(self, "depth", least=0, most=1)
-        require_whole(self, "span", least=1)
         if self.layers is not None and (not self.layers or list(self.layers) != sorted(set(self.layers))):
             raise ConfigError(f"layers must be indices in rising order, not {self.layers}.")
 

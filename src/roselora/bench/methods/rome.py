@@ -22,6 +22,7 @@ from roselora.bench.methods.locate_then_edit import (
 from roselora.bench.methods.module_states import read_rows
 from roselora.bench.methods.target_value import optimize_value
 from roselora.bench.methods.weight_changes import Snapshot, undone_on_error
+from roselora.editing.methods.setting_bounds import number
 from roselora.models.architecture import mlp_output
 from roselora.models.inference import counted
 
@@ -30,11 +31,7 @@ from roselora.models.inference import counted
 class RomeConfig(LocateConfig, BlockConfig):
     """Settings of ROME; see `LocateConfig` and `BlockConfig`. The depth is the paper's, layer 17 of 48."""
 
-    depth: float = 0.36
-
-    def __post_init__(self) -> None:
-        LocateConfig.__post_init__(self)
-        BlockConfig.__post_init__(self)
+    depth: float = number(0.36, least=0, most=1)
 
     def edited_modules(self, model: PreTrainedModel) -> list[str]:
         """The name of the one MLP output layer that is edited."""

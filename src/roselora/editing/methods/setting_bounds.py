@@ -12,18 +12,22 @@ from roselora.user_files import shown
 LARGEST = 2**63 - 1
 """The largest whole number that torch takes; as a bound of other numbers it leaves room in fp32 to multiply them."""
 
-_Default = TypeVar("_Default", int, float, float | None)
+_Whole = TypeVar("_Whole", int, int | None)
+_Number = TypeVar("_Number", float, float | None)
 
 
-def whole(default: int, *, least: int = 0) -> int:
-    """A field of :class:`BoundedSettings` that takes whole numbers from ``least`` on."""
-    found: int = field(default=default, metadata={"check": _whole_check(least)})
+def whole(default: _Whole, *, least: int = 0) -> _Whole:
+    """A field of :class:`BoundedSettings` that takes whole numbers from ``least`` on, and None if that is its default.
+
+    A subclass that changes the default repeats the bounds.
+    """
+    found: _Whole = field(default=default, metadata={"check": _whole_check(least)})
     return found
 
 
-def number(default: _Default, *, least: float = -LARGEST, above: float = -math.inf, most: float = LARGEST) -> _Default:
+def number(default: _Number, *, least: float = -LARGEST, above: float = -math.inf, most: float = LARGEST) -> _Number:
     """A field of :class:`BoundedSettings` that takes numbers in a range, and None if that is its default."""
-    found: _Default = field(default=default, metadata={"check": _number_check(least, above, most)})
+    found: _Number = field(default=default, metadata={"check": _number_check(least, above, most)})
     return found
 
 
@@ -47,30 +51,6 @@ class BoundedSettings:
             value = getattr(self, entry.name)
             if "check" in entry.metadata and not (value is None and entry.default is None):
                 entry.metadata["check"](entry.name, value)
-
-
-def require_whole(settings: Any, *names: str, least: int) -> None:
-    """Refuse attributes that are no whole numbers from ``least`` on.
-
-    Raises:
-        ConfigError: one of them is not.
-    """
-    check = _whole_check(least)
-    for name in names:
-        check(name, getattr(settings, name))
-
-
-def require_number(
-    settings: Any, *names: str, least: float = -LARGEST, above: float = -math.inf, most: float = LARGEST
-) -> None:
-    """Refuse attributes that are no numbers of at least ``least``, above ``above``, and at most ``most``.
-
-    Raises:
-        ConfigError: one of them is not.
-    """
-    check = _number_check(least, above, most)
-    for name in names:
-        check(name, getattr(settings, name))
 
 
 def _whole_check(least: int) -> Callable[[str, Any], None]:
