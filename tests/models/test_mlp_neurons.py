@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from roselora.errors import UnsupportedError
-from roselora.models.mlp_neurons import active, adding, entering, matrix, neurons, silent
+from roselora.models.mlp_neurons import added_output, neuron_activity, neurons, recorded_inputs, silenced, weight_matrix
 from tests.models.kinds import KINDS, model
 
 PLAIN = {"gpt2", "gpt_neox", "opt"}
@@ -20,14 +20,14 @@ def test_the_mlp_is_the_sum_of_its_neurons(kind: str) -> None:
     written: list[torch.Tensor] = []
     writer = small.get_submodule(place.writer)
     writer.register_forward_hook(lambda _, __, made: written.append(made))
-    with torch.no_grad(), entering(small, place) as read:
+    with torch.no_grad(), recorded_inputs(small, place) as read:
         small(torch.tensor([[5, 6, 7]]))
 
     def rows(reader: Any) -> torch.Tensor:
-        return matrix(small.get_submodule(reader.layer))[reader.offset : reader.offset + place.count]
+        return weight_matrix(small.get_submodule(reader.layer))[reader.offset : reader.offset + place.count]
 
     # The families with biases start them at zero.
-    made = active(place, place.gate and rows(place.gate), rows(place.up), read[0]) @ matrix(writer).T
+    made = neuron_activity(place, place.gate and rows(place.gate), rows(place.up), read[0]) @ weight_matrix(writer).T
     torch.testing.assert_close(made, written[0].view_as(made))
 
 
@@ -48,7 +48,7 @@ def test_what_is_added_comes_out_of_the_mlp() -> None:
     with torch.no_grad():
         small(ids)
         more = torch.arange(96.0).view(1, 3, 32)
-        with adding(small, place, more):
+        with added_output(small, place, more):
             small(ids)
         small(ids)
     torch.testing.assert_close(outputs[1], outputs[0] + more)
@@ -60,11 +60,11 @@ def test_silent_neurons_write_what_columns_of_zeros_would(kind: str) -> None:
     small = model(kind)
     place = neurons(small, 1)
     ids = torch.tensor([[5, 6, 7]])
-    writes = matrix(small.get_submodule(place.writer))
+    writes = weight_matrix(small.get_submodule(place.writer))
     before = writes.clone()
     with torch.no_grad():
         whole = small(ids).logits
-        with silent(small, place, [3, 0]):
+        with silenced(small, place, [3, 0]):
             made = small(ids).logits
         assert torch.equal(writes, before)
         assert torch.equal(small(ids).logits, whole)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from roselora.models.architecture import blocks
+from roselora.models.architecture import block_names
 from roselora.models.padding import padded_inputs
 from roselora.models.prefix_cache import PrefixCache, SplitRow
 from tests.models.kinds import KINDS, model
@@ -47,7 +47,7 @@ def test_neither_the_heads_nor_the_blocks_below_run() -> None:
     small = model("llama")
     tails = PrefixCache.of_rows(small, 2, ROWS)
     seen: list[tuple[int, int]] = []
-    for index, name in enumerate(blocks(small)):
+    for index, name in enumerate(block_names(small)):
         mlp = small.get_submodule(name).mlp
         mlp.register_forward_hook(lambda _, given, made, index=index: seen.append((index, given[0].shape[1])))
     tails.run([0, 2])

@@ -2,14 +2,14 @@ import pytest
 import torch
 
 from roselora.errors import ConfigError
-from roselora.models.teacher_forcing import ForcedRow, teacher_forced
+from roselora.models.teacher_forcing import TeacherForcedRow, teacher_forced
 
 ROWS = [
-    ForcedRow([5, 6, 7, 8, 9], 2),
-    ForcedRow([50], 0),
-    ForcedRow([11, 12], 0),
-    ForcedRow(list(range(20, 50)), 29),
-    ForcedRow([5, 6, 7], 1),
+    TeacherForcedRow([5, 6, 7, 8, 9], 2),
+    TeacherForcedRow([50], 0),
+    TeacherForcedRow([11, 12], 0),
+    TeacherForcedRow(list(range(20, 50)), 29),
+    TeacherForcedRow([5, 6, 7], 1),
 ]
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from roselora.models.tensor_cache import cache_file, keep, load_kept
+from roselora.models.tensor_cache import cache_file, load_cached, save_cached
 
 CPU = torch.device("cpu")
 TENSORS = {"second": torch.arange(9.0).reshape(3, 3), "mean": torch.ones(3)}
@@ -14,21 +14,21 @@ SHAPES = {"second": (3, 3), "mean": (3,)}
 
 
 def test_what_was_kept_is_given_back(tmp_path):
-    keep(tmp_path / "a" / "kept", TENSORS)
-    found = load_kept(tmp_path / "a" / "kept", SHAPES)
+    save_cached(tmp_path / "a" / "kept", TENSORS)
+    found = load_cached(tmp_path / "a" / "kept", SHAPES)
     assert found.keys() == TENSORS.keys()
     assert all(torch.equal(found[name], TENSORS[name]) for name in TENSORS)
-    assert load_kept(tmp_path / "none", SHAPES) is None
-    assert load_kept(tmp_path, SHAPES) is None
+    assert load_cached(tmp_path / "none", SHAPES) is None
+    assert load_cached(tmp_path, SHAPES) is None
 
 
 def test_a_file_with_any_one_bit_flipped_is_made_anew(tmp_path):
     place = tmp_path / "kept"
-    keep(place, TENSORS)
+    save_cached(place, TENSORS)
     whole = place.read_bytes()
     for position in range(8, len(whole)):
         place.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
-        found = load_kept(place, SHAPES)
+        found = load_cached(place, SHAPES)
         same = found and all(torch.equal(found[name], TENSORS[name]) for name in TENSORS)
         assert found is None or same, position  # a space of the header may become another character
 
@@ -44,13 +44,13 @@ def test_a_file_with_any_one_bit_flipped_is_made_anew(tmp_path):
     ],
 )
 def test_what_does_not_fit_or_is_not_finite_is_made_anew(tmp_path, tensors, shapes):
-    keep(tmp_path / "kept", tensors)
-    assert load_kept(tmp_path / "kept", shapes) is None
+    save_cached(tmp_path / "kept", tensors)
+    assert load_cached(tmp_path / "kept", shapes) is None
 
 
 def test_a_file_without_a_hash_as_earlier_versions_wrote_it_is_made_anew(tmp_path):
     save_file(TENSORS, tmp_path / "kept")
-    assert load_kept(tmp_path / "kept", SHAPES) is None
+    assert load_cached(tmp_path / "kept", SHAPES) is None
 
 
 def test_another_device_and_other_versions_have_another_file(tmp_path, monkeypatch):

@@ -15,13 +15,13 @@ from roselora.editing.proposal import Proposal
 from roselora.editing.request import EditRequest
 from roselora.errors import EditError
 from roselora.files import dtype_name
-from roselora.models.inference import as_usual
+from roselora.models.inference import default_torch_modes
 
 MARGIN_FACTORS = (1, 2, 4)
 """Factors of the margin, tried in turn: in bf16 or fp16 a small update can round away where a larger one stays."""
 
 
-@as_usual()
+@default_torch_modes()
 def propose(
     edited: EditedWeights,
     request: EditRequest,
@@ -57,7 +57,7 @@ def propose(
     raise _rounded_away(edited, request, f"not with {MARGIN_FACTORS[-1]} times the margin either")
 
 
-@as_usual()
+@default_torch_modes()
 def propose_together(
     edited: EditedWeights,
     requests: Sequence[EditRequest],

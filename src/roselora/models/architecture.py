@@ -22,7 +22,7 @@ def edit_targets(model: nn.Module, preferred: Sequence[str] = EDIT_TARGETS) -> s
     return list(preferred) if names.issuperset(preferred) else "all-linear"
 
 
-def blocks(model: PreTrainedModel) -> list[str]:
+def block_names(model: PreTrainedModel) -> list[str]:
     """The names of the model's transformer blocks, in order: the longest list of modules that it holds.
 
     Raises:
@@ -43,7 +43,7 @@ def block_at(model: PreTrainedModel, depth: float) -> int:
     """
     if not 0 <= depth <= 1:
         raise ConfigError(f"A depth must be within 0 and 1, not {depth}.")
-    return round(depth * (len(blocks(model)) - 1))
+    return round(depth * (len(block_names(model)) - 1))
 
 
 def mlp_output(model: PreTrainedModel, block: int) -> str:
@@ -55,7 +55,7 @@ def mlp_output(model: PreTrainedModel, block: int) -> str:
         ConfigError: there is no such block.
         UnsupportedError: the block has no such layer, or several experts.
     """
-    names = blocks(model)
+    names = block_names(model)
     if not 0 <= block < len(names):
         raise ConfigError(f"There is no layer {block}: the model has the layers 0 to {len(names) - 1}.")
     width = model.config.hidden_size

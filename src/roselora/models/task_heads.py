@@ -12,7 +12,7 @@ CAUSAL_ENDINGS = ("ForCausalLM", "LMHeadModel")
 
 
 @dataclass(frozen=True)
-class Head:
+class TaskHead:
     """How the library reads a model with this head.
 
     Attributes:
@@ -53,19 +53,19 @@ class Head:
         return [key for key in keys if key.startswith(body) and ".pooler." not in key]
 
 
-CAUSAL = Head(AutoModelForCausalLM)
+CAUSAL_LM = TaskHead(AutoModelForCausalLM)
 
 
-def head_for(labels: Sequence[str] | None) -> Head:
+def head_for(labels: Sequence[str] | None) -> TaskHead:
     """The head of a model that chooses among classes, that says a number (no classes), or that says the next token."""
-    return CAUSAL if labels is None else classifier(labels)
+    return CAUSAL_LM if labels is None else classifier(labels)
 
 
-def classifier(labels: Sequence[str]) -> Head:
+def classifier(labels: Sequence[str]) -> TaskHead:
     """A sequence classifier over these classes, whose head may be new; without classes, a regression of one number."""
     options: dict[str, Any] = {"ignore_mismatched_sizes": True}  # a head for other classes is replaced
     if not labels:
-        return Head(
+        return TaskHead(
             AutoModelForSequenceClassification, options | {"num_labels": 1, "problem_type": "regression"}, new=True
         )
     names = {
@@ -73,4 +73,4 @@ def classifier(labels: Sequence[str]) -> Head:
         "id2label": dict(enumerate(labels)),
         "label2id": {label: number for number, label in enumerate(labels)},
     }
-    return Head(AutoModelForSequenceClassification, options | names, new=True)
+    return TaskHead(AutoModelForSequenceClassification, options | names, new=True)

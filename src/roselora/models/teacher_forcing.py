@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from roselora.errors import ConfigError
 from roselora.models.activation_hooks import hooked
 from roselora.models.generation import BATCH_SIZE
-from roselora.models.inference import as_usual, evaluating, known_arguments, unwrapped
+from roselora.models.inference import default_torch_modes, eval_mode, known_arguments, unwrapped
 from roselora.models.padding import pad_rows, padded_inputs
 
 NO_TOKEN = -1
@@ -19,7 +19,7 @@ NO_TOKEN = -1
 
 
 @dataclass(frozen=True)
-class ForcedRow:
+class TeacherForcedRow:
     """A text, and the first position whose prediction is asked for; so are all positions after it.
 
     Attributes:
@@ -32,7 +32,7 @@ class ForcedRow:
 
 
 @dataclass(frozen=True)
-class Forced:
+class TeacherForced:
     """What the model predicts along a row.
 
     Attributes:
@@ -49,8 +49,8 @@ class Forced:
 
 
 def teacher_forced(
-    model: PreTrainedModel, rows: Sequence[ForcedRow], *, batch_size: int = BATCH_SIZE
-) -> Iterator[tuple[int, Forced]]:
+    model: PreTrainedModel, rows: Sequence[TeacherForcedRow], *, batch_size: int = BATCH_SIZE
+) -> Iterator[tuple[int, TeacherForced]]:
     """Each row's index and predictions, one by one in no certain order, so that logits need not be kept.
 
     Rows of like length go through the model together, padded on the right: a causal model's predictions before the
@@ -68,9 +68,9 @@ def teacher_forced(
         yield from zip(indices, _batch(model, [rows[index] for index in indices]), strict=True)
 
 
-@as_usual()
+@default_torch_modes()
 @torch.no_grad()
-def _batch(model: PreTrainedModel, rows: Sequence[ForcedRow]) -> list[Forced]:
+def _batch(model: PreTrainedModel, rows: Sequence[TeacherForcedRow]) -> list[TeacherForced]:
     """The predictions along rows that fit into one forward pass."""
     inputs = padded_inputs([row.ids for row in rows])
     asked = pad_rows([[place >= row.start for place in range(len(row.ids))] for row in rows]).bool()
@@ -79,7 +79,7 @@ def _batch(model: PreTrainedModel, rows: Sequence[ForcedRow]) -> list[Forced]:
     counts = [len(row.ids) - row.start for row in rows]
     pairs = zip(torch.split(tokens, counts), torch.split(logits, counts), strict=True)
     # Copies of the first rows, so that keeping one does not keep all.
-    return [Forced(found.tolist(), own[0].clone()) for found, own in pairs]
+    return [TeacherForced(found.tolist(), own[0].clone()) for found, own in pairs]
 
 
 def _logits_where(model: PreTrainedModel, inputs: dict[str, Tensor], asked: Tensor) -> Tensor:
@@ -94,6 +94,6 @@ def _logits_where(model: PreTrainedModel, inputs: dict[str, Tensor], asked: Tens
     forward: Any = model
 
     options = {name: rows.to(device) for name, rows in inputs.items()} | known_arguments(model, use_cache=False)
-    with evaluating(model), hooked(inputs={last: lambda states: states[asked][None]}):
+    with eval_mode(model), hooked(inputs={last: lambda states: states[asked][None]}):
         logits: Tensor = forward(**options).logits[0]
     return logits

@@ -37,7 +37,7 @@ def cache_file(cache: Path, kind: str, about: Mapping[str, object], device: torc
     return cache / f"{kind}-{digest[:32]}.safetensors"
 
 
-def load_kept(place: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor] | None:
+def load_cached(place: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor] | None:
     """The tensors kept in a file, or None if they are not there, for then they are made anew.
 
     So they are if any is missing, not of its shape, not finite, or not of the hash that they were written with.
@@ -53,8 +53,8 @@ def load_kept(place: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, T
     return kept if all(bool(tensor.isfinite().all()) for tensor in kept.values()) else None
 
 
-def keep(place: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors for :func:`load_kept`, wholly or not at all.
+def save_cached(place: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors for :func:`load_cached`, wholly or not at all.
 
     Raises:
         ModelError: the disk refused.

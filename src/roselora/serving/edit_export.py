@@ -15,7 +15,7 @@ from roselora.delta.combination import combine
 from roselora.delta.sparse_delta import SparseDelta
 from roselora.errors import ConfigError, EditError, ModelError
 from roselora.files import user_path
-from roselora.models.model_saving import require_free, save_wholly, write_model
+from roselora.models.model_saving import require_new_path, save_atomically, write_model
 from roselora.models.saved_weights import holds_model
 from roselora.serving.lora_folder import export_lora, import_lora
 from roselora.serving.weight_patch import export_patches
@@ -60,7 +60,7 @@ def export_edits(
         if not same:
             raise EditError(f"What was read back from {path} is not what was written, so it was deleted; try again.")
 
-    save_wholly(path, write)
+    save_atomically(path, write)
 
 
 def require_exportable(edits: int, path: Path, format: Format, base: str | None) -> None:
@@ -81,7 +81,7 @@ def require_exportable(edits: int, path: Path, format: Format, base: str | None)
         raise ConfigError(f"format is {format!r}; it must be one of {', '.join(get_args(Format))}.")
     if format != "model" and not edits:
         raise EditError("There is no active edit to export.")
-    target, folder = require_free(path), Path(os.path.realpath(user_path(base or "")))
+    target, folder = require_new_path(path), Path(os.path.realpath(user_path(base or "")))
     if format == "patch" and target.is_dir():
         raise ModelError(f"{path} is a folder, and a patch is a file; name a new file.")
     if base and os.path.isdir(folder) and target.is_relative_to(folder):

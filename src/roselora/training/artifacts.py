@@ -17,7 +17,7 @@ from roselora.delta.sparse_delta import SparseDelta
 from roselora.errors import ConfigError, UnsupportedError
 from roselora.files import sha256_file, write_atomically
 from roselora.json_text import json_text
-from roselora.models.model_saving import save_wholly, write_model
+from roselora.models.model_saving import save_atomically, write_model
 from roselora.training.loreft import save_loreft
 from roselora.training.nonfinite import require_finite
 from roselora.training.output_folder import DELTA, LOG, METRICS, weights_folder
@@ -93,7 +93,7 @@ def save_artifacts(
             sha256[name], sizes[name] = sha256_file(path), path.stat().st_size
         describe(artifacts, staged)
 
-    save_wholly(folder, write)
+    save_atomically(folder, write)
     return artifacts
 
 

@@ -18,7 +18,7 @@ from torch.nn.utils import parametrizations
 from transformers import PreTrainedModel
 
 from roselora.errors import ConfigError, ModelError, reason_of
-from roselora.models.architecture import blocks
+from roselora.models.architecture import block_names
 from roselora.training.nonfinite import require_finite
 
 WEIGHTS, CONFIG = "loreft.safetensors", "loreft.json"
@@ -118,7 +118,7 @@ def add_loreft(model: PreTrainedModel, config: LoReftConfig) -> PreTrainedModel:
         ConfigError: there is no such layer, or nothing would be changed.
         UnsupportedError: the model has no list of blocks.
     """
-    names = blocks(model)
+    names = block_names(model)
     layers = tuple(range(len(names))) if config.layers is None else config.layers
     for layer in layers:
         if not 0 <= layer < len(names):

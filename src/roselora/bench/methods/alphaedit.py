@@ -13,7 +13,7 @@ from roselora.bench.methods.multi_layer_edit import MultiLayerConfig, edit_layer
 from roselora.editing.methods.setting_bounds import number
 from roselora.files import sha256_tensor
 from roselora.models.inference import Progress
-from roselora.models.tensor_cache import cache_file, keep, load_kept
+from roselora.models.tensor_cache import cache_file, load_cached, save_cached
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,10 @@ def _cached_projection(C: Tensor, config: AlphaEditConfig) -> Tensor:
     if config.cache is None:
         return null_projection(C, config.threshold).float()
     file = cache_file(config.cache, "projection", {"of": sha256_tensor(C), "threshold": config.threshold}, C.device)
-    cached = load_kept(file, {MATRIX: tuple(C.shape)})
+    cached = load_cached(file, {MATRIX: tuple(C.shape)})
     if cached is None:
         cached = {MATRIX: null_projection(C, config.threshold).float()}
-        keep(file, cached)
+        save_cached(file, cached)
     return cached[MATRIX]
 
 

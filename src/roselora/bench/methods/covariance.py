@@ -20,7 +20,7 @@ from roselora.float64 import double
 from roselora.models.activation_hooks import activations
 from roselora.models.fingerprint import fingerprint
 from roselora.models.inference import Progress, frozen
-from roselora.models.tensor_cache import cache_file, keep, load_kept
+from roselora.models.tensor_cache import cache_file, load_cached, save_cached
 from roselora.user_files import read_text
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def covariance(
     found = {}
     for name, file in files.items():
         width = key_width(model.get_submodule(name))
-        if (cached := load_kept(file, {MATRIX: (width, width)})) is not None:
+        if (cached := load_cached(file, {MATRIX: (width, width)})) is not None:
             found[name] = cached[MATRIX]
     missing = [name for name in modules if name not in found]
     if missing:
@@ -80,7 +80,7 @@ def covariance(
             raise ConfigError(f"The text {text} for the covariance is empty: name one with some 100,000 tokens.")
         measured = _measure(model, missing, torch.tensor(ids), on_progress)
         for name in files.keys() & measured.keys():
-            keep(files[name], {MATRIX: measured[name]})
+            save_cached(files[name], {MATRIX: measured[name]})
         found |= measured
     return {name: found[name] for name in modules}
 

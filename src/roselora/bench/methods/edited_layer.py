@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 
 from roselora.editing.methods.setting_bounds import BoundedSettings, number, whole
 from roselora.errors import ConfigError
-from roselora.models.architecture import block_at, blocks, mlp_output
+from roselora.models.architecture import block_at, block_names, mlp_output
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def edited_layer(model: PreTrainedModel, config: LayerConfig) -> tuple[str, nn.M
     if config.module is None:
         name = mlp_output(model, block)
         return name, model.get_submodule(name)
-    names = blocks(model)
+    names = block_names(model)
     if block >= len(names):
         raise ConfigError(f"There is no layer {block}: the model has the layers 0 to {len(names) - 1}.")
     name = f"{names[block]}.{config.module}"

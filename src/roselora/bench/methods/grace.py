@@ -14,7 +14,7 @@ from roselora.bench.methods.grace_codebook import Codebook, Lookup, installed
 from roselora.editing.methods.setting_bounds import number, whole
 from roselora.editing.methods.token_batches import IGNORED, TokenBatch, answer_batch
 from roselora.models.activation_hooks import activations
-from roselora.models.inference import counted, evaluating
+from roselora.models.inference import counted, eval_mode
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def grace(call: EditCall[GraceConfig]) -> Applied:
     steps = 0
     random = torch.Generator().manual_seed(config.seed)
     try:
-        with evaluating(model):
+        with eval_mode(model):
             for request in counted(call.requests, call.on_progress):
                 for prompt in request.prompts:
                     row = answer_batch(call.tokenizer, request, [prompt]).to(device)

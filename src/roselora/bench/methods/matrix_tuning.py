@@ -7,7 +7,7 @@ from roselora.bench.methods.answer_training import BatchTrainingConfig, answer_b
 from roselora.bench.methods.edit_method import Applied, EditCall
 from roselora.bench.methods.edited_layer import LayerConfig, edited_layer
 from roselora.bench.methods.weight_changes import Snapshot, undone_on_error
-from roselora.models.inference import evaluating
+from roselora.models.inference import eval_mode
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ def tune_matrix(call: EditCall[MatrixConfig], after_step: Callable[[int], None] 
     model, config = call.model, call.config
     batches = answer_batches(call.tokenizer, call.requests)
     weight = edited_layer(model, config)[1].get_parameter("weight")
-    with undone_on_error(Snapshot([weight])) as snapshot, evaluating(model):
+    with undone_on_error(Snapshot([weight])) as snapshot, eval_mode(model):
         steps = train_answers(
             model,
             [weight],

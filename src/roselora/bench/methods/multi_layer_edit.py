@@ -14,7 +14,7 @@ from roselora.bench.methods.target_value import optimize_value
 from roselora.bench.methods.weight_changes import Snapshot, undone_on_error
 from roselora.editing.methods.setting_bounds import number, whole
 from roselora.errors import ConfigError
-from roselora.models.architecture import block_at, blocks, mlp_output
+from roselora.models.architecture import block_at, block_names, mlp_output
 from roselora.models.inference import counted
 
 Solve = Callable[[str, Tensor, Tensor], Tensor]
@@ -68,7 +68,7 @@ def edit_layers(call: EditCall[MultiLayerConfig], solve: Solve) -> tuple[Applied
         EditError, NonFiniteError: a value diverged; the model is as it was.
     """
     model, tokenizer, requests, config = call.model, call.tokenizer, call.requests, call.config
-    modules, last = config.edited_modules(model), blocks(model)[config.edited_layers(model)[-1]]
+    modules, last = config.edited_modules(model), block_names(model)[config.edited_layers(model)[-1]]
     rows = [contexts(tokenizer, request, config) for request in requests]
     values = [
         optimize_value(model, tokenizer, request, each, last, config)

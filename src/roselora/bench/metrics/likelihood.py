@@ -18,7 +18,7 @@ from roselora.bench.metrics.estimates import bootstrap_interval_of
 from roselora.bench.records.run_files import appending, read_records
 from roselora.bench.records.tuning_bench_records import Answered, LikelihoodPair
 from roselora.bench.tasks.task import Question
-from roselora.models.inference import evaluating
+from roselora.models.inference import eval_mode
 from roselora.models.tokenization import encode
 
 RESAMPLES, NEWTON_STEPS = 1000, 25
@@ -46,7 +46,7 @@ def measure_likelihoods(
     asked = {question.key: question for question in questions}
     everything = [answer for answer in answers if answer.prediction.key in asked]
     waiting = [a for a in everything if (a.method, a.seed, a.prediction.key) not in done]
-    with evaluating(model), appending(folder, LikelihoodPair) as append:
+    with eval_mode(model), appending(folder, LikelihoodPair) as append:
         for number, answer in enumerate(waiting, start=len(everything) - len(waiting)):
             on_progress(number, len(everything))
             question = asked[answer.prediction.key]

@@ -18,7 +18,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from roselora.bench.tasks.general_ability import Document
 from roselora.errors import ConfigError
-from roselora.models.inference import evaluating
+from roselora.models.inference import eval_mode
 from roselora.training.loreft import IGNORED
 from roselora.training.loreft import NAME as LOREFT
 
@@ -154,7 +154,7 @@ def _unchanged(model: Any, tokenizer: PreTrainedTokenizerBase) -> Iterator[None]
     # lm-eval ties the output to the input embeddings anew, which would undo a change to one of them.
     model.tie_weights = lambda *_, **__: None
     try:
-        with evaluating(model):
+        with eval_mode(model):
             yield
     finally:
         random.setstate(randomness)

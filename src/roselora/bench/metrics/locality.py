@@ -19,7 +19,7 @@ from roselora.bench.metrics.case_questions import Outcome
 from roselora.bench.records.edit_bench_records import LOCALITY_TOKENS
 from roselora.bench.tasks.edit_case import EditCase
 from roselora.float64 import double
-from roselora.models.teacher_forcing import Forced, ForcedRow
+from roselora.models.teacher_forcing import TeacherForced, TeacherForcedRow
 from roselora.models.tokenization import encode
 
 
@@ -35,15 +35,15 @@ class Continuation:
     """
 
     subtype: str
-    row: ForcedRow
+    row: TeacherForcedRow
     expected: list[int]
     base: Tensor | None = None
 
-    def compared_with_base(self, base: Forced) -> "Continuation":
+    def compared_with_base(self, base: TeacherForced) -> "Continuation":
         """The question with what the base model predicts along the row."""
         return replace(self, expected=base.tokens, base=base.log_probabilities())
 
-    def outcome(self, predicted: Forced) -> Outcome:
+    def outcome(self, predicted: TeacherForced) -> Outcome:
         """1 if every token is predicted as expected, else 0; and the KL divergence of the first one."""
         assert self.base is not None
         kl = kl_divergence(self.base[None], predicted.log_probabilities()[None])
@@ -61,7 +61,7 @@ def continuation_row(
     generated: Sequence[int],
     *,
     max_new_tokens: int = LOCALITY_TOKENS,
-) -> tuple[ForcedRow, list[int]]:
+) -> tuple[TeacherForcedRow, list[int]]:
     """What the model reads for one question, and the tokens that it must predict along it.
 
     Args:
@@ -72,7 +72,7 @@ def continuation_row(
     expected = list(generated)
     if len(expected) < max_new_tokens and tokenizer.eos_token_id is not None:
         expected.append(tokenizer.eos_token_id)
-    return ForcedRow(prompt_ids + expected[:-1], len(prompt_ids) - 1), expected
+    return TeacherForcedRow(prompt_ids + expected[:-1], len(prompt_ids) - 1), expected
 
 
 def kl_divergence(base: Tensor, edited: Tensor) -> Tensor:

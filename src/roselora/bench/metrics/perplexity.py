@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from roselora.models.inference import evaluating
+from roselora.models.inference import eval_mode
 
 
 @torch.no_grad()
@@ -25,7 +25,7 @@ def text_losses(
     Raises:
         ValueError: a text has fewer than two tokens, so nothing is predicted.
     """
-    with evaluating(model):
+    with eval_mode(model):
         return [_loss(model, tokenizer, text, max_length) for text in texts]
 
 

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from roselora.bench.metrics.case_questions import MetricName, Outcome, case_questions
 from roselora.bench.tasks.edit_case import EditCase
-from roselora.models.teacher_forcing import NO_TOKEN, Forced, ForcedRow
+from roselora.models.teacher_forcing import NO_TOKEN, TeacherForced, TeacherForcedRow
 from roselora.models.tokenization import encode
 
 
@@ -29,14 +29,14 @@ class ForcedAnswer:
 
     metric: MetricName
     subtype: str
-    row: ForcedRow
+    row: TeacherForcedRow
     expected: list[int]
 
-    def compared_with_base(self, base: Forced) -> "ForcedAnswer":
+    def compared_with_base(self, base: TeacherForced) -> "ForcedAnswer":
         """The question with what the base model predicts along the row."""
         return replace(self, expected=base.tokens) if self.metric == "locality" else self
 
-    def outcome(self, predicted: Forced) -> Outcome:
+    def outcome(self, predicted: TeacherForced) -> Outcome:
         """The share of tokens that are predicted as expected."""
         return Outcome(self.metric, self.subtype, share_equal(predicted.tokens, self.expected))
 
@@ -51,7 +51,9 @@ def forced_answers(tokenizer: PreTrainedTokenizerBase, case: EditCase) -> list[F
     return found
 
 
-def answer_row(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str) -> tuple[ForcedRow, list[int]] | None:
+def answer_row(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str
+) -> tuple[TeacherForcedRow, list[int]] | None:
     """What the model reads for one question, and the answer's tokens; None where the answer is blank or has no tokens.
 
     EasyEdit skips answers without tokens. With some tokenizers a blank answer has one, the space before it; that is
@@ -61,7 +63,7 @@ def answer_row(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str) -> 
     ids = encode(tokenizer, f"{prompt} {answer}")
     if not answer.strip() or not 0 < prompt_length < len(ids):
         return None
-    return ForcedRow(ids[:-1], prompt_length - 1), ids[prompt_length:]
+    return TeacherForcedRow(ids[:-1], prompt_length - 1), ids[prompt_length:]
 
 
 def share_equal(predicted: Sequence[int], expected: Sequence[int]) -> float:

@@ -109,7 +109,7 @@ def test_what_the_higher_mlp_will_lose_is_silent_until_that_is_edited(
         silenced.append((place.block, list(indices)))
         return real(model, place, indices)
 
-    monkeypatch.setattr(joint_edits, "silent", silent)
+    monkeypatch.setattr(joint_edits, "silenced", silent)
     edits = made.joint(*REQUESTS)
     edits.make(range(3), made.put)
     assert made.silent == [(1, 1), (1, 1), (2, 0), (2, 0)]

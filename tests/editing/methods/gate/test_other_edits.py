@@ -11,7 +11,7 @@ from roselora.editing.methods.gate.gate_settings import GateSettings
 from roselora.editing.methods.gate.layer_choice import editable_mlps
 from roselora.editing.methods.gate.other_edits import nearest_edits, read_other_edits
 from roselora.editing.request import EditRequest
-from roselora.models.mlp_neurons import entering
+from roselora.models.mlp_neurons import recorded_inputs
 
 FRANCE = EditRequest("The capital of France is", "Rome", "France")
 GOLD = EditRequest("The symbol of gold is", "Fe in Rome", "gold")
@@ -27,7 +27,7 @@ def test_each_token_of_an_answer_is_read_and_the_prompts_last(
     for request in (FRANCE, GOLD):
         ids = tiny_tokenizer(f"{request.prompt} {request.target}", return_tensors="pt").input_ids
         start = len(tiny_tokenizer(request.prompt).input_ids) - 1
-        with entering(model, mlp) as read, torch.no_grad():
+        with recorded_inputs(model, mlp) as read, torch.no_grad():
             model(input_ids=ids)
         expected.append(read[0][0, start:])
     torch.testing.assert_close(held.states, torch.cat(expected), rtol=1e-4, atol=1e-5)

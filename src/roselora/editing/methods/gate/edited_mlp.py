@@ -13,7 +13,7 @@ from roselora.editing.methods.gate.other_edits import OtherEditInputs, read_othe
 from roselora.editing.methods.gate.reference_statistics import ReferenceStatistics
 from roselora.editing.methods.gate.ridge_gate import Gate, OrdinaryFit
 from roselora.editing.request import EditRequest
-from roselora.models.mlp_neurons import Neurons, active
+from roselora.models.mlp_neurons import Neurons, neuron_activity
 
 
 @dataclass(frozen=True)
@@ -80,4 +80,4 @@ class GatedNeurons:
 
     def activity(self, neurons: Neurons, inputs: Tensor) -> Tensor:
         """How active they are at inputs (..., width): (..., k), 1 in the mean of the edited prompts."""
-        return active(neurons, self.gate, self.up, inputs) * self.gains
+        return neuron_activity(neurons, self.gate, self.up, inputs) * self.gains

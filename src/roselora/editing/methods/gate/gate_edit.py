@@ -19,7 +19,7 @@ from roselora.editing.methods.margin_training import OnStep
 from roselora.editing.request import EditRequest
 from roselora.errors import EditError
 from roselora.models.inference import frozen
-from roselora.models.mlp_neurons import Neurons, matrix
+from roselora.models.mlp_neurons import Neurons, weight_matrix
 
 BATCH = 16
 """How many requests are trained in one batch; more are not faster."""
@@ -71,7 +71,7 @@ class GateEdit:
     ) -> SparseFactors:
         """B (outputs, k) is one-hot and picks the rows, A (k, inputs) is how they change."""
         module = model.get_submodule(layer)
-        weight, at = matrix(module), torch.tensor(list(rows))
+        weight, at = weight_matrix(module), torch.tensor(list(rows))
         a = torch.stack(list(rows.values())).to(weight.device) - weight[at].float()
         b = functional.one_hot(at, len(weight)).T.to(a)
         return layer_factors(layer, module, a, b, 1.0, base_sha256(f"{layer}.weight"))
@@ -80,7 +80,7 @@ class GateEdit:
         """A (k, inputs) is one-hot and picks the columns, B (outputs, k) is how they change."""
         layer = self.neurons.writer
         module = model.get_submodule(layer)
-        weight, at = matrix(module), torch.tensor(self.indices)
+        weight, at = weight_matrix(module), torch.tensor(self.indices)
         b = self.columns.to(weight.device) - weight[:, at].float()
         a = functional.one_hot(at, weight.shape[1]).to(b)
         return layer_factors(layer, module, a, b, 1.0, base_sha256(f"{layer}.weight"))

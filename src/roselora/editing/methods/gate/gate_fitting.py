@@ -16,7 +16,7 @@ from roselora.editing.methods.gate.training_texts import (
 )
 from roselora.editing.methods.token_batches import IGNORED
 from roselora.editing.request import EditRequest
-from roselora.models.mlp_neurons import entering
+from roselora.models.mlp_neurons import recorded_inputs
 from roselora.models.partial_logits import logits_of
 from roselora.models.prefix_cache import PrefixCache
 
@@ -55,7 +55,7 @@ def fit_gates(mlp: EditedMlp, requests: Sequence[EditRequest]) -> tuple[PrefixCa
         ConfigError: a text has no tokens.
     """
     positives = [positive_rows(mlp.tokenizer, request) for request in requests]
-    with entering(mlp.model, mlp.neurons) as read:
+    with recorded_inputs(mlp.model, mlp.neurons) as read:
         cache = PrefixCache.of_rows(mlp.model, mlp.neurons.block, [row for own in positives for row in own.rows])
     inputs = read[0].detach().reshape(*cache.mask.shape, -1).float()  # of the first pass, which runs whole rows
     fitted, start = [], 0

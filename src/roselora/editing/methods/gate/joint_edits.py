@@ -18,7 +18,7 @@ from roselora.editing.methods.previous_edits import PreviousEdits
 from roselora.editing.methods.token_batches import answer_length
 from roselora.editing.request import EditRequest
 from roselora.models.inference import Progress
-from roselora.models.mlp_neurons import Neurons, silent
+from roselora.models.mlp_neurons import Neurons, silenced
 
 SHORTEST_ANSWER = 2
 """How many tokens an answer has at least, the end-of-sequence token included."""
@@ -127,7 +127,7 @@ def silencing(model: nn.Module, lost: Sequence[tuple[Neurons, Sequence[int]]]) -
     """Inside, some neurons of several MLPs write nothing; no weight is written."""
     with ExitStack() as stack:
         for neurons, indices in lost:
-            stack.enter_context(silent(model, neurons, indices))
+            stack.enter_context(silenced(model, neurons, indices))
         yield
 
 

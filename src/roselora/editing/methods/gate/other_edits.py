@@ -11,7 +11,7 @@ from roselora.editing.methods.gate.prompt_subjects import content_words
 from roselora.editing.methods.gate.training_texts import read_rows
 from roselora.editing.methods.token_batches import split_at_answer
 from roselora.editing.request import EditRequest
-from roselora.models.inference import evaluating
+from roselora.models.inference import eval_mode
 from roselora.models.mlp_neurons import Neurons
 
 NEAREST = 32
@@ -62,7 +62,7 @@ def read_other_edits(
         return OtherEditInputs(torch.empty(0, neurons.width, dtype=torch.float32, device=model.device), [])
     asked = [(prompt, request.target, request.space) for request in requests for prompt in request.prompts]
     split = [split_at_answer(tokenizer, *each) for each in asked]
-    with evaluating(model):
+    with eval_mode(model):
         read = read_rows(model, neurons, [[*head, *answer] for head, answer in split])
     tails = [states[len(head) - 1 :] for (head, _), states in zip(split, read, strict=True)]
     prompts = [prompt for (prompt, *_), tail in zip(asked, tails, strict=True) for _ in tail]

@@ -24,9 +24,9 @@ from roselora.models.activation_hooks import hooked
 from roselora.models.devices import seeded
 from roselora.models.fingerprint import fingerprint
 from roselora.models.generation import sampled_tokens
-from roselora.models.inference import Progress, as_usual, counted, frozen, known_arguments
-from roselora.models.mlp_neurons import Neurons, matrix, neurons
-from roselora.models.tensor_cache import cache_file, cache_folder, keep, load_kept
+from roselora.models.inference import Progress, counted, default_torch_modes, frozen, known_arguments
+from roselora.models.mlp_neurons import Neurons, neurons, weight_matrix
+from roselora.models.tensor_cache import cache_file, cache_folder, load_cached, save_cached
 from roselora.models.tokenization import encode
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class ReferenceStatistics:
 _measured: "weakref.WeakKeyDictionary[nn.Module, dict[int, ReferenceStatistics]]" = weakref.WeakKeyDictionary()
 
 
-@as_usual()
+@default_torch_modes()
 def reference_statistics(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -95,7 +95,7 @@ def reference_statistics(
         with frozen(model):
             made = _measure(model, tokenizer, [neurons(model, block) for block in missing], on_progress)
         for block, text in made.items():
-            keep(_file(block, identity, cache, model.device), vars(text))
+            save_cached(_file(block, identity, cache, model.device), vars(text))
         remembered |= made
         known |= made
     return known
@@ -110,7 +110,7 @@ def cached_statistics(
         if block not in known:
             mlp = neurons(model, block)
             shapes = {"second": (mlp.width, mlp.width), "mean": (mlp.width,), "importance": (mlp.count,)}
-            if (kept := load_kept(_file(block, identity, cache, model.device), shapes)) is not None:
+            if (kept := load_cached(_file(block, identity, cache, model.device), shapes)) is not None:
                 known[block] = ReferenceStatistics(**kept)
     return {block: known[block] for block in blocks if block in known}
 
@@ -215,7 +215,7 @@ def _one_pass(
     found = {}
     for mlp, probe, gradient in zip(mlps, probes, gradients, strict=True):
         z, a, g = (tensor.flatten(0, -2) for tensor in (probe.read, probe.activity, gradient))
-        felt = a * (g.to(a.dtype) @ matrix(model.get_submodule(mlp.writer)))  # (tokens, neurons)
+        felt = a * (g.to(a.dtype) @ weight_matrix(model.get_submodule(mlp.writer)))  # (tokens, neurons)
         z = double(z)
         found[mlp.block] = z.T @ z, z.sum(0), double(felt).square().sum(0)
     return found

@@ -10,7 +10,7 @@ from roselora.editing.methods.gate.edited_mlp import EditedMlp
 from roselora.editing.methods.gate.gate_fitting import FittedEdit
 from roselora.editing.methods.gate.ridge_gate import REPHRASING_WEIGHT
 from roselora.editing.methods.margin_training import MARGIN_SLACK, OnStep, StepLoss, margin_loss, train_to_margin
-from roselora.models.mlp_neurons import adding
+from roselora.models.mlp_neurons import added_output
 from roselora.models.partial_logits import logits_of
 from roselora.models.prefix_cache import PrefixCache
 
@@ -53,7 +53,7 @@ def train_values(
         for part in _of_like_length(live, lengths):
             longest = lengths[part[-1]]
             written = [units[n] * (edits[n].activity[:, :longest] @ parameters[n]) for n in part]
-            with adding(mlp.model, mlp.neurons, cache.placed(torch.cat(written))):
+            with added_output(mlp.model, mlp.neurons, cache.placed(torch.cat(written))):
                 states = cache.run([row for n in part for row in edits[n].rows])
             for n, own in zip(part, torch.split(states, [len(edits[n].rows) for n in part]), strict=True):
                 found[n] = _loss(mlp, edits[n], own)
