@@ -103,7 +103,7 @@ def test_what_the_higher_mlp_will_lose_is_silent_until_that_is_edited(
     made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     silenced: list[tuple[int, list[int]]] = []
-    real = joint_edits.silent
+    real = joint_edits.silenced
 
     def silent(model: Any, place: Any, indices: Any) -> Any:
         silenced.append((place.block, list(indices)))
