@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from roselora.delta import comparison as compare
+from roselora.delta import comparison
 from roselora.delta.comparison import Move, changes, collisions, shared_entries, weight_differences
 from roselora.delta.sparse_delta import SparseDelta, SparseFactors
 from roselora.errors import ConfigError
@@ -54,7 +54,7 @@ def test_two_deltas_collide_where_both_change_an_entry() -> None:
 
 @pytest.mark.parametrize("cells", [1, 50, 1 << 22])
 def test_what_each_two_of_many_share_is_what_they_share_one_by_one(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compare, "_CELLS", cells)
+    monkeypatch.setattr(comparison, "_CELLS", cells)
     generator = torch.Generator().manual_seed(0)
     many = []
     for number in range(7):
@@ -76,7 +76,7 @@ def test_what_each_two_of_many_share_is_what_they_share_one_by_one(cells: int, m
 
 @pytest.mark.parametrize("chunk", [1, 4, 1 << 24])
 def test_two_models_differ_where_numbers_differ(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compare, "_CHUNK", chunk)
+    monkeypatch.setattr(comparison, "_CHUNK", chunk)
     nan = float("nan")
     base = {
         "same": torch.ones(2),

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from roselora.delta import delta_file as io
+from roselora.delta import delta_file
 from roselora.delta.sparse_delta import SparseDelta, SparseFactors
 from roselora.editing.request import EditRequest
 from roselora.editing.store import schema
@@ -45,7 +45,7 @@ def test_the_documented_reader_reads_our_files(tmp_path: Path) -> None:
                 )
             )
     delta = SparseDelta(tuple(weights), {"prompt": "The capital of"})
-    io.save(delta, tmp_path / "edit.safetensors")
+    delta_file.save(delta, tmp_path / "edit.safetensors")
     found, metadata = documented("read_delta")(tmp_path / "edit.safetensors")
     assert metadata == delta.metadata
     assert list(found) == [factors.name for factors in delta.weights]
@@ -63,14 +63,14 @@ def test_the_documented_reader_reads_our_files(tmp_path: Path) -> None:
 
 
 def test_the_page_says_what_the_code_does() -> None:
-    start = io._START.decode()
+    start = delta_file._START.decode()
     assert f"\n    {start}\n" in PAGE
     assert len(start) == 43
-    assert (io._DIGEST.start, io._DIGEST.stop) == (51, 115)
+    assert (delta_file._DIGEST.start, delta_file._DIGEST.stop) == (51, 115)
     assert "exactly these 43 characters" in PAGE
     assert "bytes 51 to 114" in PAGE
-    assert f"Delta file, format version {io.FORMAT_VERSION}" in PAGE
-    assert all(f"values_{dtype}" in PAGE for dtype in io._DTYPES)
+    assert f"Delta file, format version {delta_file.FORMAT_VERSION}" in PAGE
+    assert all(f"values_{dtype}" in PAGE for dtype in delta_file._DTYPES)
 
 
 def test_the_page_shows_the_stores_schema_as_it_is() -> None:

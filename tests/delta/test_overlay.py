@@ -18,8 +18,7 @@ from hypothesis.stateful import (
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from roselora.delta import delta_file as io
-from roselora.delta import overlay
+from roselora.delta import delta_file, overlay
 from roselora.delta.overlay import Overlay
 from roselora.delta.sparse_delta import SparseDelta, SparseFactors
 from roselora.errors import ConfigError, EditError, NonFiniteError, UnsupportedError, WrongBaseError
@@ -161,7 +160,7 @@ def test_promise_7_exact_undo_in_any_history(dtype: torch.dtype, dense_share: fl
         def redo_from_file(self, data: st.DataObject) -> None:
             key = data.draw(st.sampled_from(sorted(self.removed)))
             position, delta = self.removed.pop(key)
-            again = io.decode(io.encode(delta), "a file")
+            again = delta_file.decode(delta_file.encode(delta), "a file")
             self.overlay.apply(key, again, position=position)
             self.active[key] = (position, again)
 

@@ -21,7 +21,7 @@ from roselora.delta.sparse_delta import SparseDelta
 from roselora.editing.editor import Editor
 from roselora.errors import ConfigError, EditError, ModelError
 from roselora.models import LoadedModel, load
-from roselora.serving import edit_export as module
+from roselora.serving import edit_export
 from roselora.serving.edit_export import export_edits
 from tests.models import kinds
 from tests.weights import same_bytes, weights
@@ -96,7 +96,7 @@ def test_what_is_not_read_back_as_it_was_written_is_not_kept(
 ) -> None:
     settings, layer, _ = CHECKPOINTS[kind]
     model = kinds.model(kind, **settings)
-    write_model = module.write_model
+    write_model = edit_export.write_model
 
     def write_another(model: PreTrainedModel, tokenizer: Any, folder: Path) -> None:
         weight = model.get_parameter(f"{layer}.weight")
@@ -106,7 +106,7 @@ def test_what_is_not_read_back_as_it_was_written_is_not_kept(
             write_model(model, tokenizer, folder)
             weight.copy_(before)
 
-    monkeypatch.setattr(module, "write_model", write_another)
+    monkeypatch.setattr(edit_export, "write_model", write_another)
     with pytest.raises(EditError, match="not what was written"):
         export_edits(model, tiny_tokenizer, [], tmp_path / "new" / "out", "model")
     assert list(tmp_path.iterdir()) == []
@@ -158,13 +158,13 @@ FULL = {
 def test_a_full_disk_is_one_sentence_in_any_librarys_type_and_leaves_nothing(
     tiny: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, format: Any, step: str
 ) -> None:
-    write = getattr(module, step)
+    write = getattr(edit_export, step)
 
     def fill(*arguments: Any, **options: Any) -> None:
         write(*arguments, **options)
         raise error
 
-    monkeypatch.setattr(module, step, fill)
+    monkeypatch.setattr(edit_export, step, fill)
     deltas = [delta(tiny.model, "model.layers.0.mlp.up_proj", 2)]
     with pytest.raises(ModelError) as caught:
         export_edits(tiny.model, tiny.tokenizer, deltas, tmp_path / "new" / "out", format)

@@ -13,7 +13,7 @@ from roselora.delta.overlay import Overlay
 from roselora.delta.sparse_delta import SparseDelta, SparseFactors
 from roselora.errors import ConfigError
 from roselora.files import sha256_tensor
-from roselora.serving import weight_patch as patches
+from roselora.serving import weight_patch
 from roselora.serving.weight_patch import export_patches
 
 
@@ -91,4 +91,4 @@ def test_deltas_of_different_bases_and_none_at_all_are_refused(tmp_path: Path) -
     with pytest.raises(ConfigError, match="no deltas"):
         export_patches([], tmp_path / "patch.safetensors")
     assert list(tmp_path.iterdir()) == []
-    assert "NAME.index" in (patches.__doc__ or "")
+    assert "NAME.index" in (weight_patch.__doc__ or "")
