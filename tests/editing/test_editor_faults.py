@@ -277,8 +277,8 @@ def test_promises_6_and_8_a_repair_that_cannot_be_stored_leaves_the_old_edit_as_
     weights, kept = raw(editor.model), what_is_kept(editor.store)
     monkeypatch.setattr("roselora.editing.editor.Editor._prepare", lambda self, settings: None)
     proposal = Proposal(old.request, one_entry(base, 9.0), {})
-    monkeypatch.setattr("roselora.editing.repair.propose", lambda *given: proposal)
-    monkeypatch.setattr("roselora.editing.repair.broken_requests", lambda _, __, asked: [asked.index(old.request)])
+    monkeypatch.setattr("roselora.editing.edit_repair.propose", lambda *given: proposal)
+    monkeypatch.setattr("roselora.editing.edit_repair.broken_requests", lambda _, __, asked: [asked.index(old.request)])
 
     def stopped(*arguments: Any) -> None:
         raise KeyboardInterrupt

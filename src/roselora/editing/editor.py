@@ -11,6 +11,7 @@ import torch
 
 from roselora.delta.sparse_delta import SparseDelta
 from roselora.editing.edit_check import CheckReport, check_edits
+from roselora.editing.edit_repair import repair
 from roselora.editing.edited_model import EditedModel
 from roselora.editing.feasibility import require_feasible
 from roselora.editing.many_edits import ManyEdits, with_room
@@ -20,7 +21,6 @@ from roselora.editing.methods.gate.reference_statistics import cached_statistics
 from roselora.editing.methods.train_edit import Settings, default_settings, settings_of
 from roselora.editing.proposal import Proposal
 from roselora.editing.propose import propose
-from roselora.editing.repair import repair
 from roselora.editing.request import EditRequest, RequestDetails, texts
 from roselora.editing.store.edit_records import StoredEdit
 from roselora.editing.store.store_folder import require_outside_stores

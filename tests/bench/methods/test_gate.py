@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from roselora.editing import repair as repair_module
+from roselora.editing import edit_repair
 from roselora.editing.editor import Editor
 from roselora.editing.methods.gate import layer_choice
 from roselora.editing.methods.gate.gate_settings import GateSettings
@@ -47,7 +47,7 @@ def test_what_does_not_hold_is_made_anew_in_neurons_of_its_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     before = Before(word_model)
-    monkeypatch.setattr(repair_module, "broken_requests", lambda *_: [1, 2])
+    monkeypatch.setattr(edit_repair, "broken_requests", lambda *_: [1, 2])
     applied = edit("gate", word_model, word_tokenizer, *REQUESTS, **TWO_BLOCKS)
     assert passes == [[0, 1, 2], [0], [0]]
     taken = list(map(tuple, applied.memory["neurons"].tolist()))
@@ -65,7 +65,7 @@ def test_the_weights_are_those_that_the_editor_makes_of_the_same_requests(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(repair_module, "broken_requests", lambda *_: [0])
+    monkeypatch.setattr(edit_repair, "broken_requests", lambda *_: [0])
     applied = edit("gate", word_model, word_tokenizer, *REQUESTS, **TWO_BLOCKS)
     by_method = Before(word_model)
     applied.undo()

@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from roselora.bench.methods.locate_then_edit import LocateConfig, contexts
-from roselora.bench.methods.module_states import Row, left_padded, read_rows
+from roselora.bench.methods.module_states import Context, left_padded, read_states
 from roselora.bench.methods.target_value import _added, optimize_value
 from roselora.editing.request import EditRequest
 from roselora.errors import EditError
@@ -19,7 +19,7 @@ LYON = EditRequest("The capital of France is", "Lyon", subject="France")
 BLOCK = "model.layers.0"
 
 
-def naive(model: LlamaForCausalLM, row: Row, module: str, delta: Tensor, kept: int) -> Tensor:
+def naive(model: LlamaForCausalLM, row: Context, module: str, delta: Tensor, kept: int) -> Tensor:
     """A whole pass over one row alone, without padding or cache."""
 
     def add(_: object, __: object, output: Tensor) -> Tensor:
@@ -37,7 +37,7 @@ def test_rows_of_unlike_length_cut_at_the_subject_predict_what_each_predicts_alo
     tiny_model: Callable[..., LlamaForCausalLM],
 ) -> None:
     model = tiny_model()
-    rows = [Row(list(range(5, 30)), 20), Row(list(range(40, 49)), 2), Row([7, 9, 11], 1)]
+    rows = [Context(list(range(5, 30)), 20), Context(list(range(40, 49)), 2), Context([7, 9, 11], 1)]
     delta = torch.randn(32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         inputs, at = left_padded(model, rows)
@@ -58,7 +58,7 @@ def test_keys_are_what_reaches_the_layer_at_the_subject_in_every_context(
     assert [tiny_tokenizer.decode(row.ids[: row.position + 1])[-6:] for row in rows] == ["France"] * 3
     assert tiny_tokenizer.decode(rows[0].ids) == LYON.prompt
     module = "model.layers.1.mlp.down_proj"
-    read = read_rows(world_model, rows, inputs_of=[module])[module]
+    read = read_states(world_model, rows, inputs_of=[module])[module]
     for row, found in zip(rows, read, strict=True):
         seen: list[Tensor] = []
         handle = world_model.get_submodule(module).register_forward_hook(lambda _, a, __, s=seen: s.append(a[0]))
@@ -85,7 +85,7 @@ def test_the_value_makes_the_model_say_the_target_and_stop_and_leaves_the_model_
     assert 0 < value.steps < 60
     answer = [*word_tokenizer("Oslo").input_ids, word_tokenizer.eos_token_id]
     for row in rows:
-        whole = Row(row.ids + answer[:-1], row.position)
+        whole = Context(row.ids + answer[:-1], row.position)
         with torch.no_grad():
             assert naive(word_model, whole, BLOCK, value.delta.float(), len(answer)).argmax(-1).tolist() == answer
     assert all(torch.equal(before[name], tensor) for name, tensor in word_model.state_dict().items())
@@ -101,7 +101,7 @@ def test_the_value_that_changes_the_essence_of_the_subject_costs(
         config = LocateConfig(prefixes=0, steps=20, learning_rate=0.1, kl_weight=kl_weight, weight_decay=0)
         rows = contexts(word_tokenizer, request, config)
         delta = optimize_value(word_model, word_tokenizer, request, rows, BLOCK, config).delta.float()
-        essence = Row(word_tokenizer("of France is a").input_ids, 1)
+        essence = Context(word_tokenizer("of France is a").input_ids, 1)
         with torch.no_grad():
             base, now = (naive(word_model, essence, BLOCK, delta * on, 1)[0] for on in (0, 1))
         moved.append(float((now.exp() * (now - base)).sum()))
@@ -112,7 +112,7 @@ def test_the_clamp_bounds_the_value(world_model: LlamaForCausalLM, tiny_tokenize
     config = LocateConfig(prefixes=0, steps=5, clamp=0.1)
     rows = contexts(tiny_tokenizer, LYON, config)
     value = optimize_value(world_model, tiny_tokenizer, LYON, rows, BLOCK, config)
-    start = read_rows(world_model, rows, outputs_of=[BLOCK])[BLOCK].norm()
+    start = read_states(world_model, rows, outputs_of=[BLOCK])[BLOCK].norm()
     assert 0 < float(value.delta.norm()) <= 0.1001 * float(start)
 
 

@@ -9,13 +9,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from roselora.bench.methods.edit_method import Applied, EditCall, Method
 from roselora.bench.methods.edits_in_memory import EditsInMemory
 from roselora.bench.methods.weight_changes import undone_on_error
+from roselora.editing.edit_repair import repair
 from roselora.editing.feasibility import require_feasible
 from roselora.editing.many_edits import ManyEdits
 from roselora.editing.methods.gate.gate_settings import GateSettings
 from roselora.editing.methods.gate.layer_choice import editable_mlps
 from roselora.editing.methods.gate.reference_statistics import reference_statistics
 from roselora.editing.methods.previous_edits import PreviousEdits
-from roselora.editing.repair import repair
 from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError, EditError, RoseLoraError
 from roselora.models.inference import Progress

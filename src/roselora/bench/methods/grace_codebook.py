@@ -10,23 +10,24 @@ from torch import Tensor, nn
 from roselora.errors import ConfigError
 
 PADDING = -1
-"""What fills the label rows that are shorter than the longest."""
+"""Fills the label rows that are shorter than the longest."""
 
 COVER = 1.001
-"""How far beyond a key that it shall cover a radius grows, so that rounding in another batch does not undo it."""
+"""The factor by which a radius grows beyond the distance of the key that it is to cover, since another batch rounds \
+differently."""
 
 SAME_KEY = 1e-5
-"""The distance, as a share of the key's norm, below which two keys cannot be told apart."""
+"""The distance, as a share of the key's norm, below which two keys count as the same."""
 
 
 @dataclass(frozen=True, eq=False)
 class Codebook:
-    """What GRACE remembers.
+    """GRACE's codebook of n entries.
 
     Attributes:
         keys: (n, d_in) fp32, inputs of the layer.
-        values: (n, d_out) fp32, what the layer gives instead for inputs near a key.
-        radii: (n,) fp32, how near: the Euclidean distance up to which a key answers.
+        values: (n, d_out) fp32, the layer's output for inputs within the radius of a key.
+        radii: (n,) fp32, the Euclidean distance up to which a key matches.
         labels: (n, length) int64, the token ids of each entry's target, filled with PADDING.
     """
 
@@ -43,10 +44,10 @@ class Codebook:
 
     @classmethod
     def from_memory(cls, memory: Mapping[str, Tensor], d_in: int, d_out: int) -> "Codebook":
-        """The codebook that :meth:`memory` gave.
+        """The codebook whose tensors :meth:`memory` returned.
 
         Raises:
-            ConfigError: a tensor is missing, or they do not fit each other or a layer from d_in to d_out.
+            ConfigError: a tensor is missing, or the tensors do not fit each other or a layer from d_in to d_out.
         """
         missing = {"keys", "values", "radii", "labels"} - set(memory)
         if missing:
@@ -56,7 +57,7 @@ class Codebook:
         if book.keys.shape != (n, d_in) or book.values.shape != (n, d_out) or len(book.labels) != n:
             raise ConfigError(
                 f"The codebook has keys {tuple(book.keys.shape)} and values {tuple(book.values.shape)}; this layer "
-                f"takes {d_in} and gives {d_out}: edit the layer that the codebook was made at."
+                f"takes {d_in} and gives {d_out}: edit the layer that the codebook was made for."
             )
         return book
 
@@ -71,17 +72,18 @@ class Codebook:
     def nearest(self, query: Tensor) -> tuple[Tensor, Tensor]:
         """For queries (..., d_in) the distance to the nearest key and its index, each (...); there must be a key."""
         flat = query.reshape(-1, query.shape[-1]).float()
-        # By way of a matrix product, small distances would drown in rounding.
+        # Computed by a matrix product, small distances would drown in rounding errors.
         distances = torch.cdist(flat, self.keys, compute_mode="donot_use_mm_for_euclid_dist")
         smallest = distances.min(dim=1)
         return smallest.values.view(query.shape[:-1]), smallest.indices.view(query.shape[:-1])
 
     def admit(self, key: Tensor, value: Tensor, label: Tensor, radius: float) -> tuple["Codebook", int]:
-        """The codebook with one more edit in it, and the index of the entry that serves it (the paper's Algorithm 1).
+        """The codebook with one more edit, and the index of the entry that serves it (the paper's Algorithm 1).
 
-        Far from every key, a new entry with the first ``radius``. Near one with the same label, that one's radius
-        grows to cover the key. Near one with another label, both radii are cut to half the distance. The paper leaves
-        open what happens at a distance of 0: here the newer edit takes the entry over.
+        Far from every key, the edit gets a new entry with the first ``radius``. Near an entry with the same label, that
+        entry's radius grows to cover the key. Near an entry with another label, the edit gets a new entry and both
+        radii are cut to half the distance. The paper does not say what happens at a distance of 0: here the newer edit
+        replaces the entry.
 
         Args:
             key: (d_in,); value: (d_out,), where a new entry's training starts; label: (length,) int64.
@@ -96,7 +98,7 @@ class Codebook:
             grown = max(float(self.radii[index]), distance * COVER)
             return replace(self, radii=_with_row(self.radii, index, grown)), index
         if distance <= SAME_KEY * float(key.norm()):
-            # Its label's row may be too short for the new one, so the entry goes and comes back as the last.
+            # The label's row may be too short for the new label, so the entry is removed and appended as the last.
             kept = [i for i in range(len(self.radii)) if i != index]
             without = Codebook(self.keys[kept], self.values[kept], self.radii[kept], self.labels[kept])
             return without._appended(key, value, label, float(self.radii[index])), len(kept)
@@ -130,15 +132,15 @@ def _with_row(tensor: Tensor, index: int, row: Any) -> Tensor:
 
 
 class Lookup:
-    """The forward hook by which a layer answers from a codebook.
+    """A forward hook by which a layer takes its output from a codebook.
 
     Every position looks up its own input, and a hit replaces the layer's output at this position alone. In a causal
-    model a position's input does not depend on what follows, so the prompt's last token finds the same entry whether
+    model a position's input does not depend on what follows, so the prompt's last token hits the same entry whether
     it comes last, as in generation with a cache or with padding on the left, or is followed by an answer.
 
     Attributes:
         codebook: on the layer's device.
-        trained: the index and the value of the entry that is in training, which goes before the codebook's.
+        trained: the index and the value of the entry that is in training; this value overrides the codebook's.
     """
 
     def __init__(self, codebook: Codebook) -> None:
@@ -146,7 +148,7 @@ class Lookup:
         self.trained: tuple[int, nn.Parameter] | None = None
 
     def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        """The layer's output (..., d_out), with the values of the entries that its input (..., d_in) hits."""
+        """The layer's output (..., d_out), replaced by an entry's value where the input (..., d_in) hits one."""
         book = self.codebook
         if len(book.radii) == 0:
             return output
@@ -160,5 +162,5 @@ class Lookup:
 
 
 def installed(module: nn.Module) -> Lookup | None:
-    """The lookup that is on a layer, if one is."""
+    """The lookup that is installed on a layer, if there is one."""
     return next((hook for hook in module._forward_hooks.values() if isinstance(hook, Lookup)), None)

@@ -15,7 +15,7 @@ from transformers.pytorch_utils import Conv1D
 
 from roselora.bench.methods.covariance import covariance, key_width
 from roselora.bench.methods.edit_method import EditCall
-from roselora.bench.methods.module_states import Row
+from roselora.bench.methods.module_states import Context
 from roselora.bench.methods.subject_position import subject_end
 from roselora.editing.methods.neutral_texts import NEUTRAL_TEXTS
 from roselora.editing.methods.setting_bounds import BoundedSettings, number, whole
@@ -75,7 +75,7 @@ class LocateConfig(BoundedSettings):
         raise NotImplementedError
 
 
-def contexts(tokenizer: PreTrainedTokenizerBase, request: EditRequest, config: LocateConfig) -> list[Row]:
+def contexts(tokenizer: PreTrainedTokenizerBase, request: EditRequest, config: LocateConfig) -> list[Context]:
     """The prompt alone, then after each prefix, read at the subject's last token.
 
     A subject that is only the very first token is passed over for the prompt's last token: at the first position
@@ -91,7 +91,7 @@ def contexts(tokenizer: PreTrainedTokenizerBase, request: EditRequest, config: L
         ids = encode(tokenizer, text)
         if not ids:
             raise ConfigError(f"The tokenizer makes no tokens of {prompt!r}.")
-        rows.append(Row(ids, subject_end(tokenizer, text, subject, len(prefix))))
+        rows.append(Context(ids, subject_end(tokenizer, text, subject, len(prefix))))
     return rows
 
 

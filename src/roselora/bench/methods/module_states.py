@@ -1,4 +1,4 @@
-"""Where in some texts a model is read, and what its modules take in and give out there."""
+"""The inputs and outputs of a model's modules at one position of each of some texts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,38 +16,38 @@ BATCH_SIZE = 32
 
 
 @dataclass(frozen=True)
-class Row:
-    """A text's tokens, and the position in them at which it is read and changed."""
+class Context:
+    """A text's tokens, and the position among them at which activations are read and changed."""
 
     ids: list[int]
     position: int
 
 
-def left_padded(model: PreTrainedModel, rows: Sequence[Row]) -> tuple[dict[str, Tensor], Tensor]:
-    """Rows as a batch that ends together, with the positions that each row has alone.
+def left_padded(model: PreTrainedModel, contexts: Sequence[Context]) -> tuple[dict[str, Tensor], Tensor]:
+    """Contexts as a batch whose rows end together, with the position ids that each has alone.
 
     Returns:
-        ids, mask and position ids of shape (n, length), and where in the batch each row is read, (n,), int64.
+        ids, mask and position ids of shape (n, length), and the position of each context in its padded row, (n,) int64.
     """
     device = next(model.parameters()).device
-    length = max(len(row.ids) for row in rows)
-    at = torch.tensor([length - len(row.ids) + row.position for row in rows])
-    inputs = padded_inputs([row.ids for row in rows], side="left")
+    length = max(len(row.ids) for row in contexts)
+    at = torch.tensor([length - len(row.ids) + row.position for row in contexts])
+    inputs = padded_inputs([row.ids for row in contexts], side="left")
     inputs |= known_arguments(model, position_ids=positions(inputs["attention_mask"]))
     return {name: tensor.to(device) for name, tensor in inputs.items()}, at.to(device)
 
 
-def read_rows(
-    model: PreTrainedModel, rows: Sequence[Row], inputs_of: Sequence[str] = (), outputs_of: Sequence[str] = ()
+def read_states(
+    model: PreTrainedModel, contexts: Sequence[Context], inputs_of: Sequence[str] = (), outputs_of: Sequence[str] = ()
 ) -> dict[str, Tensor]:
-    """What goes into some modules, and comes out of others, at each row's position.
+    """The inputs of some modules, and the outputs of others, at each context's position.
 
     Returns:
         by module, (n, width) fp64 on the module's device, or on the CPU if that has no fp64.
     """
     parts: dict[str, list[Tensor]] = {name: [] for name in (*inputs_of, *outputs_of)}
-    for start in range(0, len(rows), BATCH_SIZE):
-        batch, at = left_padded(model, rows[start : start + BATCH_SIZE])
+    for start in range(0, len(contexts), BATCH_SIZE):
+        batch, at = left_padded(model, contexts[start : start + BATCH_SIZE])
         for name, read in activations(model, batch, list(parts)).items():
             states = read.input if name in inputs_of else read.output
             each = torch.arange(len(at), device=states.device)

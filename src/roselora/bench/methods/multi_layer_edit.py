@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from roselora.bench.methods.edit_method import Applied, EditCall
 from roselora.bench.methods.locate_then_edit import LocateConfig, add_to, contexts, edited_weights, linear_layer
-from roselora.bench.methods.module_states import Row, read_rows
+from roselora.bench.methods.module_states import Context, read_states
 from roselora.bench.methods.target_value import optimize_value
 from roselora.bench.methods.weight_changes import Snapshot, undone_on_error
 from roselora.editing.methods.setting_bounds import number, whole
@@ -88,9 +88,12 @@ def edit_layers(call: EditCall[MultiLayerConfig], solve: Solve) -> tuple[Applied
 
 
 def _means(
-    model: PreTrainedModel, rows: Sequence[Sequence[Row]], inputs_of: Sequence[str] = (), outputs_of: Sequence[str] = ()
+    model: PreTrainedModel,
+    rows: Sequence[Sequence[Context]],
+    inputs_of: Sequence[str] = (),
+    outputs_of: Sequence[str] = (),
 ) -> dict[str, Tensor]:
     """What is read at each request's rows, averaged over them: by module, (requests, width) fp64."""
-    read = read_rows(model, [row for each in rows for row in each], inputs_of, outputs_of)
+    read = read_states(model, [row for each in rows for row in each], inputs_of, outputs_of)
     sizes = [len(each) for each in rows]
     return {name: torch.stack([part.mean(0) for part in torch.split(states, sizes)]) for name, states in read.items()}

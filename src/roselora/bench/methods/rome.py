@@ -19,7 +19,7 @@ from roselora.bench.methods.locate_then_edit import (
     linear_layer,
     ridged,
 )
-from roselora.bench.methods.module_states import read_rows
+from roselora.bench.methods.module_states import read_states
 from roselora.bench.methods.target_value import optimize_value
 from roselora.bench.methods.weight_changes import Snapshot, undone_on_error
 from roselora.editing.methods.setting_bounds import number
@@ -54,7 +54,7 @@ def rome(call: EditCall[RomeConfig]) -> Applied:
         for request in counted(call.requests, call.on_progress):
             rows = contexts(call.tokenizer, request, config)
             value = optimize_value(model, call.tokenizer, request, rows, module, config)
-            k = read_rows(model, rows, inputs_of=[module])[module].mean(0)
+            k = read_states(model, rows, inputs_of=[module])[module].mean(0)
             add_to(layer, rank_one_update(k, value.delta, regularized))
             steps += value.steps
     return Applied(tuple(call.requests), snapshot.restore, snapshot.entries(), steps, covariance_memory(C))

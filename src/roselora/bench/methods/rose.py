@@ -1,4 +1,4 @@
-"""RoseLoRA, ours: each request one sparse low-rank delta."""
+"""RoseLoRA, ours: for each request one sparse low-rank delta."""
 
 from roselora.bench.methods.edit_method import Applied, EditCall, Method
 from roselora.bench.methods.weight_changes import Deltas, undone_on_error
@@ -24,22 +24,25 @@ PUBLISHED_SETTINGS = EditSettings(
 
 
 def rose(call: EditCall[EditSettings]) -> Applied:
-    """Train one RoseLoRA delta a request on the model as it is, and apply it, whether or not its target was reached.
+    """Train a delta for each request on the model as it is by then, and apply it, whether or not the target is reached.
 
-    The prompts of all earlier requests are held still. (Wang et al., 2024, "RoseLoRA", arXiv 2406.10777, Eq. 3-10.)
+    It is the editor's own training, by which the answers to the prompts of all previous requests stay. Unlike the
+    editor, and like every baseline, it applies what was trained even if the target is not reached: the published
+    settings often fail, and their effect elsewhere is to be measured all the same.
+    (Wang et al., 2024, "RoseLoRA", arXiv 2406.10777, Eq. 3-10.)
 
     Raises:
         ConfigError: the model cannot be adapted with these settings.
         NonFiniteError: a delta, or its sum with a weight, is not finite; the model is as it was.
     """
     model, tokenizer, config = call.model, call.tokenizer, call.config
-    held = [prompt for applied in call.history for request in applied.requests for prompt in request.prompts]
+    previous = [prompt for applied in call.history for request in applied.requests for prompt in request.prompts]
     steps = 0
     with undone_on_error(Deltas(model)) as deltas:
         for request in counted(call.requests, call.on_progress):
-            trained = train_factors(model, tokenizer, request, config, held)
+            trained = train_factors(model, tokenizer, request, config, previous)
             deltas.apply(factors_delta(model, deltas.overlay, trained.pairs))
-            held += request.prompts
+            previous += request.prompts
             steps += trained.steps
     return Applied(tuple(call.requests), deltas.restore, deltas.entries(), steps)
 

@@ -1,4 +1,4 @@
-"""Where a request's subject ends in a text: the token at which a model has gathered what it knows of it."""
+"""Where a request's subject ends in a text: the token at which a model has gathered what it knows about the subject."""
 
 import re
 
@@ -11,28 +11,28 @@ from roselora.models.tokenization import encode
 def subject_end(tokenizer: PreTrainedTokenizerBase, text: str, subject: str | None, start: int = 0) -> int:
     """The index, among the tokens of ``text``, of the last token that holds a part of the subject.
 
-    The subject is sought from the character ``start`` on: as a whole word before a part of one, in its own case
-    before any other, and where it occurs twice the later one counts, for it is nearer to the answer. Where there
-    is no subject, or the text does not hold it, it is the text's last token, at which the answer is formed.
+    The search starts at the character ``start``. It prefers whole words to parts of words, then the subject's own case
+    to any other, then the last occurrence, which is nearest to the answer. If there is no subject, or the text does not
+    contain it, the result is the text's last token, at which the answer is formed.
 
     Raises:
         UnsupportedError: the tokenizer cannot say which characters a token stands for.
     """
     if not tokenizer.is_fast:
         raise UnsupportedError(
-            f"{type(tokenizer).__name__} does not say where its tokens stand in a text: use a fast tokenizer."
+            f"{type(tokenizer).__name__} does not report its tokens' positions in the text: use a fast tokenizer."
         )
     encoded = tokenizer(text, return_offsets_mapping=True)
     last = len(encode(tokenizer, text)) - 1
     span = _find(text, subject.strip(), start) if subject and subject.strip() else None
     if span is None:
         return last
-    held = [index for index, (a, b) in enumerate(encoded.offset_mapping) if a < span[1] and b > span[0]]
-    return held[-1] if held else last
+    tokens = [index for index, (a, b) in enumerate(encoded.offset_mapping) if a < span[1] and b > span[0]]
+    return tokens[-1] if tokens else last
 
 
 def _find(text: str, subject: str, start: int) -> tuple[int, int] | None:
-    """The characters, from the first to behind the last, at which the subject stands."""
+    """The range of characters of the subject, its end excluded."""
     name = re.escape(subject)
     for pattern in (rf"(?<!\w){name}(?!\w)", name):
         for flags in (re.NOFLAG, re.IGNORECASE):

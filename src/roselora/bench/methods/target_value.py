@@ -10,7 +10,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.bench.methods.locate_then_edit import LocateConfig
-from roselora.bench.methods.module_states import Row, left_padded, read_rows
+from roselora.bench.methods.module_states import Context, left_padded, read_states
 from roselora.bench.methods.subject_position import subject_end
 from roselora.editing.methods.adam_steps import adam_steps
 from roselora.editing.methods.token_batches import IGNORED, answer_batch
@@ -43,7 +43,7 @@ def optimize_value(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     request: EditRequest,
-    contexts: Sequence[Row],
+    contexts: Sequence[Context],
     module: str,
     config: LocateConfig,
 ) -> Value:
@@ -61,9 +61,9 @@ def optimize_value(
     """
     labels = answer_batch(tokenizer, request, [request.prompt]).labels
     answer: list[int] = labels[labels != IGNORED].tolist()  # the target's tokens and the end-of-sequence token
-    rows = [Row(row.ids + answer[:-1], row.position) for row in contexts]
+    rows = [Context(row.ids + answer[:-1], row.position) for row in contexts]
     essence = _essence(tokenizer, request)
-    start = read_rows(model, contexts[:1], outputs_of=[module])[module].norm().float()
+    start = read_states(model, contexts[:1], outputs_of=[module])[module].norm().float()
     with frozen(model):
         inputs, at = left_padded(model, [*rows, *essence])
         cache = PrefixCache(model, inputs, start=int(at.min()))
@@ -89,13 +89,13 @@ def optimize_value(
     return Value(double(delta.detach()), step, float(loss.detach()))
 
 
-def _essence(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> list[Row]:
+def _essence(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> list[Context]:
     """The row of "<subject> is a", or none where no subject is named or it is only the first token."""
     if not request.subject:
         return []
     text = f"{request.subject.strip()} is a"
     position = subject_end(tokenizer, text, request.subject)
-    return [Row(encode(tokenizer, text), position)] if position else []
+    return [Context(encode(tokenizer, text), position)] if position else []
 
 
 @torch.no_grad()
