@@ -1,4 +1,4 @@
-"""What a piece of work takes: wall time, and memory at its peak beyond what was held before."""
+"""The cost of a block of code: wall time, and peak memory beyond what was in use before it."""
 
 import ctypes
 import gc
@@ -15,7 +15,7 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 @dataclass
 class ResourceUse:
-    """Filled when the block ends; ``peak_bytes`` is 0 where the system does not tell (neither CUDA nor Linux)."""
+    """Filled when the block ends; ``peak_bytes`` is 0 where it cannot be measured (neither CUDA nor Linux)."""
 
     seconds: float = 0.0
     peak_bytes: int = 0
@@ -23,7 +23,13 @@ class ResourceUse:
 
 @contextmanager
 def measured(device: torch.device) -> Iterator[ResourceUse]:
-    """Measure the block: on CUDA the allocator's peak, on Linux the resident memory's."""
+    """Measure a block: on CUDA the allocator's peak, on Linux that of the resident memory.
+
+    >>> with measured(torch.device("cpu")) as use:
+    ...     _ = torch.ones(1000).sum()
+    >>> use.seconds > 0
+    True
+    """
     result = ResourceUse()
     before = _begin(device)
     start = time.perf_counter()
@@ -37,17 +43,17 @@ def measured(device: torch.device) -> Iterator[ResourceUse]:
 
 
 def _begin(device: torch.device) -> int:
-    """Forget earlier peaks; what is held now."""
+    """Reset the peak; the bytes in use now."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device)
     if CLEAR.exists():
-        # What was freed stays with the process until it is given back, and would hide what the block takes.
+        # Freed memory stays with the process until it is returned to the system, and would hide what the block needs.
         gc.collect()
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:
             trim(0)
-        CLEAR.write_text("5")  # Linux: the peak starts anew from what is resident now
+        CLEAR.write_text("5")  # resets Linux's peak to what is resident now
     return _resident("VmRSS")
 
 

@@ -1,8 +1,8 @@
-"""Run lm-eval on a model and questions in memory: nothing is fetched, and nothing of the model stays changed.
+"""Run lm-eval on a model and questions in memory: nothing is downloaded, and the model is left unchanged.
 
-lm-eval sets the model's mode, ties its weights, gives its tokenizer a pad token, and generates by the model's own
+lm-eval sets the model's mode, ties its weights, gives its tokenizer a pad token, and generates with the model's own
 settings; its larger entry point also seeds every random generator and asks the hub about the model. None of that may
-leak into what comes after, so its `evaluate` is called alone and inside a guard.
+affect what follows, so only its `evaluate` is called, inside a context that restores everything.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from roselora.bench.tasks.general_ability import Document
 from roselora.errors import ConfigError
-from roselora.models.inference import eval_mode
+from roselora.models.inference import eval_mode, unwrapped
 from roselora.training.loreft import IGNORED
 from roselora.training.loreft import NAME as LOREFT
 
@@ -33,12 +33,12 @@ CHOICE: dict[str, Any] = {
         {"metric": "acc_norm", "aggregation": "mean", "higher_is_better": True},
     ],
 }
-"""The choice of the highest log-likelihood after the text (`acc`), or of the highest per character (`acc_norm`)."""
+"""The choice with the highest log-likelihood after the text (`acc`), or with the highest per character (`acc_norm`)."""
 
 ANSWER: dict[str, Any] = {
     "output_type": "generate_until",
     "doc_to_target": "answers",
-    # As in lm-eval's own TriviaQA, so that figures can be laid side by side; it cuts "St. Louis" to "St".
+    # As in lm-eval's own TriviaQA, so that figures are comparable; it cuts "St. Louis" to "St".
     "generation_kwargs": {"until": ["\n", ".", ","], "do_sample": False, "max_gen_toks": 32},
     "filter_list": [
         {"name": "stripped", "filter": [{"function": "remove_whitespace"}, {"function": "take_first"}]},
@@ -61,10 +61,13 @@ def run_tasks(
     tokenizer: PreTrainedTokenizerBase,
     tasks: Mapping[str, tuple[Mapping[str, Any], Sequence[Document]]],
 ) -> dict[str, list[dict[str, Any]]]:
-    """Ask every question of every task, zero-shot; by task, lm-eval's record of each, in order.
+    """Ask every question of every task, zero-shot.
 
     Args:
         tasks: by name, :data:`CHOICE` or :data:`ANSWER`, and the documents.
+
+    Returns:
+        by task, lm-eval's record of each question, in order.
 
     Raises:
         ConfigError: lm-eval is not installed.
@@ -83,17 +86,18 @@ def run_tasks(
     ]
     with _quiet(), _unchanged(model, tokenizer):
         loaded = manager(include_defaults=False).load(configs)
-        reader = _saying_where_prompts_end(hflm) if hasattr(model, LOREFT) else hflm
-        harness = reader(pretrained=model, tokenizer=tokenizer, batch_size=BATCH_SIZE)
+        harness_class = _prompt_aware(hflm) if hasattr(model, LOREFT) else hflm
+        harness = harness_class(pretrained=model, tokenizer=tokenizer, batch_size=BATCH_SIZE)
         results = evaluate(harness, loaded, bootstrap_iters=0)
     return {name: sorted(results["samples"][name], key=lambda sample: sample["doc_id"]) for name in tasks}
 
 
-def _saying_where_prompts_end(hflm: Any) -> Any:
-    """lm-eval's reader of a model that does something to its prompts, and so must know which tokens they are.
+def _prompt_aware(hflm: Any) -> Any:
+    """lm-eval's model class for a LoReFT model, which intervenes on prompt tokens and so must know which they are.
 
-    It weighs a continuation by one forward pass over context and continuation, beside longer ones with padding behind
-    it, and tells the model neither apart. Here each is weighed by itself, and labels tell where its context ends.
+    lm-eval scores a continuation in one forward pass over context and continuation, batched with longer ones and padded
+    on the right, and gives the model neither the mask nor the length of the context. Here each is scored alone, and
+    labels tell the model where its context ends.
     """
 
     class PromptAwareModel(hflm):  # type: ignore[misc]
@@ -102,7 +106,7 @@ def _saying_where_prompts_end(hflm: Any) -> Any:
         def _loglikelihood_tokens(self, requests: list[Any], *arguments: Any, **options: Any) -> list[Any]:
             found: list[Any] = []
             for request in requests:
-                self._continued = len(request[2]) - 1  # the last token is weighed, and not read
+                self._continued = len(request[2]) - 1  # the last token is scored, but not read
                 found += super()._loglikelihood_tokens([request], *arguments, **{**options, "disable_tqdm": True})
             return found
 
@@ -131,7 +135,7 @@ def _lm_eval() -> tuple[Any, Any, Any, Any]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep lm-eval's log and its bars, which have no switch, off the screen."""
+    """Hide lm-eval's log and its progress bars, which cannot be switched off."""
     logger = logging.getLogger("lm_eval")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -144,14 +148,14 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _unchanged(model: Any, tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
-    """Greedy settings inside, and weights that stay as they are; afterwards all is as it was."""
-    owners = [owner for owner in {id(m): m for m in _with_base(model)}.values() if "generation_config" in vars(owner)]
+    """Set greedy generation settings, keep the weights untied, and restore everything afterwards."""
+    owners = [owner for owner in dict.fromkeys((model, unwrapped(model))) if "generation_config" in vars(owner)]
     generation = [owner.generation_config for owner in owners]
     padding, side = tokenizer.pad_token, tokenizer.padding_side
-    randomness = random.getstate()  # of which lm-eval draws when it builds its requests
+    randomness = random.getstate()  # lm-eval draws from it when it builds its requests
     for owner in owners:
         owner.generation_config = GenerationConfig(eos_token_id=tokenizer.eos_token_id)  # type: ignore[no-untyped-call]
-    # lm-eval ties the output to the input embeddings anew, which would undo a change to one of them.
+    # lm-eval ties the output to the input embeddings again, which would undo a change to one of them.
     model.tie_weights = lambda *_, **__: None
     try:
         with eval_mode(model):
@@ -162,9 +166,3 @@ def _unchanged(model: Any, tokenizer: PreTrainedTokenizerBase) -> Iterator[None]
         for owner, config in zip(owners, generation, strict=True):
             owner.generation_config = config
         tokenizer.pad_token, tokenizer.padding_side = padding, side
-
-
-def _with_base(model: Any) -> list[Any]:
-    """The model, and the transformers model inside it if it is a PEFT model."""
-    unwrap = getattr(model, "get_base_model", None)
-    return [model] if unwrap is None else [model, unwrap()]

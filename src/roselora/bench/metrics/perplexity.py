@@ -1,4 +1,4 @@
-"""How well a model predicts text: its loss on each text, from which perplexity and forgetting follow."""
+"""How well a model predicts text: the loss of each text, and perplexity."""
 
 import math
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ from roselora.models.inference import eval_mode
 def text_losses(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, max_length: int = 256
 ) -> list[float]:
-    """The mean cross-entropy of each text's tokens after its first, in nats, by teacher forcing.
+    """The mean cross-entropy, in nats, of each text's tokens after its first, by teacher forcing.
 
-    One text at a time, so that padding and batch size have no influence.
+    Texts go through the model one at a time, so that padding and batch size have no influence.
 
     Args:
         texts: each cut to ``max_length`` tokens.
@@ -30,7 +30,11 @@ def text_losses(
 
 
 def perplexity(losses: Sequence[float]) -> float:
-    """exp of the mean of the texts' losses: every text counts alike, however long it is."""
+    """exp of the mean of the texts' losses; every text has the same weight, however long it is.
+
+    >>> round(perplexity([math.log(2), math.log(8)]), 6)
+    4.0
+    """
     return math.exp(sum(losses) / len(losses))
 
 

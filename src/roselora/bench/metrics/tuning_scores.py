@@ -2,14 +2,13 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from roselora.bench.metrics.estimates import (
-    BOOTSTRAP_SEED,
     CostRange,
     Estimate,
     bootstrap_interval,
@@ -94,27 +93,23 @@ def method_scores(
         if not own and not runs:
             continue
         found = {name: _set_score(part) for name in sets if (part := [a for a in own if a.prediction.task == name])}
-        complete = bool(sets) and len(found) == len(sets)
+        values = [one.score.value for one in found.values() if one.score is not None]
+        first = runs[0] if runs else None
         rows.append(
             MethodScore(
                 method,
                 found,
-                _average(found.values()) if complete else None,
-                runs[0].trained if runs else None,
-                runs[0].entries_changed if runs else None,
-                runs[0].file_bytes if runs else None,
-                runs[0].delta_bytes if runs else None,
-                cost_range(run.seconds for run in runs),
-                cost_range(float(run.peak_bytes) for run in runs),
-                cost_range(float(run.steps) for run in runs),
+                average=sum(values) / len(values) if values and len(values) == len(sets) else None,
+                trained=first.trained if first else None,
+                entries_changed=first.entries_changed if first else None,
+                file_bytes=first.file_bytes if first else None,
+                delta_bytes=first.delta_bytes if first else None,
+                seconds=cost_range(run.seconds for run in runs),
+                peak_bytes=cost_range(float(run.peak_bytes) for run in runs),
+                steps=cost_range(float(run.steps) for run in runs),
             )
         )
     return rows
-
-
-def _average(found: Collection[SetScore]) -> float | None:
-    values = [one.score.value for one in found if one.score is not None]
-    return sum(values) / len(values) if len(values) == len(found) else None
 
 
 def differences(answers: Sequence[Answered], ours: str) -> list[Difference]:
@@ -149,7 +144,7 @@ def _difference(method: str, mine: Sequence[Answered], theirs: Sequence[Answered
         return Difference(method, difference(np.arange(n)), *interval, n)
     means, other_means = _by_question(mine), _by_question(theirs)
     values = [value - other_means[key] for key, value in means.items()]
-    return Difference(method, sum(values) / len(values), *bootstrap_interval(values, seed=BOOTSTRAP_SEED), len(values))
+    return Difference(method, sum(values) / len(values), *bootstrap_interval(values), len(values))
 
 
 def _set_score(answers: Sequence[Answered]) -> SetScore:
@@ -165,12 +160,11 @@ def _set_score(answers: Sequence[Answered]) -> SetScore:
         return SetScore(score, by_seed, unread)
     if any(math.isnan(answer.prediction.score) for answer in answers):
         return SetScore(None, {}, unread)
-    accuracy = estimate(_by_question(answers).values(), share=True)
     seeds: dict[int, list[float]] = defaultdict(list)
     for answer in answers:
         seeds[answer.seed].append(answer.prediction.score)
     by_seed = {seed: sum(scores) / len(scores) for seed, scores in sorted(seeds.items())}
-    return SetScore(accuracy, by_seed, unread)
+    return SetScore(estimate(_by_question(answers).values(), share=True), by_seed, unread)
 
 
 def _numbers(name: str, answers: Sequence[Answered]) -> list[NDArray[np.float64]]:
