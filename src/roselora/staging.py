@@ -72,7 +72,7 @@ def put_in_place(made: Path, target: Path, report: Callable[[int, int], None] | 
 def remove_stale(folder: Path) -> list[Path]:
     """Remove the staging folders that killed processes left in a folder, and say which; those in use stay."""
     try:
-        found = sorted(filter(_is_staging, folder.iterdir()))
+        found = sorted(filter(is_staging, folder.iterdir()))
     except OSError:  # a folder that may be written to and not listed
         return []
     for path in found:
@@ -80,7 +80,8 @@ def remove_stale(folder: Path) -> list[Path]:
     return [path for path in found if not path.exists()]
 
 
-def _is_staging(path: Path) -> bool:
+def is_staging(path: Path) -> bool:
+    """Whether this is a staging folder, in use or left by a killed process."""
     named = re.fullmatch(r"\..+\.[0-9a-f]{16}\.staging", path.name) is not None
     return named and path.is_dir() and not path.is_symlink()
 

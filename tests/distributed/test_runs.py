@@ -39,7 +39,7 @@ def test_a_signal_to_one_rank_stops_all_at_one_step_with_one_checkpoint(
         assert on_ranks(2, "interrupt_one", settings, rank, True) == [{"finished": True}, {"finished": False}]
 
 
-@pytest.mark.parametrize(("taken", "message"), [(True, "is locked by process"), (False, "holds no run to go on with")])
+@pytest.mark.parametrize(("taken", "message"), [(True, "is locked by process"), (False, "holds no run to resume")])
 def test_what_the_main_process_meets_all_are_told(
     on_ranks: OnRanks, settings: dict[str, Any], taken: bool, message: str
 ) -> None:

@@ -90,9 +90,11 @@ def test_a_run_is_not_resumed_under_other_settings_even_if_its_config_file_is_go
 ) -> None:
     Path(stopped.output, "config.yaml").unlink()
     other = settings(training={"save_steps": 2, "learning_rate": 1e-3})
-    for go_on in (train, plan):
-        with pytest.raises(ConfigError, match=r"had as training.learning_rate has changed \(0.01, now 0.001\)"):
-            go_on(other, resume=True)
+    for start in (train, plan):
+        with pytest.raises(
+            ConfigError, match=r"The training.learning_rate of the run of .* has changed \(0.01, now 0.001\)"
+        ):
+            start(other, resume=True)
 
 
 def test_a_whole_number_written_with_a_point_is_the_same_setting(stopped: TrainSettings) -> None:
@@ -107,14 +109,16 @@ def test_a_whole_number_written_with_a_point_is_the_same_setting(stopped: TrainS
 def test_a_number_of_steps_is_another_setting_than_a_fraction(settings: Settings) -> None:
     run = settings(adapter={"warmup": 1, "ramp": 2})
     interrupted(run, 5)
-    with pytest.raises(ConfigError, match=r"had as adapter\.warmup has changed"):
+    with pytest.raises(ConfigError, match=r"The adapter\.warmup of the run of .* has changed"):
         plan(settings(adapter={"warmup": 1.0, "ramp": 0}), resume=True)
 
 
 def test_a_run_is_not_resumed_on_other_data(stopped: TrainSettings) -> None:
     path = Path(stopped.data.train)
     path.write_text(path.read_text().replace("make", "give"))
-    with pytest.raises(ConfigError, match=r"had as training data has changed \([0-9a-f]{12}, now [0-9a-f]{12}\)"):
+    with pytest.raises(
+        ConfigError, match=r"The training data of the run of .* has changed \([0-9a-f]{12}, now [0-9a-f]{12}\)"
+    ):
         train(stopped, resume=True)
     assert (stopped.checkpoints / "checkpoint-5" / MANIFEST).exists()
 
@@ -128,11 +132,11 @@ def test_a_run_is_not_resumed_on_other_held_out_data_or_retention_prompts(
     run = settings(data=data, retention={"prompts": str(prompts)})
     interrupted(run, 5)
     prompts.write_text("go\n")
-    with pytest.raises(ConfigError, match="had as retention prompts has changed"):
+    with pytest.raises(ConfigError, match=r"The retention prompts of the run of .* has changed"):
         plan(run, resume=True)
     prompts.write_text("stay\n")
     write([{"text": "two"}], "eval.jsonl")
-    with pytest.raises(ConfigError, match="had as held-out data has changed"):
+    with pytest.raises(ConfigError, match=r"The validation data of the run of .* has changed"):
         plan(run, resume=True)
 
 
@@ -145,13 +149,13 @@ def test_a_run_is_not_resumed_on_another_base_or_chat_template(
     interrupted(run, 5)
     template = base / "chat_template.jinja"
     template.write_text(template.read_text() + " ")
-    with pytest.raises(ConfigError, match="had as tokenizer or chat template has changed"):
+    with pytest.raises(ConfigError, match=r"The tokenizer or chat template of the run of .* has changed"):
         plan(run, resume=True)
     shutil.copy(tiny_model_folder / template.name, template)
     weights = load_file(base / "model.safetensors")
     next(iter(weights.values()))[0] += 1
     save_file(weights, base / "model.safetensors", {"format": "pt"})
-    with pytest.raises(ConfigError, match="had as base model has changed"):
+    with pytest.raises(ConfigError, match=r"The base model of the run of .* has changed"):
         plan(run, resume=True)
 
 
@@ -178,7 +182,7 @@ def test_a_run_is_not_resumed_on_the_same_weights_read_otherwise(
     plan(run, resume=True)
     path = base / file
     path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
-    with pytest.raises(ConfigError, match=f"had as {names} has changed"):
+    with pytest.raises(ConfigError, match=f"The {names} of the run of .* has changed"):
         plan(run, resume=True)
 
 

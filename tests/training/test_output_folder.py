@@ -8,12 +8,17 @@ import torch
 
 from roselora.errors import ConfigError, ModelError, NonFiniteError, RoseLoraError
 from roselora.files import LockedError, writer_lock
+from roselora.training.config_file import as_yaml
 from roselora.training.train_settings import TrainSettings
 from roselora.training.training_progress import StepReport
-from roselora.training.training_run import Finished, train
-from tests.training.runs import finished, interrupted
+from roselora.training.training_run import Finished, plan, train
+from tests.training.runs import finished, interrupted, killed
 
 Settings = Callable[..., TrainSettings]
+
+
+def contents(folder: Path) -> dict[str, bytes | None]:
+    return {str(path): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
 def test_a_second_run_into_one_output_is_refused_at_once_and_the_first_is_whole(settings: Settings) -> None:
@@ -58,21 +63,91 @@ def test_an_output_that_is_not_empty_is_refused_and_left_alone(settings: Setting
 
 
 def test_there_is_nothing_to_resume_in_a_folder_that_is_empty_or_not_there(settings: Settings, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="holds no run to go on with; start without --resume"):
+    with pytest.raises(ConfigError, match="holds no run to resume; start without --resume"):
         train(settings(), resume=True)
     assert not (tmp_path / "out").exists()
     (tmp_path / "out").mkdir()
-    with pytest.raises(ConfigError, match="holds no run to go on with; start without --resume"):
+    with pytest.raises(ConfigError, match="holds no run to resume; start without --resume"):
         train(settings(), resume=True)
 
 
-def test_after_a_kill_before_the_first_checkpoint_both_ways_of_going_on_say_the_same(settings: Settings) -> None:
-    run = settings()
+MANIFEST_WRITER = "roselora.training.checkpoints.write_atomically"
+WEIGHTS_RENAMER = "roselora.models.model_saving.put_in_place"
+
+
+@pytest.mark.parametrize(
+    ("at", "left"),
+    [
+        (MANIFEST_WRITER, {"config.yaml", "checkpoints"}),
+        (WEIGHTS_RENAMER, {"config.yaml", "checkpoints", "delta.safetensors", "log.jsonl", "metrics.json"}),
+    ],
+)
+def test_a_run_that_was_killed_without_a_whole_checkpoint_starts_again_over_its_own_files(
+    settings: Settings, tmp_path: Path, at: str, left: set[str]
+) -> None:
+    training = {"save_steps": 10} if at == MANIFEST_WRITER else {}
+    run = settings(training=training)
+    killed(run, at)
+    assert {path.name for path in Path(run.output).iterdir() if not path.name.startswith((".", "lock"))} == left
+    assert any(run.checkpoints.glob("checkpoint-*/optimizer.pt")) == (at == MANIFEST_WRITER)
+    with pytest.raises(ConfigError, match="holds no whole checkpoint to resume from; start without --resume"):
+        train(run, resume=True)
+    again = finished(run)
+    whole = finished(settings(training=training, output=str(tmp_path / "whole")))
+    assert again.artifacts.sha256["adapter/adapter_model.safetensors"] in whole.artifacts.sha256.values()
+    assert sorted(path.name for path in Path(run.output).iterdir()) == sorted(
+        path.name for path in Path(whole.settings.output).iterdir()
+    )
+
+
+def as_killed(run: TrainSettings) -> None:
+    """Leave in the output what a run leaves that is killed while it writes its first checkpoint."""
     (run.checkpoints / "checkpoint-4").mkdir(parents=True)
-    Path(run.output, "config.yaml").write_text("model: x\n")
+    (run.checkpoints / "checkpoint-4" / "optimizer.pt").write_bytes(b"half")
+    Path(run.output, "config.yaml").write_text(as_yaml(run))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("config.yaml", "model: x\n"),
+        ("config.yaml", None),
+        ("mine.txt", "keep"),
+        ("adapter/adapter_config.json", "{}"),
+        ("checkpoints/mine.txt", "keep"),
+        ("checkpoints/checkpoint-4/whole.json", "{}"),  # it was whole before it was damaged
+    ],
+)
+def test_files_that_are_not_all_an_unfinished_runs_own_are_refused_and_left_alone(
+    settings: Settings, name: str, text: str | None
+) -> None:
+    run = settings()
+    as_killed(run)
+    path = Path(run.output, name)
+    path.parent.mkdir(exist_ok=True)
+    path.unlink() if text is None else path.write_text(text)
+    before = contents(Path(run.output))
     for resume in (False, True):
-        with pytest.raises(ConfigError, match="no whole checkpoint to go on from; name another folder, or empty this"):
+        with pytest.raises(
+            ConfigError, match=r"is not empty, (and holds no whole checkpoint|but holds a finished run)"
+        ):
             train(run, resume=resume)
+    assert contents(Path(run.output)) == before
+
+
+def test_another_run_does_not_start_over_the_files_of_one_that_was_killed(settings: Settings) -> None:
+    as_killed(settings())
+    before = contents(Path(settings().output))
+    with pytest.raises(ConfigError, match="not empty, and holds no whole checkpoint to resume from; name another"):
+        train(settings(training={"seed": 1}))
+    assert contents(Path(settings().output)) == before
+
+
+def test_a_plan_leaves_the_files_of_a_killed_run_alone(settings: Settings) -> None:
+    as_killed(settings())
+    before = contents(Path(settings().output))
+    assert plan(settings(), resume=False)[1] is None
+    assert contents(Path(settings().output)) == before
 
 
 def test_a_finished_run_is_not_trained_again(settings: Settings) -> None:
