@@ -2,12 +2,12 @@
 
     python benchmarks/finetuning.py --data-dir DATA --output benchmarks/results/finetuning.json
 
-Every method has the same examples, order, steps, batch, rank, scale and adapted modules; its learning rate is that of
-``--rates`` with the highest accuracy on held-out training examples (seed 0, whose run is kept as the first of three);
-DoRA takes LoRA's, and RoseLoRA with retention takes RoseLoRA's.
-Reported on the official dev set, which is used for nothing else: accuracy of the greedy answer, the entries that
-training moved, the file's size, and forgetting: the rise of the loss on texts of another kind (reference answers of
-AlpacaEval), in nats a token.
+Every method has the same training examples, order, steps, batch size, rank, scale and target modules. Its learning
+rate is the one of ``--rates`` with the highest accuracy on validation examples from the training file (with seed 0,
+whose run is the first of the three); DoRA takes LoRA's, and RoseLoRA with retention takes RoseLoRA's.
+Reported on the official development set, which is used for nothing else: the accuracy of the greedy answer, the
+entries that training changed, the file's size, and forgetting, which is the rise of the loss on other text (reference
+answers of AlpacaEval), in nats per token.
 """
 
 import argparse
@@ -33,10 +33,10 @@ from roselora.training.training_run import Finished, train
 
 LABELS = ("negative", "positive")
 METHODS = ("rose", "lora", "dora", "adalora", "shira", "retention")
-"""The last is rose with retention on our own neutral texts."""
+"""The last is rose with retention on neutral texts."""
 
 TUNED_AS = {"dora": "lora", "retention": "rose"}
-"""Methods that take another's learning rate, for the hours of a small machine."""
+"""Methods that take another's learning rate, to save time."""
 
 
 def read_sst2(path: Path) -> list[dict[str, str]]:
@@ -56,13 +56,13 @@ def accuracies(model: Any, tokenizer: Any, examples: list[dict[str, str]]) -> li
 
 def run(method: str, rate: float, seed: int, steps: int, data: Path) -> tuple[Finished, ResourceUse]:
     with tempfile.TemporaryDirectory() as folder:
-        keep = Path(folder) / "keep.txt"
-        keep.write_text("\n".join(text.replace("\n", " ") for text in NEUTRAL_TEXTS))
+        prompts = Path(folder) / "prompts.txt"
+        prompts.write_text("\n".join(text.replace("\n", " ") for text in NEUTRAL_TEXTS))
         settings = TrainSettings.model_validate(
             {
                 "model": "demo",
                 "method": "rose" if method == "retention" else method,
-                "retention": {"prompts": str(keep) if method == "retention" else None},
+                "retention": {"prompts": str(prompts) if method == "retention" else None},
                 "output": f"{folder}/out",
                 "data": {"train": str(data)},
                 "training": {"max_steps": steps, "batch_size": 8, "learning_rate": rate, "seed": seed},
@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--rates", type=float, nargs="+", default=[5e-4, 2e-3])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--n", type=int, default=200, help="examples of the dev set, from its beginning")
+    parser.add_argument("--n", type=int, default=200, help="how many of the development set's examples")
     parser.add_argument("--texts", type=int, default=24)
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
@@ -132,7 +132,7 @@ def compare(
         first[rate] = run(method, rate, arguments.seeds[0], arguments.steps, data)
         prepared = first[rate][0].prepared
         tuned[rate] = float(np.mean(accuracies(prepared.model, prepared.tokenizer, tuning)))
-        print(f"{method} lr {rate}: accuracy {tuned[rate]:.3f} on {len(tuning)} held-out", flush=True)
+        print(f"{method} lr {rate}: accuracy {tuned[rate]:.3f} on {len(tuning)} validation examples", flush=True)
     rate = max(tuned, key=lambda candidate: tuned[candidate])
     right, losses, rows = [], [], []
     for seed in arguments.seeds:
@@ -153,7 +153,7 @@ def compare(
             }
         )
         print(f"{method} seed {seed}: {rows[-1]}", flush=True)
-    # Each example's and each text's mean over the seeds, so that the interval is over what was asked.
+    # The mean over the seeds for each example and each text, so that the intervals are over examples and texts.
     accuracy = np.mean(right, axis=0).tolist()
     forgetting = (np.mean(losses, axis=0) - np.array(base_losses)).tolist()
     summary = {

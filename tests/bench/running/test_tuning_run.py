@@ -85,7 +85,7 @@ def test_a_unit_goes_on_from_a_whole_checkpoint_and_starts_anew_without_one(
     wanted: TuningRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = make_plan(replace(wanted, seeds=(0,), sets=("boolq",), overrides=(*SETTINGS, "training.save_steps=1")))
-    settings = plan.at("rose", 0, plan.settings["rose", 0].training.learning_rate)
+    settings = plan.at("rose", 0, plan.settings["rose"].training.learning_rate)
     resumed: list[bool] = []
 
     def train_and_note(settings: TrainSettings, resume: bool, **options: Any) -> Any:

@@ -113,7 +113,7 @@ class TuningPlan:
         head: for the folder and the report.
         tasks: the test sets by name; ``questions``: of each.
         data: what is trained on.
-        settings: by method and seed, with the first learning rate.
+        settings: by method, with the first seed and learning rate.
         labels: as of :class:`~roselora.bench.tasks.tuning_benchmarks.Benchmark`.
         device, dtype: for training and answering.
     """
@@ -123,7 +123,7 @@ class TuningPlan:
     tasks: Mapping[str, AnyTask]
     questions: Mapping[str, Sequence[Question]]
     data: TrainingData
-    settings: Mapping[tuple[str, int], TrainSettings]
+    settings: Mapping[str, TrainSettings]
     labels: tuple[str, ...] | None
     device: str
     dtype: str
@@ -136,11 +136,12 @@ class TuningPlan:
     @property
     def units(self) -> list[tuple[str, int]]:
         """Every method and seed, the untrained model first, unless its classifier is new and has nothing to say."""
-        return [*([(BASE, 0)] if self.labels is None else []), *self.settings]
+        untrained = [(BASE, 0)] if self.labels is None else []
+        return untrained + [(method, seed) for method in self.settings for seed in self.request.seeds]
 
     def at(self, method: str, seed: int, rate: float) -> TrainSettings:
         """The settings of one training run."""
-        settings = self.settings.get((method, seed)) or self.settings[method, self.head.seeds[0]]
+        settings = self.settings[method]
         training = settings.training.model_copy(update={"learning_rate": rate, "seed": seed})
         output = self.folder / "trained" / f"{method}-{seed}-{rate:g}"
         return settings.model_copy(update={"training": training, "output": str(output)})
@@ -164,11 +165,7 @@ def make_plan(request: TuningRequest) -> TuningPlan:
     test_sets = {name: task.read(request.data_dir) for name, task in tasks.items()}
     questions = {name: drawn(found.records, request.n, request.question_seed) for name, found in test_sets.items()}
     data = _training_data(benchmark, request)
-    settings = {
-        (method, seed): _settings(request, benchmark, method, seed, bool(data.validation))
-        for method in request.methods
-        for seed in request.seeds
-    }
+    settings = {method: _settings(request, benchmark, method, bool(data.validation)) for method in request.methods}
     # Nothing may be trained: then the options say where the questions are answered.
     first = next((own.training for own in settings.values()), None)
     device, dtype = (first.device, first.dtype) if first else (request.device or AUTO, request.dtype or AUTO)
@@ -192,7 +189,7 @@ def make_plan(request: TuningRequest) -> TuningPlan:
         sources=sources,
         asked={name: len(found) for name, found in questions.items()},
         of={name: len(found.records) for name, found in test_sets.items()},
-        settings={method: _recorded(settings[method, request.seeds[0]]) for method in request.methods},
+        settings={method: _recorded(own) for method, own in settings.items()},
         seeds=request.seeds,
         question_seed=request.question_seed,
         versions=versions("trl"),
@@ -229,10 +226,10 @@ def _training_data(benchmark: Benchmark, request: TuningRequest) -> TrainingData
     return TrainingData(examples[count:], examples[:count], read.left_out, read.sources)
 
 
-def _settings(request: TuningRequest, benchmark: Benchmark, method: str, seed: int, evaluated: bool) -> TrainSettings:
+def _settings(request: TuningRequest, benchmark: Benchmark, method: str, evaluated: bool) -> TrainSettings:
     """A training run's settings: the preset's and the file's, then the overrides, then what the benchmark sets."""
     shape = "completion" if benchmark.labels is None else "classification"
-    overrides = [*request.overrides, f"training.seed={seed}", f"data.shape={shape}"]
+    overrides = [*request.overrides, f"training.seed={request.seeds[0]}", f"data.shape={shape}"]
     if request.device is not None:
         overrides.append(f"training.device={request.device}")
     if request.dtype is not None:

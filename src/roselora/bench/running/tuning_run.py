@@ -117,7 +117,7 @@ class _Runner:
     def _learning_rate(self, method: str) -> float:
         """The method's learning rate; of several the one that does best, after a training run with each."""
         plan = self._plan
-        rates = plan.head.rates or (plan.settings[method, plan.head.seeds[0]].training.learning_rate,)
+        rates = plan.head.rates or (plan.settings[method].training.learning_rate,)
         seed = plan.head.question_seed  # training seeds may be added later, and must not change the choice
         if len(rates) > 1:
             for rate in rates:
