@@ -2,11 +2,17 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from roselora.bench.running.tuning_plan import TuningRequest, make_plan
+from roselora.bench.running.tuning_run import run
+from tests.bench.tuning import commonsense_request, nothing
 
 Put = Callable[[str, Any], None]
 
@@ -66,26 +72,32 @@ FILES: dict[str, list[Any]] = {
 }
 
 
+def write_file(folder: Path, name: str, content: Any) -> None:
+    """Write a file of a data folder, as JSON or JSON lines by its name; a text as it is."""
+    if name.endswith(".jsonl") and not isinstance(content, str):
+        content = "\n".join(map(json.dumps, content)) + "\n"
+    elif not isinstance(content, str):
+        content = json.dumps(content)
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text(content, encoding="utf-8")
+
+
+def write_data(folder: Path) -> None:
+    """Write every file of a data folder."""
+    for name, records in FILES.items():
+        write_file(folder, name, records)
+
+
 @pytest.fixture
 def put(tmp_path: Path) -> Put:
-    """Writes a file of the data folder, as JSON or JSON lines by its name, or as the text it is."""
-
-    def write(name: str, content: Any) -> None:
-        if name.endswith(".jsonl") and not isinstance(content, str):
-            content = "\n".join(map(json.dumps, content)) + "\n"
-        elif not isinstance(content, str):
-            content = json.dumps(content)
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(content, encoding="utf-8")
-
-    return write
+    """Writes a file of the data folder."""
+    return partial(write_file, tmp_path)
 
 
 @pytest.fixture
-def data(tmp_path: Path, put: Put) -> Path:
+def data(tmp_path: Path) -> Path:
     """The data folder, whole."""
-    for name, records in FILES.items():
-        put(name, records)
+    write_data(tmp_path)
     return tmp_path
 
 
@@ -127,3 +139,24 @@ def ability_data(tmp_path: Path) -> Path:
     texts = json.dumps([{"output": output} for output in outputs])
     (tmp_path / "instruct" / "alpaca_eval_text_davinci_003.json").write_text(texts)
     return tmp_path
+
+
+@pytest.fixture
+def wanted(data: Path, tiny_model_folder: Path, tmp_path: Path) -> TuningRequest:
+    """Two sets of the commonsense benchmark, one method, two seeds."""
+    return commonsense_request(data, tiny_model_folder, tmp_path / "out")
+
+
+@pytest.fixture(scope="session")
+def _finished_once(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("finished")
+    write_data(folder)
+    run(make_plan(commonsense_request(folder, tiny_model_folder, folder / "out")), nothing)
+    return folder / "out"
+
+
+@pytest.fixture
+def finished(_finished_once: Path, wanted: TuningRequest) -> TuningRequest:
+    """`wanted`, whose folder holds the whole run already."""
+    shutil.copytree(_finished_once, wanted.folder)
+    return wanted

@@ -1,4 +1,3 @@
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -7,8 +6,6 @@ from typing import Any
 import pytest
 import torch
 
-from roselora.bench.metrics.learning_rate_choice import chosen_rate, chosen_units
-from roselora.bench.metrics.tuning_scores import differences, method_scores
 from roselora.bench.records.failed_run import FailedRun
 from roselora.bench.records.run_files import BASE, read_records
 from roselora.bench.records.tuning_bench_records import Abilities, Answered, TrainedUnit
@@ -17,34 +14,12 @@ from roselora.bench.running import tuning_run as module
 from roselora.bench.running.eta import RunProgress
 from roselora.bench.running.tuning_plan import TuningRequest, make_plan
 from roselora.bench.running.tuning_run import run
-from roselora.bench.tasks.task import Prediction
-from roselora.errors import ConfigError, FileFormatError
+from roselora.errors import ConfigError
 from roselora.files import LockedError
 from roselora.training.train_settings import TrainSettings
 from roselora.training.training_run import train
 from tests.bench.conftest import record
-
-SETTINGS = ("training.max_steps=3", "training.batch_size=2", "adapter.rank=2", "adapter.density=0.5")
-
-
-@pytest.fixture
-def wanted(data: Path, tiny_model_folder: Path, tmp_path: Path) -> TuningRequest:
-    return TuningRequest(
-        benchmark="commonsense",
-        protocol="loreft",
-        model=str(tiny_model_folder),
-        methods=("rose",),
-        seeds=(0, 1),
-        folder=tmp_path / "out",
-        sets=("boolq", "piqa"),
-        overrides=SETTINGS,
-        data_dir=data,
-        command="roselora bench commonsense",
-    )
-
-
-def nothing(at: RunProgress) -> None:
-    """Where progress is of no interest."""
+from tests.bench.tuning import SETTINGS, nothing
 
 
 def lines(folder: Path, name: str) -> list[str]:
@@ -71,14 +46,13 @@ def test_every_unit_is_trained_and_asked_everything_once_and_again_nothing_is_do
     assert told == []
 
 
-def test_a_run_that_was_killed_goes_on_with_what_is_missing(wanted: TuningRequest) -> None:
-    run(make_plan(wanted), nothing)
-    answers, units = lines(wanted.folder, Answered.FILE), lines(wanted.folder, TrainedUnit.FILE)
-    (wanted.folder / Answered.FILE).write_text("\n".join(answers[:-2]) + "\n" + answers[-2][:20])
-    (wanted.folder / TrainedUnit.FILE).write_text(units[0] + "\n")  # the second was being trained
-    run(make_plan(wanted), nothing)
-    assert sorted(lines(wanted.folder, Answered.FILE)) == sorted(answers)
-    assert len(read_records(wanted.folder, TrainedUnit)) == 2
+def test_a_run_that_was_killed_goes_on_with_what_is_missing(finished: TuningRequest) -> None:
+    answers, units = lines(finished.folder, Answered.FILE), lines(finished.folder, TrainedUnit.FILE)
+    (finished.folder / Answered.FILE).write_text("\n".join(answers[:-2]) + "\n" + answers[-2][:20])
+    (finished.folder / TrainedUnit.FILE).write_text(units[0] + "\n")  # the second was being trained
+    run(make_plan(finished), nothing)
+    assert sorted(lines(finished.folder, Answered.FILE)) == sorted(answers)
+    assert len(read_records(finished.folder, TrainedUnit)) == 2
 
 
 def test_a_unit_goes_on_from_a_whole_checkpoint_and_starts_anew_without_one(
@@ -118,62 +92,6 @@ def test_a_second_run_into_one_folder_is_refused(wanted: TuningRequest) -> None:
     assert len(answers) == len({answer.prediction.key for answer in answers})
 
 
-def test_methods_seeds_sets_and_questions_can_be_added_and_nothing_else_may_change(wanted: TuningRequest) -> None:
-    first = replace(wanted, methods=(), sets=("boolq",), n=1)
-    run(make_plan(first), nothing)
-    assert [answer.method for answer in read_records(wanted.folder, Answered)] == [BASE]
-    run(make_plan(replace(wanted, seeds=(3,))), nothing)
-    assert len(read_records(wanted.folder, Answered)) == 2 * 3
-    for change, what in (
-        ({"protocol": "llm-adapters"}, "protocol"),
-        ({"question_seed": 1}, "question seed"),
-        ({"examples": 2}, "lessons"),
-        ({"overrides": (*SETTINGS, "training.learning_rate=1.0")}, "other settings"),
-    ):
-        with pytest.raises(ConfigError, match=what):
-            make_plan(replace(wanted, **change))  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="no set"):
-        make_plan(replace(wanted, sets=("sums",)))
-    with pytest.raises(ConfigError, match="seeds"):
-        make_plan(replace(wanted, seeds=()))
-
-
-def test_a_folder_of_something_else_is_left_alone(wanted: TuningRequest) -> None:
-    wanted.folder.mkdir()
-    (wanted.folder / "letter.txt").write_text("dear")
-    with pytest.raises(ConfigError, match="not empty"):
-        make_plan(wanted)
-    (wanted.folder / "head.json").write_text("{}")
-    with pytest.raises(FileFormatError, match="not a valid TuningHead"):
-        make_plan(wanted)
-
-
-def answered(method: str, seed: int, task: str, key: str, score: float, answer: str = "x") -> Answered:
-    return Answered(method, seed, Prediction(task, key, "said", answer, score, "gold"))
-
-
-def test_scores_are_means_over_questions_of_the_means_over_seeds() -> None:
-    answers = [
-        answered("base", 0, "a", "1", 0.0, ""),
-        answered("base", 0, "a", "2", 1.0),
-        answered("base", 0, "b", "1", 1.0),
-        answered("rose", 0, "a", "1", 1.0),
-        answered("rose", 1, "a", "1", 0.0),
-        answered("rose", 0, "a", "2", 1.0),
-        answered("rose", 1, "a", "2", 1.0),
-    ]
-    units = [TrainedUnit("rose", seed, 1e-3, 10, 5, 2.0 + seed, 100, 7, 3, 50, 20, {}) for seed in (0, 1)]
-    base, rose = method_scores(answers, units, ["base", "rose", "lora"], ["a", "b"])
-    assert (base.sets["a"].score.value, base.sets["a"].unread, base.average) == (0.5, 0.5, 0.75)
-    assert rose.sets["a"].score.value == 0.75
-    assert rose.sets["a"].by_seed == {0: 1.0, 1: 0.5}
-    assert rose.average is None, "one of its sets was not asked"
-    assert rose.seconds is not None
-    assert (rose.seconds.median, rose.entries_changed) == (2.5, 3)
-    (difference,) = differences(answers, "rose")
-    assert (difference.method, difference.value, difference.n) == ("base", (0.5 + 0.0) / 2, 2)
-
-
 def test_each_method_takes_the_learning_rate_that_does_best_on_held_out_records(
     wanted: TuningRequest, put: Any
 ) -> None:
@@ -195,18 +113,6 @@ def test_each_method_takes_the_learning_rate_that_does_best_on_held_out_records(
         make_plan(replace(choosing, rates=(1e-9,)))
     with pytest.raises(ConfigError, match="too few to set some aside"):
         make_plan(replace(choosing, examples=9))
-
-
-def test_the_highest_accuracy_wins_and_without_one_the_least_loss() -> None:
-    def tried(rate: float, **held_out: float) -> TrainedUnit:
-        return TrainedUnit("rose", 0, rate, 10, 5, 2.0, 100, 7, 3, 50, 20, held_out)
-
-    by_accuracy = [tried(0.1, eval_loss=0.2, eval_accuracy=0.7), tried(0.2, eval_loss=0.9, eval_accuracy=0.8)]
-    assert chosen_rate(by_accuracy, "rose", 0, (0.1, 0.2)) == 0.2
-    assert chosen_rate(by_accuracy, "rose", 0, (0.1, 0.2, 0.3)) is None
-    assert chosen_units(by_accuracy, 0, (0.1, 0.2)) == by_accuracy[1:]
-    by_loss = [tried(0.1, eval_loss=0.2), tried(0.2, eval_loss=0.9)]
-    assert chosen_rate(by_loss, "rose", 0, (0.1, 0.2)) == 0.1
 
 
 def test_what_a_model_has_kept_is_measured_once_for_each_run(
@@ -231,20 +137,6 @@ def test_what_a_model_has_kept_is_measured_once_for_each_run(
     assert "| rose | -0.250 [-0.750, 0.000] (4) | 0.000 [0.000, 0.000] (2) |" in shown
     with pytest.raises(ConfigError, match="data-dir"):
         make_plan(replace(asking, data_dir=None))
-
-
-def test_the_report_says_what_was_run_and_what_each_method_scored(wanted: TuningRequest) -> None:
-    run(make_plan(wanted), nothing)
-    names = {path.name for path in write_tuning_report(wanted.folder)}
-    assert names == {"report.md", "report.json", "entries.png"}
-    shown = (wanted.folder / "report.md").read_text()
-    document: dict[str, Any] = json.loads((wanted.folder / "report.json").read_text())
-    assert "boolq (2 of 2)" in shown
-    assert "Commonsense-17K (4 of 8 sources), 4 records" in shown
-    for row in document["methods"]:
-        assert f"| {row['method']} |" in shown
-        assert row["sets"]["boolq"]["score"]["n"] == 2
-    assert document["head"]["seeds"] == [0, 1]
 
 
 def test_a_method_that_cannot_be_run_is_a_failed_run_the_others_go_on_and_it_is_tried_again(
