@@ -84,7 +84,7 @@ def edit(
         return
     bench_, methods_ = _modules()
     names = list(methods_.METHODS) if methods == ALL else [name.strip() for name in methods.split(",")]
-    bench = bench_.EditBench(
+    bench = bench_.EditBenchRequest(
         dataset=dataset,
         data_dir=data_dir,
         methods=methods_.configured(names, set_ or [], file=settings, seed=seed, covariance_text=covariance_text),

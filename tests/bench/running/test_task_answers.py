@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from roselora.bench.running.task_answers import ask, judged, shard
+from roselora.bench.running.task_answers import ask, prediction_from, shard
 from roselora.bench.tasks.task import Decoding, Question, Task, TaskData
 from roselora.errors import ConfigError
 from roselora.models.generation import searched_texts
@@ -35,7 +35,7 @@ def test_answers_are_those_of_one_prompt_at_a_time(world_model: Any, tiny_tokeni
     assert set(found) == {question.key for question in QUESTIONS}
     for question in QUESTIONS:
         (alone,) = searched_texts(world_model, tiny_tokenizer, [question.prompt], max_new_tokens=4, num_beams=beams)
-        assert found[question.key] == judged(toy, question, alone)
+        assert found[question.key] == prediction_from(toy, question, alone)
 
 
 def test_a_batch_of_no_size_is_refused(world_model: Any, tiny_tokenizer: Any) -> None:

@@ -32,7 +32,7 @@ SAME_IN_ONE_FOLDER = ("model_sha256", "dataset", "data_sha256", "mode", "seed", 
 
 
 @dataclass(frozen=True)
-class EditBench:
+class EditBenchRequest:
     """What the user asks for.
 
     Attributes:
@@ -75,40 +75,40 @@ def check_output(folder: Path) -> None:
         raise ConfigError(f"{folder} cannot be written: {there} is no folder that you may write to; name another.")
 
 
-def make_plan(bench: EditBench, loaded: LoadedModel) -> tuple[EditPlan, EditHead]:
+def make_plan(request: EditBenchRequest, loaded: LoadedModel) -> tuple[EditPlan, EditHead]:
     """What will be run, with the head that describes it; nothing is written.
 
     Raises:
         ConfigError: the data cannot be read or holds too few cases, or the folder holds another run.
     """
-    if bench.capability and bench.mode == "single":
+    if request.capability and request.mode == "single":
         raise ConfigError("Capability is measured after all edits: ask for it with --mode sequential or batch.")
-    if bench.capability and bench.data_dir is None:
+    if request.capability and request.data_dir is None:
         raise ConfigError("Capability reads its questions from --data-dir: name the folder.")
-    data = read_cases(bench.dataset, bench.data_dir)
+    data = read_cases(request.dataset, request.data_dir)
     unique = deduplicate(data.cases)
     if not unique.cases:
-        raise ConfigError(f"{data.file} holds no cases of {bench.dataset}.")
-    cases = _drawn_cases(bench, unique.cases)
-    plan = EditPlan(cases, bench.methods, bench.mode, bench.folder, bench.fluency)
-    part = RunPart(bench.command, tuple(bench.methods), versions(), machine(loaded.model.device))
+        raise ConfigError(f"{data.file} holds no cases of {request.dataset}.")
+    cases = _drawn_cases(request, unique.cases)
+    plan = EditPlan(cases, request.methods, request.mode, request.folder, request.fluency)
+    part = RunPart(request.command, tuple(request.methods), versions(), machine(loaded.model.device))
     head = EditHead(
         parts=(part,),
         model=Path(loaded.name).name if Path(loaded.name).exists() else loaded.name,
         model_sha256=fingerprint(loaded.model),
-        dataset=bench.dataset,
+        dataset=request.dataset,
         data_file=data.file,
         data_sha256=data.sha256,
-        mode=bench.mode,
+        mode=request.mode,
         n=len(cases),
-        skip=bench.skip,
+        skip=request.skip,
         skipped=(*unique.repeated, *unique.conflicting, *data.left_out),
-        seed=bench.seed,
-        fluency=bench.fluency,
-        methods={name: as_plain(method.config) for name, method in bench.methods.items()},
-        requests_per_call={name: plan.requests_per_call(method) for name, method in bench.methods.items()},
+        seed=request.seed,
+        fluency=request.fluency,
+        methods={name: as_plain(method.config) for name, method in request.methods.items()},
+        requests_per_call={name: plan.requests_per_call(method) for name, method in request.methods.items()},
     )
-    return plan, _joined(head, bench.folder, bool(bench.capability))
+    return plan, _joined(head, request.folder, bool(request.capability))
 
 
 def described(plan: EditPlan, head: EditHead) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def described(plan: EditPlan, head: EditHead) -> dict[str, Any]:
 
 
 def run_edit_bench(
-    bench: EditBench, loaded: LoadedModel, plan: EditPlan, head: EditHead, on_progress: OnProgress
+    request: EditBenchRequest, loaded: LoadedModel, plan: EditPlan, head: EditHead, on_progress: OnProgress
 ) -> tuple[BenchResult, EditHead, list[EditRecord]]:
     """Make every edit that the folder holds no record of, and write the report, also when the run is stopped.
 
@@ -137,7 +137,7 @@ def run_edit_bench(
         StoppedError: the time is over, or the run was interrupted; the same command resumes it.
         FileFormatError: the folder's records are damaged.
     """
-    folder = bench.folder
+    folder = request.folder
 
     def report_so_far() -> None:
         if (folder / HEAD).exists() and (records := read_edit_records(folder)):
@@ -145,38 +145,38 @@ def run_edit_bench(
 
     with reporting_when_stopped(folder, report_so_far):
         with claimed(folder), appending(folder, EditRecord) as write:
-            keeper = _HeadKeeper(bench, loaded, head, on_progress)
+            keeper = _HeadKeeper(request, loaded, head, on_progress)
             log = ResultLog(read_edit_records(folder), write, keeper.all_edited, keeper.fail)
-            run = EditingRun(loaded.model, loaded.tokenizer, plan, log, on_progress, bench.seconds)
+            run = EditingRun(loaded.model, loaded.tokenizer, plan, log, on_progress, request.seconds)
             run.read_texts()  # what cannot be read is refused before the head says that it was used
             keeper.measure_capability(BASE)
             keeper.write()
             run.run()
         records = read_edit_records(folder)
-    failures = [failure for failure in keeper.head.failures if failure.method in bench.methods]
+    failures = [failure for failure in keeper.head.failures if failure.method in request.methods]
     return BenchResult(write_report(keeper.head, records, folder), failures), keeper.head, records
 
 
-def _drawn_cases(bench: EditBench, cases: Sequence[EditCase]) -> tuple[EditCase, ...]:
-    left = len(cases) - bench.skip
+def _drawn_cases(request: EditBenchRequest, cases: Sequence[EditCase]) -> tuple[EditCase, ...]:
+    left = len(cases) - request.skip
     if left < 1:
-        raise ConfigError(f"skip must be below {len(cases)}, the cases of {bench.dataset}, not {bench.skip}.")
-    if bench.n is not None and not 1 <= bench.n <= left:
-        after = f" after the first {bench.skip}" if bench.skip else ""
-        raise ConfigError(f"n must be within 1 and {left}, the cases of {bench.dataset}{after}, not {bench.n}.")
-    return tuple(drawn(cases, bench.n, bench.seed, bench.skip))
+        raise ConfigError(f"skip must be below {len(cases)}, the cases of {request.dataset}, not {request.skip}.")
+    if request.n is not None and not 1 <= request.n <= left:
+        after = f" after the first {request.skip}" if request.skip else ""
+        raise ConfigError(f"n must be within 1 and {left}, the cases of {request.dataset}{after}, not {request.n}.")
+    return tuple(drawn(cases, request.n, request.seed, request.skip))
 
 
 class _HeadKeeper:
     """Keeps a run's head up to date, in its file too."""
 
-    def __init__(self, bench: EditBench, loaded: LoadedModel, head: EditHead, on_progress: OnProgress) -> None:
-        self._bench, self._loaded, self._on_progress = bench, loaded, on_progress
+    def __init__(self, request: EditBenchRequest, loaded: LoadedModel, head: EditHead, on_progress: OnProgress) -> None:
+        self._request, self._loaded, self._on_progress = request, loaded, on_progress
         self.head = head
 
     def write(self) -> None:
         """Write the head as it is now."""
-        write_head(self._bench.folder, self.head)
+        write_head(self._request.folder, self.head)
 
     def all_edited(self, name: str, entries: int) -> None:
         """Note how many entries a method's edits have changed together and, if asked for, the capability now."""
@@ -186,11 +186,11 @@ class _HeadKeeper:
 
     def measure_capability(self, name: str) -> None:
         """Measure it once under this name, if it is asked for."""
-        bench = self._bench
-        if bench.capability and name not in self.head.capability:
+        request = self._request
+        if request.capability and name not in self.head.capability:
             self._on_progress(RunProgress(f"capability, {name}"))
             outcomes = ability_outcomes(
-                self._loaded.model, self._loaded.tokenizer, bench.data_dir, n=bench.capability, seed=bench.seed
+                self._loaded.model, self._loaded.tokenizer, request.data_dir, n=request.capability, seed=request.seed
             )
             measured = {figure: asdict(ability_score(figure, own)) for figure, own in outcomes.items()}
             self.head = replace(self.head, capability={**self.head.capability, name: measured})

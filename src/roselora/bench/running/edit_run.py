@@ -13,7 +13,7 @@ from roselora.bench.metrics.case_scoring import CaseScorer
 from roselora.bench.metrics.cost import measured
 from roselora.bench.records.edit_bench_records import Cost, EditRecord, Mode
 from roselora.bench.records.failed_run import FailedRun, error_line
-from roselora.bench.running.edit_sequence import RESULTS, EditSequence
+from roselora.bench.running.edit_sequence import EDIT_FAILURES, EditSequence
 from roselora.bench.running.eta import Deadline, Eta, OnProgress, RunProgress
 from roselora.bench.running.sequence_checkpoint import AttemptedEdit, BaseWeights, checkpoint_file
 from roselora.bench.tasks.edit_case import EditCase
@@ -149,7 +149,7 @@ class EditingRun:
             self._scorer.prepare([case])
             with measured(self._model.device) as taken:
                 applied = method.edit(EditCall(self._model, self._tokenizer, [case.request], method.config))
-        except RESULTS as error:
+        except EDIT_FAILURES as error:
             logger.debug("%s failed on %s", name, case.key, exc_info=error)
             self._require_unedited()
             return EditRecord(case.key, name, position, None, None, error_line(error))

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 CHECKPOINT_SECONDS = 60.0
 """How much work of a sequence a kill may cost; a checkpoint is as large as the weights that the method changes."""
 
-RESULTS = (EditError, NonFiniteError)
+EDIT_FAILURES = (EditError, NonFiniteError)
 """Errors that are a method's result, a failed edit; any other is a bug or the machine's."""
 
 
@@ -66,7 +66,7 @@ class EditSequence:
 
         Raises:
             StoppedError: the time is over.
-            Exception: a call failed with something other than `RESULTS`; the last checkpoint stays.
+            Exception: a call failed with something other than `EDIT_FAILURES`; the last checkpoint stays.
         """
         attempts = self._resume()
         eta.resumed(self._name, len(attempts))
@@ -125,7 +125,7 @@ class EditSequence:
             with measured(self._model.device) as taken:
                 call = EditCall(self._model, self._tokenizer, requests, self._method.config, self._history, on_progress)
                 applied = self._method.edit(call)
-        except RESULTS as error:
+        except EDIT_FAILURES as error:
             logger.debug("%s failed on %s", self._name, cases[0].key, exc_info=error)
             return [AttemptedEdit(None, error_line(error))] * len(cases)
         # `base` restores the weights, so keeping each call's own snapshot would only fill the memory.

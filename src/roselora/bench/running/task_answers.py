@@ -42,7 +42,7 @@ def ask(
             yield _generated(model, tokenizer, task, batch)
 
 
-def judged(task: Task, question: Question, said: str) -> Prediction:
+def prediction_from(task: Task, question: Question, said: str) -> Prediction:
     """A generated text as the task reads and scores it."""
     answer = task.extract(said)
     score = math.nan if task.right is None else float(task.right(answer, question.gold))
@@ -63,7 +63,7 @@ def _generated(
         repetition_penalty=how.repetition_penalty,
         batch_size=len(batch),
     )
-    return [judged(task, question, text) for question, text in zip(batch, texts, strict=True)]
+    return [prediction_from(task, question, text) for question, text in zip(batch, texts, strict=True)]
 
 
 def _classified(
