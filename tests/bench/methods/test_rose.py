@@ -16,7 +16,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     train = module.train_factors
 
     def noting(*arguments: Any) -> Any:
-        calls.append(list(arguments[5]))
+        calls.append(list(arguments[4]))
         return train(*arguments)
 
     monkeypatch.setattr(module, "train_factors", noting)

@@ -31,7 +31,7 @@ def gate(call: EditCall[GateSettings]) -> Applied:
     A request that the editor would refuse, or whose target it does not reach, leaves no edit; the others are made.
 
     Raises:
-        EditError, NonFiniteError: no edit was made; the error is the first request's.
+        EditError, NonFiniteError: no edit was made; the message is the first request's.
         UnsupportedError: the model's MLPs have no neurons that could be replaced.
     """
     edits = EditsInMemory(call.model, call.tokenizer, _previous_edits(call.history))
@@ -55,7 +55,7 @@ def gate(call: EditCall[GateSettings]) -> Applied:
             fail(request, EditError(str(error)))
     with undone_on_error(edits.deltas):
         if not ManyEdits(edits, feasible, call.config, finish, fail).make():
-            raise failures[0]
+            raise failures[0] if len(failures) == 1 else EditError(f"No request was edited. The first: {failures[0]}")
         repair(edits, lambda _: call.config)
     neurons = edits.previous_edits().neurons
     taken = torch.tensor([(block, index) for block, indices in neurons.items() for index in sorted(indices)])
