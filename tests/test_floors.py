@@ -4,6 +4,8 @@ An import inside a function, or for type checking alone, counts as any other.
 """
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -105,3 +107,18 @@ def test_an_upward_import_and_a_circle_would_be_seen() -> None:
     assert room_of("bench.tasks.zsre") == "bench.tasks"
     assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"]
     assert circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+EXTRAS = {"datasets", "lm_eval", "matplotlib", "sklearn", "trl"}
+
+
+def test_without_extras_everything_but_training_and_the_benchmark_imports() -> None:
+    rooms = {"training", "bench"}
+    program = (
+        "import importlib, sys\n"
+        f"sys.modules.update(dict.fromkeys({sorted(EXTRAS | {f'roselora.{room}' for room in rooms})}))\n"
+        f"for name in {[name for name in MODULES if name.split('.')[0] not in rooms and name != '__main__']}:\n"
+        "    importlib.import_module(f'roselora.{name}' if name else 'roselora')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from roselora.cli import main as module
 from roselora.editing.request import EditRequest
 from roselora.editing.store.edit_store import EditStore
 from tests.attacks.attacking import contents, roselora, some_in_ci
@@ -25,12 +26,23 @@ VERBS = ("undo", "redo", "edit", "edit --from", "repair", "export model", "expor
 ATTACKS = [(verb, signal_, number) for number in range(4) for verb in VERBS for signal_ in SIGNALS]
 
 
+def printed_to(folder: Path) -> dict[int, Path]:
+    """Where a command that runs in a folder prints to: beside the folder, for what is in it is compared."""
+    return {1: folder.with_name(f"{folder.name}-out.txt"), 2: folder.with_name(f"{folder.name}-err.txt")}
+
+
 def typed(ready: Any, arguments: tuple[str, ...], folder: Path) -> None:
-    """Become that command; what it prints goes beside its folder."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    printed = {1: folder.parent / "out.txt", 2: folder.parent / "err.txt"}
-    ready.set()
-    _become(arguments, folder, {**os.environ, "OMP_NUM_THREADS": "1"}, printed)
+    """Become that command, and tell when it begins; Python itself would answer an interrupt before that."""
+    command = module.main
+
+    def begin() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        ready.set()
+        command()
+
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    module.main = begin
+    _become(arguments, folder, {**os.environ, "OMP_NUM_THREADS": "1"}, printed_to(folder))
 
 
 @pytest.fixture
@@ -77,7 +89,7 @@ def test_signals(words: dict[str, list[str]], tmp_path: Path, verb: str, sent: s
     with contextlib.suppress(ProcessLookupError):  # it was done before that
         os.kill(process.pid, sent)
     process.join()
-    said = (tmp_path.parent / "err.txt").read_text()
+    said = printed_to(tmp_path)[2].read_text()
     assert "Traceback" not in said, said
 
     left = state(tmp_path)
@@ -87,7 +99,7 @@ def test_signals(words: dict[str, list[str]], tmp_path: Path, verb: str, sent: s
     again = roselora(*words[verb], folder=tmp_path)
     finished = again.code == 0 or any(word in again.err for word in ("already", "is not empty", "exists"))
     assert finished, again.err
-    assert state(tmp_path)["facts"] == after["facts"]
+    assert {*state(tmp_path)["facts"]} == {*after["facts"]}  # the first command may have been done too
     assert {*state(tmp_path)["out"]} >= {name for name in after["out"] if "checkpoint" not in name}
     opened = EditStore.open(tmp_path / "edits")
     assert all(problem.harmless for problem in opened.verify())

@@ -156,6 +156,6 @@ def test_what_could_not_be_run_is_one_sentence_and_exit_code_1(capsys: pytest.Ca
     assert ended.value.exit_code == 1
     said = capsys.readouterr()
     assert said.out == "wrote out/report.md\n"
-    assert "lora, zsre/3, could not be run (OutOfMemoryError: CUDA out of memory.); the same" in said.err
+    assert "lora, zsre/3, failed (OutOfMemoryError: CUDA out of memory.); the same" in said.err
     show_result(BenchResult([], []), json=True)
     assert json.loads(capsys.readouterr().out) == {"files": [], "failed": []}

@@ -45,7 +45,7 @@ def test_every_verb_that_loads_a_model_takes_a_device_and_a_dtype(verb: list[str
         command = command.commands[name]
     options = {option: parameter for parameter in command.params for option in parameter.opts}
     assert options["--device"].help.startswith("auto (CUDA, then MPS, then the CPU)")
-    assert options["--dtype"].help.startswith("Of the model's weights; auto is the checkpoint's own")
+    assert options["--dtype"].help.startswith("Of the model's weights; auto uses the checkpoint's")
 
 
 def test_version(run: Run) -> None:
@@ -69,7 +69,7 @@ def test_version(run: Run) -> None:
         (["log"], 1, "no edit store in edits"),
         (["undo", "abc", "--store", "nowhere"], 1, "no edit store in nowhere"),
         (["diff", "demo"], 2, "second one"),
-        (["diff", "demo", "abc"], 2, "not of one kind"),
+        (["diff", "demo", "abc"], 2, "of different kinds"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence_and_no_traceback(
@@ -125,8 +125,8 @@ def test_an_edit_of_the_demo_model_through_the_command_line(demo: Any, run: Run)
             OSError(28, "No space left on device", "edits/x"),
             "edits/x cannot be read or written (No space left on device)",
         ),
-        (OSError(36, "File name too long"), "something cannot be read or written (File name too long)"),
-        (ConnectionError("the hub is down\nand more"), "something cannot be read or written (the hub is down)"),
+        (OSError(36, "File name too long"), "the operating system reports: File name too long."),
+        (ConnectionError("the hub is down\nand more"), "the operating system reports: the hub is down."),
     ],
 )
 def test_what_the_system_refuses_is_one_line(
@@ -141,3 +141,20 @@ def test_what_the_system_refuses_is_one_line(
     assert end.value.code == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
+
+
+def test_with_json_an_error_is_a_json_document_on_standard_output(run: Run) -> None:
+    refused = run("log", "--store", "nowhere", "--json")
+    assert refused.returncode == 1
+    (line,) = refused.stderr.splitlines()
+    assert json.loads(refused.stdout) == {"error": line.removeprefix("Error: "), "type": "StoreError", "exit_code": 1}
+    for unusable in (("edit", "demo", "--json"), ("edit", "--json")):  # refused by us, and by typer
+        refused = run(*unusable)
+        told = json.loads(refused.stdout)
+        assert (refused.returncode, told["type"], told["exit_code"]) == (2, "ConfigError", 2)
+
+
+def test_help_names_first_what_most_people_do(run: Run) -> None:
+    shown = run("--help").stdout
+    places = [shown.index(f"\u2502 {name} ") for name in ("edit", "train", "bench", "log", "demo")]
+    assert places == sorted(places)

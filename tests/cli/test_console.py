@@ -44,7 +44,7 @@ WAYS: dict[str, Callable[[str], None]] = {
     "print": lambda text: console.out.print(text),
     "a table": show,
     "an error": console.complain,
-    "a progress line": lambda text: console.saying()(text),
+    "a progress line": lambda text: console.progress_lines()(text),
 }
 
 

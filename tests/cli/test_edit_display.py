@@ -34,4 +34,4 @@ def test_keep_prompts_that_moved_are_told_in_words(capsys: pytest.CaptureFixture
     show_answers([edited, kept], "Toledo")
     assert "moved" not in capsys.readouterr().out
     show_answers([edited, kept, {**kept, "after": "Toledo"}], "Toledo")
-    assert "1 of 2 keep-prompts moved" in capsys.readouterr().out
+    assert "1 of 2 keep-prompts changed" in capsys.readouterr().out

@@ -61,7 +61,7 @@ def test_a_run_shows_what_it_verified_and_where_everything_is(run: Run, config: 
     shown = run("train", "config.yaml")
     assert shown.returncode == 0, shown.stderr
     assert "verified: density 0.25" in shown.stdout
-    assert "held-out loss" in shown.stdout
+    assert "validation loss" in shown.stdout
     for name in ("adapter/adapter_model.safetensors", "adapter/README.md", "adapter/training.png", "delta.safetensors"):
         assert (tmp_path / "out" / name).is_file()
     assert "Traceback" not in shown.stderr
@@ -113,7 +113,7 @@ def test_ctrl_c_keeps_a_checkpoint_and_says_how_to_go_on(run: Run, config: Path,
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "Go on with: roselora train out/config.yaml --resume" in error
+    assert "Resume with: roselora train out/config.yaml --resume" in error
     (checkpoint,) = (tmp_path / "out" / "checkpoints").glob("checkpoint-*")
     assert (checkpoint / "optimizer.pt").is_file()
 
@@ -156,7 +156,7 @@ def test_the_command_that_is_printed_after_an_interruption_names_the_runs_own_co
     with pytest.raises(StoppedError) as told:
         _run(settings, resume=False, json=False)
     before, command = str(told.value).split(" with: ")
-    assert ("in 2 processes as before" in before) == (count == 2)
+    assert ("Resume in 2 processes" in before) == (count == 2)
     roselora, verb, config, resume = shlex.split(command)
     assert (roselora, verb, resume) == ("roselora", "train", "--resume")
     assert not config.startswith("-")

@@ -57,7 +57,7 @@ SMALL: Mapping[str, Sequence[str]] = {
     "merged_agreement.py": ["--n", "1", "--steps", "3"],
     "gate_study.py": ["--parts", "depth", "--n", "1", "--texts", "1"],
     "pruning_step.py": ["--repeats", "1", "--count", "2", "--width", "64"],
-    "training_overhead.py": ["--tokens", "64", "--rounds", "1", "--methods", "lora", "rose", "--no-memory"],
+    "training_overhead.py": ["--tokens", "64", "--rounds", "2", "--methods", "lora", "rose", "--no-memory"],
     "tune_editing.py": ["--n", "2", "--methods", "ft-m"],
 }
 """By verb or script: the options that take the place of what is written, or are added."""

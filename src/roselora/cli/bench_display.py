@@ -1,4 +1,4 @@
-"""What every benchmark's command shows in the same way: its progress, its files, and what could not be run."""
+"""What every benchmark command shows: its progress, the files it wrote, and what failed."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from roselora.cli.console import complain, err, print_json, saying, tell
+from roselora.cli.console import complain, err, print_json, progress_lines, tell
 from roselora.escaping import visible
 
 if TYPE_CHECKING:
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def bench_progress() -> "Iterator[Callable[[RunProgress], None]]":
-    """On standard error: a bar with what is done and the time that is left, or lines where it is no terminal."""
+    """A progress bar on standard error, or lines if that is not a terminal."""
     if not err.is_terminal:
-        say = saying()
+        say = progress_lines()
         yield lambda at: say(_line(at))
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -37,7 +37,7 @@ def bench_progress() -> "Iterator[Callable[[RunProgress], None]]":
 
         def on_progress(at: "RunProgress") -> None:
             nonlocal before
-            if at.total and at.done < before:  # another part of the run, with a time of its own
+            if at.total and at.done < before:  # another part of the run, with its own estimate of the time left
                 bar.reset(task)
             before = at.done
             seconds = at.seconds_left if at.seconds_left is not None else bar.tasks[0].time_remaining
@@ -49,14 +49,14 @@ def bench_progress() -> "Iterator[Callable[[RunProgress], None]]":
 
 
 def show_result(result: "BenchResult", json: bool) -> None:
-    """The files that a benchmark has written, and what it could not run, for which it exits with 1."""
+    """Print the files that a benchmark has written and what failed; exit with 1 if something did."""
     if json:
         print_json({"files": [str(path) for path in result.files], "failed": [asdict(one) for one in result.failures]})
     else:
         for path in result.files:
             tell(f"wrote {path}")
     for one in result.failures:
-        complain(f"{one.method}, {one.at}, could not be run ({one.error}); the same command tries it again.")
+        complain(f"{one.method}, {one.at}, failed ({one.error}); the same command tries it again.")
     if result.failures:
         raise typer.Exit(1)
 

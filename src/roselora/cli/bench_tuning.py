@@ -1,90 +1,131 @@
-"""``roselora bench commonsense`` and ``arithmetic``: fine-tuning methods on the paper's benchmarks."""
+"""``roselora bench commonsense``, ``arithmetic``, ``glue``, ``datasize`` and ``forgetting``."""
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from roselora.cli.device_options import DeviceOverride, DtypeOverride
-from roselora.cli.stores import DryRunOption, JsonOption
+import typer
+
+from roselora.cli.option_groups import takes_options
 from roselora.cli.tuning_options import (
-    BatchSizeOption,
-    ConfigOption,
-    DataDirOption,
-    ExamplesOption,
     ForgettingOption,
-    MethodsOption,
-    ModelOption,
-    OutputOption,
-    PresetOption,
     ProtocolOption,
     QuestionsOption,
-    RatesOption,
-    SeedsOption,
-    SetOption,
     SetsOption,
-    wishes,
+    TuningOptions,
+    optional_names,
+    positive_numbers,
 )
-from roselora.cli.tuning_runs import run_one
+from roselora.cli.tuning_runs import run_parts, run_tuning
+from roselora.errors import ConfigError
 
-HELP = {
-    "commonsense": """Train methods on commonsense questions and score what each then says to the eight test sets.
+if TYPE_CHECKING:
+    from roselora.bench.running.tuning_plan import TuningRequest
 
-    The untrained model is asked too. A run that was stopped goes on with the same command; methods, seeds, sets and
-    questions can be added. `accelerate launch -m roselora.cli.main bench commonsense` shares the work out.
+AfterOption = Annotated[str, typer.Option(help="What to train on: commonsense, arithmetic or instruct.")]
+
+
+@takes_options(output=Path("bench-commonsense"))
+def commonsense(
+    options: TuningOptions,
+    protocol: ProtocolOption = "loreft",
+    sets: SetsOption = None,
+    n: QuestionsOption = None,
+    forgetting: ForgettingOption = 0,
+) -> None:
+    """Train methods on commonsense questions and score each one's answers to the eight test sets.
+
+    The untrained model is evaluated too. Run the same command again to resume, or with more methods, seeds, sets or
+    questions. `accelerate launch -m roselora.cli.main bench commonsense` shares the work between processes.
 
     Example: roselora bench commonsense --data-dir DATA --sets boolq,arc_easy --n 100 --examples 1000 --methods rose
-    """,
-    "arithmetic": """Train methods on worked sums and score what each then says to AQuA, GSM8K, MAWPS and SVAMP.
+    """
+    _run_sets("commonsense", options, protocol, sets, n, forgetting)
 
-    The untrained model is asked too. A run that was stopped goes on with the same command; methods, seeds, sets and
-    questions can be added. `accelerate launch -m roselora.cli.main bench arithmetic` shares the work out.
+
+@takes_options(output=Path("bench-arithmetic"))
+def arithmetic(
+    options: TuningOptions,
+    protocol: ProtocolOption = "loreft",
+    sets: SetsOption = None,
+    n: QuestionsOption = None,
+    forgetting: ForgettingOption = 0,
+) -> None:
+    """Train methods on worked arithmetic problems and score each one's answers to AQuA, GSM8K, MAWPS and SVAMP.
+
+    The untrained model is evaluated too. Run the same command again to resume, or with more methods, seeds, sets or
+    questions. `accelerate launch -m roselora.cli.main bench arithmetic` shares the work between processes.
 
     Example: roselora bench arithmetic --data-dir DATA --sets gsm8k --n 50 --examples 500 --methods rose,lora
-    """,
-}
-"""Of each command, by its name, which is the benchmark's."""
+    """
+    _run_sets("arithmetic", options, protocol, sets, n, forgetting)
 
 
-def command(benchmark: str) -> Callable[..., None]:
-    """The function of ``roselora bench BENCHMARK``."""
+@takes_options(model="mpnet", batch_size=32, output=Path("bench-glue"))
+def glue(options: TuningOptions, sets: SetsOption = None, n: QuestionsOption = None) -> None:
+    """Train an encoder with a task head on each of GLUE's eight sets, and score it on half of the validation set.
 
-    def bench(
-        model: ModelOption = "demo",
-        protocol: ProtocolOption = "loreft",
-        methods: MethodsOption = "rose,lora",
-        seeds: SeedsOption = "0",
-        sets: SetsOption = None,
-        n: QuestionsOption = None,
-        examples: ExamplesOption = None,
-        rates: RatesOption = "",
-        forgetting: ForgettingOption = 0,
-        preset: PresetOption = None,
-        config: ConfigOption = None,
-        set_: SetOption = None,
-        batch_size: BatchSizeOption = 16,
-        data_dir: DataDirOption = None,
-        device: DeviceOverride = None,
-        dtype: DtypeOverride = None,
-        output: OutputOption = Path(f"bench-{benchmark}"),
-        dry_run: DryRunOption = False,
-        json: JsonOption = False,
-    ) -> None:
-        own = {"benchmark": benchmark, "protocol": protocol, "folder": output, "forgetting": forgetting}
-        asked = wishes(
-            model=model,
-            methods=methods,
-            seeds=seeds,
-            n=n,
-            examples=examples,
-            rates=rates,
-            preset=preset,
-            config=config,
-            set_=set_,
-            data_dir=data_dir,
-            device=device,
-            dtype=dtype,
-            sets=sets,
-        )
-        run_one(asked | own, batch_size, dry_run, json)
+    The other half chooses each method's learning rate if --rates names several. Run the same command again to resume,
+    or with more methods, seeds, sets or questions.
 
-    bench.__doc__ = HELP[benchmark]
-    return bench
+    Example: roselora bench glue --data-dir DATA --sets rte,mrpc --methods rose,lora --seeds 0,1,2
+    """
+
+    def parts() -> "list[TuningRequest]":
+        from roselora.bench.running.tuning_bench import glue_parts
+
+        return glue_parts(options.request("glue", "", n=n), optional_names(sets))
+
+    run_parts(options, "GLUE", parts)
+
+
+@takes_options(output=Path("bench-datasize"))
+def datasize(
+    options: TuningOptions,
+    after: AfterOption = "arithmetic",
+    shares: Annotated[str, typer.Option(help="Shares of the training examples, in per cent, separated by commas.")] = (
+        "12.5,25,50,100"
+    ),
+    protocol: ProtocolOption = "loreft",
+    sets: SetsOption = None,
+    n: QuestionsOption = None,
+) -> None:
+    """Train methods on growing shares of the training examples, and score each on the benchmark's test sets.
+
+    A smaller share is part of every larger one; --examples sets what 100 per cent is. Run the same command again to
+    resume.
+
+    Example: roselora bench datasize --after arithmetic --data-dir DATA --sets gsm8k --n 50 --examples 800
+    """
+    percentages = positive_numbers(shares, "--shares", "12.5,25,50,100")
+
+    def parts() -> "list[TuningRequest]":
+        from roselora.bench.running.tuning_bench import share_parts
+
+        return share_parts(options.request(after, protocol, sets=optional_names(sets), n=n), percentages)
+
+    run_parts(options, f"data size, {after}", parts)
+
+
+@takes_options(output=Path("bench-forgetting"))
+def forgetting(
+    options: TuningOptions,
+    after: AfterOption = "commonsense",
+    protocol: ProtocolOption = "loreft",
+    n: ForgettingOption = 100,
+) -> None:
+    """Train methods and measure what each model has forgotten: TriviaQA, MMLU, ARC-c and perplexity.
+
+    Every trained model and the untrained one get the same questions, zero-shot. Run the same command again to resume.
+
+    Example: roselora bench forgetting --after commonsense --data-dir DATA --n 200 --methods rose,lora --seeds 0,1,2
+    """
+    if n < 1:
+        raise ConfigError("--n is 0: ask at least one question of each set.")
+    run_tuning(options, lambda: options.request(after, protocol, sets=(), forgetting=n))
+
+
+def _run_sets(
+    benchmark: str, options: TuningOptions, protocol: str, sets: str | None, n: int | None, forgetting: int
+) -> None:
+    own = {"sets": optional_names(sets), "n": n, "forgetting": forgetting}
+    run_tuning(options, lambda: options.request(benchmark, protocol, **own))

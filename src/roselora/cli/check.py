@@ -1,4 +1,4 @@
-"""``roselora check``: do all active edits still hold, and what else moved?"""
+"""``roselora check``: which active edits still hold, and what else changed."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from roselora.cli.console import out, print_json, styled, tell, working
-from roselora.cli.device_options import DeviceOption, DtypeOption
-from roselora.cli.stores import DEFAULT_STORE, ForceOption, JsonOption, ModelOption, StoreOption, open_editor
+from roselora.cli.option_groups import takes_options
+from roselora.cli.stores import EditorOptions
 
 if TYPE_CHECKING:
     from roselora.editing.edit_check import CheckReport, EditCollision
@@ -18,22 +18,16 @@ if TYPE_CHECKING:
 SHOWN_COLLISIONS = 5
 
 
-def check(
-    store: StoreOption = DEFAULT_STORE,
-    model: ModelOption = None,
-    device: DeviceOption = "auto",
-    dtype: DtypeOption = "auto",
-    force: ForceOption = False,
-    json: JsonOption = False,
-) -> None:
-    """Load the base, apply all active edits, and ask: which hold, which were broken, what collides, what moved.
+@takes_options()
+def check(options: EditorOptions) -> None:
+    """Load the base model, apply all active edits, and report which hold, which collide, and what else changed.
 
-    Exits with 1 if an active edit does not hold, unless a later one asks the same with another target.
+    Exits with 1 if an active edit does not hold, unless a later edit replaces it.
     """
-    editor = open_editor(store, model, device, dtype, force=force)
-    with working("asking the model"):
+    editor = options.open_editor()
+    with working("checking the edits"):
         report = editor.check()
-    if json:
+    if options.json:
         kept = [{**asdict(answer), "moved": answer.moved} for answer in report.kept]
         print_json({"clean": report.clean, **asdict(report), "kept": kept})
     else:
@@ -63,7 +57,7 @@ def _print(report: "CheckReport") -> None:
 
 
 def _print_collisions(found: "Sequence[EditCollision]") -> None:
-    """Edits about the same first, then those that share most."""
+    """The pairs with the same prompt or subject first, then those that share the most entries."""
     ranked = sorted(found, key=lambda pair: (not (pair.same_prompt or pair.same_subject), -pair.entries))
     table = Table("edits that share entries", "entries", "norms", "", box=None, pad_edge=False)
     for pair in ranked[:SHOWN_COLLISIONS]:

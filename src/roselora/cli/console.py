@@ -1,7 +1,7 @@
-"""What every verb shows in the same way: text, errors, JSON, and the progress of an edit.
+"""The output of every command: text, errors, JSON and progress.
 
-Much of what is shown is not ours: prompts, answers, notes, paths, a stranger's store. It is shown as it stands, never
-as markup or emoji codes, and its control characters as escapes, so that it cannot steer the terminal.
+Much of the output is other people's text: prompts, answers, notes, paths, a stranger's store. It is printed verbatim,
+never as markup or emoji codes, and with its control characters escaped, so that it cannot control the terminal.
 """
 
 import io
@@ -22,17 +22,17 @@ from roselora.json_text import json_text
 
 
 class PlainConsole(Console):
-    """A console that shows text as it stands; all that we print goes through it."""
+    """A console that prints text verbatim; all output goes through it."""
 
     def __init__(self, *, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, markup=False, emoji=False, highlight=False)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Escaped already here, so that the columns of a table are made wide enough."""
+        """Escape control characters before a table measures its columns."""
         return super().render_str(visible(text), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """What is written, whatever it was made of; the ends of lines and rich's own control sequences stay."""
+        """Escape control characters in everything that is written, except rich's own control sequences."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(CONTROLS.sub(escape, segment.text), segment.style)
 
@@ -41,40 +41,40 @@ out = PlainConsole()
 err = PlainConsole(stderr=True)
 
 PLAIN_SECONDS = 60.0
-"""Where there is no terminal to draw a bar on, a line says at most so often where a run is."""
+"""Minimum time between two progress lines if standard error is not a terminal."""
 
 
 def accept_any_text() -> None:
-    """Let standard output and error write what their encoding lacks as an escape, so that printing never fails."""
+    """Escape characters that the encoding of standard output or error lacks, so that printing never fails."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def styled(*parts: str | tuple[str, str]) -> Text:
-    """Text of parts, each plain or with a style of rich."""
+    """Text from parts, each plain or a pair of text and rich style."""
     return Text.assemble(*(visible(part) if isinstance(part, str) else (visible(part[0]), part[1]) for part in parts))
 
 
 def tell(*parts: str | tuple[str, str]) -> None:
-    """A line on standard output, of parts as `styled` takes them, as long as it is."""
+    """Print one line on standard output, without wrapping, from parts as in :func:`styled`."""
     out.print(styled(*parts), soft_wrap=True)
 
 
 def complain(message: str) -> None:
-    """One line on standard error."""
+    """Print an error as one line on standard error."""
     err.print(styled(("Error:", "bold red"), " ", message), soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on standard output: NaN and infinity are null, control characters and the like JSON escapes."""
+    """Print one JSON document on standard output; NaN and infinity become null, control characters are escaped."""
     text = json_text(value, indent=2, ensure_ascii=not out.encoding.startswith("utf"))
     escaped = CONTROLS.sub(lambda found: json.dumps(found[0])[1:-1], text)
     out.print(JSONHighlighter()(escaped), soft_wrap=True)
 
 
-def saying() -> Callable[[str], None]:
-    """What prints a line on standard error, the first at once and then at most one in `PLAIN_SECONDS`."""
+def progress_lines() -> Callable[[str], None]:
+    """A function that prints a line on standard error: the first at once, then at most one per `PLAIN_SECONDS`."""
     last = -PLAIN_SECONDS
 
     def say(line: str) -> None:
@@ -88,14 +88,14 @@ def saying() -> Callable[[str], None]:
 
 @contextmanager
 def working(what: str) -> Iterator[None]:
-    """A spinner on standard error while something slow happens."""
+    """Show a spinner on standard error while the block runs."""
     with err.status(styled(what)):
         yield
 
 
 @contextmanager
 def measuring(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on standard error that appears when work begins; yields what to call with done and all of it."""
+    """Show a progress bar on standard error from the first call of the yielded function, which takes done and total."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     words = TextColumn("{task.description}", markup=False)
@@ -111,9 +111,9 @@ def measuring(what: str) -> Iterator[Callable[[int, int], None]]:
 
 @contextmanager
 def training(what: str, first_stop: int, max_steps: int) -> Iterator[Callable[[int, float], None]]:
-    """A progress bar on standard error for an edit's steps; yields what to call after each.
+    """Show a progress bar for an edit's training steps; the yielded function takes the step and its loss.
 
-    Training may stop from ``first_stop`` on, so the bar is full there and grows only if it must go on.
+    Training may stop from ``first_stop`` on, so the bar is full there, and grows only if training continues.
     """
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 

@@ -1,4 +1,4 @@
-"""``roselora demo``: three facts of a real model corrected, each taken back byte for byte."""
+"""``roselora demo``: edit three facts of a real model, and undo each edit byte for byte."""
 
 import time
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Fact:
-    """A fact that the demo model knows, and what the demo makes of it."""
+    """A fact that the demo model knows, and the edit that the demo makes."""
 
     prompt: str
     target: str
@@ -74,18 +74,18 @@ def demo(
     dtype: DtypeOption = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
-    """Correct three facts in SmolLM2-135M-Instruct by gated neuron edits, and take each back byte for byte.
+    """Edit three facts in SmolLM2-135M-Instruct by gated neurons, and undo each edit byte for byte.
 
-    The first run fetches the model (98 MB). Exits with 1 if an edit fails or a byte differs.
+    The first run downloads the model (98 MB). Exits with 1 if an edit fails or a byte differs.
     """
     from roselora.editing.editor import Editor
     from roselora.models.fingerprint import fingerprint
 
     with working("loading the libraries"):
-        import transformers  # noqa: F401  # so that the next message tells the truth about what takes time
+        import transformers  # noqa: F401  # so that the time is spent under this message
     editor = Editor.open("demo", device=device, dtype=dtype)
     original = fingerprint(editor.model)
-    with measuring("reading what the model says, once for a model") as on_progress:
+    with measuring("measuring the model's neurons (once per model)") as on_progress:
         editor.prepare(on_progress)
     start = time.perf_counter()
     results = []
@@ -98,14 +98,14 @@ def demo(
         print_json({"model": "demo", "ok": ok, "seconds": round(seconds, 1), "edits": results})
     elif ok:
         tell()
-        tell(f"Three edits made and taken back in {seconds:.0f} s; the model's every byte is as it was.")
+        tell(f"Three edits made and undone in {seconds:.0f} s; every byte of the model is restored.")
     if not ok:
         complain("an edit failed, or undo did not restore every byte.")
         raise typer.Exit(1)
 
 
 def _try(editor: "Editor", fact: Fact, original: str, title: str, *, show: bool) -> dict[str, Any]:
-    """Make one edit, show it, take it back, and compare every byte."""
+    """Make one edit, show it, undo it, and compare every byte."""
     from roselora.models.fingerprint import fingerprint
 
     kinds = ["prompt", *["held out"] * len(fact.held_out), *["elsewhere"] * len(fact.elsewhere)]
@@ -127,6 +127,6 @@ def _try(editor: "Editor", fact: Fact, original: str, title: str, *, show: bool)
         tell()
         show_answers(answers, fact.target)
         show_update(edit.provenance, editor.model.num_parameters())
-        verdict = "every byte is as it was" if restored else ("SOME BYTES DIFFER", "bold red")
+        verdict = "every byte is restored" if restored else ("SOME BYTES DIFFER", "bold red")
         tell("undone: ", verdict, " (SHA-256 of all weights)")
     return {**edit_as_json(edit), "answers": answers, "edited": True, "restored": restored}

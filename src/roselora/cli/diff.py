@@ -1,4 +1,4 @@
-"""``roselora diff``: what an edit changes; where two edits, two stores or two models differ."""
+"""``roselora diff``: what an edit changes, or where two edits, stores or models differ."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -29,14 +29,14 @@ def diff(
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
-    """Show what changed: by one edit; between two edits, two stores, or a base model and an edited one."""
+    """Show what one edit changes, or the difference between two edits, two stores or two models."""
     kinds = {_kind(name) for name in (first, second) if name is not None}
     if len(kinds) > 1:
-        raise ConfigError(f"{first} and {second} are not of one kind; compare edits, stores or models.")
+        raise ConfigError(f"{first} and {second} are of different kinds; compare two edits, two stores or two models.")
     kind = kinds.pop()
     if second is None:
         if kind != "edit":
-            raise ConfigError(f"{first} is a {kind}; name a second one to compare it with.")
+            raise ConfigError(f"{first} is a {kind}; give a second one to compare it with.")
         _show_changes(_edit_changes(store, first), json)
     elif kind == "edit":
         _diff_edits(store, first, second, json)
@@ -54,7 +54,7 @@ def _kind(name: str) -> str:
 
 
 def _table(weight: str, *others: str) -> Table:
-    """Names of weights are folded, never cut, so that they can be copied and searched for."""
+    """A table whose first column, names of weights, is folded and never cut, so that names can be copied."""
     table = Table(box=None, pad_edge=False)
     table.add_column(weight, overflow="fold")
     for header in others:
@@ -113,7 +113,7 @@ def _diff_edits(store: Path, first: str, second: str, json: bool) -> None:
 
 def _show_shared(shared: "Sequence[Collision]") -> None:
     if not shared:
-        tell("They share no entry of any weight: neither can disturb the other's entries.")
+        tell("They share no entries: neither changes a weight entry that the other changes.")
         return
     table = _table("weight", "shared entries", "norm of 1st", "of 2nd")
     for collision in shared:

@@ -1,4 +1,4 @@
-"""``roselora doctor``: versions, device, caches, and the store's health."""
+"""``roselora doctor``: versions, device, caches, and the state of the store."""
 
 import os
 import platform
@@ -17,7 +17,7 @@ PACKAGES = ("roselora", "torch", "transformers", "peft", "accelerate", "safetens
 
 
 def doctor(store: StoreOption = DEFAULT_STORE, json: JsonOption = False) -> None:
-    """Say what is installed, what it runs on, where the caches are, and whether the store is whole.
+    """Show what is installed, the device, where the caches are, and whether the store is intact.
 
     Exits with 1 if the store has a serious problem.
     """

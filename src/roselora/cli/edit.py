@@ -1,4 +1,4 @@
-"""``roselora edit``: correct one fact in a model and show what it did."""
+"""``roselora edit``: correct a fact in a model and show the effect."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -27,86 +27,93 @@ from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError
 
 if TYPE_CHECKING:
+    from roselora.editing.editor import Editor
     from roselora.editing.methods.train_edit import Settings
 
 
 def edit(
     model: Annotated[str, typer.Argument(help="demo, a folder, a .gguf file or a hub id.")],
-    prompt: Annotated[str | None, typer.Option(help="Text whose continuation is to change.")] = None,
-    target: Annotated[str | None, typer.Option(help="What the model shall say instead, and then stop.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="The text whose continuation is to change.")] = None,
+    target: Annotated[str | None, typer.Option(help="The answer that the model should give instead.")] = None,
     from_: Annotated[
         Path | None,
         typer.Option(
             "--from",
             **PATH,
-            help="Many facts instead: a .jsonl file of objects with the fields prompt and target, and if you like "
-            "subject, space (true or false), rephrasings and keep (lists); or a .json file with a list of them.",
+            help="Many facts from a .jsonl file of objects, or a .json file with a list of them. Fields: prompt and "
+            "target; optionally subject, space (true or false), rephrasings and keep (lists).",
         ),
     ] = None,
     subject: Annotated[
         str | None,
         typer.Option(
-            help="The name of what the fact is about, as the prompt has it. It shapes a gated edit, for the prompts "
-            "that must wake it and those that must not are made of it. Guessed from the prompt if left out."
+            help="What the fact is about, exactly as in the prompt. The gate method builds its training prompts from "
+            "it. Guessed from the prompt by default."
         ),
     ] = None,
     rephrase: Annotated[list[str] | None, typer.Option(help="Another prompt that must give the target too.")] = None,
-    keep: Annotated[list[str] | None, typer.Option(help="A prompt whose answer must not move.")] = None,
+    keep: Annotated[list[str] | None, typer.Option(help="A prompt whose answer must not change.")] = None,
     space: Annotated[
         bool | None,
         typer.Option(
             "--space/--no-space",
-            help="Whether a space stands between prompt and target. By default as language and prompt want it.",
+            help="Whether a space separates prompt and target; by default, what suits the language and the prompt.",
         ),
     ] = None,
     store: StoreOption = DEFAULT_STORE,
     method: Annotated[
         Literal["gate", "rose"] | None,
         typer.Option(
-            help="gate: gated neuron edits, which replace a few neurons of one layer. rose: RoseLoRA, sparse low-rank "
-            "factors in every layer, as in the paper. By default gate, where the model's layers allow it."
+            help="gate: gated neurons, which replace a few neurons of one layer. rose: RoseLoRA, sparse low-rank "
+            "factors in every layer, as in the paper. By default gate, if the model's layers allow it."
         ),
     ] = None,
     rank: Annotated[int | None, typer.Option(min=1, help="Rank of RoseLoRA's factors.")] = None,
     density: Annotated[float | None, typer.Option(help="Fraction kept of each row of A and column of B.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Of Adam.")] = None,
-    max_steps: Annotated[int | None, typer.Option(min=1, help="Steps after which the edit has failed.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the initial values of RoseLoRA's factors.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Adam's learning rate.")] = None,
+    max_steps: Annotated[int | None, typer.Option(min=1, help="Training steps after which the edit fails.")] = None,
+    seed: Annotated[int | None, typer.Option(help="For the initial values of RoseLoRA's factors.")] = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     force: ForceOption = False,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Correct one fact by a sparse update, show the answers before and after, and keep the edit in the store.
+    """Correct one fact by a sparse update, show the answers before and after, and save the edit in the store.
 
-    The model's own files are never written; `roselora export` writes an edited model. With --from every fact of a file
-    becomes an edit of its own; those that are in the store already are skipped, so an interrupted run can be repeated.
+    The model's own files are never changed; `roselora export` writes an edited model. With --from, every fact of the
+    file becomes an edit of its own, and facts that are in the store already are skipped, so an interrupted run can be
+    repeated.
 
     Example: roselora edit demo --prompt "The capital of France is" --target Lyon
     """
     factors = _given(rank=rank, density=density, seed=seed)
-    both = _given(learning_rate=learning_rate, max_steps=max_steps)
+    shared = _given(learning_rate=learning_rate, max_steps=max_steps)
     if factors and method != "rose":
         raise ConfigError(f"--{next(iter(factors))} is a setting of RoseLoRA's factors; add --method rose.")
-    settings = _settings(method, factors | both)
-    about_one = _given(prompt=prompt, target=target, subject=subject, rephrase=rephrase, keep=keep, space=space)
-    requests = _requests(from_, about_one)  # refused before loading
+    # All of the request is checked before the model is loaded, which takes long.
+    settings = _settings(method, factors | shared)
+    single = _given(prompt=prompt, target=target, subject=subject, rephrase=rephrase, keep=keep, space=space)
+    requests = _requests(from_, single)
 
     from roselora.editing.store.store_folder import has_store, require_place
 
-    require_place(store)  # before the model is loaded, and in a dry run too
-    fresh = dry_run and not has_store(store)
-    editor = open_editor(None if fresh else store, model, device, dtype, settings, force=force, requests=requests)
-    editor.settings = replace(editor.settings, **both)  # of the method that the model allows, where none was named
-    with measuring(f"reading what {model} says, once for a model") as on_progress:
+    require_place(store)
+    folder = None if dry_run and not has_store(store) else store
+    editor = open_editor(folder, model, device, dtype, settings, force=force, requests=requests)
+    editor.settings = replace(editor.settings, **shared)  # of the method that the model allows, if not named
+    with measuring(f"measuring the neurons of {model} (once per model)") as on_progress:
         editor.prepare(on_progress)
     if from_ is not None:
         edit_many(editor, requests, store, dry_run=dry_run, json=json)
-        return
-    (request,) = requests
+    else:
+        _edit_one(editor, requests[0], store, dry_run=dry_run, json=json)
+
+
+def _edit_one(editor: "Editor", request: EditRequest, store: Path, *, dry_run: bool, json: bool) -> None:
+    """Make one edit, or with ``dry_run`` train it only, and show its effect."""
     details = {name: value for name, value in vars(request).items() if name not in ("prompt", "target")}
-    older = {edit.id: edit.request.target for edit in editor.edits}
+    targets = {edit.id: edit.request.target for edit in editor.edits}
     with training("editing", editor.settings.first_stop, editor.settings.max_steps) as on_step:
         if dry_run:
             proposal = editor.propose(request.prompt, request.target, **details, on_step=on_step)
@@ -119,30 +126,30 @@ def edit(
     show_answers(result["answers"], request.target)
     show_update(result, editor.model.num_parameters())
     if dry_run:
-        tell("dry run: nothing was kept")
-    else:
-        tell(f"edit {result['id']} is in the store {store}")
-        for id in result.get("supersedes", ()):
-            tell(f"it takes the place of edit {id}, '{older[id]}', which holds again if you undo {result['id']}")
+        tell("dry run: nothing was saved")
+        return
+    tell(f"edit {result['id']} is in the store {store}")
+    for replaced in result.get("supersedes", ()):
+        tell(f"it replaces edit {replaced}, '{targets[replaced]}', which is active again if you undo {result['id']}")
 
 
-def _requests(facts: Path | None, about_one: dict[str, Any]) -> list[EditRequest]:
-    """The facts of a file, or the one that the options name."""
+def _requests(facts: Path | None, single: dict[str, Any]) -> list[EditRequest]:
+    """The facts of a file, or the single one of the options."""
     if facts is not None:
-        if about_one:
-            raise ConfigError(f"--from takes every fact from its file; leave out --{next(iter(about_one))}.")
+        if single:
+            raise ConfigError(f"--from reads every fact from its file; leave out --{next(iter(single))}.")
         return [_with_its_subject(request) for request in read_requests(facts)]
-    if missing := [name for name in ("prompt", "target") if name not in about_one]:
-        raise ConfigError(f"An edit needs a --{missing[0]}, or many facts --from a file.")
-    return [_with_its_subject(EditRequest(rephrasings=about_one.pop("rephrase", ()), **about_one))]
+    if missing := [name for name in ("prompt", "target") if name not in single]:
+        raise ConfigError(f"An edit needs --{missing[0]}; for many facts use --from FILE.")
+    return [_with_its_subject(EditRequest(rephrasings=single.pop("rephrase", ()), **single))]
 
 
 def _with_its_subject(request: EditRequest) -> EditRequest:
-    """Refuse a subject that is not in the prompt: a gated edit would be made without the prompts that it shapes."""
+    """Refuse a subject that is not in the prompt: the gate method could not build its training prompts from it."""
     if request.subject is not None and request.subject not in request.prompt:
         raise ConfigError(
-            f"The subject {request.subject!r} is not in the prompt {request.prompt!r}; write it as it stands there, or "
-            "leave it out."
+            f"The subject {request.subject!r} is not in the prompt {request.prompt!r}; copy it from there, or leave "
+            "it out."
         )
     return request
 
@@ -152,7 +159,7 @@ def _given(**options: Any) -> dict[str, Any]:
 
 
 def _settings(method: str | None, given: dict[str, Any]) -> "Settings | None":
-    """The settings of a method, or None for whichever the model allows; what is given is refused before loading."""
+    """The settings of a method; None without one, but the values are checked in any case."""
     made: dict[str, type[GateSettings] | type[EditSettings]] = {"gate": GateSettings, "rose": EditSettings}
     settings = made[method or "gate"](**given)
     return None if method is None else settings

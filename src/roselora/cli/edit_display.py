@@ -1,4 +1,4 @@
-"""One edit with the answers before and after it, as ``demo`` and ``edit`` show it."""
+"""How ``demo`` and ``edit`` show an edit: the answers before and after, and the size of the update."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,20 +10,20 @@ from roselora.editing.answer_match import matches
 
 
 def show_answers(answers: Sequence[Mapping[str, str]], target: str) -> None:
-    """A table, within 80 columns, of what the model said before and after an edit; what moved that shall not, in words.
+    """Print a table of the model's answers before and after an edit, and a warning if keep-prompts changed.
 
     Args:
-        answers: each with ``kind``, ``prompt``, ``before`` and ``after``; answers of the kinds ``keep`` and
-            ``elsewhere`` are not meant to move.
-        target: what all others are meant to become.
+        answers: each with ``kind``, ``prompt``, ``before`` and ``after``. Answers of the kinds ``keep`` and
+            ``elsewhere`` should not change; all others should become the target.
+        target: the edit's.
     """
     table = Table(box=None, pad_edge=False, width=min(out.width, 100))
     table.add_column("", no_wrap=True)
     for header, ratio in (("prompt", 34), ("before", 24), ("after", 24)):
         table.add_column(header, ratio=ratio, overflow="fold")
     for answer in answers:
-        meant = answer["before"] if answer["kind"] in ("keep", "elsewhere") else target
-        style = "green" if matches(answer["after"], [meant]) else "yellow"
+        expected = answer["before"] if answer["kind"] in ("keep", "elsewhere") else target
+        style = "green" if matches(answer["after"], [expected]) else "yellow"
         table.add_row(
             styled((answer["kind"], "dim")),
             answer["prompt"],
@@ -33,15 +33,15 @@ def show_answers(answers: Sequence[Mapping[str, str]], target: str) -> None:
     out.print(table)
     kept = [answer for answer in answers if answer["kind"] == "keep"]
     if moved := [answer for answer in kept if not matches(answer["after"], [answer["before"]])]:
-        tell((f"{len(moved)} of {len(kept)} keep-prompts moved, though they should not", "yellow"))
+        tell((f"{len(moved)} of {len(kept)} keep-prompts changed, which they should not", "yellow"))
 
 
 METHODS = {"gate": "gated neuron edit", "rose": "RoseLoRA"}
-"""What users read of the method of an edit."""
+"""The names of the edit methods in the output."""
 
 
 def show_update(provenance: Mapping[str, Any], parameters: int) -> None:
-    """The numbers of one update: method, entries, sparsity, time; of RoseLoRA's Proposition 1's bound too."""
+    """Print an update's method, size, sparsity and training time, and for RoseLoRA Proposition 1's bound."""
     method, update, training = provenance["method"], provenance["update"], provenance["training"]
     changed = update["entries_changed"]
     promised = f", Proposition 1 promises at least {update['sparsity_bound']:.2%}" if method == "rose" else ""

@@ -1,4 +1,4 @@
-"""``roselora log``, ``show`` and ``note``: what the store remembers."""
+"""``roselora log``, ``show`` and ``note``: the history of a store."""
 
 from typing import Annotated
 
@@ -19,7 +19,7 @@ from roselora.errors import ConfigError
 
 
 def log(store: StoreOption = DEFAULT_STORE, json: JsonOption = False) -> None:
-    """List every edit in the store, in commit order, undone and superseded ones included."""
+    """List all edits in the store in commit order, including undone and superseded ones."""
     from roselora.editing.contradictions import superseded
 
     edits = open_store(store).edits()
@@ -33,7 +33,7 @@ def log(store: StoreOption = DEFAULT_STORE, json: JsonOption = False) -> None:
 
 
 def show(edit_id: EditArgument, store: StoreOption = DEFAULT_STORE, json: JsonOption = False) -> None:
-    """Show one edit: what was asked, what it did to the answers, where it came from, and its history."""
+    """Show one edit: the request, the answers before and after, its provenance and its history."""
     from roselora.editing.contradictions import superseded
     from roselora.editing.store.provenance import read_provenance
 
@@ -47,7 +47,7 @@ def show(edit_id: EditArgument, store: StoreOption = DEFAULT_STORE, json: JsonOp
         return
     out.print(edits_table([edit], by))
     if edit.id in by:
-        tell(f"superseded by {by[edit.id]}, which asks the same with another target")
+        tell(f"superseded by {by[edit.id]}, which has the same prompt and another target")
     parts = read_provenance(edit.provenance)
     for answer in parts.answers or ():
         tell()
@@ -62,9 +62,9 @@ def show(edit_id: EditArgument, store: StoreOption = DEFAULT_STORE, json: JsonOp
             f"{training.steps} steps, {training.seconds} s"
         )
     if parts.supersedes:
-        tell(f"takes the place of {', '.join(parts.supersedes)}")
+        tell(f"replaces {', '.join(parts.supersedes)}")
     if parts.repairs:
-        tell(f"made anew in the place of {parts.repairs}")
+        tell(f"repairs {parts.repairs}")
     if parts.method is not None:
         tell(f"method {parts.method}")
     if edit.request.subject is not None:
@@ -79,15 +79,15 @@ def show(edit_id: EditArgument, store: StoreOption = DEFAULT_STORE, json: JsonOp
 
 def note(
     edit_id: EditArgument,
-    text: Annotated[str, typer.Argument(help="What to remember.")],
+    text: Annotated[str, typer.Argument(help="The note.")],
     store: StoreOption = DEFAULT_STORE,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Write a note into an edit's history."""
-    text = " ".join(text.split())  # one line of the history
+    """Add a note to an edit's history."""
+    text = " ".join(text.split())  # history entries are single lines
     if not text:
-        raise ConfigError("A note must say something.")
+        raise ConfigError("The note is empty.")
     opened = open_store(store)
     edit = opened.find(edit_id)
     if not dry_run:

@@ -1,6 +1,6 @@
-"""``roselora``: the verbs, and how every failure becomes one line and an exit code.
+"""``roselora``: the commands, and how every failure becomes one line and an exit code.
 
-Exit codes: 0 done; 1 it could not be done; 2 what was asked cannot be meant; 130 interrupted.
+Exit codes: 0 success; 1 failure; 2 invalid usage; 130 interrupted.
 """
 
 import logging
@@ -12,12 +12,12 @@ from typing import Annotated
 
 import typer
 
-from roselora.cli import bench, check, demo, diff, doctor, edit, export, log, train, undo, verify
-from roselora.cli import repair as edit_many
-from roselora.cli.console import accept_any_text, complain
+from roselora.cli import bench, check, demo, diff, doctor, edit, export, log, repair, train, undo, verify
+from roselora.cli.console import accept_any_text, complain, print_json
 from roselora.errors import ConfigError, RoseLoraError, StoppedError, reason_of, shortened
 
-INTERRUPTED = 130
+FAILURE, USAGE, INTERRUPTED = 1, 2, 130
+INTERRUPTION = "interrupted; nothing unfinished was kept."
 
 app = typer.Typer(
     name="roselora",
@@ -27,26 +27,28 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for verb in (
-    demo.demo,
-    train.train,
-    edit.edit,
-    log.log,
-    log.show,
-    log.note,
-    diff.diff,
-    undo.undo,
-    undo.redo,
-    check.check,
-    edit_many.repair,
-    export.export,
-    verify.verify,
-    doctor.doctor,
-):
-    app.command()(verb)
-
-
-app.add_typer(bench.app)
+PANELS = {
+    "Main commands": (edit.edit, train.train, bench.app),
+    "Work with the edits of a store": (
+        log.log,
+        log.show,
+        diff.diff,
+        check.check,
+        undo.undo,
+        undo.redo,
+        repair.repair,
+        log.note,
+        export.export,
+        verify.verify,
+    ),
+    "Get started": (demo.demo, doctor.doctor),
+}
+for panel, commands in PANELS.items():
+    for command in commands:
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, rich_help_panel=panel)
+        else:
+            app.command(rich_help_panel=panel)(command)
 
 
 def _print_version(asked: bool) -> None:
@@ -68,11 +70,15 @@ def options(
 
 
 def main() -> None:
-    """Run the command line and exit with its code."""
+    """Run the command line and exit with its code.
+
+    An error is one line on standard error; with ``--json`` it is also a JSON document on standard output, so that
+    a script always reads JSON there.
+    """
     debug = "--debug" in sys.argv
     accept_any_text()
     if not debug:
-        # The libraries' advice to developers is not for this command's user.
+        # The libraries' advice is for developers, not for the users of this command.
         warnings.simplefilter("ignore")
         logging.getLogger("bitsandbytes").setLevel(logging.CRITICAL)
     try:
@@ -80,22 +86,46 @@ def main() -> None:
     except RoseLoraError as error:
         if debug:
             raise
-        complain(str(error))
-        sys.exit(INTERRUPTED if isinstance(error, StoppedError) else 2 if isinstance(error, ConfigError) else 1)
-    except OSError as error:  # what no code below has words of its own for: a full disk, a network that is down
+        _fail(str(error), type(error).__name__, _exit_code(error))
+    except OSError as error:  # without a message of ours: a full disk, a network that is down
         if debug:
             raise
-        complain(_refusal(error))
-        sys.exit(1)
+        _fail(_os_error(error), "OSError", FAILURE)
+    except KeyboardInterrupt:  # before typer, which turns it into an exit code, has read the command line
+        _fail(INTERRUPTION, StoppedError.__name__, INTERRUPTED)
     except SystemExit as end:
-        if end.code == INTERRUPTED:  # typer makes this of an interrupt, and says nothing
-            complain("interrupted; nothing unfinished was kept.")
+        if end.code == INTERRUPTED:  # typer's exit code for Ctrl-C, without a message
+            _fail(INTERRUPTION, StoppedError.__name__, INTERRUPTED)
+        if end.code == USAGE and _wants_json():  # typer has shown the usage error on standard error
+            _print_error("invalid usage; the message is on standard error.", ConfigError.__name__, USAGE)
         raise
 
 
-def _refusal(error: OSError) -> str:
-    what = "something" if error.filename is None else shortened(os.fsdecode(error.filename))
-    return f"{what} cannot be read or written ({error.strerror or reason_of(error)}); see to it, and try again."
+def _exit_code(error: RoseLoraError) -> int:
+    return INTERRUPTED if isinstance(error, StoppedError) else USAGE if isinstance(error, ConfigError) else FAILURE
+
+
+def _fail(message: str, kind: str, code: int) -> None:
+    complain(message)
+    if _wants_json():
+        _print_error(message, kind, code)
+    sys.exit(code)
+
+
+def _print_error(message: str, kind: str, code: int) -> None:
+    print_json({"error": message, "type": kind, "exit_code": code})
+
+
+def _wants_json() -> bool:
+    arguments = sys.argv[1:]
+    return "--json" in (arguments[: arguments.index("--")] if "--" in arguments else arguments)
+
+
+def _os_error(error: OSError) -> str:
+    reason = error.strerror or reason_of(error)
+    if error.filename is None:
+        return f"the operating system reports: {reason}."
+    return f"{shortened(os.fsdecode(error.filename))} cannot be read or written ({reason})."
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""How the command line takes a path."""
+"""Path options of the command line."""
 
 from pathlib import Path
 from typing import Any
 
 
 def typed_path(text: str) -> Path:
-    """A path as it was typed, before `Path` drops the dot of ``./~``; the parser of every option that is one."""
+    """Parse a path option. Not `Path`, which would drop the dot of ``./~``, a folder named ``~``."""
     from roselora.files import user_path
 
     return user_path(text)

@@ -1,4 +1,4 @@
-"""``roselora edit --from`` and ``roselora repair``: many facts at once, and what later edits have broken."""
+"""``roselora repair``, and ``roselora edit --from``: many edits at once."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,17 +7,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from roselora.cli.console import measuring, print_json, tell, working
-from roselora.cli.device_options import DeviceOption, DtypeOption
-from roselora.cli.stores import (
-    DEFAULT_STORE,
-    ForceOption,
-    JsonOption,
-    ModelOption,
-    StoreOption,
-    edit_as_json,
-    open_editor,
-)
-from roselora.editing.contradictions import still_to_edit
+from roselora.cli.option_groups import takes_options
+from roselora.cli.stores import EditorOptions, edit_as_json
 from roselora.editing.request import EditRequest
 from roselora.errors import RoseLoraError
 
@@ -29,17 +20,19 @@ if TYPE_CHECKING:
 def edit_many(
     editor: "Editor", requests: Sequence[EditRequest], store: Path, *, dry_run: bool = False, json: bool = False
 ) -> None:
-    """Make every edit that is not in the store, mend what the later ones broke, and say what became of all.
+    """Make every edit that is not in the store yet, repair the edits that this breaks, and print the outcome.
 
-    Exits with 1 if a fact could not be edited; the others are in the store.
+    Exits with 1 if an edit failed; the others are in the store.
     """
+    from roselora.editing.contradictions import still_to_edit
+
     new = still_to_edit(requests, editor.edits)
     fit = len(editor.that_fit(new))
     failed: list[tuple[EditRequest, RoseLoraError]] = []
     made: Sequence[StoredEdit] = ()
     repaired: Sequence[StoredEdit] = ()
     if fit < len(new) and not json:
-        tell(f"the model's free neurons are enough for {fit} of {len(new)} facts, and maybe for some more")
+        tell(f"the model has enough free neurons for {fit} of {len(new)} facts, perhaps for a few more")
     if not dry_run:
         with measuring("editing") as on_progress:
             on_progress(0, len(new))
@@ -50,7 +43,7 @@ def edit_many(
                 on_progress(next(done), len(new))
 
             made = editor.edit_many(new, lambda _: on_progress(next(done), len(new)), on_failure)
-        with working("asking whether all hold"):
+        with working("checking all edits"):
             repaired = editor.repair()
     if json:
         result: dict[str, Any] = {
@@ -63,12 +56,12 @@ def edit_many(
         }
         print_json(result)
     else:
-        _say(requests, new, made, failed, repaired, store, dry_run)
+        _print(requests, new, made, failed, repaired, store, dry_run)
     if failed:
         raise typer.Exit(1)
 
 
-def _say(
+def _print(
     requests: Sequence[EditRequest],
     new: Sequence[EditRequest],
     made: "Sequence[StoredEdit]",
@@ -78,38 +71,33 @@ def _say(
     dry_run: bool,
 ) -> None:
     if skipped := len(requests) - len(new):
-        tell(f"{skipped} of {len(requests)} facts are in the store already")
+        tell(f"{skipped} of {len(requests)} facts are already in the store")
     if dry_run:
-        tell(f"dry run: {len(new)} facts would be edited, as far as there is room, and nothing was kept")
+        tell(f"dry run: up to {len(new)} facts would be edited; nothing was saved")
         return
     for request, error in failed:
         tell(f"failed: {request.prompt} -> {request.target}: {error}")
     for edit in made:
         for id in edit.provenance.get("supersedes", ()):
-            tell(f"edit {edit.id} takes the place of edit {id}")
+            tell(f"edit {edit.id} replaces edit {id}")
     if repaired:
-        tell(f"{len(repaired)} no longer held after the others, and were trained anew")
+        tell(f"{len(repaired)} edits were broken by later ones and retrained")
     tell(f"{len(made)} edits are in the store {store}")
 
 
-def repair(
-    store: StoreOption = DEFAULT_STORE,
-    model: ModelOption = None,
-    device: DeviceOption = "auto",
-    dtype: DtypeOption = "auto",
-    force: ForceOption = False,
-    json: JsonOption = False,
-) -> None:
-    """Train anew the active edits that later ones have broken; the old ones are undone.
+@takes_options()
+def repair(options: EditorOptions) -> None:
+    """Retrain the active edits that later ones have broken, and undo the broken ones.
 
-    An edit whose place a later one has taken, by asking the same with another target, is left as it is.
+    An edit that a later one replaces (same prompt, another target) is left as it is.
     """
-    editor = open_editor(store, model, device, dtype, force=force)
-    with working("asking whether all hold, and mending"):
+    editor = options.open_editor()
+    with working("checking and repairing the edits"):
         made = editor.repair()
-    if json:
+    if options.json:
         print_json({"repaired": [edit_as_json(edit) for edit in made]})
         return
     for edit in made:
-        tell(f"edit {edit.provenance['repairs']} was broken; {edit.id} is in its place")
-    tell(f"{len(made)} edits repaired" if made else "nothing to repair: every edit holds, or could not be mended")
+        tell(f"edit {edit.provenance['repairs']} was broken; {edit.id} replaces it")
+    outcome = f"{len(made)} edits repaired"
+    tell(outcome if made else "no edit was repaired: every active edit holds, or could not be retrained")

@@ -1,7 +1,8 @@
-"""What the verbs on a store share: where it is, how an edit looks as JSON and in a table."""
+"""What the commands on an edit store share: options, opening it, and edits as JSON and as a table."""
 
 import os
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,6 +10,7 @@ import typer
 from rich.table import Table
 
 from roselora.cli.console import styled, working
+from roselora.cli.device_options import DeviceOption, DtypeOption
 from roselora.cli.path_options import PATH
 from roselora.errors import StoreError
 
@@ -23,18 +25,36 @@ DEFAULT_STORE = Path("edits")
 
 StoreOption = Annotated[Path, typer.Option("--store", **PATH, envvar="ROSELORA_STORE", help="The edit store's folder.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and exit.")]
 ModelOption = Annotated[
-    str | None, typer.Option("--model", help="The base model, if it is elsewhere now, or must be fetched.")
+    str | None, typer.Option("--model", help="The base model, if it has moved or must be downloaded.")
 ]
 ForceOption = Annotated[
-    bool, typer.Option("--force", help="Apply the edits to another base than theirs; the store's history will say so.")
+    bool,
+    typer.Option("--force", help="Apply the edits to a base model other than theirs; the history notes it."),
 ]
-EditArgument = Annotated[str, typer.Argument(metavar="ID", help="An edit's id, or the beginning of it.")]
+
+EditArgument = Annotated[str, typer.Argument(metavar="ID", help="An edit's id, or its first characters.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditorOptions:
+    """The options of every command that loads the base model of an existing store."""
+
+    store: StoreOption = DEFAULT_STORE
+    model: ModelOption = None
+    device: DeviceOption = "auto"
+    dtype: DtypeOption = "auto"
+    force: ForceOption = False
+    json: JsonOption = False
+
+    def open_editor(self) -> "Editor":
+        """The base model with the store's active edits applied."""
+        return open_editor(self.store, self.model, self.device, self.dtype, force=self.force)
 
 
 def open_store(folder: Path) -> "EditStore":
-    """The store, without its model."""
+    """Open a store without loading its model."""
     from roselora.editing.store.edit_store import EditStore
 
     return EditStore.open(folder)
@@ -50,20 +70,21 @@ def open_editor(
     force: bool = False,
     requests: "Sequence[EditRequest]" = (),
 ) -> "Editor":
-    """The base model loaded with the store's active edits applied.
+    """Load the base model with the store's active edits applied.
 
     Args:
-        folder: the store's; without one, a temporary store.
-        model: the base, which is fetched if need be; without it, the one that the store names, if it is here.
-        force: apply the edits to another base than that which they were made for.
-        requests: what is to be edited; refused before a store is made, if it cannot be meant for this model. Without
-            any, the store must be there.
+        folder: the store; None for a temporary one.
+        model: the base model, downloaded if necessary; None for the one that the store names, which must be on disk.
+        settings: of the edits; None for the defaults of the method that the model allows.
+        force: apply the edits to a base model other than the one they were made for.
+        requests: the edits to be made; one that is infeasible for this model is refused before a store is created.
+            Without requests, the store must exist.
     """
     named = model is not None
     if folder is not None and not requests:
-        open_store(folder)  # which refuses a folder without one, before the model is loaded
+        open_store(folder)  # refuses a folder without a store before the model is loaded
     if model is None:
-        assert folder is not None, "a base that is not named is found in a store"
+        assert folder is not None, "without a name, the base model is that of a store"
         model = _base_of(folder)
     with working(f"loading {model}"):
         from roselora.editing.editor import Editor
@@ -78,31 +99,32 @@ def open_editor(
 
 
 def _base_of(folder: Path) -> str:
-    """The base model that a store names, which is never looked for in the folder that the user happens to be in.
+    """The base model that a store names.
 
-    Nor is it fetched: the store may come from anyone.
+    A store may come from a stranger, so the name is not resolved against the working directory, and nothing is
+    downloaded.
     """
     from roselora.models.loading import DEMO, HUB_ID
     from roselora.models.pretrained import is_cached
 
     name = open_store(folder).base.name
-    here = os.path.exists(name)  # and not Path's, which raises an error for a name that is too long
+    here = os.path.exists(name)  # Path.exists raises an error if the name is too long
     if name == DEMO or (os.path.isabs(name) and here) or (HUB_ID.fullmatch(name) and not here and is_cached(name)):
         return name
     raise StoreError(
-        f"{folder} was made for the base model {name}, which is not found by that name here; name it with --model: a "
-        "folder, a .gguf file or a hub id."
+        f"{folder} was made for the base model {name}, which is not on this machine under that name; pass --model with "
+        "a folder, a .gguf file or a hub id."
     )
 
 
 def edit_as_json(edit: "StoredEdit") -> dict[str, Any]:
-    """Plain data for ``--json``."""
+    """An edit as plain data, for ``--json``."""
     from roselora.editing.store.provenance import read_provenance
 
     request = edit.request
     method = read_provenance(edit.provenance).method
     return {
-        **edit.provenance,  # first, for what is the store's own is not another program's to say
+        **edit.provenance,  # first, so that it cannot override the store's own fields
         **({} if method is None else {"method": method}),
         "id": edit.id,
         "position": edit.position,
@@ -119,7 +141,7 @@ def edit_as_json(edit: "StoredEdit") -> dict[str, Any]:
 
 
 def edits_table(edits: Iterable["StoredEdit"], superseded: Collection[str] = ()) -> Table:
-    """One line an edit, within 80 columns; ``superseded`` has the ids of active edits whose place later ones took."""
+    """One line per edit, within 80 columns; ``superseded`` holds the ids of active edits that later ones replace."""
     table = Table(box=None, pad_edge=False)
     table.add_column("id", no_wrap=True)
     table.add_column("", no_wrap=True)

@@ -1,4 +1,4 @@
-"""``roselora train``: fine-tune a model as a config file says."""
+"""``roselora train``: fine-tune a model from a config file."""
 
 import os
 import shlex
@@ -22,30 +22,30 @@ if TYPE_CHECKING:
 
 def train(
     config: Annotated[str | None, typer.Argument(help="A config file in YAML; --init writes one.")] = None,
-    init: Annotated[bool, typer.Option("--init", help="Print a config file with comments, and do nothing.")] = False,
-    list_presets: Annotated[bool, typer.Option("--list-presets", help="Print the presets, and do nothing.")] = False,
-    preset: Annotated[str | None, typer.Option(help="Published settings, to which the config file is added.")] = None,
+    init: Annotated[bool, typer.Option("--init", help="Print a config file with comments, and exit.")] = False,
+    list_presets: Annotated[bool, typer.Option("--list-presets", help="List the presets, and exit.")] = False,
+    preset: Annotated[str | None, typer.Option(help="Published settings; the config file takes precedence.")] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key, such as adapter.density=0.1.")
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting, such as adapter.density=0.1.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="demo, a folder, a .gguf file or a hub id.")] = None,
-    data: Annotated[str | None, typer.Option(help="The training examples: a file or a hub id.")] = None,
+    data: Annotated[str | None, typer.Option(help="Training examples: a file or a hub id.")] = None,
     method: Annotated[
         Literal["rose", "lora", "dora", "adalora", "shira", "ia3", "prefix", "loreft", "full"] | None,
-        typer.Option(help="How the model is trained."),
+        typer.Option(help="The training method."),
     ] = None,
     output: Annotated[str | None, typer.Option(help="A new or empty folder.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of initial values, dropout and order.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="For initialization, dropout and order.")] = None,
     device: DeviceOverride = None,
     dtype: DtypeOverride = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in the output.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume from the output's last checkpoint.")] = False,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Fine-tune a model with a sparse low-rank adapter, or for comparison by another method under the same budget.
+    """Fine-tune a model with a sparse low-rank adapter, or with another method for comparison.
 
-    Defaults give way to the preset, it to the config file, and the file to the options. Ctrl-C keeps a checkpoint to
-    go on from.
+    Options override the config file, which overrides the preset, which overrides the defaults. Ctrl-C saves a
+    checkpoint to resume from.
 
     Example: roselora train --init > config.yaml; then roselora train config.yaml
     """
@@ -57,7 +57,7 @@ def train(
     if list_presets:
         _list_presets(json)
         return
-    given = {
+    options = {
         "model": model,
         "data.train": data,
         "method": method,
@@ -66,9 +66,9 @@ def train(
         "training.device": device,
         "training.dtype": dtype,
     }
-    if config is None and preset is None and not set_ and all(value is None for value in given.values()):
+    if config is None and preset is None and not set_ and all(value is None for value in options.values()):
         raise ConfigError("Name a config file; `roselora train --init > config.yaml` writes one.")
-    settings = _settings(config, given, set_ or [], preset)
+    settings = _settings(config, options, set_ or [], preset)
     from roselora.editing.store.store_folder import require_outside_stores
 
     require_outside_stores(Path(settings.output))
@@ -88,13 +88,13 @@ def _list_presets(json: bool) -> None:
         tell(f"{name}: {preset.source}")
 
 
-def _settings(config: str | None, given: dict[str, Any], overrides: list[str], preset: str | None) -> "TrainSettings":
+def _settings(config: str | None, options: dict[str, Any], overrides: list[str], preset: str | None) -> "TrainSettings":
     try:
         from roselora.training.config_file import read_settings
     except ModuleNotFoundError as error:
         raise ConfigError(f"Training needs {error.name}: install it with pip install 'roselora[train]'.") from None
-    options = {name: str(value) for name, value in given.items() if value is not None}
-    return read_settings(config, overrides, options, preset)
+    given = {name: str(value) for name, value in options.items() if value is not None}
+    return read_settings(config, overrides, given, preset)
 
 
 def _show_plan(settings: "TrainSettings", resume: bool, json: bool) -> None:
@@ -131,11 +131,11 @@ def _run(settings: "TrainSettings", resume: bool, json: bool) -> None:
     if outcome is None:  # not the main process
         return
     if isinstance(outcome, Interrupted):
-        together = "" if outcome.processes == 1 else f", in {outcome.processes} processes as before,"
+        launched = "" if outcome.processes == 1 else f" in {outcome.processes} processes"
         command = f"roselora train {_typed(Path(settings.output, CONFIG))} --resume"
         raise StoppedError(
-            f"interrupted after step {outcome.step} of {outcome.total_steps}; {outcome.checkpoint} is kept. "
-            f"Go on{together} with: {command}"
+            f"interrupted after step {outcome.step} of {outcome.total_steps}; the checkpoint is {outcome.checkpoint}. "
+            f"Resume{launched} with: {command}"
         )
     card = outcome.artifacts.folder / CARD
     if json:
@@ -145,13 +145,13 @@ def _run(settings: "TrainSettings", resume: bool, json: bool) -> None:
 
 
 def _typed(path: Path) -> str:
-    """A path as one types it in a shell, where it is not to be taken for an option."""
+    """A path quoted for a shell, with ./ in front if it would be read as an option."""
     return shlex.quote(os.path.join(".", path) if str(path).startswith("-") else str(path))
 
 
 @contextmanager
 def _progress() -> Iterator[Callable[["StepReport"], None]]:
-    """A bar on standard error with step, loss, density and the time that is left."""
+    """A progress bar on standard error with step, loss, density and the remaining time."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     columns = (
@@ -200,10 +200,10 @@ def _show(finished: "Finished", card: Path) -> None:
     last = next((entry["loss"] for entry in reversed(finished.history) if "loss" in entry), None)
     if last is not None:
         lines.append(f"training loss {last:.3f}")
-    lines += [f"{name.replace('eval_', 'held-out ')} {value:.4f}" for name, value in finished.metrics.items()]
+    lines += [f"{name.replace('eval_', 'validation ')} {value:.4f}" for name, value in finished.metrics.items()]
     tell(", ".join(lines))
     if finished.left_out:
-        tell(f"{finished.left_out} examples had no completion within max_length and were left out")
+        tell(f"{finished.left_out} examples were skipped because no completion token fits into max_length")
     if (counts := finished.counts) is not None:
         tell(f"verified: density {counts.density} in every row of A and column of B of {len(counts.matrices)} matrices")
         tell(

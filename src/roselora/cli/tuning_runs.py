@@ -1,10 +1,11 @@
-"""Plan fine-tuning benchmarks, and run them with a bar or show what would be run."""
+"""Run the fine-tuning benchmarks with a progress bar, or show what would be run."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from roselora.cli.bench_display import bench_progress, show_result
 from roselora.cli.console import print_json, tell, working
+from roselora.cli.tuning_options import TuningOptions
 from roselora.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -13,47 +14,60 @@ if TYPE_CHECKING:
     from roselora.bench.running.tuning_plan import TuningPlan, TuningRequest
 
 
-def planned(make_requests: "Callable[[], Sequence[TuningRequest]]") -> "list[TuningPlan]":
-    """The plans of some requests, which are made only now, for they import torch.
+def run_tuning(options: TuningOptions, request: "Callable[[], TuningRequest]") -> None:
+    """Run one benchmark, or with ``--dry-run`` show its plan; raises as :func:`run`."""
+
+    def work(plans: "Sequence[TuningPlan]", on_progress: "OnProgress") -> "BenchResult | None":
+        from roselora.bench.running.tuning_bench import run_tuning
+
+        return run_tuning(plans[0], on_progress, batch_size=options.batch_size)
+
+    run(options, lambda: [request()], work)
+
+
+def run_parts(options: TuningOptions, title: str, requests: "Callable[[], Sequence[TuningRequest]]") -> None:
+    """Run the parts of a benchmark with one report on all, or show their plans; raises as :func:`run`."""
+
+    def work(plans: "Sequence[TuningPlan]", on_progress: "OnProgress") -> "BenchResult | None":
+        from roselora.bench.running.tuning_bench import run_parts
+
+        return run_parts(plans, title, on_progress, batch_size=options.batch_size)
+
+    run(options, requests, work)
+
+
+def run(
+    options: TuningOptions,
+    requests: "Callable[[], Sequence[TuningRequest]]",
+    work: "Callable[[Sequence[TuningPlan], OnProgress], BenchResult | None]",
+) -> None:
+    """Plan the requests, then show the plans or do the work with a progress bar, and show its result.
+
+    Args:
+        requests: makes them; called here because they import torch.
+        work: given the plans; None in processes other than the main one.
 
     Raises:
-        ConfigError: an unknown name, an unusable file or value, or what the benchmarks need is not installed.
+        ConfigError: a name, file or value is invalid, or what the benchmarks need is not installed.
+        StoppedError: the run was stopped; the same command resumes it.
+        typer.Exit: a method failed; the report is written.
     """
     with working("reading data and model"):
         try:
             from roselora.bench.running.tuning_plan import make_plan
         except ModuleNotFoundError as error:
-            raise ConfigError(f"The benchmark needs {error.name}: pip install 'roselora[train,bench]'.") from None
-        return [make_plan(request) for request in make_requests()]
-
-
-def run_one(wanted: dict[str, Any], batch_size: int, dry_run: bool, json: bool) -> None:
-    """One benchmark, or what it would do; ``wanted`` are the arguments of a ``TuningRequest``."""
-
-    def make_requests() -> "list[TuningRequest]":
-        from roselora.bench.running.tuning_plan import TuningRequest
-
-        return [TuningRequest(**wanted)]
-
-    plans = planned(make_requests)
-    if dry_run:
-        show(plans, json)
+            raise ConfigError(f"The benchmark needs {error.name}: pip install 'roselora[bench]'.") from None
+        plans = [make_plan(request) for request in requests()]
+    if options.dry_run:
+        _show(plans, options.json)
         return
-    from roselora.bench.running.tuning_bench import run_tuning
-
-    run(lambda on_progress: run_tuning(plans[0], on_progress, batch_size=batch_size), json)
-
-
-def run(work: "Callable[[OnProgress], BenchResult | None]", json: bool) -> None:
-    """Run a benchmark with a bar and show what it gives, if this is the main process."""
     with bench_progress() as on_progress:
-        result = work(on_progress)
+        result = work(plans, on_progress)
     if result is not None:
-        show_result(result, json)
+        show_result(result, options.json)
 
 
-def show(plans: "Sequence[TuningPlan]", json: bool) -> None:
-    """What would be done."""
+def _show(plans: "Sequence[TuningPlan]", json: bool) -> None:
     from roselora.bench.running.tuning_bench import described
 
     shown = [described(plan) for plan in plans]

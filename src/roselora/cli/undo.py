@@ -1,4 +1,4 @@
-"""``roselora undo`` and ``redo``: take an edit back, or bring it back. No model is loaded for it."""
+"""``roselora undo`` and ``redo``. Neither loads a model."""
 
 from roselora.cli.console import print_json, tell
 from roselora.cli.stores import DEFAULT_STORE, DryRunOption, EditArgument, JsonOption, StoreOption, open_store
@@ -7,14 +7,14 @@ from roselora.cli.stores import DEFAULT_STORE, DryRunOption, EditArgument, JsonO
 def undo(
     edit_id: EditArgument, store: StoreOption = DEFAULT_STORE, dry_run: DryRunOption = False, json: JsonOption = False
 ) -> None:
-    """Take one edit back, whatever came after it: the weights become what they would be without it."""
+    """Undo one edit, in any order: the weights become exactly what they would be without it."""
     _switch(edit_id, store, dry_run, json, active=False)
 
 
 def redo(
     edit_id: EditArgument, store: StoreOption = DEFAULT_STORE, dry_run: DryRunOption = False, json: JsonOption = False
 ) -> None:
-    """Bring an undone edit back, at its old place in the order of edits."""
+    """Reactivate an undone edit, at its original position in the order of edits."""
     _switch(edit_id, store, dry_run, json, active=True)
 
 

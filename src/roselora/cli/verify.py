@@ -1,4 +1,4 @@
-"""``roselora verify``: every file of a store against its hash. No model is loaded for it."""
+"""``roselora verify``: check every file of a store against its hash. No model is loaded."""
 
 from typing import Annotated
 
@@ -12,11 +12,11 @@ def verify(
     store: StoreOption = DEFAULT_STORE,
     collect: Annotated[
         bool,
-        typer.Option("--collect", help="Remove what no edit refers to, and what killed exports left beside the store."),
+        typer.Option("--collect", help="Remove files that no edit refers to, and leftovers of killed exports."),
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Check the store's database, and every delta file against its hash. Exits with 1 if something is wrong."""
+    """Check the store's database, and every delta file against its hash. Exits with 1 if there is a problem."""
     opened = open_store(store)
     problems, removed = opened.verify(), []
     serious = [problem for problem in problems if not problem.harmless]
