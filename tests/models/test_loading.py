@@ -164,7 +164,7 @@ def test_a_checkpoint_that_lacks_a_tensor_is_refused_not_filled_with_noise(folde
     weights = load_file(folder / "model.safetensors")
     del weights["model.layers.1.mlp.up_proj.weight"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    assert "lacks 1 of its weights, model.layers.1.mlp.up_proj.weight" in refusal(folder)
+    assert "lacks 1 of its weights, the first of them model.layers.1.mlp.up_proj.weight" in refusal(folder)
 
 
 def test_a_checkpoint_with_a_tensor_of_another_shape_is_refused(folder):
@@ -243,7 +243,7 @@ def test_promise_10_what_is_neither_a_path_nor_a_hub_id_is_refused_without_askin
 def test_promise_10_a_link_that_leads_nowhere_is_no_hub_id(tmp_path, monkeypatch, connections):
     monkeypatch.chdir(tmp_path)
     Path("model").symlink_to("blobs/0123")
-    assert "leads to no file or folder" in refusal("model")
+    assert "is a link to no file or folder" in refusal("model")
     assert connections == []
 
 
@@ -299,7 +299,7 @@ def test_promise_10_a_model_that_nobody_named_is_read_from_the_cache_and_never_f
     assert fingerprint(load("owner/tiny", fetch=False).model) == fingerprint(tiny_model())
     (hub_cache / "tokenizer.json").unlink()
     for name in ("owner/tiny", "owner/other"):
-        with pytest.raises(ModelError, match=f"{name} is not whole in the cache, and was not fetched"):
+        with pytest.raises(ModelError, match=f"{name} is not complete in the cache, and was not downloaded"):
             load(name, fetch=False)
     assert connections == []
 

@@ -54,5 +54,5 @@ def test_a_model_whose_logits_come_from_elsewhere_is_refused() -> None:
     small = model("llama")
     body, head = small.model, small.lm_head
     small.forward = lambda input_ids: type("Output", (), {"logits": head(body.embed_tokens(input_ids))})()
-    with pytest.raises(UnsupportedError, match="from what its body gives out"):
+    with pytest.raises(UnsupportedError, match="from the output of its body"):
         logits_of(small, torch.randn(1, 2, 32))

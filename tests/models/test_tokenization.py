@@ -59,7 +59,7 @@ class Panic(BaseException):
         ("abc", "list of texts, not one text, 'abc'"),
         (["a \ud800"], r"cannot read 'a \\ud800'"),
         ([None], "must be a text, not None"),
-        (["a<added>"], r"'<added>' \(id 259\), and the model's embedding has 259 rows"),
+        (["a<added>"], r"'<added>' \(id 259\), but the model's embedding has 259 rows"),
     ],
 )
 def test_prompts_that_cannot_be_read_are_one_sentence(

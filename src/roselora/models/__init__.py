@@ -1,4 +1,4 @@
-"""Models: loading one with its tokenizer, its fingerprint, its greedy answers, and the demo model."""
+"""Models: loading, devices, generation, activation hooks, caches and the demo model."""
 
 from roselora.models.loading import LoadedModel, load
 

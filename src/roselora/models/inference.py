@@ -1,4 +1,4 @@
-"""How a model is called: in eval mode, frozen, with the arguments that its own forward pass knows."""
+"""How a model is called: in eval mode, frozen, with the arguments that its forward pass accepts."""
 
 import contextlib
 import inspect
@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 Progress = Callable[[int, int], None]
-"""Called in the course of long work with how much of it is done, and of how much."""
+"""Called during long work with the number of steps that are done, and the number of all."""
 
 _Item = TypeVar("_Item")
 
 
 def counted(items: Sequence[_Item], on_progress: Progress | None) -> Iterator[_Item]:
-    """Each item in turn; ``on_progress`` is told when the work on it is over."""
+    """Each item in turn; calls ``on_progress`` after the work on each."""
     for done, item in enumerate(items, start=1):
         yield item
         if on_progress is not None:
@@ -29,14 +29,14 @@ def unwrapped(model: nn.Module) -> Any:
 
 
 def known_arguments(model: nn.Module, **arguments: Any) -> dict[str, Any]:
-    """Those of the arguments that the model's forward pass takes by name."""
+    """Those of the arguments that the model's forward pass accepts."""
     accepted = inspect.signature(unwrapped(model).forward).parameters
     return {name: value for name, value in arguments.items() if name in accepted}
 
 
 @contextlib.contextmanager
 def default_torch_modes() -> Iterator[None]:
-    """Inside, gradients are on and autocast is off, whatever whoever calls has set."""
+    """Inside, gradients are on, and autocast and inference mode are off, whatever the caller has set."""
     accelerator = torch.accelerator.current_accelerator()
     kinds = {"cpu", "cpu" if accelerator is None else accelerator.type}
     with contextlib.ExitStack() as stack:
@@ -50,7 +50,7 @@ def default_torch_modes() -> Iterator[None]:
 
 @contextlib.contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside; afterwards every submodule has the mode that it had."""
+    """Inside, the model is in eval mode; afterwards the mode of every submodule is restored."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
@@ -62,7 +62,7 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """Eval mode and no gradients for the weights inside; afterwards every one has the mode that it had."""
+    """Inside, the model is in eval mode and no weight requires gradients; afterwards both are restored."""
     wanting = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in wanting:
         parameter.requires_grad_(False)

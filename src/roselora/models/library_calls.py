@@ -1,4 +1,4 @@
-"""Calls into transformers and the hub client: without their output, and with every failure as one ModelError."""
+"""Calls of transformers and the hub client: without their output, and with every failure as a ModelError."""
 
 import contextlib
 import logging
@@ -15,7 +15,7 @@ from roselora.errors import ModelError, RoseLoraError, reason_of
 
 @contextlib.contextmanager
 def as_model_error(what: str, advice: str) -> Iterator[None]:
-    """Turn any failure of a library inside into one ModelError: what happened, its own first line, the way out."""
+    """Turn any error inside into a ModelError that says what happened, the first line of the error, and what to do."""
     try:
         yield
     except RoseLoraError:
@@ -26,13 +26,13 @@ def as_model_error(what: str, advice: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Silence the warnings and bars of transformers and the hub client, whose failures we put into words."""
+    """Inside, transformers and the hub client show no warnings and no progress bars but those of downloads."""
     verbosities = transformers_logging.get_verbosity(), hub_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity(logging.CRITICAL)
     hub_logging.set_verbosity(logging.CRITICAL)
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    if bars:  # that switched off the hub's download bars too, which users want to see
+    if bars:  # the call above switched off the download bars too, which users want to see
         enable_progress_bars()
     try:
         with warnings.catch_warnings():

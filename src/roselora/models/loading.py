@@ -26,7 +26,7 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model in eval mode, its left-padding tokenizer, and the name it was asked for by."""
+    """A model in eval mode, its tokenizer, which pads on the left, and the name that it was loaded by."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -44,17 +44,21 @@ def load(
 ) -> LoadedModel:
     """Load a model, a causal language model unless ``head`` says otherwise, with its tokenizer.
 
-    `source` is `demo`, or for a classifier `mpnet` or `minilm` (each fetched on first use), a folder written by
-    `save_pretrained`, a `.gguf` file, or a hub id; a `Path` is never taken for a hub id, and `./demo` is a folder.
-    `dtype` and `device` may be torch's or their names; `auto` is the checkpoint's own dtype, and the accelerator if
-    there is one. The model is in eval mode with `requires_grad` as the library sets it; the tokenizer pads on the left
-    and has a pad token. With `fetch` false a hub id is read from the cache, and the hub is not asked for it.
-    With `quantized` true the weights may be quantized: an adapter can be trained on them, and no edit be made in them.
+    The model is in eval mode with ``requires_grad`` as transformers sets it; the tokenizer pads on the left and has a
+    pad token.
+
+    Args:
+        source: ``demo``, or for a classifier ``mpnet`` or ``minilm`` (each downloaded on first use); a folder written
+            by ``save_pretrained``; a ``.gguf`` file; or a hub id. A `Path` is no hub id, and ``./demo`` is a folder.
+        dtype: torch's dtype or its name; ``auto`` is that of the checkpoint.
+        device: torch's device or its name; ``auto`` is the accelerator if there is one.
+        fetch: whether a hub id may be downloaded; otherwise it is read from the cache only.
+        quantized: whether the weights may be quantized; an adapter can be trained on them, but they cannot be edited.
 
     Raises:
-        ConfigError: the device is not there, or cannot compute in the dtype.
-        ModelError: nothing is there, the hub cannot be reached, the weights are pickles, broken or incomplete,
-            the model is not of the kind that ``head`` needs, it is quantized, or it has no tokenizer.
+        ConfigError: the device does not exist, or cannot compute in the dtype.
+        ModelError: there is no such model, the hub cannot be reached, the weights are pickles, damaged, incomplete or
+            quantized, the model is not of the kind that ``head`` needs, or it has no tokenizer.
 
     Example:
         >>> from roselora import load
@@ -65,7 +69,7 @@ def load(
     name = os.fspath(source)
     target = device_for(device)
     options = ReadOptions(dtype_for(dtype, target) or AUTO, head, quantized)
-    with quiet_libraries(), as_model_error(f"{name} could not be loaded", "see that it is whole and readable"):
+    with quiet_libraries(), as_model_error(f"{name} could not be loaded", "see that it is complete and readable"):
         model, tokenizer = _find_and_read(source, options, fetch)
     require_dtype(model.dtype, target)
     with as_model_error(
@@ -76,7 +80,7 @@ def load(
 
 
 def _lasting_name(source: str | os.PathLike[str]) -> str:
-    """What the model is called from every folder: a path is absolute, any other name stays as it is."""
+    """The name that stays valid in every working folder: paths become absolute, other names stay as they are."""
     known = source == DEMO or source in ENCODERS
     path = user_path(source)
     return os.fspath(source) if known or not path.exists() else str(path.absolute())
@@ -101,7 +105,7 @@ def _find_and_read(source: str | os.PathLike[str], options: ReadOptions, fetch: 
     if path.is_file():
         raise ModelError(f"{name} is a file, but not a GGUF file: name the folder that holds the model.")
     if os.path.lexists(path):
-        raise ModelError(f"{name} leads to no file or folder: see where the link points to, or name the model itself.")
+        raise ModelError(f"{name} is a link to no file or folder: see where it points to, or name the model itself.")
     if isinstance(source, str) and HUB_ID.fullmatch(source) and path.suffix.lower() not in {".gguf", ".safetensors"}:
         return read_hub(source, options, fetch=fetch)
     raise ModelError(

@@ -1,4 +1,4 @@
-"""A block's MLP as neurons: which rows read for a neuron, which column it writes by, and how it is activated."""
+"""A block's MLP as neurons: each one's input rows, its activation and its output column."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -22,7 +22,7 @@ _ACTIVATION_FIELDS = ("hidden_act", "hidden_activation", "activation_function")
 
 @dataclass(frozen=True)
 class NeuronRows:
-    """The rows of a linear layer by which neurons read: neuron j has row ``offset`` + j."""
+    """The rows of a linear layer that are the neurons' input weights: neuron j has row ``offset`` + j."""
 
     layer: str
     offset: int = 0
@@ -30,16 +30,18 @@ class NeuronRows:
 
 @dataclass(frozen=True)
 class Neurons:
-    """The neurons of one block's MLP: neuron j gives act(gate_j·z) · (up_j·z), or act(up_j·z), times its column.
+    """The neurons of one block's MLP.
+
+    For the MLP's input z, neuron j adds its column, times act(gate_j·z) · (up_j·z) or act(up_j·z), to the output.
 
     Attributes:
         block: the block's index.
-        gate: where the gate rows are, or None for plain neurons.
-        up: where the other rows are.
-        writer: the layer whose column j is what neuron j adds to the MLP's output.
-        count: how many there are.
-        width: entries of a row, and of a column.
-        act: the activation.
+        gate: the gate rows, or None for plain neurons.
+        up: the other rows.
+        writer: the output layer, whose column j is that of neuron j.
+        count: the number of neurons.
+        width: the size of a row, and of a column.
+        act: the activation function.
     """
 
     block: int
@@ -52,7 +54,7 @@ class Neurons:
 
     @property
     def entrance(self) -> str:
-        """The layer whose input is what all neurons read."""
+        """The layer whose input is the MLP's input z."""
         return self.up.layer if self.gate is None else self.gate.layer
 
 
@@ -61,7 +63,7 @@ def neurons(model: PreTrainedModel, block: int) -> Neurons:
 
     Raises:
         ConfigError: there is no such block.
-        UnsupportedError: its MLP is not one of plain neurons or gated linear units with a rectifying activation.
+        UnsupportedError: its MLP has neither plain neurons nor gated linear units, or its activation does not rectify.
     """
     writer = mlp_output(model, block)
     container, _, own = writer.rpartition(".")
@@ -94,14 +96,14 @@ def neurons(model: PreTrainedModel, block: int) -> Neurons:
 
 
 def weight_matrix(layer: nn.Module) -> Tensor:
-    """A linear layer's weight, (outputs, inputs), however it is stored; a view of it."""
+    """A view of a linear layer's weight as (outputs, inputs), also for GPT-2's Conv1D, which stores it transposed."""
     weight = layer.get_parameter("weight").detach()
     return weight.T if isinstance(layer, Conv1D) else weight
 
 
 @contextmanager
 def recorded_inputs(model: nn.Module, place: Neurons) -> Iterator[list[Tensor]]:
-    """Inside, what the neurons read at each forward pass is put on the list: (rows, length, width)."""
+    """Inside, each forward pass appends the MLP's input, (rows, length, width), to the list."""
     read: list[Tensor] = []
 
     with hooked(inputs={model.get_submodule(place.entrance): read.append}):
@@ -109,14 +111,14 @@ def recorded_inputs(model: nn.Module, place: Neurons) -> Iterator[list[Tensor]]:
 
 
 def added_output(model: nn.Module, place: Neurons, more: Tensor) -> AbstractContextManager[None]:
-    """Inside, the MLP's output, (rows, length, width), has ``more``, of this shape, added to it."""
+    """Inside, ``more`` is added to the MLP's output, both of shape (rows, length, width)."""
 
     writer = model.get_submodule(place.writer)
     return hooked(outputs={writer: lambda _, made: made + more.view_as(made).to(made.dtype)})
 
 
 def silenced(model: nn.Module, place: Neurons, indices: Sequence[int]) -> AbstractContextManager[None]:
-    """Inside, some neurons of the MLP write nothing; no weight is touched."""
+    """Inside, some neurons of the MLP have activity 0; no weight is changed."""
     at = torch.tensor(indices, dtype=torch.long)
 
     writer = model.get_submodule(place.writer)
@@ -133,6 +135,6 @@ def _activation(model: PreTrainedModel) -> Callable[[Tensor], Tensor] | None:
 
 @torch.no_grad()
 def neuron_activity(place: Neurons, gate: Tensor | None, up: Tensor, inputs: Tensor) -> Tensor:
-    """How active neurons with these rows, (n, width), are on inputs (..., width): (..., n)."""
+    """The activity, (..., n), of neurons with these rows, (n, width), on inputs (..., width)."""
     read = inputs @ up.T
     return place.act(read) if gate is None else place.act(inputs @ gate.T) * read

@@ -1,4 +1,4 @@
-"""Save a model and its tokenizer as safetensors, wholly or not at all."""
+"""Save a model and its tokenizer as safetensors, completely or not at all."""
 
 import os
 from collections.abc import Callable
@@ -15,15 +15,15 @@ from roselora.staging import put_in_place, staging_folder
 
 
 def require_new_path(path: Path) -> Path:
-    """Refuse a place where something is already; returns where it lies, with ``~`` and links followed.
+    """Refuse a path where something exists; returns the real path, with ``~`` and links followed.
 
     Raises:
-        ModelError: there is a file, a folder that is not empty or that this process is in, or it cannot be looked at.
+        ModelError: it is a file, a folder that is not empty, the working folder or a mount point, or unreadable.
     """
     place = Path(os.path.realpath(user_path(path)))
     with as_model_error(f"{path} cannot be written to", "name another place"):
         taken = any(place.iterdir()) if place.is_dir() else place.exists() or place.is_symlink()
-        if taken:  # a link that is still one leads round in a circle
+        if taken:  # a link that realpath left is a circle of links
             raise ModelError(f"{path} exists already; name a place that is new or empty.")
         if place.exists() and place.samefile("."):
             raise ModelError(f"{path} is the folder that you are in, which cannot be replaced; name a new one.")
@@ -33,22 +33,22 @@ def require_new_path(path: Path) -> Path:
 
 
 def write_model(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write the model, or an adapter alone, and the tokenizer as the libraries do, into a new folder."""
-    # PEFT would ask the hub whether the embeddings have changed; ours are frozen.
+    """Write the model, or an adapter without its base, and the tokenizer into a new folder, as the libraries do."""
+    # By default PEFT asks the hub whether the embeddings have changed; ours are frozen.
     options: dict[str, Any] = {"save_embedding_layers": False} if isinstance(model, PeftModel) else {}
     model.save_pretrained(str(folder), **options)
     tokenizer.save_pretrained(folder)
 
 
 def save_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let something write a new file or folder, which then appears at ``path`` in one step, flushed to the disk.
+    """Write a new file or folder, which then appears at ``path`` in one step, flushed to the disk.
 
     Args:
         path: as for :func:`require_new_path`.
-        write: called with the path to write to, of which the folder is there; whatever it raises, nothing is left.
+        write: called with the path to write to, in a folder that exists; if it raises, nothing is left behind.
 
     Raises:
-        ModelError: something is at ``path``, or the disk refused.
+        ModelError: something exists at ``path``, or the disk failed.
     """
     place = require_new_path(path)
     with (
@@ -58,5 +58,5 @@ def save_atomically(path: Path, write: Callable[[Path], None]) -> None:
     ):
         made = staging / "made"
         write(made)
-        require_new_path(path)  # for writing may have taken long
+        require_new_path(path)  # again, because writing may have taken long
         put_in_place(made, place)

@@ -1,4 +1,4 @@
-"""Logits of a few tokens, where those of all would be most of the work."""
+"""Logits from hidden states, of a few tokens only where the whole vocabulary would be most of the work."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,17 +16,16 @@ from roselora.models.inference import known_arguments
 
 
 def logits_of(model: PreTrainedModel, states: Tensor, tokens: Tensor | None = None) -> Tensor:
-    """The logits that the model gives some tokens, or all, after hidden states of its body: (..., tokens) fp32.
+    """The logits, (..., tokens) fp32, of some tokens or all after hidden states.
 
-    They are the model's own: its forward pass runs from the end of its body on, so that whatever a family does with
-    them (scales, caps) is done.
+    The model's forward pass runs from the end of its body on, so that scales and caps of its family are applied.
 
     Args:
-        states: (..., width), what the model's body gives out.
-        tokens: (tokens,) int64.
+        states: (..., width), outputs of the model's body.
+        tokens: (tokens,) int64; by default the whole vocabulary.
 
     Raises:
-        UnsupportedError: the model does not make its logits from what its body gives out.
+        UnsupportedError: the model does not compute its logits from the output of its body.
     """
     rows = states.reshape(1, -1, states.shape[-1])
     ids = torch.zeros(rows.shape[:2], dtype=torch.long, device=states.device)
@@ -34,12 +33,12 @@ def logits_of(model: PreTrainedModel, states: Tensor, tokens: Tensor | None = No
     with _body_giving(model, rows) as used, _head_of(model, tokens):
         logits: Tensor = forward(input_ids=ids, **known_arguments(model, use_cache=False)).logits
     if not used:
-        raise UnsupportedError(f"{type(model).__name__} does not make its logits from what its body gives out.")
+        raise UnsupportedError(f"{type(model).__name__} does not compute its logits from the output of its body.")
     return logits.reshape(*states.shape[:-1], -1).float()
 
 
 class _Given(BaseModelOutputWithPast):
-    """What a body gives out besides its states is None, by whatever name a family asks for it."""
+    """A body's output in which all but the hidden states is None, whatever a family calls it."""
 
     def __getattr__(self, name: str) -> None:
         if name.startswith("__"):
@@ -48,7 +47,7 @@ class _Given(BaseModelOutputWithPast):
 
 @contextmanager
 def _body_giving(model: PreTrainedModel, states: Tensor) -> Iterator[list[bool]]:
-    """Inside, the model's body gives out these states and computes nothing; yields what is not empty once it did."""
+    """Inside, the model's body only returns these states; yields a list that is empty until the body is called."""
     own: Any = model
     used: list[bool] = []
 

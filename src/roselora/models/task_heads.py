@@ -1,4 +1,4 @@
-"""What a loaded model ends in: the next token, a choice among classes, or a number."""
+"""The task heads that a model is loaded with: language modelling, classification or regression."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,12 +13,12 @@ CAUSAL_ENDINGS = ("ForCausalLM", "LMHeadModel")
 
 @dataclass(frozen=True)
 class TaskHead:
-    """How the library reads a model with this head.
+    """How transformers loads a model with this head.
 
     Attributes:
         auto_class: the ``Auto…`` class of transformers.
-        options: what its ``from_pretrained`` is given besides.
-        new: whether the head's own weights may be missing from the checkpoint, for they are trained from scratch.
+        options: more arguments of its ``from_pretrained``.
+        new: whether the checkpoint may lack the head's weights, because they are trained from scratch.
     """
 
     auto_class: Any
@@ -26,7 +26,7 @@ class TaskHead:
     new: bool = False
 
     def check(self, name: str, config: PretrainedConfig) -> None:
-        """Refuse a model whose kind cannot carry this head.
+        """Refuse a model of a kind that cannot have this head.
 
         Raises:
             ModelError: it is not a causal language model, or has no sequence classifier in transformers.
@@ -35,7 +35,7 @@ class TaskHead:
         architectures = config.architectures or []
         if type(config) in known:
             causal = known[type(config)].__name__
-            # Encoders too can be loaded as causal models, which they were never trained to be.
+            # transformers also loads encoders as causal models, which they were never trained to be.
             if self.new or not architectures or any(a == causal or a.endswith(CAUSAL_ENDINGS) for a in architectures):
                 return
         kind = ", ".join(architectures) or config.model_type
@@ -44,12 +44,12 @@ class TaskHead:
         raise ModelError(f"{name} is not a causal language model but {kind}: name one that generates text.")
 
     def missing(self, report: Mapping[str, Any], model: Any) -> list[str]:
-        """The weights that the checkpoint should have had and has not, in order."""
+        """The weights that the checkpoint should have but lacks, in order."""
         keys = sorted(report["missing_keys"])
         if not self.new:
             return keys
         body = f"{model.base_model_prefix}."
-        # A pooler is part of the body, but language-model checkpoints leave it out.
+        # A pooler is part of the body, but checkpoints of language models leave it out.
         return [key for key in keys if key.startswith(body) and ".pooler." not in key]
 
 
@@ -57,13 +57,13 @@ CAUSAL_LM = TaskHead(AutoModelForCausalLM)
 
 
 def head_for(labels: Sequence[str] | None) -> TaskHead:
-    """The head of a model that chooses among classes, that says a number (no classes), or that says the next token."""
+    """A classifier of these labels, a regression (no labels), or the language modelling head (None)."""
     return CAUSAL_LM if labels is None else classifier(labels)
 
 
 def classifier(labels: Sequence[str]) -> TaskHead:
-    """A sequence classifier over these classes, whose head may be new; without classes, a regression of one number."""
-    options: dict[str, Any] = {"ignore_mismatched_sizes": True}  # a head for other classes is replaced
+    """A sequence classifier of these labels, or a regression of one number if there are none; its head may be new."""
+    options: dict[str, Any] = {"ignore_mismatched_sizes": True}  # a head of other labels is replaced
     if not labels:
         return TaskHead(
             AutoModelForSequenceClassification, options | {"num_labels": 1, "problem_type": "regression"}, new=True

@@ -1,4 +1,4 @@
-"""What a model predicts along given texts, all of them in few forward passes (teacher forcing)."""
+"""A model's next-token predictions along given texts (teacher forcing), in few forward passes."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,16 +15,16 @@ from roselora.models.inference import default_torch_modes, eval_mode, known_argu
 from roselora.models.padding import pad_rows, padded_inputs
 
 NO_TOKEN = -1
-"""What stands for the prediction where the logits hold NaN: it equals no token, so NaN is never right."""
+"""The prediction where the logits contain NaN: it equals no token, so NaN never counts as right."""
 
 
 @dataclass(frozen=True)
 class TeacherForcedRow:
-    """A text, and the first position whose prediction is asked for; so are all positions after it.
+    """A text, and the positions in it to predict from.
 
     Attributes:
         ids: the text's tokens, at least one.
-        start: an index into ``ids``; the prediction there is of the token that follows it.
+        start: the first position to predict from; the prediction is of the token after it. All later positions follow.
     """
 
     ids: list[int]
@@ -33,29 +33,28 @@ class TeacherForcedRow:
 
 @dataclass(frozen=True)
 class TeacherForced:
-    """What the model predicts along a row.
+    """The model's predictions along a row.
 
     Attributes:
-        tokens: the argmax at every asked position, ``len(row.ids) - row.start`` of them, or NO_TOKEN.
-        first: (vocabulary,) the logits at the first asked position, in the model's dtype, where the model is.
+        tokens: the argmax at every position from ``start`` on, ``len(row.ids) - row.start`` of them, or NO_TOKEN.
+        first: (vocabulary,) the logits at ``start``, in the model's dtype and on its device.
     """
 
     tokens: list[int]
     first: Tensor
 
     def log_probabilities(self) -> Tensor:
-        """(vocabulary,) log-probabilities at the first asked position, nats, fp32, on the CPU."""
+        """(vocabulary,) log-probabilities at ``start`` in nats, fp32, on the CPU."""
         return self.first.float().log_softmax(-1).cpu()
 
 
 def teacher_forced(
     model: PreTrainedModel, rows: Sequence[TeacherForcedRow], *, batch_size: int = BATCH_SIZE
 ) -> Iterator[tuple[int, TeacherForced]]:
-    """Each row's index and predictions, one by one in no certain order, so that logits need not be kept.
+    """Each row's index and predictions, in any order; yielded one by one, so that no logits need to be kept.
 
-    Rows of like length go through the model together, padded on the right: a causal model's predictions before the
-    padding do not depend on it. Logits are computed at the asked positions alone: a batch holds
-    (asked positions, vocabulary) of them.
+    Rows of similar length are batched and padded on the right: a causal model's predictions before the padding do not
+    depend on it. Logits are computed at the positions from ``start`` on only, (positions, vocabulary) for a batch.
 
     Raises:
         ConfigError: ``batch_size`` is below 1.
@@ -71,22 +70,22 @@ def teacher_forced(
 @default_torch_modes()
 @torch.no_grad()
 def _batch(model: PreTrainedModel, rows: Sequence[TeacherForcedRow]) -> list[TeacherForced]:
-    """The predictions along rows that fit into one forward pass."""
+    """The predictions along the rows of one forward pass."""
     inputs = padded_inputs([row.ids for row in rows])
     asked = pad_rows([[place >= row.start for place in range(len(row.ids))] for row in rows]).bool()
     logits = _logits_where(model, inputs, asked)
     tokens = logits.argmax(-1).masked_fill(logits.isnan().any(-1), NO_TOKEN)
     counts = [len(row.ids) - row.start for row in rows]
     pairs = zip(torch.split(tokens, counts), torch.split(logits, counts), strict=True)
-    # Copies of the first rows, so that keeping one does not keep all.
+    # Copies of the first logits, so that keeping one does not keep all of the batch.
     return [TeacherForced(found.tolist(), own[0].clone()) for found, own in pairs]
 
 
 def _logits_where(model: PreTrainedModel, inputs: dict[str, Tensor], asked: Tensor) -> Tensor:
     """The logits, (asked positions, vocabulary), row by row.
 
-    The last layer is the dearest of a small model and its output the largest tensor of any, so it is given the asked
-    positions' hidden states alone, as one row.
+    The output layer is the most expensive of a small model and has the largest output of any. So it gets the hidden
+    states at the asked positions only, as one row.
     """
     device = next(model.parameters()).device
     asked = asked.to(device)

@@ -1,4 +1,4 @@
-"""What was computed once for a model and is kept in a file, under the hash of everything that it depends on."""
+"""Tensors that were computed for a model, cached in files that are named by the hash of all they depend on."""
 
 import hashlib
 import json
@@ -13,24 +13,24 @@ from torch import Tensor
 
 from roselora.errors import ModelError
 from roselora.files import sha256_tensor, write_atomically
-from roselora.models.pypi_models import home
+from roselora.models.pypi_models import cache_home
 
 SHA256 = "sha256"
-"""Under what name a file's header has the hash of its tensors."""
+"""The key in a file's metadata of the hash of its tensors."""
 
 VERSIONS = ("roselora", "torch", "transformers")
-"""Of what computes: another one may give other bytes."""
+"""The packages whose versions are hashed too: another version may compute other values."""
 
 
 def cache_folder(name: str) -> Path:
-    """Where things of one kind are kept: ``$ROSELORA_HOME/name``, by default ``~/.cache/roselora/name``."""
-    return home() / name
+    """The folder of one kind of cached tensors: ``$ROSELORA_HOME/name``, by default ``~/.cache/roselora/name``."""
+    return cache_home() / name
 
 
 def cache_file(cache: Path, kind: str, about: Mapping[str, object], device: torch.device) -> Path:
-    """The file in which tensors are kept that depend on ``about``, the device that computed them, and the versions.
+    """The file of tensors that depend on ``about``, on the device that computes them, and on package versions.
 
-    A model's fingerprint, among ``about``, covers its dtype.
+    The dtype of a model is covered by its fingerprint in ``about``.
     """
     everything = {**about, "device": device.type, "versions": {name: metadata.version(name) for name in VERSIONS}}
     digest = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
@@ -38,9 +38,9 @@ def cache_file(cache: Path, kind: str, about: Mapping[str, object], device: torc
 
 
 def load_cached(place: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor] | None:
-    """The tensors kept in a file, or None if they are not there, for then they are made anew.
+    """The tensors in a cached file, or None if they must be computed again.
 
-    So they are if any is missing, not of its shape, not finite, or not of the hash that they were written with.
+    They must be if the file is missing, a tensor has another shape or is not finite, or the hash does not match.
     """
     try:
         with safe_open(place, framework="pt") as file:
@@ -54,10 +54,10 @@ def load_cached(place: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str,
 
 
 def save_cached(place: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors for :func:`load_cached`, wholly or not at all.
+    """Write tensors for :func:`load_cached`, completely or not at all.
 
     Raises:
-        ModelError: the disk refused.
+        ModelError: the file cannot be written.
     """
     kept = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
     try:
@@ -68,6 +68,6 @@ def save_cached(place: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _sha256(tensors: Mapping[str, Tensor]) -> str:
-    """Over names, dtypes, shapes and bytes."""
+    """The hash of names, dtypes, shapes and bytes."""
     hashes = {name: sha256_tensor(tensor) for name, tensor in tensors.items()}
     return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()

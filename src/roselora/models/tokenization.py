@@ -1,4 +1,4 @@
-"""Texts as the tokens that a model goes on from, and tokens as the text that it has said."""
+"""Prompts as tokens, and generated tokens as text."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,21 +12,21 @@ from roselora.user_files import shown
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, text: str, *, opening: bool = True) -> list[int]:
-    """The ids of a text that is to be gone on with.
+    """The ids of a text that the model is to continue.
 
-    They are the tokenizer's own, but for an end-of-sequence token or the like that it puts behind a text: behind that,
-    a model goes on with another text. Nor does it put a second beginning before a text that begins with one, as texts
-    in a chat template do.
+    They are the tokenizer's, but without what it adds after a text, such as an end-of-sequence token: after that, a
+    model starts another text. A text that starts with a beginning-of-sequence token, as chat templates write, gets no
+    second one.
 
     Args:
-        opening: whether what the tokenizer puts before a text, such as a beginning-of-sequence token, belongs to it.
+        opening: whether to keep what the tokenizer adds before a text, such as a beginning-of-sequence token.
 
     Raises:
-        ConfigError: it is no text, or the tokenizer cannot read it.
+        ConfigError: it is not text, or the tokenizer cannot encode it.
     """
     ids, added = _tokenized(tokenizer, text)
     last = max((place for place, special in enumerate(added) if not special), default=-1)
-    if last < 0:  # there is nothing but what the tokenizer adds
+    if last < 0:  # the text has no tokens of its own
         return [token for token in ids if token != tokenizer.eos_token_id] if opening else []
     twice = ids[:2] == [tokenizer.bos_token_id] * 2 and added[:2] == [1, 0]
     pairs = zip(ids[twice : last + 1], added[twice : last + 1], strict=True)
@@ -34,7 +34,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, text: str, *, opening: bool = Tru
 
 
 def _tokenized(tokenizer: PreTrainedTokenizerBase, text: Any) -> tuple[list[int], list[int]]:
-    """The ids, and 1 for each that the tokenizer has added."""
+    """The ids, and for each a 1 if the tokenizer has added it, else a 0."""
     if not isinstance(text, str):
         raise ConfigError(f"A prompt must be a text, not {shown(text)}.")
     try:
@@ -42,43 +42,47 @@ def _tokenized(tokenizer: PreTrainedTokenizerBase, text: Any) -> tuple[list[int]
         return list(encoded.input_ids), list(encoded.special_tokens_mask)
     except (KeyboardInterrupt, SystemExit, MemoryError):
         raise
-    except BaseException as error:  # a panic of the tokenizer's Rust code is no Exception
+    except BaseException as error:  # a panic of the tokenizer's Rust code is not an Exception
         reason = shown(" ".join(str(error).split()), 120)
         raise ConfigError(f"The tokenizer cannot read {shown(text)} ({type(error).__name__}: {reason}).") from error
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
-    """What tokens say, without special ones."""
+    """The text of tokens, without special ones."""
     return str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
 def answer_of(text: str) -> str:
-    """The answer in what a model says: its first line that is not blank, stripped."""
+    """The answer in a generated text: its first line that is not blank, stripped.
+
+    >>> answer_of("\\n Paris \\nis the capital")
+    'Paris'
+    """
     return text.lstrip().split("\n", 1)[0].strip()
 
 
 def embedding_rows(model: nn.Module) -> int:
-    """How many tokens the model knows; a tokenizer may know more."""
+    """The number of tokens in the model's embedding; a tokenizer may have more."""
     embedding: Any = unwrapped(model).get_input_embeddings()
     return int(embedding.weight.shape[0])
 
 
 def context_of(model: nn.Module) -> int | None:
-    """How many tokens the model reads at most, where its config says so."""
+    """The model's maximum number of tokens, if its config says so."""
     context: int | None = getattr(unwrapped(model).config, "max_position_embeddings", None)
     return context
 
 
 def require_known(model: nn.Module, tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], text: str) -> None:
-    """Refuse tokens that the tokenizer knows and the model does not.
+    """Refuse tokens that the tokenizer has but the model's embedding lacks.
 
     Raises:
-        ConfigError: an id is beyond the model's embedding.
+        ConfigError: an id is beyond the embedding.
     """
     rows = embedding_rows(model)
     if (highest := max(ids, default=0)) >= rows:
         token = shown(tokenizer.convert_ids_to_tokens(highest))
         raise ConfigError(
-            f"{shown(text)} holds the token {token} (id {highest}), and the model's embedding has {rows} rows; resize "
-            "it with model.resize_token_embeddings(len(tokenizer)), or leave the token out."
+            f"{shown(text)} contains the token {token} (id {highest}), but the model's embedding has {rows} rows; "
+            "resize it with model.resize_token_embeddings(len(tokenizer)), or leave the token out."
         )
