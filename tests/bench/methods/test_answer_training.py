@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -6,15 +8,18 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from roselora.bench.methods.answer_training import (
     BatchTrainingConfig,
     TrainingConfig,
-    answer_batches,
     mean_answer_loss,
     train_answers,
 )
-from roselora.editing.methods.token_batches import IGNORED, concatenate
+from roselora.editing.methods.token_batches import IGNORED, LabelledRow, answer_rows, token_batch
 from roselora.editing.request import EditRequest
 from tests.bench.methods.editing import FRANCE, GOLD, Before
 
 REQUESTS = (FRANCE, GOLD, EditRequest("Snow is", "blue"), EditRequest("The opposite of up is", "left."))
+
+
+def rows_of(tokenizer: PreTrainedTokenizerFast, requests: Sequence[EditRequest]) -> list[list[LabelledRow]]:
+    return [answer_rows(tokenizer, request) for request in requests]
 
 
 def matrix(model: LlamaForCausalLM, layer: int = 1) -> nn.Parameter:
@@ -42,7 +47,7 @@ def test_the_loss_is_the_mean_over_answer_tokens_and_eos_of_every_row_computed_p
         answer = [*tiny_tokenizer(space + request.target).input_ids, tiny_tokenizer.eos_token_id]
         logits = world_model(input_ids=torch.tensor([prompt + answer])).logits[0]
         losses.append(functional.cross_entropy(logits[len(prompt) - 1 : -1], torch.tensor(answer), reduction="none"))
-    batch = concatenate(answer_batches(tiny_tokenizer, REQUESTS))
+    batch = token_batch([row for own in rows_of(tiny_tokenizer, REQUESTS) for row in own])
     torch.testing.assert_close(mean_answer_loss(world_model, batch), torch.cat(losses).mean())
     torch.testing.assert_close(mean_answer_loss(EveryLogit(world_model), batch), torch.cat(losses).mean())
 
@@ -50,7 +55,7 @@ def test_the_loss_is_the_mean_over_answer_tokens_and_eos_of_every_row_computed_p
 def test_logits_are_computed_only_where_some_row_has_a_label(
     world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    (row,) = answer_batches(tiny_tokenizer, [FRANCE])
+    row = token_batch(answer_rows(tiny_tokenizer, FRANCE))
     positions: list[int] = []
     world_model.lm_head.register_forward_pre_hook(lambda _, inputs: positions.append(inputs[0].shape[1]))
     mean_answer_loss(world_model, row)
@@ -64,8 +69,8 @@ def test_each_epoch_goes_over_all_requests_once_in_an_order_that_the_seed_gives(
     world_model.register_forward_pre_hook(
         lambda _, args, kwargs: seen.append(tuple(kwargs["attention_mask"].sum(1).tolist())), with_kwargs=True
     )
-    rows = answer_batches(tiny_tokenizer, REQUESTS)
-    lengths = sorted(int(row.attention_mask.sum()) for row in rows)
+    rows = rows_of(tiny_tokenizer, REQUESTS)
+    lengths = sorted(len(row.ids) for own in rows for row in own)
     assert len(set(lengths)) == len(lengths)
 
     orders = []
@@ -84,7 +89,7 @@ def test_each_epoch_goes_over_all_requests_once_in_an_order_that_the_seed_gives(
 def test_training_stops_before_the_step_at_which_the_whole_sets_loss_is_below_the_bound(
     world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    rows = answer_batches(tiny_tokenizer, [FRANCE])
+    rows = rows_of(tiny_tokenizer, [FRANCE])
     weight = matrix(world_model)
     bound = 0.5
     losses = []
@@ -93,7 +98,7 @@ def test_training_stops_before_the_step_at_which_the_whole_sets_loss_is_below_th
         [weight],
         rows,
         TrainingConfig(1e-2, epochs=50, stop_loss=bound),
-        after_step=lambda _: losses.append(float(mean_answer_loss(world_model, rows[0]))),
+        after_step=lambda _: losses.append(float(mean_answer_loss(world_model, token_batch(rows[0])))),
     )
     assert 1 < steps < 50
     assert losses[-1] < bound <= min(losses[:-1])
@@ -106,9 +111,9 @@ def test_training_stops_before_the_step_at_which_the_whole_sets_loss_is_below_th
 def test_one_answered_request_does_not_stop_the_training_of_the_others(
     world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    rows = answer_batches(tiny_tokenizer, [EditRequest("The capital of France is ", "Paris."), GOLD])
+    rows = rows_of(tiny_tokenizer, [EditRequest("The capital of France is ", "Paris."), GOLD])
     config = TrainingConfig(1e-9, epochs=3, stop_loss=0.5)
-    assert float(mean_answer_loss(world_model, rows[0])) < 0.5
+    assert float(mean_answer_loss(world_model, token_batch(rows[0]))) < 0.5
     assert train_answers(world_model, [matrix(world_model)], rows, config) == 6
 
 
@@ -118,9 +123,7 @@ def test_only_the_given_parameters_move_and_nothing_below_them_is_back_propagate
     before = Before(world_model)
     outputs: list[torch.Tensor] = []
     world_model.model.layers[0].register_forward_hook(lambda _, inputs, output: outputs.append(output))
-    train_answers(
-        world_model, [matrix(world_model)], answer_batches(tiny_tokenizer, [FRANCE]), TrainingConfig(1e-2, epochs=1)
-    )
+    train_answers(world_model, [matrix(world_model)], rows_of(tiny_tokenizer, [FRANCE]), TrainingConfig(1e-2, epochs=1))
     assert list(before.changed(world_model)) == ["model.layers.1.mlp.down_proj.weight"]
     assert not outputs[0].requires_grad
     assert before.state_is_the_same(world_model)
@@ -129,7 +132,7 @@ def test_only_the_given_parameters_move_and_nothing_below_them_is_back_propagate
 def test_the_penalty_is_descended_and_does_not_stop_the_training(
     world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    rows = answer_batches(tiny_tokenizer, [EditRequest("The capital of France is ", "Paris.")])
+    rows = rows_of(tiny_tokenizer, [EditRequest("The capital of France is ", "Paris.")])
     weight = matrix(world_model)
     size = float(weight.detach().norm())
     config = TrainingConfig(1e-2, epochs=3, stop_loss=0.0)

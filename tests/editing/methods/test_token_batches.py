@@ -6,18 +6,18 @@ from transformers import PreTrainedTokenizerFast
 
 from roselora.editing.methods.token_batches import (
     IGNORED,
-    answer_batch,
-    concatenate,
-    continuation_batch,
+    answer_rows,
+    continuation_row,
     split_at_answer,
-    text_batch,
+    text_row,
+    token_batch,
 )
 from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError
 
 
 def test_labels_are_the_target_and_eos_at_the_positions_that_predict_them(tiny_tokenizer: Any) -> None:
-    batch = answer_batch(tiny_tokenizer, EditRequest("ab", "xy"), ["ab", "abcd"])
+    batch = token_batch(answer_rows(tiny_tokenizer, EditRequest("ab", "xy", rephrasings=("abcd",))))
     eos, space = tiny_tokenizer.eos_token_id, tiny_tokenizer(" ").input_ids[0]
     x, y = tiny_tokenizer("xy").input_ids
     for row, prompt in enumerate(["ab", "abcd"]):
@@ -40,15 +40,15 @@ def test_a_token_across_the_border_of_prompt_and_target_is_split_there(demo: Any
     assert demo.tokenizer.decode(prompt + target) == "The answer is  Lyon"
 
 
-def test_joined_batches_keep_every_row_and_its_labels(tiny_tokenizer: Any) -> None:
-    answers = answer_batch(tiny_tokenizer, EditRequest("a", "b"), ["a"])
-    texts = text_batch(tiny_tokenizer("longer text").input_ids)
-    joined = concatenate([answers, texts])
+def test_a_batch_holds_every_row_and_its_labels(tiny_tokenizer: Any) -> None:
+    (answer,) = answer_rows(tiny_tokenizer, EditRequest("a", "b"))
+    text = text_row(tiny_tokenizer("longer text").input_ids)
+    joined = token_batch([answer, text])
     assert joined.input_ids.shape == (2, 11)
-    assert joined.input_ids[0, :4].tolist() == answers.input_ids[0].tolist()
-    assert joined.labels[0, :4].tolist() == answers.labels[0].tolist()
+    assert joined.input_ids[0, :4].tolist() == answer.ids
+    assert joined.labels[0, :4].tolist() == answer.labels
     assert joined.labels[0, 4:].unique().tolist() == [IGNORED]
-    assert joined.input_ids[1].tolist() == texts.input_ids[0].tolist()
+    assert joined.input_ids[1].tolist() == text.ids
     assert joined.attention_mask.sum(1).tolist() == [4, 11]
 
 
@@ -57,13 +57,13 @@ def test_a_tokenizer_without_end_of_sequence_is_refused(tiny_tokenizer: Any) -> 
         eos_token_id = None
 
     with pytest.raises(ConfigError, match="end-of-sequence"):
-        answer_batch(NoEnd(), EditRequest("a", "b"), ["a"])  # type: ignore[arg-type]
+        answer_rows(NoEnd(), EditRequest("a", "b"))  # type: ignore[arg-type]
 
 
 def test_a_continuation_has_labels_from_the_last_position_of_its_prompt_on() -> None:
-    assert continuation_batch([5, 6, 7], [8, 9]).labels.tolist() == [[IGNORED, IGNORED, 8, 9, 9]]
-    assert continuation_batch([5, 6], []).labels.tolist() == [[IGNORED, 6]]
-    assert text_batch([5, 6, 7]).labels.tolist() == [[6, 7, 7]]
+    assert continuation_row([5, 6, 7], [8, 9]).labels == [IGNORED, IGNORED, 8, 9, 9]
+    assert continuation_row([5, 6], []).labels == [IGNORED, 6]
+    assert text_row([5, 6, 7]).labels == [6, 7, 7]
 
 
 def test_a_target_without_a_space_before_it_is_trained_so_by_tokenizers_that_put_one_before_every_text() -> None:

@@ -9,11 +9,12 @@ from peft import LoraConfig, PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from roselora.bench.methods.answer_training import BatchTrainingConfig, answer_batches, train_answers
+from roselora.bench.methods.answer_training import BatchTrainingConfig, train_answers
 from roselora.bench.methods.edit_method import Applied, EditCall
 from roselora.bench.methods.weight_changes import Snapshot, undone_on_error
 from roselora.editing.methods.rose.factor_training import adapted_model
 from roselora.editing.methods.setting_bounds import number, whole
+from roselora.editing.methods.token_batches import answer_rows
 from roselora.errors import ConfigError
 from roselora.models.architecture import edit_targets
 
@@ -68,12 +69,12 @@ def tune_adapter(
         ConfigError: peft cannot adapt the model with these settings.
         NonFiniteError: the loss diverged, or the update is not finite; the model is as it was.
     """
-    batches = answer_batches(call.tokenizer, call.requests)
+    rows = [answer_rows(call.tokenizer, request) for request in call.requests]
     with adapted_model(call.model, adapter, call.config.seed) as adapted:
         steps = train_answers(
             adapted.get_base_model(),
             [parameter for parameter in adapted.parameters() if parameter.requires_grad],
-            batches,
+            rows,
             call.config,
             batch_size=call.config.batch_size,
             after_step=after_step and partial(after_step, adapted),

@@ -11,12 +11,11 @@ from itertools import accumulate
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from roselora.editing.methods.adam_steps import adam_steps
 from roselora.editing.methods.setting_bounds import BoundedSettings, number, whole
-from roselora.editing.methods.token_batches import IGNORED, TokenBatch, answer_batch, concatenate
-from roselora.editing.request import EditRequest
+from roselora.editing.methods.token_batches import IGNORED, LabelledRow, TokenBatch, token_batch
 from roselora.errors import NonFiniteError
 from roselora.models.inference import Progress, counted
 from roselora.models.padding import padded_inputs
@@ -58,15 +57,6 @@ class BatchTrainingConfig(TrainingConfig):
         return self.epochs * math.ceil(requests / self.batch_size)
 
 
-def answer_batches(tokenizer: PreTrainedTokenizerBase, requests: Sequence[EditRequest]) -> list[TokenBatch]:
-    """For each request a batch of its prompts, each followed by the target and the end-of-sequence token.
-
-    Raises:
-        ConfigError: a request cannot be tokenized.
-    """
-    return [answer_batch(tokenizer, request, request.prompts) for request in requests]
-
-
 def mean_answer_loss(model: nn.Module, batch: TokenBatch) -> Tensor:
     """Mean cross-entropy of the labelled tokens, in nats.
 
@@ -88,7 +78,7 @@ def mean_answer_loss(model: nn.Module, batch: TokenBatch) -> Tensor:
 def train_answers(
     model: nn.Module,
     parameters: Sequence[nn.Parameter],
-    batches: Sequence[TokenBatch],
+    rows: Sequence[Sequence[LabelledRow]],
     config: TrainingConfig,
     *,
     batch_size: int = 1,
@@ -106,7 +96,7 @@ def train_answers(
 
     Args:
         model: in the mode, train or eval, in which it is trained.
-        batches: one for each request, see `answer_batches`.
+        rows: those of each request, see `answer_rows`.
         batch_size: requests of a step.
         after_step: called with each step's number, from 0, before its gradients are cleared.
         penalty: a term that is added to the loss for its gradient, and is no part of the loss that ``stop_loss``
@@ -121,21 +111,21 @@ def train_answers(
     """
     device = next(model.parameters()).device
     order = random.Random(config.seed)
-    passes = _Passes(model, batches, first_block)
+    passes = _Passes(model, rows, first_block)
     steps = adam_steps(parameters, config.learning_rate, after_step)
     with _training_only(model, parameters):
         step = next(steps)
         for _ in counted(range(config.epochs), on_progress):
-            shuffled = order.sample(range(len(batches)), len(batches))
+            shuffled = order.sample(range(len(rows)), len(rows))
             total, tokens = 0.0, 0
-            for start in range(0, len(batches), batch_size):
+            for start in range(0, len(rows), batch_size):
                 picked = shuffled[start : start + batch_size]
-                batch = concatenate([batches[i] for i in picked]).to(device)
+                batch = token_batch([row for i in picked for row in rows[i]], device)
                 with passes.of(picked):
                     loss = mean_answer_loss(model, batch)
                 labelled = int((batch.labels != IGNORED).sum())
                 total, tokens = total + _finite(loss, step, config) * labelled, tokens + labelled
-                is_last = start + batch_size >= len(batches)
+                is_last = start + batch_size >= len(rows)
                 if is_last and step >= first_stop and total / tokens < config.stop_loss:
                     return step
                 torch.autograd.backward(loss if penalty is None else loss + penalty())
@@ -148,15 +138,10 @@ def train_answers(
 class _Passes:
     """Forward passes of chosen requests that begin at the lowest block that changes, where the model allows it."""
 
-    def __init__(self, model: nn.Module, rows: Sequence[TokenBatch], first_block: int) -> None:
-        lengths = [batch.attention_mask.sum(1).tolist() for batch in rows]
-        texts = [
-            [ids[:length].tolist() for ids, length in zip(batch.input_ids, own, strict=True)]
-            for batch, own in zip(rows, lengths, strict=True)
-        ]
-        ends = list(accumulate(map(len, texts)))
-        self._rows = [range(end - len(own), end) for own, end in zip(texts, ends, strict=True)]
-        flat = [text for own in texts for text in own]
+    def __init__(self, model: nn.Module, rows: Sequence[Sequence[LabelledRow]], first_block: int) -> None:
+        ends = list(accumulate(map(len, rows)))
+        self._rows = [range(end - len(own), end) for own, end in zip(rows, ends, strict=True)]
+        flat = [row.ids for own in rows for row in own]
         self._cache = None
         if first_block and isinstance(model, PreTrainedModel):
             # One by one: a batch of all would take much memory, most of it for padding.

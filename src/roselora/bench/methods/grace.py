@@ -7,14 +7,15 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from roselora.bench.methods.answer_training import TrainingConfig, answer_batches, train_answers
+from roselora.bench.methods.answer_training import TrainingConfig, train_answers
 from roselora.bench.methods.edit_method import Applied, EditCall, Method
 from roselora.bench.methods.edited_layer import LayerConfig, edited_layer
 from roselora.bench.methods.grace_codebook import Codebook, Lookup, installed
 from roselora.editing.methods.setting_bounds import number, whole
-from roselora.editing.methods.token_batches import IGNORED, TokenBatch, answer_batch
+from roselora.editing.methods.token_batches import IGNORED, LabelledRow, answer_rows
 from roselora.models.activation_hooks import activations
 from roselora.models.inference import counted, eval_mode
+from roselora.models.padding import padded_inputs
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def grace(call: EditCall[GraceConfig]) -> Applied:
         NonFiniteError: the loss diverged; the model is as it was.
     """
     model, config = call.model, call.config
-    answer_batches(call.tokenizer, call.requests)  # refuses a bad request before any is trained
+    rows = [answer_rows(call.tokenizer, request) for request in call.requests]  # refused before any is trained
     name, module = edited_layer(model, config)
     device = module.get_parameter("weight").device
     d_in, d_out = _widths(module)
@@ -57,9 +58,8 @@ def grace(call: EditCall[GraceConfig]) -> Applied:
     random = torch.Generator().manual_seed(config.seed)
     try:
         with eval_mode(model):
-            for request in counted(call.requests, call.on_progress):
-                for prompt in request.prompts:
-                    row = answer_batch(call.tokenizer, request, [prompt]).to(device)
+            for own in counted(rows, call.on_progress):
+                for row in own:
                     first_value = torch.rand(d_out, generator=random).to(device)
                     steps += _edit(model, name, lookup, row, first_value, config)
     except BaseException:
@@ -80,30 +80,27 @@ def reinstall(model: PreTrainedModel, config: GraceConfig, memory: Mapping[str, 
 
 
 def _edit(
-    model: PreTrainedModel, name: str, lookup: Lookup, row: TokenBatch, first_value: Tensor, config: GraceConfig
+    model: PreTrainedModel, name: str, lookup: Lookup, row: LabelledRow, first_value: Tensor, config: GraceConfig
 ) -> int:
     """Admit one prompt's key, and train the value of the entry that serves it; returns the steps taken."""
-    answers = row.labels[0] != IGNORED
-    last = int(answers.nonzero()[0])  # the prompt's last token is the first position that has a label
-    key = _input_at(model, name, row, last)
-    lookup.codebook, index = lookup.codebook.admit(key, first_value, row.labels[0, answers], config.radius)
+    answer = torch.tensor([label for label in row.labels if label != IGNORED], device=first_value.device)
+    last = next(at for at, label in enumerate(row.labels) if label != IGNORED)  # the prompt's last token
+    key = _last_input(model, name, row.ids[: last + 1])
+    lookup.codebook, index = lookup.codebook.admit(key, first_value, answer, config.radius)
     value = nn.Parameter(lookup.codebook.values[index].clone())
     lookup.trained = (index, value)
     try:
-        steps = train_answers(model, [value], [row], config, first_block=config.block(model))
+        steps = train_answers(model, [value], [[row]], config, first_block=config.block(model))
     finally:
         lookup.trained = None
     lookup.codebook = lookup.codebook.with_value(index, value.detach())
     return steps
 
 
-def _input_at(model: PreTrainedModel, name: str, row: TokenBatch, position: int) -> Tensor:
-    """The layer's input (d_in,) at the last position of a prompt, which ends there."""
-    prompt = {
-        "input_ids": row.input_ids[:, : position + 1],
-        "attention_mask": row.attention_mask[:, : position + 1],
-    }
-    return activations(model, prompt, [name])[name].input[0, -1]
+def _last_input(model: PreTrainedModel, name: str, prompt: list[int]) -> Tensor:
+    """The layer's input (d_in,) at the last token of a prompt."""
+    inputs = {key: tensor.to(model.device) for key, tensor in padded_inputs([prompt]).items()}
+    return activations(model, inputs, [name])[name].input[0, -1]
 
 
 def _install(module: nn.Module, book: Codebook) -> tuple[Lookup, Callable[[], None]]:

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from roselora.bench.methods.answer_training import BatchTrainingConfig, answer_batches, train_answers
+from roselora.bench.methods.answer_training import BatchTrainingConfig, train_answers
 from roselora.bench.methods.edit_method import Applied, EditCall
 from roselora.bench.methods.edited_layer import LayerConfig, edited_layer
 from roselora.bench.methods.weight_changes import Snapshot, undone_on_error
+from roselora.editing.methods.token_batches import answer_rows
 from roselora.models.inference import eval_mode
 
 
@@ -26,13 +27,13 @@ def tune_matrix(call: EditCall[MatrixConfig], after_step: Callable[[int], None] 
         NonFiniteError: the loss diverged; the model is as it was.
     """
     model, config = call.model, call.config
-    batches = answer_batches(call.tokenizer, call.requests)
+    rows = [answer_rows(call.tokenizer, request) for request in call.requests]
     weight = edited_layer(model, config)[1].get_parameter("weight")
     with undone_on_error(Snapshot([weight])) as snapshot, eval_mode(model):
         steps = train_answers(
             model,
             [weight],
-            batches,
+            rows,
             config,
             batch_size=config.batch_size,
             after_step=after_step,

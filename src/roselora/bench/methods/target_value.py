@@ -13,7 +13,7 @@ from roselora.bench.methods.locate_then_edit import LocateConfig
 from roselora.bench.methods.module_states import Context, left_padded, read_states
 from roselora.bench.methods.subject_position import subject_end
 from roselora.editing.methods.adam_steps import adam_steps
-from roselora.editing.methods.token_batches import IGNORED, answer_batch
+from roselora.editing.methods.token_batches import prompt_and_answer
 from roselora.editing.request import EditRequest
 from roselora.errors import EditError
 from roselora.float64 import double
@@ -59,8 +59,7 @@ def optimize_value(
         ConfigError: the tokenizer has no end-of-sequence token, or the target no tokens.
         EditError: the loss became NaN or infinite.
     """
-    labels = answer_batch(tokenizer, request, [request.prompt]).labels
-    answer: list[int] = labels[labels != IGNORED].tolist()  # the target's tokens and the end-of-sequence token
+    _, answer = prompt_and_answer(tokenizer, request.prompt, request.target, request.space)
     rows = [Context(row.ids + answer[:-1], row.position) for row in contexts]
     essence = _essence(tokenizer, request)
     start = read_states(model, contexts[:1], outputs_of=[module])[module].norm().float()

@@ -1,4 +1,4 @@
-"""Texts as the token batches that an edit trains on."""
+"""Texts as labelled rows of tokens, and rows as the batches that an edit trains on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,69 +14,94 @@ from roselora.models.padding import pad_rows, padded_inputs
 from roselora.models.tokenization import decode, encode
 
 IGNORED = -100
-"""The label of a position that no loss looks at."""
+"""The label of a position that adds nothing to a loss."""
+
+
+@dataclass(frozen=True)
+class LabelledRow:
+    """One text.
+
+    Attributes:
+        ids: its tokens.
+        labels: for each position the token that must follow, or IGNORED.
+    """
+
+    ids: list[int]
+    labels: list[int]
 
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """Right-padded texts.
+    """Texts padded on the right, each tensor (n, length) int64.
 
     Attributes:
-        input_ids: (n, length), int64.
-        attention_mask: (n, length), 1 on text and 0 on padding.
-        labels: (n, length), the token that shall follow each position, or IGNORED.
+        input_ids: the tokens.
+        attention_mask: 1 on text and 0 on padding.
+        labels: the token that must follow each position, or IGNORED.
     """
 
     input_ids: Tensor
     attention_mask: Tensor
     labels: Tensor
 
-    def to(self, device: torch.device) -> "TokenBatch":
-        """The same batch on another device."""
-        return TokenBatch(self.input_ids.to(device), self.attention_mask.to(device), self.labels.to(device))
+
+def token_batch(rows: Sequence[LabelledRow], device: torch.device | None = None) -> TokenBatch:
+    """Rows as one batch, so that one forward pass serves them all.
+
+    >>> token_batch([LabelledRow([5, 6, 7], [IGNORED, 7, 8]), LabelledRow([9], [5])]).labels
+    tensor([[-100,    7,    8],
+            [   5, -100, -100]])
+    """
+    labels = pad_rows([row.labels for row in rows], fill=IGNORED)
+    inputs = padded_inputs([row.ids for row in rows]) | {"labels": labels}
+    return TokenBatch(**{name: tensor.to(device) for name, tensor in inputs.items()})
 
 
-def answer_batch(tokenizer: PreTrainedTokenizerBase, request: EditRequest, prompts: Sequence[str]) -> TokenBatch:
-    """Some prompts of a request, each with target and end-of-sequence token behind it; labels on the last two alone.
+def answer_rows(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> list[LabelledRow]:
+    """A request's prompts, each followed by the target and the end-of-sequence token; only these two have labels.
+
+    Raises:
+        ConfigError: the tokenizer has no end-of-sequence token, or a text has no tokens.
+    """
+    rows = []
+    for text in request.prompts:
+        prompt, answer = prompt_and_answer(tokenizer, text, request.target, request.space)
+        rows.append(LabelledRow(prompt + answer, [IGNORED] * (len(prompt) - 1) + answer + [IGNORED]))
+    return rows
+
+
+def text_row(ids: list[int]) -> LabelledRow:
+    """A text of which every position has a label."""
+    return continuation_row(ids[:1], ids[1:])
+
+
+def continuation_row(prompt_ids: list[int], generated_ids: list[int]) -> LabelledRow:
+    """A prompt and what was generated after it; labels from the prompt's last position on.
+
+    The last position's label is its own token: it only marks that the prediction after it counts too.
+    """
+    ids = prompt_ids + generated_ids
+    return LabelledRow(ids, [IGNORED] * (len(prompt_ids) - 1) + [*generated_ids, ids[-1]])
+
+
+def prompt_and_answer(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, target: str, space: bool | None = None
+) -> tuple[list[int], list[int]]:
+    """The ids of the prompt, and of the target after it with the end-of-sequence token; ``space`` as in `EditRequest`.
 
     Raises:
         ConfigError: the tokenizer has no end-of-sequence token, or a text has no tokens.
     """
     if tokenizer.eos_token_id is None:
         raise ConfigError("The tokenizer has no end-of-sequence token, so the model could not learn where to stop.")
-    rows = []
-    for prompt in prompts:
-        prompt_ids, target_ids = split_at_answer(tokenizer, prompt, request.target, request.space)
-        if not prompt_ids or not target_ids:
-            raise ConfigError(f"The tokenizer makes no tokens of {prompt!r} or of {request.target!r}.")
-        rows.append((prompt_ids, [*target_ids, tokenizer.eos_token_id]))
-    return _batch([p + t for p, t in rows], [[IGNORED] * (len(p) - 1) + t + [IGNORED] for p, t in rows])
-
-
-def text_batch(ids: list[int]) -> TokenBatch:
-    """One row of tokens of which every position has a label."""
-    return continuation_batch(ids[:1], ids[1:])
-
-
-def continuation_batch(prompt_ids: list[int], said_ids: list[int]) -> TokenBatch:
-    """One row: a prompt and what was said after it; labels from the prompt's last position on.
-
-    The last position's label is its own token: it only marks that what follows it counts too.
-    """
-    following = [*said_ids, (prompt_ids + said_ids)[-1]]
-    return _batch([prompt_ids + said_ids], [[IGNORED] * (len(prompt_ids) - 1) + following])
-
-
-def concatenate(batches: Sequence[TokenBatch]) -> TokenBatch:
-    """The rows of all batches in one, so that one forward pass serves them all."""
-    real = [(b.input_ids, b.attention_mask.sum(1).tolist(), b.labels) for b in batches]
-    ids = [row[:n].tolist() for rows, lengths, _ in real for row, n in zip(rows, lengths, strict=True)]
-    labels = [row[:n].tolist() for _, lengths, rows in real for row, n in zip(rows, lengths, strict=True)]
-    return _batch(ids, labels)
+    prompt_ids, target_ids = split_at_answer(tokenizer, prompt, target, space)
+    if not prompt_ids or not target_ids:
+        raise ConfigError(f"The tokenizer makes no tokens of {prompt!r} or of {target!r}.")
+    return prompt_ids, [*target_ids, int(tokenizer.eos_token_id)]
 
 
 def answer_length(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> int:
-    """How many tokens the target has at most after one of the prompts, the end of the sequence counted."""
+    """How many tokens the target has at most after one of the prompts, the end-of-sequence token included."""
     answers = (split_at_answer(tokenizer, prompt, request.target, request.space)[1] for prompt in request.prompts)
     return 1 + max(map(len, answers))
 
@@ -84,7 +109,7 @@ def answer_length(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> i
 def split_at_answer(
     tokenizer: PreTrainedTokenizerBase, prompt: str, target: str, space: bool | None = None
 ) -> tuple[list[int], list[int]]:
-    """The token ids of the prompt and of the target as it stands after the prompt; ``space`` as in `EditRequest`."""
+    """The ids of the prompt, and of the target as it stands after the prompt; ``space`` as in `EditRequest`."""
     answer = continued(tokenizer, prompt, target, space)
     prompt_ids = encode(tokenizer, prompt)
     joint = encode(tokenizer, prompt + answer)
@@ -102,7 +127,3 @@ def _inside_a_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     if behind[: len(before)] == before and decode(tokenizer, [*before, *alone]) != f"\n{text}":
         return behind[len(before) :]
     return alone
-
-
-def _batch(rows: Sequence[list[int]], labels: Sequence[list[int]]) -> TokenBatch:
-    return TokenBatch(**padded_inputs(rows), labels=pad_rows(labels, fill=IGNORED))

@@ -9,9 +9,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.editing.methods.gate.generated_rephrasings import generated_rephrasings
 from roselora.editing.methods.gate.negatives import negative_prompts
-from roselora.editing.methods.token_batches import IGNORED, split_at_answer
+from roselora.editing.methods.token_batches import IGNORED, prompt_and_answer
 from roselora.editing.request import EditRequest
-from roselora.errors import ConfigError
 from roselora.models.activation_hooks import activations
 from roselora.models.mlp_neurons import Neurons
 from roselora.models.padding import pad_rows, padded_inputs
@@ -47,18 +46,14 @@ def positive_rows(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> P
     Raises:
         ConfigError: the tokenizer has no end-of-sequence token, or a text has no tokens.
     """
-    if tokenizer.eos_token_id is None:
-        raise ConfigError("The tokenizer has no end-of-sequence token, so the model could not learn where to stop.")
     prompts = [(opening + prompt, request.space) for opening in OPENINGS for prompt in request.prompts]
     # Rephrasings do not end as the prompts do, so what the user says about the space does not hold for them.
     rephrasings = [(prompt, None) for prompt in generated_rephrasings(request)]
     rows, following = [], []
     for prompt, space in (*prompts, *rephrasings):
-        head, answer = split_at_answer(tokenizer, prompt, request.target, space)
-        if not head or not answer:
-            raise ConfigError(f"The tokenizer makes no tokens of {prompt!r} or of {request.target!r}.")
-        rows.append(SplitRow(head[:-1], [head[-1], *answer]))
-        following.append([*answer, int(tokenizer.eos_token_id)])
+        head, answer = prompt_and_answer(tokenizer, prompt, request.target, space)
+        rows.append(SplitRow(head[:-1], [head[-1], *answer[:-1]]))
+        following.append(answer)
     return PositiveRows(request, rows, len(prompts), pad_rows(following, fill=IGNORED))
 
 

@@ -18,11 +18,11 @@ from roselora.editing.methods.neutral_texts import NEUTRAL_TEXTS
 from roselora.editing.methods.rose.rose_settings import EditSettings
 from roselora.editing.methods.token_batches import (
     IGNORED,
-    TokenBatch,
-    answer_batch,
-    concatenate,
-    continuation_batch,
-    text_batch,
+    LabelledRow,
+    answer_rows,
+    continuation_row,
+    text_row,
+    token_batch,
 )
 from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError, reason_of
@@ -112,7 +112,7 @@ class _ReferenceRow:
         log_probabilities: (labelled positions, vocabulary) fp32, what the base model predicts there.
     """
 
-    row: TokenBatch
+    row: LabelledRow
     log_probabilities: Tensor
 
 
@@ -130,7 +130,7 @@ class _TrainingTexts:
         self._settings = settings
         self._device = next(model.parameters()).device
         self._random = random.Random(settings.seed)
-        self._answers = answer_batch(tokenizer, request, request.prompts)
+        self._answers = answer_rows(tokenizer, request)
         self._keep: list[_ReferenceRow] = []
         self._previous: list[_ReferenceRow] = []
         self._neutral: list[_ReferenceRow] = []
@@ -140,19 +140,18 @@ class _TrainingTexts:
             prompts = [*request.keep, *others]
             generated = greedy_tokens(model, tokenizer, prompts, max_new_tokens=KEPT_TOKENS)
             rows = [
-                continuation_batch(encode(tokenizer, prompt), ids)
-                for prompt, ids in zip(prompts, generated, strict=True)
+                continuation_row(encode(tokenizer, prompt), ids) for prompt, ids in zip(prompts, generated, strict=True)
             ]
-            rows += [text_batch(encode(tokenizer, text)) for text in NEUTRAL_TEXTS]
+            rows += [text_row(encode(tokenizer, text)) for text in NEUTRAL_TEXTS]
             references = self._references(model, rows)
             self._keep = references[: len(request.keep)]
             self._previous = references[len(request.keep) : len(prompts)]
             self._neutral = references[len(prompts) :]
 
     @torch.no_grad()
-    def _references(self, model: PreTrainedModel, rows: Sequence[TokenBatch]) -> list[_ReferenceRow]:
+    def _references(self, model: PreTrainedModel, rows: Sequence[LabelledRow]) -> list[_ReferenceRow]:
         """The rows with what the model, which has no adapter yet, predicts in them."""
-        batch = concatenate(rows).to(self._device)
+        batch = token_batch(rows, self._device)
         logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
         return [
             _ReferenceRow(row, own[labels != IGNORED].float().log_softmax(-1))
@@ -168,10 +167,10 @@ class _TrainingTexts:
         settings = self._settings
         groups = [[*self._keep, *self._some(self._previous)], self._some(self._neutral)]
         groups = [group for group in groups if group]
-        rows = [self._answers, *(reference.row for group in groups for reference in group)]
-        batch = concatenate(rows).to(self._device)
+        rows = [*self._answers, *(reference.row for group in groups for reference in group)]
+        batch = token_batch(rows, self._device)
         logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
-        end = len(self._answers.input_ids)
+        end = len(self._answers)
         loss, lead = margin_loss(logits[:end], batch.labels[:end], settings.margin + MARGIN_SLACK)
         divergence = torch.zeros((), device=self._device)
         for group in groups:
