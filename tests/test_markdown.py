@@ -10,7 +10,7 @@ from roselora.bench.report.cells import capability_cell
 from roselora.markdown import code, count, mebibytes, number, rate, seconds, text
 
 
-def test_texts_stay_in_their_cell() -> None:
+def test_a_text_stays_in_its_cell() -> None:
     assert text("a\nb | <c>") == "a b \\| &lt;c>"
 
 
@@ -39,7 +39,7 @@ def test_text_in_a_cell_is_shown_as_it_stands(words: str) -> None:
         assert len(re.findall(r"<(?!/)", first)) == tags
 
 
-def test_what_a_page_would_make_a_link_of_is_text() -> None:
+def test_addresses_do_not_become_links() -> None:
     assert text("http://x.example, www.x.example, 3:1") == r"http\://x.example, www\.x.example, 3:1"
 
 

@@ -62,7 +62,7 @@ def write(folder: Path, *records: EditRecord) -> None:
             append(record)
 
 
-def test_what_an_earlier_version_wrote_of_the_gated_edits_is_read_under_todays_name(tmp_path: Path) -> None:
+def test_records_of_gated_edits_by_earlier_versions_are_read_under_todays_name(tmp_path: Path) -> None:
     by_gate = {"methods": {"gate": {"depth": 0.86}}, "requests_per_call": {"gate": None}, "entries": {"gate": 7}}
     head = replace(HEAD, parts=(replace(HEAD.parts[0], methods=("gate",)),), **by_gate, capability={"gate": {}})
     write_head(tmp_path, head)
@@ -142,7 +142,7 @@ def test_an_answer_that_reads_infinity_stays_a_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [1, 20, -1])
-def test_a_line_torn_by_a_kill_is_left_out_and_cut_off_before_the_next(tmp_path: Path, kept: int) -> None:
+def test_a_line_that_a_kill_cut_short_is_ignored_and_removed_before_the_next_append(tmp_path: Path, kept: int) -> None:
     write(tmp_path, RECORD)
     path = tmp_path / "records.jsonl"
     torn = json.dumps(as_json(FAILED)).encode() + b"\n"
@@ -202,7 +202,7 @@ def test_a_file_of_another_kind_is_not_appended_to_and_loses_nothing(tmp_path: P
     assert path.read_bytes() == b'{"note": 1}\n{"note'
 
 
-def test_a_line_of_other_bytes_is_refused(tmp_path: Path) -> None:
+def test_a_line_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     (tmp_path / "records.jsonl").write_bytes(b"\xff\xfe\n")
     with pytest.raises(FileFormatError, match=r"Line 1 .* UTF-8"):
         read_edit_records(tmp_path)
@@ -215,6 +215,6 @@ def test_a_head_with_a_field_of_another_kind_is_refused_by_name(tmp_path: Path, 
         read_head(tmp_path, EditHead)
 
 
-def test_a_setting_that_json_cannot_hold_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+def test_a_value_that_json_cannot_hold_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="object"):
         as_json({"a": object()})

@@ -27,5 +27,5 @@ def test_the_page_names_each_method_with_its_paper_as_the_command_does(name: str
 
 
 @pytest.mark.parametrize("subtype", [SAME_ANSWER, NEIGHBORHOOD, REASONING, UNRELATED])
-def test_the_page_explains_each_sub_type_that_a_reader_of_ours_names(subtype: str) -> None:
+def test_the_page_explains_each_sub_type(subtype: str) -> None:
     assert subtype.replace("_", " ") in rows(PAGE.read_text())

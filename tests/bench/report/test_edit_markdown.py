@@ -14,7 +14,7 @@ from roselora.markdown import number
 from tests.bench.report.edit_runs import HEAD, cells, failed, record, report, run_of, section
 
 
-def test_the_head_says_all_that_repeats_the_run() -> None:
+def test_the_facts_suffice_to_repeat_the_run() -> None:
     page = report([])
     for fact in (
         "ab" * 32,
@@ -31,7 +31,7 @@ def test_the_head_says_all_that_repeats_the_run() -> None:
     assert "(seed 0)" in section(page, "Scores")
 
 
-def test_of_many_cases_that_were_left_out_the_page_names_the_first() -> None:
+def test_only_the_first_of_many_left_out_cases_are_named() -> None:
     page = report([], replace(HEAD, skipped=tuple(f"made/{number}" for number in range(300))))
     assert "| 300: made/0, made/1, " in page
     assert "made/19, and more (in `report.json`) |" in page
@@ -64,7 +64,7 @@ def test_what_a_sequence_changed_is_compared_by_the_heads_count() -> None:
     assert cells(page, "Cost per edit", "no-edit")[3] == "-"
 
 
-def test_seconds_are_said_to_be_the_machines_and_from_how_many_sittings() -> None:
+def test_the_cost_note_says_how_seconds_were_measured_and_by_how_many_commands() -> None:
     assert "wall time on the machine with whatever else it was doing." in report([])
     assert "come from 2 separate commands" in section(report([], replace(HEAD, parts=HEAD.parts * 2)), "Cost per edit")
 
@@ -93,14 +93,14 @@ def test_questions_of_the_facts_own_old_answer_are_explained_where_they_are_show
     assert cells(page, "Scores", "rose")[5].startswith("0.958 ")  # 11.5 of 12
 
 
-def test_a_draw_that_passes_cases_over_says_so() -> None:
+def test_skipped_cases_are_mentioned() -> None:
     assert "| cases | 12, chosen by seed 3 |" in report(run_of(rose=(1.0, 1.0)))
     assert "| cases | 12, chosen by seed 3, after its first 100 |" in report(
         run_of(rose=(1.0, 1.0)), replace(HEAD, skip=100)
     )
 
 
-def test_a_method_whose_every_edit_failed_is_a_row_and_a_reason() -> None:
+def test_a_method_whose_every_edit_failed_has_a_row_and_a_reason() -> None:
     page = report(failed("lora") + run_of(rose=(1.0, 1.0)))
     assert cells(page, "Scores", "lora")[2] == "0.000 [0.000, 0.242] (12)"
     assert cells(page, "Scores", "lora")[5:] == ["-", "-", "-"]
@@ -114,7 +114,7 @@ def test_a_method_whose_every_edit_failed_is_a_row_and_a_reason() -> None:
 
 
 @pytest.mark.parametrize("bad", [math.inf, math.nan])
-def test_a_divergence_without_bound_is_written_out(bad: float, tmp_path: Path) -> None:
+def test_an_infinite_divergence_is_shown_as_such(bad: float, tmp_path: Path) -> None:
     records = run_of(lora=(1.0, 1.0), rose=(1.0, 1.0))
     records[3] = record(3, "lora", 1.0, 1.0, kl=bad)
     page = report(records)
@@ -124,7 +124,7 @@ def test_a_divergence_without_bound_is_written_out(bad: float, tmp_path: Path) -
     json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
 
 
-def test_capability_stands_before_and_after_with_its_interval() -> None:
+def test_capability_is_shown_before_and_after_with_its_interval() -> None:
     measured: Mapping[str, Mapping[str, Any]] = {
         "rose": {"perplexity": 21.5},
         "base": {"perplexity": 20.123, "arc": {"value": 0.25, "low": 0.2, "high": 0.3, "n": 100}},
@@ -135,14 +135,14 @@ def test_capability_stands_before_and_after_with_its_interval() -> None:
     assert second == "| after rose | 21.5 | - |"
 
 
-def test_reliability_by_age_is_told_of_sequential_runs_only() -> None:
+def test_only_sequential_runs_show_reliability_by_age() -> None:
     records = run_of(rose=(1.0, 1.0))
     assert "Reliability by age" not in report(records)
     page = report(records, replace(HEAD, mode="sequential"))
     assert cells(page, "Reliability by age of edit", "0 to 11")[1] == "1.000 [0.758, 1.000] (12)"
 
 
-def test_what_could_not_be_run_is_told_and_stands_in_no_score() -> None:
+def test_failed_runs_are_listed_and_count_in_no_score() -> None:
     head = replace(HEAD, failures=(FailedRun("lora", "made/3", "OutOfMemoryError: no | memory"),))
     shown = report(run_of(rose=(1, 1)), head)
     assert "## Failed runs" in shown

@@ -23,7 +23,7 @@ def test_the_names_stand_beside_the_axes_where_they_cover_no_point(many: bool) -
     assert 0 <= box.y0 < box.y1 <= figure.bbox.y1
 
 
-def test_reliability_by_age_stands_in_the_place_of_its_range_of_ages() -> None:
+def test_reliability_by_age_is_drawn_in_the_bin_of_its_ages() -> None:
     records = [record(position, method, 1.0, 1.0) for method in ("no-edit", "lora", "rose") for position in range(35)]
     figure: Any = plot_reliability_by_age(summarize_run(replace(HEAD, mode="sequential", n=35), records))
     (axes,) = figure.axes
@@ -36,7 +36,7 @@ def test_reliability_by_age_stands_in_the_place_of_its_range_of_ages() -> None:
     assert len({float(x) for place in places for x in place}) == 9  # none stands on another
 
 
-def test_costs_of_nothing_stand_at_zero_and_no_range_leaves_the_picture() -> None:
+def test_costs_of_zero_are_drawn_at_zero_and_every_range_is_inside_the_axes() -> None:
     seconds_of = {"no-edit": (0.00004, 0), "lora": (4.0, 3 * 2**20), "rose": (90.0, 400 * 2**20)}
     records = [
         replace(record(case, method, 1.0, 1.0), cost=Cost(taken * (1 + case), most * case, None, 1))

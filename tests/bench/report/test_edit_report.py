@@ -6,7 +6,7 @@ from roselora.bench.report.edit_report import write_report
 from tests.bench.report.edit_runs import HEAD, failed, run_of
 
 
-def test_the_report_is_three_kinds_of_files_and_its_json_holds_what_its_page_shows(tmp_path: Path) -> None:
+def test_the_report_has_markdown_json_and_plots_with_the_same_content(tmp_path: Path) -> None:
     records = run_of(no_edit=(0.0, 1.0), rose=(1.0, 0.5)) + failed("lora")
     paths = write_report(replace(HEAD, mode="sequential"), records, tmp_path)
     names = ["report.md", "report.json", "scores.png", "reliability_by_age.png", "costs.png"]

@@ -32,13 +32,13 @@ def test_costs_are_named_where_ours_takes_more_and_where_less() -> None:
 
 
 @pytest.mark.parametrize(("taken", "said"), [(8.1, False), (8.2, True), (5.3, False), (5.2, True)])
-def test_a_difference_in_time_of_less_than_a_quarter_is_not_spoken_of(taken: float, said: bool) -> None:
+def test_a_difference_in_time_of_less_than_a_quarter_is_not_mentioned(taken: float, said: bool) -> None:
     # lora's median is 6.5 s: a quarter more is 8.125 s, and 6.5 s is a quarter more than 5.2 s.
     ours = [replace(each, cost=Cost(taken, 3 * 2**20, 40, 1)) for each in run_of(rose=(1.0, 1.0))]
     assert ("**time per edit**" in report(run_of(lora=(1.0, 1.0)) + ours)) == said
 
 
-def test_with_few_cases_no_interval_is_said_to_hold_zero_and_the_reason_stands_once() -> None:
+def test_too_few_cases_give_no_verdict_and_the_reason_is_given_once() -> None:
     # Every difference is 1, so that the intervals leave out 0; five cases are too few to conclude from that.
     records = [each for each in run_of(no_edit=(0.0, 0.0), lora=(0.0, 0.0), rose=(1.0, 1.0)) if each.position < 5]
     asked = [
@@ -61,16 +61,16 @@ def test_with_few_cases_no_interval_is_said_to_hold_zero_and_the_reason_stands_o
     ("records", "why"),
     [([], "has no records in this run"), (run_of(rose=(1.0, 1.0)), "is the only method of this run")],
 )
-def test_nothing_is_said_where_nothing_can_be_compared(records: list[EditRecord], why: str) -> None:
+def test_without_a_second_method_there_is_nothing_to_compare(records: list[EditRecord], why: str) -> None:
     assert section(report(records), "Where rose loses and wins") == f"rose {why}, so there is nothing to compare."
 
 
-def test_another_method_may_be_ours() -> None:
+def test_the_compared_method_can_be_chosen() -> None:
     page = report(run_of(lora=(0.0, 1.0), rose=(1.0, 1.0)), ours=["lora"])
     assert "loses to rose" in section(page, "Where lora loses")
 
 
-def test_each_of_ours_that_was_run_is_compared_the_default_first() -> None:
+def test_each_of_our_methods_that_was_run_is_compared_and_the_default_comes_first() -> None:
     records = run_of(lora=(0.0, 1.0), rose=(1.0, 0.5), gate=(1.0, 1.0))
     page = report(records, replace(HEAD, methods={**HEAD.methods, "gate": {}}))
     assert "**locality** loses to gate" in section(page, "Where rose loses")

@@ -113,7 +113,7 @@ def test_a_sequence_is_scored_after_its_last_edit_and_each_call_sees_the_history
     assert moved[0] == moved[1] == moved[2] > 0, "one question, asked of one and the same model"
 
 
-def test_a_batch_is_one_call_and_methods_have_their_own_size_of_call_in_a_sequence(run: Runner) -> None:
+def test_a_batch_is_one_call_and_in_a_sequence_each_method_has_its_own_call_size(run: Runner) -> None:
     nudge = Nudge()
     run(method(nudge), "batch")
     assert nudge.calls == [(["Rome", "Berlin", "Paris"], 0)]
@@ -125,7 +125,7 @@ def test_a_batch_is_one_call_and_methods_have_their_own_size_of_call_in_a_sequen
     assert nudge.calls == [(["Rome", "Berlin", "Paris"], 0)]
 
 
-def test_a_failed_edit_is_a_record_that_says_why_and_the_others_go_on(run: Runner) -> None:
+def test_a_failed_edit_is_a_record_with_its_reason_and_the_other_edits_continue(run: Runner) -> None:
     records = run(method(Nudge(), fail_at=2), "single")
     assert [r.error for r in records] == [None, "EditError: The tape is torn.", None]
     assert records[1].scores is None
@@ -145,7 +145,7 @@ def test_a_failure_that_leaves_the_model_changed_ends_the_run(
         run.run()
 
 
-def test_a_text_is_read_once_before_the_edits_with_its_progress_and_a_missing_one_is_refused(
+def test_a_text_is_read_once_before_the_edits_and_a_missing_text_is_refused(
     world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
     text = tmp_path / "text.txt"
@@ -170,7 +170,7 @@ def test_a_text_is_read_once_before_the_edits_with_its_progress_and_a_missing_on
         start(tmp_path / "missing.txt")
 
 
-def test_a_sequence_that_was_killed_while_its_records_were_written_keeps_each_once(run: Runner) -> None:
+def test_a_sequence_that_was_killed_while_writing_its_records_writes_each_once(run: Runner) -> None:
     whole = run(method(Nudge()), "sequential")
     again = run(method(Nudge()), "sequential", known=whole[:1])
     assert [r.case for r in again] == [case.key for case in CASES]
@@ -184,7 +184,7 @@ def test_known_records_are_not_made_again(run: Runner) -> None:
     assert [replace(r, cost=None) for r in again] == [replace(r, cost=None) for r in first]
 
 
-def test_a_sequence_that_was_stopped_goes_on_from_its_checkpoint_to_the_same_scores(
+def test_a_stopped_sequence_resumes_from_its_checkpoint_and_gives_the_same_scores(
     run: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     whole = run(method(Nudge()), "sequential")
@@ -200,7 +200,7 @@ def test_a_sequence_that_was_stopped_goes_on_from_its_checkpoint_to_the_same_sco
     assert not list(tmp_path.glob("*.checkpoint.*"))
 
 
-def test_the_time_that_is_over_stops_single_edits_between_two(run: Runner) -> None:
+def test_single_edits_stop_between_two_edits_when_the_time_is_over(run: Runner) -> None:
     nudge = Nudge()
     with pytest.raises(StoppedError):
         run(method(nudge), "single", seconds=0)
@@ -253,7 +253,7 @@ class Broken(Nudge):
         return super().__call__(call)
 
 
-def test_what_cannot_be_run_is_no_result_but_a_failed_run_and_the_same_command_tries_it_again(run: Runner) -> None:
+def test_an_edit_that_cannot_be_run_is_a_failed_run_without_a_record_and_is_tried_again(run: Runner) -> None:
     failures: list[FailedRun] = []
     records = run(method(Broken()), "single", fail=failures.append)
     out = "OutOfMemoryError: CUDA out of memory."
@@ -265,7 +265,7 @@ def test_what_cannot_be_run_is_no_result_but_a_failed_run_and_the_same_command_t
     assert [record.case for record in again] == [case.key for case in CASES]
 
 
-def test_a_sequence_that_cannot_be_run_gives_no_record_and_the_other_methods_go_on(
+def test_a_sequence_that_cannot_be_run_has_no_record_and_the_other_methods_continue(
     run: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sequence, "CHECKPOINT_SECONDS", -1.0)
@@ -282,7 +282,7 @@ def test_a_sequence_that_cannot_be_run_gives_no_record_and_the_other_methods_go_
         run(method(Broken()), "single")
 
 
-def test_edits_beside_the_weights_are_scored_as_they_were_when_a_sequence_goes_on(
+def test_edits_in_a_side_memory_get_the_same_scores_when_a_sequence_is_resumed(
     run: Runner, monkeypatch: pytest.MonkeyPatch, world_model: LlamaForCausalLM
 ) -> None:
     grace = {"grace": replace(METHODS["grace"], config=replace(METHODS["grace"].config, layer=0, epochs=20))}

@@ -10,7 +10,7 @@ from roselora.bench.running.method_settings import as_plain, configured
 from roselora.errors import ConfigError
 
 
-def test_overrides_go_before_the_file_and_the_file_before_the_defaults(tmp_path: Path) -> None:
+def test_overrides_win_over_the_file_and_the_file_over_the_defaults(tmp_path: Path) -> None:
     file = tmp_path / "settings.json"
     file.write_text('{"settings": {"ft-m": {"learning_rate": 0.1, "epochs": 7}, "lora": {"rank": 4}}}')
     chosen = configured(["rose", "ft-m"], ["ft-m.epochs=9"], file=file, seed=3)
@@ -21,7 +21,7 @@ def test_overrides_go_before_the_file_and_the_file_before_the_defaults(tmp_path:
     assert METHODS["ft-m"].config.epochs != 9, "the defaults are nobody's to change"
 
 
-def test_values_become_what_the_config_holds_and_its_file_is_named_by_its_hash(tmp_path: Path) -> None:
+def test_values_are_converted_to_the_configs_types_and_a_file_is_recorded_by_its_hash(tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text("a text")
     method = configured(["memit"], ["memit.layers=[3, 4]", "memit.clamp=1e-1"], covariance_text=text)["memit"]
@@ -45,7 +45,7 @@ def test_values_become_what_the_config_holds_and_its_file_is_named_by_its_hash(t
         (["rose"], ["rose.density=2"], "density must be a number above 0 and at most 1, not 2.0"),
     ],
 )
-def test_what_no_method_has_is_refused(names: list[str], overrides: list[str], complaint: str) -> None:
+def test_an_unknown_method_setting_or_value_is_refused(names: list[str], overrides: list[str], complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint):
         configured(names, overrides)
 

@@ -38,7 +38,7 @@ def test_answers_are_those_of_one_prompt_at_a_time(world_model: Any, tiny_tokeni
         assert found[question.key] == prediction_from(toy, question, alone)
 
 
-def test_a_batch_of_no_size_is_refused(world_model: Any, tiny_tokenizer: Any) -> None:
+def test_a_batch_size_or_answer_length_of_zero_is_refused(world_model: Any, tiny_tokenizer: Any) -> None:
     with pytest.raises(ConfigError, match="batch_size"):
         list(ask(world_model, tiny_tokenizer, task(Decoding(4)), QUESTIONS, batch_size=0))
     with pytest.raises(ConfigError, match="max_new_tokens"):

@@ -30,7 +30,7 @@ def test_methods_seeds_sets_and_questions_can_be_added_and_nothing_else_may_chan
         make_plan(replace(wanted, seeds=()))
 
 
-def test_a_folder_of_something_else_is_left_alone(wanted: TuningRequest) -> None:
+def test_a_folder_with_other_files_is_refused(wanted: TuningRequest) -> None:
     wanted.folder.mkdir()
     (wanted.folder / "letter.txt").write_text("dear")
     with pytest.raises(ConfigError, match="not empty"):

@@ -26,7 +26,7 @@ def lines(folder: Path, name: str) -> list[str]:
     return (folder / name).read_text().splitlines()
 
 
-def test_every_unit_is_trained_and_asked_everything_once_and_again_nothing_is_done(wanted: TuningRequest) -> None:
+def test_every_unit_is_trained_and_asked_once_and_a_second_run_does_nothing(wanted: TuningRequest) -> None:
     plan = make_plan(wanted)
     assert not wanted.folder.exists(), "planning writes nothing"
     seen: list[str] = []
@@ -46,7 +46,7 @@ def test_every_unit_is_trained_and_asked_everything_once_and_again_nothing_is_do
     assert told == []
 
 
-def test_a_run_that_was_killed_goes_on_with_what_is_missing(finished: TuningRequest) -> None:
+def test_a_killed_run_resumes_with_what_is_missing(finished: TuningRequest) -> None:
     answers, units = lines(finished.folder, Answered.FILE), lines(finished.folder, TrainedUnit.FILE)
     (finished.folder / Answered.FILE).write_text("\n".join(answers[:-2]) + "\n" + answers[-2][:20])
     (finished.folder / TrainedUnit.FILE).write_text(units[0] + "\n")  # the second was being trained
@@ -55,7 +55,7 @@ def test_a_run_that_was_killed_goes_on_with_what_is_missing(finished: TuningRequ
     assert len(read_records(finished.folder, TrainedUnit)) == 2
 
 
-def test_a_unit_goes_on_from_a_whole_checkpoint_and_starts_anew_without_one(
+def test_a_unit_resumes_from_a_whole_checkpoint_and_starts_again_without_one(
     wanted: TuningRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = make_plan(replace(wanted, seeds=(0,), sets=("boolq",), overrides=(*SETTINGS, "training.save_steps=1")))
@@ -92,7 +92,7 @@ def test_a_second_run_into_one_folder_is_refused(wanted: TuningRequest) -> None:
     assert len(answers) == len({answer.prediction.key for answer in answers})
 
 
-def test_each_method_takes_the_learning_rate_that_does_best_on_held_out_records(
+def test_each_method_takes_the_learning_rate_that_does_best_on_validation_examples(
     wanted: TuningRequest, put: Any
 ) -> None:
     more = [record(f"Is {number} even?", str(number % 2 == 0).lower()) for number in range(20)]
@@ -115,7 +115,7 @@ def test_each_method_takes_the_learning_rate_that_does_best_on_held_out_records(
         make_plan(replace(choosing, examples=9))
 
 
-def test_what_a_model_has_kept_is_measured_once_for_each_run(
+def test_abilities_are_measured_once_for_each_trained_model(
     wanted: TuningRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int | None] = []
@@ -139,7 +139,7 @@ def test_what_a_model_has_kept_is_measured_once_for_each_run(
         make_plan(replace(asking, data_dir=None))
 
 
-def test_a_method_that_cannot_be_run_is_a_failed_run_the_others_go_on_and_it_is_tried_again(
+def test_a_method_that_cannot_be_run_is_a_failed_run_and_is_tried_again(
     wanted: TuningRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def out_of_memory(*_: Any, **__: Any) -> None:

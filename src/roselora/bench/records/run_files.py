@@ -139,7 +139,7 @@ def _parsed(adapter: "TypeAdapter[Head]", text: bytes, refusal: str) -> Head:
         reason = "it is not UTF-8 text"
     except (ValueError, RecursionError) as error:
         reason = str(error)
-    raise FileFormatError(f"{refusal} ({reason}); mend the file, or run the benchmark anew in another folder.")
+    raise FileFormatError(f"{refusal} ({reason}); repair the file, or run the benchmark in another folder.")
 
 
 def _no_constant(name: str) -> None:

@@ -61,7 +61,7 @@ class Checkpoint:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
         except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
             raise FileFormatError(
-                f"{path} is not a run's checkpoint ({reason_of(error)}); delete it to begin anew."
+                f"{path} is not a run's checkpoint ({reason_of(error)}); delete it to begin again."
             ) from error
         weights, memory = (
             {name.removeprefix(kind): tensor for name, tensor in tensors.items() if name.startswith(kind)}
