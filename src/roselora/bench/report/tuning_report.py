@@ -38,7 +38,7 @@ def write_tuning_report(folder: Path) -> list[Path]:
         failed_runs_section(run.head.failures),
         _costs(run),
         settings_section(run.head.settings),
-        "Where learning rates were chosen, they are listed above.",
+        "The learning rates of the runs are those chosen above." if len(run.head.rates) > 1 else "",
     ]
     document = {"head": run.head, **run.document(), "abilities": abilities}
     return write_report_files(folder, sections, document, tuning_plots(run.methods, abilities))
