@@ -1,5 +1,7 @@
 import copy
+import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -167,14 +169,26 @@ def test_prompts_that_are_no_list_of_texts_are_refused(editor: Editor, prompts: 
         editor.answers(prompts)
 
 
-@pytest.fixture
-def filled(world_model: Any, tiny_tokenizer: Any, tmp_path: Any) -> tuple[Editor, nn.Module]:
-    """An editor with three edits in a store, and the base it started from."""
-    base = copy.deepcopy(world_model)
-    editor = Editor(LoadedModel(world_model, tiny_tokenizer, "tiny"), SETTINGS, tmp_path / "edits")
+@pytest.fixture(scope="module")
+def trained_store(
+    tiny_model: Any, world_weights: Any, tiny_tokenizer: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A store with three edits, trained once; copy it before changing anything."""
+    model = tiny_model(hidden_size=64, intermediate_size=128)
+    model.load_state_dict(world_weights)
+    folder: Path = tmp_path_factory.mktemp("trained") / "edits"
+    editor = Editor(LoadedModel(model, tiny_tokenizer, "tiny"), SETTINGS, folder)
     for prompt, target in FACTS:
         editor.edit(prompt, target, keep=["Snow is white and coal is"])
-    return editor, base
+    return folder
+
+
+@pytest.fixture
+def filled(world_model: Any, tiny_tokenizer: Any, trained_store: Path, tmp_path: Path) -> tuple[Editor, nn.Module]:
+    """An editor with three edits in a store, and the base it started from."""
+    base = copy.deepcopy(world_model)
+    shutil.copytree(trained_store, tmp_path / "edits")
+    return Editor(LoadedModel(world_model, tiny_tokenizer, "tiny"), SETTINGS, tmp_path / "edits"), base
 
 
 def test_promise_7_any_edit_is_undone_and_redone_exactly_in_any_order(filled: tuple[Editor, nn.Module]) -> None:
