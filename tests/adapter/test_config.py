@@ -122,7 +122,7 @@ def test_a_damaged_sidecar_is_refused(tmp_path: Path, text: str) -> None:
         RoseLoraConfig.from_pretrained(tmp_path)
 
 
-def test_a_config_lies_in_the_home_folder_where_that_is_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_may_begin_with_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     RoseLoraConfig(r=3).save_pretrained(tmp_path / "mine")
     assert RoseLoraConfig.from_pretrained("~/mine").r == 3
@@ -132,6 +132,6 @@ def test_a_config_lies_in_the_home_folder_where_that_is_meant(tmp_path: Path, mo
 
 @pytest.mark.parametrize("name", ["/not/there/at-all", "~/not-there", "a b", "./not/there"])
 @pytest.mark.parametrize("read", [verify, RoseLoraConfig.from_pretrained])
-def test_a_place_without_an_adapter_is_refused_by_name(read: Any, name: str) -> None:
+def test_a_path_without_an_adapter_is_refused_by_name(read: Any, name: str) -> None:
     with pytest.raises(ConfigError, match="name an adapter's folder or repository"):
         read(name)

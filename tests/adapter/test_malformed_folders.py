@@ -68,14 +68,14 @@ TEXTS = ["", "{", "[]", "null", "7", '"x"', "[1, 2]", DEEP, "[" * 100_000, "\x00
 
 @pytest.mark.parametrize("name", [CONFIG, SIDECAR])
 @pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))
-def test_a_config_that_is_none_is_refused(folder: Path, name: str, text: str) -> None:
+def test_a_malformed_config_is_refused(folder: Path, name: str, text: str) -> None:
     (folder / name).write_text(text)
     said = read_by_all(folder)
     assert "read" not in (said if name == CONFIG else said[:2])
 
 
 @pytest.mark.parametrize("name", [CONFIG, SIDECAR, WEIGHTS])
-def test_a_file_that_is_not_there_a_folder_or_no_text_is_refused(folder: Path, name: str) -> None:
+def test_a_missing_file_a_folder_or_a_binary_file_is_refused(folder: Path, name: str) -> None:
     (folder / name).write_bytes(b"\xff\xfe\x00\x01")
     assert "read" in read_by_all(folder)[1:] or name == CONFIG
     (folder / name).unlink()
@@ -106,7 +106,7 @@ ODD: list[Any] = [
 
 
 @pytest.mark.parametrize("name", [CONFIG, SIDECAR])
-def test_a_config_with_any_value_of_another_kind_gives_no_error_but_ours(folder: Path, name: str) -> None:
+def test_a_config_with_a_value_of_any_other_type_raises_only_our_errors(folder: Path, name: str) -> None:
     config = json.loads((folder / name).read_text())
     for key in config:
         for value in ODD:
@@ -134,7 +134,7 @@ def odd_weights() -> Iterator[Callable[[torch.Tensor], torch.Tensor]]:
 
 
 @pytest.mark.parametrize("side", ["A", "B"])
-def test_factors_of_other_shapes_and_dtypes_give_no_error_but_ours(folder: Path, side: str) -> None:
+def test_factors_of_other_shapes_and_dtypes_raise_only_our_errors(folder: Path, side: str) -> None:
     weights = load_file(folder / WEIGHTS)
     name = f"{LINEAR}.lora_{side}.weight"
     for change in odd_weights():
@@ -144,14 +144,14 @@ def test_factors_of_other_shapes_and_dtypes_give_no_error_but_ours(folder: Path,
     assert read_by_all(folder) == ["ConfigError", "read", "FileFormatError"]
 
 
-def test_experts_of_another_rank_than_the_config_says_give_no_error_but_ours(folder: Path) -> None:
+def test_experts_of_another_rank_than_the_config_says_raise_only_our_errors(folder: Path) -> None:
     config = json.loads((folder / CONFIG).read_text())
     for rank in (1, 2, 3, 5, 10**400):
         (folder / CONFIG).write_text(json.dumps({**config, "r": rank, "target_parameters": ["0.weight"]}))
         assert read_by_all(folder)[2] == "UnsupportedError"
 
 
-def test_weights_cut_or_changed_anywhere_give_no_error_but_ours(folder: Path) -> None:
+def test_weights_truncated_or_changed_anywhere_raise_only_our_errors(folder: Path) -> None:
     data = (folder / WEIGHTS).read_bytes()
     for place in range(0, len(data), 7):
         (folder / WEIGHTS).write_bytes(data[:place])
@@ -172,7 +172,7 @@ USELESS = ["(", "a" * 2000, "((a{1000}){1000}){1000}", "(?P<x", "\\", "[" * 500,
 
 @pytest.mark.parametrize("pattern", [*USELESS, r"(0|0)+\1!"], ids=range(len(USELESS) + 1))
 @pytest.mark.parametrize("table", ["rank_pattern", "alpha_pattern"])
-def test_a_pattern_that_is_none_or_is_searched_for_without_end_is_refused(
+def test_an_invalid_or_endless_pattern_is_refused(
     folder: Path, table: str, pattern: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("roselora.serving.lora_patterns.SECONDS", 0.2)

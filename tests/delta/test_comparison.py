@@ -32,7 +32,7 @@ def test_the_changes_of_a_delta() -> None:
     assert (nothing.entries, nothing.norm, nothing.largest) == (0, 0.0, ())
 
 
-def test_of_many_moves_the_largest_are_told_and_of_equal_ones_the_first() -> None:
+def test_the_largest_of_many_changes_are_reported_and_of_equal_ones_the_first() -> None:
     matrix = torch.tensor([[1.0, -2, 2, 1, 1, 9, 1, 1, 1, 1]])
     (change,) = changes(delta(matrix))
     assert [(move.column, move.value) for move in change.largest] == [(5, 9), (1, -2), (2, 2), (0, 1), (3, 1)]

@@ -73,7 +73,7 @@ def test_the_factors_come_back_and_expand_to_their_product_in_order(
     assert made.stored_shape == tuple(expected.shape)
 
 
-def test_it_is_expanded_once() -> None:
+def test_factors_are_expanded_once() -> None:
     made = factors(torch.ones(1, 3), torch.ones(2, 1))
     assert made.expand()[0] is made.expand()[0]
 
