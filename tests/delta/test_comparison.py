@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from roselora.delta import comparison
-from roselora.delta.comparison import Move, changes, collisions, shared_entries, weight_differences
+from roselora.delta.comparison import EntryChange, changes, collisions, shared_entries, weight_differences
 from roselora.delta.sparse_delta import SparseDelta, SparseFactors
 from roselora.errors import ConfigError
 
@@ -25,9 +25,9 @@ def test_the_changes_of_a_delta() -> None:
     matrix = torch.tensor([[0.0, 3.0, 0.0], [0.0, 0.0, -4.0]])
     (change,) = changes(delta(matrix))
     assert (change.name, change.entries, change.share, change.norm) == ("w", 2, 2 / 6, 5.0)
-    assert change.largest == (Move(1, 2, -4.0), Move(0, 1, 3.0))
+    assert change.largest == (EntryChange(1, 2, -4.0), EntryChange(0, 1, 3.0))
     (stored,) = changes(delta(matrix, layer="conv1d"))
-    assert stored.largest == (Move(2, 1, -4.0), Move(1, 0, 3.0))
+    assert stored.largest == (EntryChange(2, 1, -4.0), EntryChange(1, 0, 3.0))
     (nothing,) = changes(delta(torch.zeros(2, 3)))
     assert (nothing.entries, nothing.norm, nothing.largest) == (0, 0.0, ())
 
@@ -45,7 +45,7 @@ def test_two_deltas_collide_where_both_change_an_entry() -> None:
     assert collision.entries == 3
     assert collision.first_norm == pytest.approx(math.sqrt(1 + 16 + 9))
     assert collision.second_norm == pytest.approx(math.sqrt(25 + 1 + 4))
-    assert collision.largest == (Move(1, 2, -2.0), Move(0, 0, 1.0), Move(1, 1, 1.0))
+    assert collision.largest == (EntryChange(1, 2, -2.0), EntryChange(0, 0, 1.0), EntryChange(1, 1, 1.0))
     assert collisions(delta(first), delta(second, name="other")) == []
     assert collisions(delta(first), delta(torch.tensor([[0.0, 0, 1], [1, 0, 0]]))) == []
     with pytest.raises(ConfigError, match=r"\(2, 3\) in one delta, \(3, 2\) in the other"):
@@ -90,7 +90,7 @@ def test_two_models_differ_where_numbers_differ(chunk: int, monkeypatch: pytest.
     }
     matrix, scalar = weight_differences(base, edited)
     assert (matrix.name, matrix.entries, matrix.share, matrix.norm) == ("w", 1, 0.25, 0.5)
-    assert matrix.largest == (Move(0, 0, 0.5),)
+    assert matrix.largest == (EntryChange(0, 0, 0.5),)
     assert (scalar.entries, scalar.norm) == (1, 2.0)
     assert weight_differences(base, base) == []
 

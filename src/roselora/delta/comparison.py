@@ -26,7 +26,7 @@ Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Move:
+class EntryChange:
     """The change of one entry; `row` and `column` are those of the weight as the model stores it."""
 
     row: int
@@ -50,7 +50,7 @@ class WeightChange:
     entries: int
     share: float
     norm: float
-    largest: tuple[Move, ...]
+    largest: tuple[EntryChange, ...]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Collision:
     entries: int
     first_norm: float
     second_norm: float
-    largest: tuple[Move, ...]
+    largest: tuple[EntryChange, ...]
 
 
 def changes(delta: SparseDelta) -> list[WeightChange]:
@@ -79,7 +79,7 @@ def changes(delta: SparseDelta) -> list[WeightChange]:
     >>> A, B = torch.tensor([[0.0, 2.0]]), torch.tensor([[1.0], [0.0], [3.0]])
     >>> (change,) = changes(SparseDelta((layer_factors("layer", torch.nn.Linear(2, 3), A, B, scale=1.0),)))
     >>> change.entries, change.largest[0]
-    (2, Move(row=2, column=1, value=6.0))
+    (2, EntryChange(row=2, column=1, value=6.0))
     """
     result = []
     for factors in delta.weights:
@@ -121,7 +121,7 @@ def collisions(first: SparseDelta, second: SparseDelta) -> list[Collision]:
             continue
         mine, theirs = value.numpy()[here], other_value.numpy()[there]
         smaller = np.where(np.abs(mine) <= np.abs(theirs), mine, theirs)
-        largest = _largest_moves(factors.stored_shape, shared, smaller)
+        largest = _largest_changes(factors.stored_shape, shared, smaller)
         result.append(Collision(factors.name, shared.size, _norm(mine), _norm(theirs), largest))
     return result
 
@@ -175,7 +175,7 @@ def weight_differences(base: Mapping[str, Tensor], edited: Mapping[str, Tensor])
     """How the weights of `edited` differ from those of `base` (two state dicts); equal weights are left out.
 
     An entry is changed if the two numbers are not equal, or only one is NaN. Differences are computed in float32.
-    Weights may have any shape: in `Move` all dimensions but the first are flattened to columns.
+    Weights may have any shape: in `EntryChange` all dimensions but the first are flattened to columns.
 
     Raises:
         ConfigError: the two do not hold the same names, shapes and dtypes.
@@ -218,14 +218,14 @@ def _differing_parts(before: Tensor, after: Tensor) -> Iterator[tuple[Ints, Floa
 
 def _weight_change(name: str, shape: tuple[int, int], index: Ints, value: Floats) -> WeightChange:
     share = index.size / (shape[0] * shape[1])
-    return WeightChange(name, index.size, share, _norm(value), _largest_moves(shape, index, value))
+    return WeightChange(name, index.size, share, _norm(value), _largest_changes(shape, index, value))
 
 
 def _norm(value: Floats) -> float:
     return math.sqrt(float(np.square(value, dtype=np.float64).sum()))
 
 
-def _largest_moves(shape: tuple[int, int], index: Ints, value: Floats) -> tuple[Move, ...]:
+def _largest_changes(shape: tuple[int, int], index: Ints, value: Floats) -> tuple[EntryChange, ...]:
     """The greatest changes by magnitude; of equal ones, the first."""
     magnitude = np.abs(value)
     if value.size > LARGEST:  # a partition is linear; only what reaches its threshold needs sorting
@@ -235,5 +235,5 @@ def _largest_moves(shape: tuple[int, int], index: Ints, value: Floats) -> tuple[
         candidates = np.arange(value.size)
     order = candidates[np.argsort(-magnitude[candidates], kind="stable")][:LARGEST]
     return tuple(
-        Move(int(index[place] // shape[1]), int(index[place] % shape[1]), float(value[place])) for place in order
+        EntryChange(int(index[place] // shape[1]), int(index[place] % shape[1]), float(value[place])) for place in order
     )

@@ -55,7 +55,7 @@ class Assignments:
 
 
 @dataclass
-class Change:
+class PlannedChange:
     """The plan of adding or removing one delta on one weight. Nothing has changed before the overlay carries it out.
 
     Arguments:
@@ -86,18 +86,18 @@ class SingleJournal:
     def __len__(self) -> int:
         return len(self._layers)
 
-    def plan_apply(self, key: str, position: int, index: Ints, value: Floats, current: Floats) -> Change:
+    def plan_apply(self, key: str, position: int, index: Ints, value: Floats, current: Floats) -> PlannedChange:
         """Plan to add the one delta; `current` is what `index` holds now, as fp32."""
 
         def finish() -> None:
             self._layers[key] = (position, (index, value, current))
 
-        return Change(index, None, current + value, Assignments(), finish)
+        return PlannedChange(index, None, current + value, Assignments(), finish)
 
-    def plan_remove(self, key: str) -> Change:
+    def plan_remove(self, key: str) -> PlannedChange:
         """Plan to remove it."""
         index, value, original = self._layers[key][1]
-        return Change(index, original + value, original, Assignments(), self._layers.clear)
+        return PlannedChange(index, original + value, original, Assignments(), self._layers.clear)
 
     def layers(self) -> Iterator[tuple[str, int, Entries]]:
         """Its key, its position, and its entries."""
@@ -153,7 +153,7 @@ class SparseJournal:
     def __len__(self) -> int:
         return len(self._layers)
 
-    def plan_apply(self, key: str, position: int, index: Ints, value: Floats, current: Floats) -> Change:
+    def plan_apply(self, key: str, position: int, index: Ints, value: Floats, current: Floats) -> PlannedChange:
         """Plan to add delta `key` at its place in commit order; `current` is what `index` holds now. All are (n,)."""
         nodes, reserve = self._reserve(index.size)
         numbers = _numbers(nodes)
@@ -184,9 +184,9 @@ class SparseJournal:
             reserve()
             self._layers[key] = _Layer(position, index, nodes)
 
-        return Change(index, before, after, links, finish)
+        return PlannedChange(index, before, after, links, finish)
 
-    def plan_remove(self, key: str) -> Change:
+    def plan_remove(self, key: str) -> PlannedChange:
         """Plan to remove delta `key`."""
         layer = self._layers[key]
         nodes, numbers = layer.nodes, _numbers(layer.nodes)
@@ -206,7 +206,7 @@ class SparseJournal:
             self._free += _runs(nodes)
             del self._layers[key]
 
-        return Change(layer.index, before, after, links, finish)
+        return PlannedChange(layer.index, before, after, links, finish)
 
     def layers(self) -> Iterator[tuple[str, int, Entries]]:
         """For each delta: its key, its position, and its entries."""
@@ -319,15 +319,15 @@ class DenseJournal:
     def __len__(self) -> int:
         return len(self._layers)
 
-    def plan_apply(self, key: str, position: int, bands: Bands) -> Change:
+    def plan_apply(self, key: str, position: int, bands: Bands) -> PlannedChange:
         """Plan to add delta `key`; `bands` gives its entries whenever it is called."""
         return self._plan(self._layers | {key: (position, bands)})
 
-    def plan_remove(self, key: str) -> Change:
+    def plan_remove(self, key: str) -> PlannedChange:
         """Plan to remove delta `key`."""
         return self._plan({other: layer for other, layer in self._layers.items() if other != key})
 
-    def _plan(self, layers: dict[str, tuple[int, Bands]]) -> Change:
+    def _plan(self, layers: dict[str, tuple[int, Bands]]) -> PlannedChange:
         total: Floats = self.original.to(torch.float32, copy=True).numpy()
         for _, bands in sorted(layers.values(), key=lambda layer: layer[0]):
             for index, value in bands():
@@ -336,4 +336,4 @@ class DenseJournal:
         def finish() -> None:
             self._layers = layers
 
-        return Change(None, None, total, Assignments(), finish)
+        return PlannedChange(None, None, total, Assignments(), finish)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from roselora.delta.expansion import Ints
-from roselora.delta.journal import Bands, Change, DenseJournal, SingleJournal, SparseJournal
+from roselora.delta.journal import Bands, DenseJournal, PlannedChange, SingleJournal, SparseJournal
 from roselora.delta.sparse_delta import FLOAT_DTYPES, SparseDelta, SparseFactors
 from roselora.errors import ConfigError, EditError, NonFiniteError, UnsupportedError, WrongBaseError
 from roselora.files import dtype_name, sha256_tensor
@@ -242,7 +242,7 @@ class _Step:
     """
 
     slot: _Slot
-    change: Change
+    change: PlannedChange
     present: Tensor
     journal: Journal
 
