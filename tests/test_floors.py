@@ -22,6 +22,7 @@ FLOORS = {
     "markdown": 1,
     "staging": 1,
     "user_files": 1,
+    "writer_lock": 1,
     "core": 2,
     "adapter": 3,
     "delta": 3,

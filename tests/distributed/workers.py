@@ -280,9 +280,9 @@ def interrupt_one(settings: dict[str, Any], rank: int, resume: bool) -> dict[str
 
 def claim_one_output(settings: dict[str, Any], taken: bool) -> str:
     """What each rank is told when another run writes to the output, or when there is nothing to go on with."""
-    from roselora.files import writer_lock
     from roselora.training.train_settings import TrainSettings
     from roselora.training.training_run import train as run
+    from roselora.writer_lock import writer_lock
 
     _as_torchrun_has_it()
     holding = taken and dist.get_rank() == 0

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from roselora.errors import ConfigError, ModelError, NonFiniteError, RoseLoraError
-from roselora.files import LockedError, writer_lock
 from roselora.training.config_file import as_yaml
 from roselora.training.train_settings import TrainSettings
 from roselora.training.training_progress import StepReport
 from roselora.training.training_run import Finished, plan, train
+from roselora.writer_lock import LockedError, writer_lock
 from tests.training.runs import finished, interrupted, killed
 
 Settings = Callable[..., TrainSettings]

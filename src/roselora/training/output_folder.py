@@ -6,11 +6,12 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from roselora.errors import ConfigError, reason_of
-from roselora.files import is_temporary, make_folder, writer_lock
+from roselora.files import is_temporary, make_folder
 from roselora.staging import is_staging
 from roselora.training.checkpoints import all_unsealed, newest_whole, require_same, settings_identity
 from roselora.training.config_file import read_settings
 from roselora.training.train_settings import TrainSettings
+from roselora.writer_lock import writer_lock
 
 CONFIG, LOG, METRICS, DELTA = "config.yaml", "log.jsonl", "metrics.json", "delta.safetensors"
 _LOCK = "lock"

@@ -15,9 +15,9 @@ from roselora.bench.running.eta import RunProgress
 from roselora.bench.running.tuning_plan import TuningRequest, make_plan
 from roselora.bench.running.tuning_run import run
 from roselora.errors import ConfigError
-from roselora.files import LockedError
 from roselora.training.train_settings import TrainSettings
 from roselora.training.training_run import train
+from roselora.writer_lock import LockedError
 from tests.bench.conftest import record
 from tests.bench.tuning import SETTINGS, nothing
 

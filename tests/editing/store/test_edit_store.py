@@ -207,8 +207,8 @@ def test_promise_4_another_base_is_refused_and_force_is_recorded(store: EditStor
         (lambda path: path.write_bytes(b""), "is not a roselora edit store"),
         (lambda path: path.write_bytes(b"no database, but long enough to look at it twice" * 100), "is damaged"),
         (lambda path: path.write_bytes(path.read_bytes()[:5000]), "is damaged"),
-        (lambda path: (path.unlink(), path.mkdir()), "no ordinary file"),
-        (lambda path: (path.unlink(), os.mkfifo(path)), "no ordinary file"),
+        (lambda path: (path.unlink(), path.mkdir()), "not a regular file"),
+        (lambda path: (path.unlink(), os.mkfifo(path)), "not a regular file"),
     ],
     ids=["empty", "text", "truncated", "folder", "pipe"],
 )

@@ -23,7 +23,7 @@ SECOND_PROCESS = """
 import json, sys
 from roselora.editing.store import schema
 from roselora.editing.store.edit_store import EditStore
-from roselora.files import LockedError
+from roselora.writer_lock import LockedError
 
 schema.BUSY_SECONDS = 0.0  # any waiting at all would be an error
 store = EditStore.open(sys.argv[1])

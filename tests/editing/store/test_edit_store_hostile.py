@@ -89,7 +89,7 @@ def test_a_delta_that_is_no_ordinary_file_is_refused_and_not_waited_for(
     path = store.folder / "deltas" / f"{edit.delta_sha256}.safetensors"
     path.rename(tmp_path / "elsewhere")
     path.symlink_to(tmp_path / "elsewhere") if what == "link" else os.mkfifo(path)
-    with pytest.raises(FileFormatError, match="symbolic link" if what == "link" else "no ordinary file"):
+    with pytest.raises(FileFormatError, match="symbolic link" if what == "link" else "not a regular file"):
         store.delta(edit.id)
     assert any(not problem.harmless for problem in store.verify())
 

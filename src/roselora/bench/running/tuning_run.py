@@ -24,7 +24,7 @@ from roselora.bench.running.task_answers import ask, shard
 from roselora.bench.running.tuning_plan import TRAINING_DATA, VALIDATION_DATA, TuningPlan
 from roselora.bench.tasks.task import Prediction, Question
 from roselora.errors import ConfigError, ModelError, StoppedError
-from roselora.files import LockedError, make_folder, write_atomically
+from roselora.files import make_folder, write_atomically
 from roselora.models.loading import LoadedModel, load
 from roselora.models.task_heads import head_for
 from roselora.training import processes
@@ -34,6 +34,7 @@ from roselora.training.loreft import load_loreft
 from roselora.training.output_folder import claimed, weights_folder
 from roselora.training.train_settings import TrainSettings
 from roselora.training.training_run import Interrupted, train
+from roselora.writer_lock import LockedError
 
 logger = logging.getLogger(__name__)
 

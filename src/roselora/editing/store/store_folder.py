@@ -11,7 +11,8 @@ from roselora.editing.store.edit_records import BaseIdentity
 from roselora.editing.store.edit_rows import append_event
 from roselora.editing.store.schema import store_errors, transaction
 from roselora.errors import StoreError
-from roselora.files import flush, is_temporary, make_folder, user_path, write_atomically, writer_lock
+from roselora.files import flush, is_temporary, make_folder, user_path, write_atomically
+from roselora.writer_lock import writer_lock
 
 DATABASE, DELTAS, LOCK = "edits.sqlite", "deltas", "lock"
 
