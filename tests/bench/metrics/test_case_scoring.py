@@ -5,10 +5,8 @@ import pytest
 import torch
 
 from roselora.bench.metrics.case_scoring import CaseScorer
-from roselora.bench.metrics.generated_answers import generated_questions
 from roselora.bench.tasks.edit_case import SAME_ANSWER, EditCase, Probe
 from roselora.errors import ConfigError, NonFiniteError
-from roselora.models.generation import GeneratedAnswer
 
 FRANCE = EditCase(
     "world/0",
@@ -59,21 +57,6 @@ def test_cases_are_scored_alike_alone_and_together(world_model, tiny_tokenizer):
     for case, found in zip([BARE, FRANCE], together, strict=True):
         alone = CaseScorer(world_model, tiny_tokenizer, [case], batch_size=1).score([case])[0]
         assert replace(alone, kl=None) == replace(found, kl=None)
-
-
-def test_an_answer_that_its_limit_cut_is_wrong_even_if_it_reads_like_the_target(tiny_tokenizer):
-    question = next(iter(generated_questions(tiny_tokenizer, FRANCE)))
-    assert question.outcome(GeneratedAnswer("Paris.", ended=True)).score == 1
-    assert question.outcome(GeneratedAnswer("Paris.", ended=False)).score == 0
-
-
-def test_a_question_with_several_right_answers_is_asked_once_and_any_counts(tiny_tokenizer):
-    languages = tuple(Probe("The language of Canada is", (name,)) for name in ("English", "French"))
-    case = EditCase("made/0", "The capital of Canada is", "Oslo", portability={"Reasoning": languages})
-    asked = [question for question in generated_questions(tiny_tokenizer, case) if question.metric == "portability"]
-    assert [(question.prompt, question.targets) for question in asked] == [
-        ("The language of Canada is", ("English", "French"))
-    ]
 
 
 def test_questions_that_ask_for_the_edited_fact_are_shown_apart_and_are_no_part_of_kl(world_model, tiny_tokenizer):

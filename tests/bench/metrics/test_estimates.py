@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from roselora.bench.metrics import estimates
-from roselora.bench.metrics.estimates import bootstrap_interval, wilson_interval
-from roselora.bench.metrics.paired_comparison import sign_test
+from roselora.bench.metrics.estimates import Estimate, bootstrap_interval, estimate, wilson_interval
 
 
 def test_wilson_agrees_with_a_case_computed_by_hand() -> None:
@@ -44,8 +43,8 @@ def test_bootstrap_in_blocks_draws_what_one_draw_of_all_would(monkeypatch: pytes
     assert bootstrap_interval(values, seed=5, resamples=1000) == tuple(whole)
 
 
-def test_the_sign_test_counts_coin_tosses() -> None:
-    assert sign_test(4, 0) == pytest.approx(2 / 16)
-    assert sign_test(1, 5) == pytest.approx(2 * (1 + 6) / 64)
-    assert sign_test(3, 3) == 1
-    assert sign_test(0, 0) == 1
+def test_shares_of_zeros_and_ones_get_wilsons_interval_and_other_means_the_bootstraps() -> None:
+    assert estimate([1.0, 0.0, None, 1.0, 1.0], share=True) == Estimate(0.75, *wilson_interval(3, 4), 4, "wilson")
+    assert estimate([1.0, 1.0], share=True) == Estimate(1.0, *wilson_interval(2, 2), 2, "wilson")
+    assert estimate([1.0, 0.5], share=True) == Estimate(0.75, *bootstrap_interval([1.0, 0.5]), 2, "bootstrap")
+    assert estimate([None], share=True) is None

@@ -3,7 +3,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from roselora.bench.metrics.estimates import CostRange, Estimate, bootstrap_interval, estimate, wilson_interval
+from roselora.bench.metrics.estimates import CostRange, Estimate, bootstrap_interval, wilson_interval
 from roselora.bench.metrics.method_summary import summarize
 from roselora.bench.records.edit_bench_records import Cost, EditRecord, Scores, TokenAccuracy
 
@@ -43,13 +43,6 @@ def test_sub_types_are_averaged_within_a_case_and_then_cases() -> None:
     assert (summary.portability.low, summary.portability.high) == bootstrap_interval([0.4, 0.8])
     assert summary.portability_by["Reasoning"].value == pytest.approx(0.5)
     assert (summary.portability_by["Aliasing"].value, summary.portability_by["Aliasing"].n) == (0.6, 1)
-
-
-def test_shares_of_zeros_and_ones_get_wilsons_interval_and_other_means_the_bootstraps() -> None:
-    assert estimate([1.0, 0.0, None, 1.0, 1.0], share=True) == Estimate(0.75, *wilson_interval(3, 4), 4, "wilson")
-    assert estimate([1.0, 1.0], share=True) == Estimate(1.0, *wilson_interval(2, 2), 2, "wilson")
-    assert estimate([1.0, 0.5], share=True) == Estimate(0.75, *bootstrap_interval([1.0, 0.5]), 2, "bootstrap")
-    assert estimate([None], share=True) is None
 
 
 def test_divergences_and_fluencies_are_no_rates_even_where_all_happen_to_be_zero_or_one() -> None:

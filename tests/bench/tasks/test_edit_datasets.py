@@ -1,6 +1,5 @@
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,93 +8,15 @@ import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from roselora.bench.tasks import data_files
-from roselora.bench.tasks.edit_case import EditCase, Probe
-from roselora.bench.tasks.edit_datasets import DATASETS, read_cases
+from roselora.bench.tasks.edit_case import Probe
+from roselora.bench.tasks.edit_datasets import read_cases
 from roselora.errors import ConfigError
-
-Write = Callable[[str, Any], Path]
-
-FACT = {
-    "subject": "Marmalade Lake",
-    "prompt": "The country of Marmalade Lake is",
-    "target_new": "Norway",
-    "portability": {},
-    "locality": {},
-}
-PASSAGE = {
-    "text": "This is a passage about ada plum. ",
-    "labels": "Plum grew pears.",
-    "concept": "ada plum",
-    "locality": {"Relation_Specificity": [{"prompt": "The birthplace of ada plum is", "ground_truth": ["Oslo"]}]},
-}
-NEIGHBOUR = {
-    "case_id": 7,
-    "prompt": "Reedy Hill is in",
-    "target_new": "Asia",
-    "subject": "Reedy Hill",
-    "ground_truth": "Europe",
-    "rephrase_prompt": "It rained. Reedy Hill lies in",
-    "locality_prompt": "Mossy Hill, in",
-    "locality_ground_truth": "Europe",
-}
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    """Puts a benchmark's file into a data folder, and gives that folder."""
-
-    def put(name: str, content: Any) -> Path:
-        folder = tmp_path / "knowledge_editing"
-        folder.mkdir(exist_ok=True)
-        text = content if isinstance(content, str) else json.dumps(content)
-        (folder / DATASETS[name].file).write_text(text, encoding="utf-8")
-        return tmp_path
-
-    return put
-
-
-def only(name: str, folder: Path) -> EditCase:
-    (case,) = read_cases(name, folder).cases
-    return case
-
-
-@pytest.mark.parametrize("name", [name for name in DATASETS if name.startswith(("wikidata", "zsre"))][:3])
-def test_knowedit_records_keep_their_fields_and_the_names_of_their_sub_types(name: str, write: Write) -> None:
-    record = FACT | {
-        "portability": {"Reasoning": [{"prompt": "Its capital is", "ground_truth": [["Oslo", "Kristiania"]]}]},
-        "locality": {"Forgetfulness": [{"prompt": "Its depth is", "ground_truth": [["9 m"]]}]},
-    }
-    assert only(name, write(name, [record])) == EditCase(
-        key=f"{name}/0",
-        prompt="The country of Marmalade Lake is",
-        target="Norway",
-        subject="Marmalade Lake",
-        portability={"Reasoning": (Probe("Its capital is", ("Oslo", "Kristiania")),)},
-        locality={"Forgetfulness": (Probe("Its depth is", ("9 m",)),)},
-    )
-
-
-@pytest.mark.parametrize(
-    ("truth", "answers"),
-    [
-        ("Oslo", ("Oslo",)),
-        (["Oslo", "Kristiania"], ("Oslo", "Kristiania")),
-        ([["Oslo", "Kristiania"]], ("Oslo", "Kristiania")),
-        ([["Oslo"], ["Bergen", "Oslo"]], ("Oslo", "Bergen")),
-        ([["Oslo"], []], ("Oslo",)),
-        ([[], ["Oslo"]], ("Oslo",)),
-        (["", " Oslo "], ("Oslo",)),
-    ],
-)
-def test_every_shape_of_ground_truth_gives_all_its_answers_with_easyedits_first(
-    truth: Any, answers: tuple[str, ...], write: Write
-) -> None:
-    record = FACT | {"locality": {"Forgetfulness": [{"prompt": "Its capital is", "ground_truth": truth}]}}
-    assert only("wikidata_recent", write("wikidata_recent", [record])).locality["Forgetfulness"][0].answers == answers
+from tests.bench.tasks.conftest import FACT, Write
+from tests.bench.tasks.test_knowedit import PASSAGE
 
 
 @pytest.mark.parametrize("truth", ["", " ", [], [[]], [["", " "], []]])
-def test_questions_that_nothing_could_judge_are_left_out_and_counted(truth: Any, write: Write) -> None:
+def test_questions_that_nothing_could_judge_are_left_out(truth: Any, write: Write) -> None:
     capital = {"prompt": "Its capital is", "ground_truth": truth}
     record = FACT | {
         "portability": {"Reasoning": [capital], "Empty": []},
@@ -105,10 +26,9 @@ def test_questions_that_nothing_could_judge_are_left_out_and_counted(truth: Any,
     assert read.cases[0].portability == {}
     # What must not move is compared with the base, so its answer may be missing.
     assert read.cases[0].locality == {"Other": (Probe("Its capital is", ()),)}
-    assert read.unanswered == 2
 
 
-def test_questions_that_are_the_edits_own_prompt_are_left_out_and_counted(write: Write) -> None:
+def test_questions_that_are_the_edits_own_prompt_are_left_out(write: Write) -> None:
     own = {"prompt": " the country of  Marmalade Lake is:", "ground_truth": "Norway"}
     record = FACT | {
         "rephrase_prompt": "The country of Marmalade Lake is ",
@@ -120,49 +40,6 @@ def test_questions_that_are_the_edits_own_prompt_are_left_out_and_counted(write:
     assert case.rephrasings == ()
     assert case.portability == {}
     assert [probe.prompt for probe in case.locality["Other"]] == ["The country of Marmalade Lake is not"]
-    assert read.unanswered == 3
-
-
-def test_both_kinds_of_paraphrases_are_rephrasings_without_numbers_blanks_and_notes(write: Write) -> None:
-    record = FACT | {
-        "rephrase_prompt": "Where is Marmalade Lake?",
-        "generate_prompt": [
-            "1. In which land is it?",
-            "12) Its land is",
-            "",
-            "(Note: it is short.)",
-            "3 men own",
-        ],
-    }
-    read = read_cases("zsre", write("zsre", [record]))
-    assert read.cases[0].rephrasings == (
-        "Where is Marmalade Lake?",
-        "In which land is it?",
-        "Its land is",
-        "3 men own",
-    )
-    assert read.unanswered == 1
-
-
-def test_wikibio_asks_for_the_sentence_that_follows_the_passage(write: Write) -> None:
-    assert only("wikibio", write("wikibio", [PASSAGE])) == EditCase(
-        "wikibio/0",
-        "This is a passage about ada plum.",
-        "Plum grew pears.",
-        "ada plum",
-        locality={"Relation_Specificity": (Probe("The birthplace of ada plum is", ("Oslo",)),)},
-    )
-
-
-def test_the_counterfact_stream_has_a_rephrasing_and_a_neighbour(write: Write) -> None:
-    assert only("counterfact_stream", write("counterfact_stream", [NEIGHBOUR])) == EditCase(
-        "counterfact_stream/0",
-        "Reedy Hill is in",
-        "Asia",
-        "Reedy Hill",
-        rephrasings=("It rained. Reedy Hill lies in",),
-        locality={"Neighborhood": (Probe("Mossy Hill, in", ("Europe",)),)},
-    )
 
 
 def test_records_that_cannot_be_asked_for_are_reported_by_key_and_do_not_end_the_reading(write: Write) -> None:
@@ -256,14 +133,3 @@ def test_a_failure_of_the_network_is_a_sentence_too(monkeypatch: pytest.MonkeyPa
 def test_what_no_hub_has_is_asked_for_as_a_file() -> None:
     with pytest.raises(ConfigError, match=r"No hub repository .*locft_zsre_3k\.json: point --data-dir"):
         read_cases("zsre_stream", None)
-
-
-def test_questions_whose_answer_is_the_edited_facts_old_one_are_set_apart(write: Write) -> None:
-    same, other = (
-        {"prompt": "The depth of Wet Lake is", "ground_truth": ["the 9 m"]},
-        {"prompt": "Wet Lake lies in", "ground_truth": ["Peru"]},
-    )
-    record = FACT | {"ground_truth": ["9 m"], "locality": {"Relation_Specificity": [same, other]}}
-    case = only("zsre", write("zsre", [record]))
-    assert [probe.prompt for probe in case.locality["Relation_Specificity"]] == ["Wet Lake lies in"]
-    assert [probe.prompt for probe in case.locality["Same_Answer"]] == ["The depth of Wet Lake is"]

@@ -18,7 +18,7 @@ from roselora.bench.running.bench_result import BenchResult, reporting_when_stop
 from roselora.bench.running.eta import OnProgress, RunProgress
 from roselora.bench.running.tuning_plan import TuningPlan, TuningRequest
 from roselora.bench.running.tuning_run import run
-from roselora.bench.tasks.glue import SETS
+from roselora.bench.tasks.glue import PROTOCOL, SETS
 from roselora.bench.tasks.instruct import read_references
 from roselora.errors import ConfigError
 from roselora.files import write_atomically
@@ -38,8 +38,7 @@ def glue_parts(request: TuningRequest, sets: Sequence[str] | None) -> list[Tunin
     if not names:
         raise ConfigError(f"There is no set to train on: name some of {', '.join(SETS)}.")
     return [
-        replace(request, benchmark=f"glue/{name}", protocol="half of validation", folder=request.folder / name)
-        for name in names
+        replace(request, benchmark=f"glue/{name}", protocol=PROTOCOL, folder=request.folder / name) for name in names
     ]
 
 

@@ -49,15 +49,12 @@ class CaseFile:
         sha256: of the file's bytes.
         left_out: why records were left out, by their keys: their prompt or target is empty, or the target has several
             lines.
-        unanswered: how many questions were left out of the cases: they have no text, no answer although the answer is
-            scored, or the edit's own prompt as their text.
     """
 
     cases: tuple[EditCase, ...]
     file: str
     sha256: str
     left_out: Mapping[str, str]
-    unanswered: int
 
 
 def read_cases(name: str, data_dir: Path | None) -> CaseFile:
@@ -72,7 +69,6 @@ def read_cases(name: str, data_dir: Path | None) -> CaseFile:
     read = read_source(DATASETS[name], data_dir)
     cases: list[EditCase] = []
     left_out: dict[str, str] = {}
-    unanswered = 0
     for number, record in enumerate(read.records):
         case = record.case(f"{name}/{number}")
         try:
@@ -80,12 +76,11 @@ def read_cases(name: str, data_dir: Path | None) -> CaseFile:
         except ConfigError as error:
             left_out[case.key] = str(error)
             continue
-        cases.append(_answerable(case))
-        unanswered += _count_questions(case) - _count_questions(cases[-1])
-    return CaseFile(tuple(cases), PurePath(read.name).name, read.sha256, left_out, unanswered)
+        cases.append(_scorable(case))
+    return CaseFile(tuple(cases), PurePath(read.name).name, read.sha256, left_out)
 
 
-def _answerable(case: EditCase) -> EditCase:
+def _scorable(case: EditCase) -> EditCase:
     """The case without the questions that nothing could score, and without sub-types that are then empty.
 
     A locality question needs no answer: it is compared with what the base model says. A question that is the edit's
@@ -110,7 +105,3 @@ def _answerable(case: EditCase) -> EditCase:
         portability=usable(case.portability, needs_answer=True),
         locality=usable(case.locality, needs_answer=False),
     )
-
-
-def _count_questions(case: EditCase) -> int:
-    return len(case.rephrasings) + sum(map(len, (*case.portability.values(), *case.locality.values())))
