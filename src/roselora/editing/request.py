@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, ClassVar, TypedDict
 
-from pydantic import StrictBool
+from pydantic import ConfigDict
 
 from roselora.errors import ConfigError
 from roselora.user_files import shown
@@ -40,7 +40,9 @@ class EditRequest:
     subject: str | None = None
     rephrasings: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
-    space: StrictBool | None = None
+    space: bool | None = None
+
+    __pydantic_config__: ClassVar = ConfigDict(strict=True)  # no type is converted when a stored request is read
 
     def __post_init__(self) -> None:
         for name in ("prompt", "target"):

@@ -94,6 +94,7 @@ def test_promise_2_json_columns_are_checked_whatever_their_hashes_say(store: Edi
         {"request": good.replace("null", "[]")},
         {"request": good.replace('"keep": []', '"keep": "all"')},
         {"request": good.replace('"keep": []', '"keep": [null]')},
+        {"request": good.replace('"keep": []', '"keep": [], "space": 1')},
         {"request": good, "provenance": "null"},
         {"request": good, "provenance": "{}", "created": "yesterday\x1b[2J"},
         {"request": good, "provenance": "{}", "created": "2026-01-01T00:00:00+00:00", "delta_sha256": "../x"},
