@@ -223,6 +223,20 @@ def test_another_tensor_has_another_hash(alter: Callable[[torch.Tensor], torch.T
     assert sha256_tensor(torch.tensor(1.0)) != sha256_tensor(torch.tensor([1.0]))
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("~/run", "{home}/run"),
+        ("~", "{home}"),
+        (Path("~/run"), "{home}/run"),
+        ("~nobody-has-this-name/run", "~nobody-has-this-name/run"),
+        ("./~/run", "{here}/~/run"),
+        ("runs/~/[1]*?", "runs/~/[1]*?"),
+        ("$HOME/%20", "$HOME/%20"),
+        ("/~", "/~"),
+        ("", "."),
+    ],
+)
 def test_a_path_means_what_was_typed_and_a_leading_tilde_the_home_folder(
     typed: str | Path, meant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,9 +253,6 @@ def test_a_path_that_no_file_can_have_is_refused(typed: str | Path) -> None:
         user_path(typed)
 
 
-@pytest.mark.skipif(os.name != "posix", reason="links are POSIX")
-@pytest.mark.skipif(os.name != "posix", reason="flock is POSIX")
-@pytest.mark.parametrize("code", ["ENOSYS", "EOPNOTSUPP", "ENOLCK"])
 @pytest.mark.skipif(sys.platform != "linux", reason="a descriptor is named by /proc")
 def test_promise_5_the_names_of_new_folders_are_on_the_disk_and_one_that_is_there_costs_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -39,20 +39,7 @@ def test_promise_8_a_dead_writer_holds_nothing(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize(
-    ("typed", "meant"),
-    [
-        ("~/run", "{home}/run"),
-        ("~", "{home}"),
-        (Path("~/run"), "{home}/run"),
-        ("~nobody-has-this-name/run", "~nobody-has-this-name/run"),
-        ("./~/run", "{here}/~/run"),
-        ("runs/~/[1]*?", "runs/~/[1]*?"),
-        ("$HOME/%20", "$HOME/%20"),
-        ("/~", "/~"),
-        ("", "."),
-    ],
-)
+@pytest.mark.skipif(os.name != "posix", reason="links are POSIX")
 def test_the_lock_follows_no_link_and_reads_no_endless_holder(tmp_path: Path) -> None:
     (tmp_path / "mine").write_bytes(b"precious")
     (tmp_path / "lock.holder").symlink_to(tmp_path / "mine")
@@ -84,6 +71,8 @@ def test_promise_8_who_finds_no_room_to_name_themselves_holds_the_lock_all_the_s
         pass
 
 
+@pytest.mark.skipif(os.name != "posix", reason="flock is POSIX")
+@pytest.mark.parametrize("code", ["ENOSYS", "EOPNOTSUPP", "ENOLCK"])
 def test_a_file_system_without_locks_is_told_as_that(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
