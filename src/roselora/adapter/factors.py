@@ -57,6 +57,11 @@ def by_expert(a: Tensor, b: Tensor, experts: int) -> tuple[Tensor, Tensor]:
 
     PEFT lays out A (experts * r, d_in) expert by expert, but B (d_out, r * experts) term by term: its columns are term
     1 of every expert, then term 2 of every expert, and so on.
+
+    >>> import torch
+    >>> a, b = by_expert(torch.arange(4.0).view(4, 1), torch.arange(4.0).view(1, 4), experts=2)  # r 2, d_in 1, d_out 1
+    >>> a.tolist(), b.tolist()
+    ([[[0.0], [1.0]], [[2.0], [3.0]]], [[[0.0, 2.0]], [[1.0, 3.0]]])
     """
     return a.reshape(experts, -1, a.shape[1]), b.reshape(b.shape[0], -1, experts).permute(2, 0, 1)
 

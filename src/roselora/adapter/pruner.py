@@ -120,7 +120,7 @@ def prune_again(optimizer: Optimizer, scored: Sequence[ScoredFactor]) -> None:
 
 
 def retain_(importance: Tensor, retention: Tensor, weight: float) -> Tensor:
-    """Subtract from the importance what an entry does to prompts that should not move, in place: I ← I - λ·R.
+    """Subtract from the importance what an entry does on prompts that should not move, in place: I ← I - λ·R.
 
     R = |w · ∂K/∂w| is the sensitivity (Eq. 3) of K, the KL divergence from the base model on those prompts. To first
     order it says how much of K goes if the entry is zeroed, as I says how much of the loss comes back. So the

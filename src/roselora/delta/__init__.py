@@ -1,1 +1,1 @@
-"""One update as a small file, applied to a live model and taken back exactly."""
+"""One update of a model as a small file, applied to a live model and removed exactly."""

@@ -132,6 +132,14 @@ def shared_entries(deltas: Sequence[SparseDelta]) -> tuple[Ints, Doubles]:
     Returns:
         How many entries deltas i and j both change, (n, n) int64; and the squared L2 norm of delta i's change at the
         entries that it shares with delta j, (n, n) float64. The diagonals have no meaning.
+
+    Example:
+        >>> from roselora.delta.layer_kinds import layer_factors
+        >>> A, B = torch.tensor([[0.0, 2.0]]), torch.tensor([[1.0], [0.0], [3.0]])
+        >>> delta = SparseDelta((layer_factors("layer", torch.nn.Linear(2, 3), A, B, scale=1.0),))
+        >>> counts, squares = shared_entries([delta, delta])
+        >>> int(counts[0, 1]), float(squares[0, 1])  # 2² + 6²
+        (2, 40.0)
     """
     counts = np.zeros((len(deltas), len(deltas)), np.float64)
     squares = np.zeros_like(counts)
