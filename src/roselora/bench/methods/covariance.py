@@ -11,15 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from transformers.pytorch_utils import Conv1D
 
 from roselora.errors import ConfigError
 from roselora.float64 import double
 from roselora.models.activation_hooks import activations
 from roselora.models.fingerprint import fingerprint
 from roselora.models.inference import Progress, frozen
+from roselora.models.mlp_neurons import weight_matrix
 from roselora.models.tensor_cache import cache_file, load_cached, save_cached
 from roselora.user_files import read_text
 
@@ -68,7 +68,7 @@ def covariance(
         files = {name: cache_file(cache, "covariance", about | {"module": name}, model.device) for name in modules}
     found = {}
     for name, file in files.items():
-        width = key_width(model.get_submodule(name))
+        width = weight_matrix(model.get_submodule(name)).shape[1]
         if (cached := load_cached(file, {MATRIX: (width, width)})) is not None:
             found[name] = cached[MATRIX]
     missing = [name for name in modules if name not in found]
@@ -83,11 +83,6 @@ def covariance(
             save_cached(files[name], {MATRIX: measured[name]})
         found |= measured
     return {name: found[name] for name in modules}
-
-
-def key_width(layer: nn.Module) -> int:
-    """d, the length of the layer's keys."""
-    return int(layer.get_parameter("weight").shape[0 if isinstance(layer, Conv1D) else 1])
 
 
 def _measure(

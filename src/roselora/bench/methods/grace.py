@@ -15,6 +15,7 @@ from roselora.editing.methods.setting_bounds import number, whole
 from roselora.editing.methods.token_batches import IGNORED, LabelledRow, answer_rows
 from roselora.models.activation_hooks import activations
 from roselora.models.inference import counted, eval_mode
+from roselora.models.mlp_neurons import weight_matrix
 from roselora.models.padding import padded_inputs
 
 
@@ -51,7 +52,7 @@ def grace(call: EditCall[GraceConfig]) -> Applied:
     rows = [answer_rows(call.tokenizer, request) for request in call.requests]  # refused before any is trained
     name, module = edited_layer(model, config)
     device = module.get_parameter("weight").device
-    d_in, d_out = _widths(module)
+    d_out, d_in = weight_matrix(module).shape
     book = Codebook.from_memory(call.history[-1].memory, d_in, d_out) if call.history else Codebook.empty(d_in, d_out)
     lookup, undo = _install(module, book.to(device))
     steps = 0
@@ -75,7 +76,8 @@ def reinstall(model: PreTrainedModel, config: GraceConfig, memory: Mapping[str, 
         ConfigError: it is of another layer.
     """
     module = edited_layer(model, config)[1]
-    book = Codebook.from_memory(memory, *_widths(module))
+    d_out, d_in = weight_matrix(module).shape
+    book = Codebook.from_memory(memory, d_in, d_out)
     return _install(module, book.to(module.get_parameter("weight").device))[1]
 
 
@@ -116,12 +118,6 @@ def _install(module: nn.Module, book: Codebook) -> tuple[Lookup, Callable[[], No
         lookup.codebook = before
 
     return lookup, undo
-
-
-def _widths(module: nn.Module) -> tuple[int, int]:
-    """The lengths of a layer's input and output vectors."""
-    rows, columns = module.get_parameter("weight").shape
-    return (columns, rows) if isinstance(module, nn.Linear) else (rows, columns)  # GPT-2's Conv1D
 
 
 METHOD = Method("grace", grace, GraceConfig(), "Hartvigsen et al., 2022, arXiv 2211.11031", reinstall=reinstall)

@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from transformers.pytorch_utils import Conv1D
 
-from roselora.bench.methods.covariance import covariance, key_width
+from roselora.bench.methods.covariance import covariance
 from roselora.bench.methods.edit_method import EditCall
 from roselora.bench.methods.module_states import Context
 from roselora.bench.methods.subject_position import subject_end
@@ -23,6 +22,7 @@ from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError, NonFiniteError, UnsupportedError
 from roselora.float64 import double
 from roselora.models.inference import Progress
+from roselora.models.mlp_neurons import weight_matrix
 from roselora.models.tensor_cache import cache_folder
 from roselora.models.tokenization import encode
 
@@ -105,11 +105,11 @@ def covariances(
 
     Where the config has a cache, a first call before a run leaves nothing but reading a file to the edits.
     """
-    modules = config.edited_modules(model)
+    weights = edited_weights(model, config)
     if config.text is None:
-        return {name: torch.eye(key_width(linear_layer(model, name))) for name in modules}
+        return {name: torch.eye(weight.shape[1]) for name, weight in weights.items()}
     return covariance(
-        model, tokenizer, modules, config.text, tokens=config.tokens, cache=config.cache, on_progress=on_progress
+        model, tokenizer, list(weights), config.text, tokens=config.tokens, cache=config.cache, on_progress=on_progress
     )
 
 
@@ -132,35 +132,27 @@ def ridged(C: Tensor) -> Tensor:
     return C + RIDGE * C.diagonal().mean() * torch.eye(len(C), dtype=C.dtype, device=C.device)
 
 
-def linear_layer(model: PreTrainedModel, name: str) -> nn.Linear | Conv1D:
-    """The layer of that name.
+def edited_weights(model: PreTrainedModel, config: LocateConfig) -> dict[str, Tensor]:
+    """Views of the edited layers' weights as (d_out, d_in), by the layers' names, from the lowest to the highest.
 
     Raises:
-        UnsupportedError: its weight is quantized.
+        UnsupportedError: a weight is quantized.
     """
-    layer = model.get_submodule(name)
-    assert isinstance(layer, nn.Linear | Conv1D)
-    if not layer.weight.is_floating_point():
-        raise UnsupportedError(f"{name} is quantized ({layer.weight.dtype}): load the model in bf16 or fp32.")
-    return layer
+    weights = {name: weight_matrix(model.get_submodule(name)) for name in config.edited_modules(model)}
+    for name, weight in weights.items():
+        if not weight.is_floating_point():
+            raise UnsupportedError(f"{name} is quantized ({weight.dtype}): load the model in bf16 or fp32.")
+    return weights
 
 
-def edited_weights(model: PreTrainedModel, config: LocateConfig) -> list[nn.Parameter]:
-    """The weights of the edited layers."""
-    return [linear_layer(model, name).get_parameter("weight") for name in config.edited_modules(model)]
-
-
-@torch.no_grad()
-def add_to(layer: nn.Linear | Conv1D, update: Tensor) -> None:
-    """Set the layer's weight to W + update, summed in fp64 and rounded once to its dtype; update is (d_out, d_in).
+def add_to(weight: Tensor, update: Tensor) -> None:
+    """Set a weight (d_out, d_in) to its sum with the update, added in fp64 and rounded once to the weight's dtype.
 
     Raises:
         NonFiniteError: the update is not finite, or the weight would not be.
     """
-    # A Conv1D stores its weight transposed.
-    exact = double(layer.weight)
-    changed = exact + (update.T if isinstance(layer, Conv1D) else update).to(exact.device)
-    rounded = changed.to(layer.weight.dtype)
+    exact = double(weight)
+    rounded = (exact + update.to(exact.device)).to(weight.dtype)
     if not bool(rounded.isfinite().all()):
         raise NonFiniteError("The update of a weight has NaN or infinite entries: lower learning_rate or clamp.")
-    layer.weight.copy_(rounded)
+    weight.copy_(rounded)

@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from roselora.bench.methods.edit_method import Applied, EditCall
-from roselora.bench.methods.locate_then_edit import LocateConfig, add_to, contexts, edited_weights, linear_layer
+from roselora.bench.methods.locate_then_edit import LocateConfig, add_to, contexts, edited_weights
 from roselora.bench.methods.module_states import Context, read_states
 from roselora.bench.methods.target_value import optimize_value
 from roselora.bench.methods.weight_changes import Snapshot, undone_on_error
@@ -68,7 +68,7 @@ def edit_layers(call: EditCall[MultiLayerConfig], solve: Solve) -> tuple[Applied
         EditError, NonFiniteError: a value diverged; the model is as it was.
     """
     model, tokenizer, requests, config = call.model, call.tokenizer, call.requests, call.config
-    modules, last = config.edited_modules(model), block_names(model)[config.edited_layers(model)[-1]]
+    weights, last = edited_weights(model, config), block_names(model)[config.edited_layers(model)[-1]]
     rows = [contexts(tokenizer, request, config) for request in requests]
     values = [
         optimize_value(model, tokenizer, request, each, last, config)
@@ -76,13 +76,12 @@ def edit_layers(call: EditCall[MultiLayerConfig], solve: Solve) -> tuple[Applied
     ]
     wanted = _means(model, rows, outputs_of=[last])[last] + torch.stack([value.delta for value in values])
     keys = {}
-    with undone_on_error(Snapshot(edited_weights(model, config))) as snapshot:
-        for index, module in enumerate(modules):
+    with undone_on_error(Snapshot(weights.values())) as snapshot:
+        for index, (module, weight) in enumerate(weights.items()):
             now = _means(model, rows, inputs_of=[module], outputs_of=[last])
             keys[module] = now[module]
-            share = (wanted - now[last]) / (len(modules) - index)
-            update = solve(module, now[module].T, share.T.to(now[module].device))
-            add_to(linear_layer(model, module), update)
+            share = (wanted - now[last]) / (len(weights) - index)
+            add_to(weight, solve(module, now[module].T, share.T.to(now[module].device)))
     steps = sum(value.steps for value in values)
     return Applied(tuple(requests), snapshot.restore, snapshot.entries(), steps), keys
 
@@ -90,10 +89,11 @@ def edit_layers(call: EditCall[MultiLayerConfig], solve: Solve) -> tuple[Applied
 def _means(
     model: PreTrainedModel,
     rows: Sequence[Sequence[Context]],
+    *,
     inputs_of: Sequence[str] = (),
-    outputs_of: Sequence[str] = (),
+    outputs_of: Sequence[str],
 ) -> dict[str, Tensor]:
-    """What is read at each request's rows, averaged over them: by module, (requests, width) fp64."""
+    """`read_states` at each request's contexts, averaged over them: by module, (requests, width) fp64."""
     read = read_states(model, [row for each in rows for row in each], inputs_of, outputs_of)
     sizes = [len(each) for each in rows]
     return {name: torch.stack([part.mean(0) for part in torch.split(states, sizes)]) for name, states in read.items()}

@@ -16,7 +16,6 @@ from roselora.bench.methods.locate_then_edit import (
     covariance_memory,
     covariances,
     edited_weights,
-    linear_layer,
     ridged,
 )
 from roselora.bench.methods.module_states import read_states
@@ -46,16 +45,15 @@ def rome(call: EditCall[RomeConfig]) -> Applied:
         EditError, NonFiniteError: a value diverged.
     """
     model, config = call.model, call.config
-    (module,) = config.edited_modules(model)
-    layer = linear_layer(model, module)
+    ((module, weight),) = edited_weights(model, config).items()
     C = base_covariances(call)
-    regularized, steps = ridged(C[module].to(layer.weight.device)), 0
-    with undone_on_error(Snapshot(edited_weights(model, config))) as snapshot:
+    regularized, steps = ridged(C[module].to(weight.device)), 0
+    with undone_on_error(Snapshot([weight])) as snapshot:
         for request in counted(call.requests, call.on_progress):
             rows = contexts(call.tokenizer, request, config)
             value = optimize_value(model, call.tokenizer, request, rows, module, config)
             k = read_states(model, rows, inputs_of=[module])[module].mean(0)
-            add_to(layer, rank_one_update(k, value.delta, regularized))
+            add_to(weight, rank_one_update(k, value.delta, regularized))
             steps += value.steps
     return Applied(tuple(call.requests), snapshot.restore, snapshot.entries(), steps, covariance_memory(C))
 

@@ -1,6 +1,6 @@
 """Changes of a model's weights that can be undone byte for byte, even after later calls have written to them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -14,9 +14,9 @@ from roselora.delta.sparse_delta import SparseDelta
 class Snapshot:
     """The values of some weights before a method changes them, kept whole, since dense methods touch every entry."""
 
-    def __init__(self, weights: Sequence[nn.Parameter]) -> None:
+    def __init__(self, weights: Iterable[Tensor]) -> None:
         self._weights = list(weights)
-        self._before = [weight.detach().clone() for weight in weights]
+        self._before = [weight.detach().clone() for weight in self._weights]
 
     @torch.no_grad()
     def restore(self) -> None:
