@@ -1,4 +1,4 @@
-"""Whether an answer is the target: compared without case, outer punctuation and a leading article."""
+"""Comparing answers with targets, ignoring case, outer punctuation and a leading article."""
 
 import unicodedata
 from collections.abc import Iterable
@@ -7,12 +7,15 @@ ARTICLES = ("a", "an", "the")
 
 
 def normalize(answer: str) -> str:
-    """An answer without case, outer punctuation, outer space and a leading article.
+    """An answer in lower case, without outer punctuation, outer space and a leading article.
 
-    Punctuation is what Unicode calls so, the quotes of all languages among it, and the backtick; symbols such as the
-    pluses of "C++" are not. Inside the answer it stays, but curly apostrophes become straight ones. Wide letters and
-    accents that stand apart are first brought to one form (NFKC). An answer of punctuation alone keeps it, for it
-    can be the symbol that was asked for.
+    Punctuation is what Unicode classifies as such, with the quotes of all languages, and the backtick. Symbols, such as
+    the pluses of "C++", are none. Inside the answer punctuation stays, but curly apostrophes become straight ones. Wide
+    letters and separate accents are first brought to one form (NFKC). An answer of punctuation alone keeps it,
+    because it may be the symbol that was asked for.
+
+    >>> normalize("The Netherlands!")
+    'netherlands'
     """
     text = " ".join(unicodedata.normalize("NFKC", answer).casefold().split()).replace("\u2019", "'")
     words = _strip_marks(text).split()
@@ -22,13 +25,17 @@ def normalize(answer: str) -> str:
 
 
 def matches(answer: str, targets: Iterable[str]) -> bool:
-    """Whether the answer equals one of the targets after :func:`normalize`; a blank one equals none."""
-    said = normalize(answer)
-    return bool(said) and said in {normalize(target) for target in targets}
+    """Whether the answer equals one of the targets after :func:`normalize`; a blank answer equals none.
+
+    >>> matches("paris.", ["Paris", "City of Light"])
+    True
+    """
+    normalized = normalize(answer)
+    return bool(normalized) and normalized in {normalize(target) for target in targets}
 
 
 def _strip_marks(text: str) -> str:
-    """Text without the punctuation, spaces and invisible characters at its ends."""
+    """The text without punctuation, spaces and invisible characters at its ends."""
     outer = [character == "`" or unicodedata.category(character)[0] in "PZC" for character in text]
     inner = [index for index, mark in enumerate(outer) if not mark]
     return text[inner[0] : inner[-1] + 1] if inner else ""

@@ -1,4 +1,4 @@
-"""Making anew the edits that later edits broke."""
+"""Replacing active edits that no longer hold because of later edits."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +17,7 @@ def repair(
     settings_of: Callable[[StoredEdit], Settings],
     on_edit: Callable[[StoredEdit], None] | None = None,
 ) -> list[StoredEdit]:
-    """Make anew the active edits that no longer hold, and return the new ones, whose provenance names the old ones.
+    """Replace the active edits that no longer hold; returns the new ones, whose provenance names the old ones.
 
     Edits that a contradicting edit superseded are left alone, and so are those that cannot be trained.
 

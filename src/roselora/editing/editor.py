@@ -189,7 +189,7 @@ class Editor:
 
         Gated edits are trained together (see `JointEdits`), so that each stays silent at the prompts of the others, and
         are committed batch by batch, those in the lower MLPs first. Of two contradicting requests the later one wins.
-        :meth:`repair` makes anew what later edits have broken.
+        :meth:`repair` replaces the edits that later ones have broken.
 
         Args:
             on_edit: called after each edit.
@@ -220,7 +220,7 @@ class Editor:
         return with_room(self._edited, requests, self.settings)
 
     def repair(self, on_edit: Callable[[StoredEdit], None] | None = None) -> tuple[StoredEdit, ...]:
-        """Make anew the active edits that no longer hold because of later ones.
+        """Replace the active edits that no longer hold because of later ones.
 
         Each becomes a new edit, trained with the old one's settings, whose provenance names the old one under
         ``repairs``; the old one is undone. Edits that a contradicting edit superseded are left alone, and so are those

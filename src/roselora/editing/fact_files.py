@@ -1,4 +1,4 @@
-"""Many facts from a file: one JSON object a line, or one JSON list of them."""
+"""Reading facts to edit from a file: one JSON object per line, or one JSON list of objects."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -12,10 +12,12 @@ FIELDS = tuple(field.name for field in fields(EditRequest))
 
 
 def read_requests(path: Path) -> list[EditRequest]:
-    """The requests of a .jsonl or .json file, in its order; `FIELDS` are their fields, the first two are needed.
+    """The requests of a .jsonl or .json file, in its order.
+
+    Each is an object with the fields of `EditRequest`, of which only prompt and target are required.
 
     Raises:
-        ConfigError: the file cannot be read, or a fact in it cannot be meant; the message says which.
+        ConfigError: the file cannot be read, or a fact in it is invalid; the message says which.
     """
     text = read_text(path)
     try:
@@ -25,7 +27,8 @@ def read_requests(path: Path) -> list[EditRequest]:
             placed = [(f"Line {number}", record) for number, record in json_lines(text)]
     except ValueError as error:
         raise ConfigError(
-            f"The facts in {path} cannot be read: {error}; a .jsonl file has an object a line, a .json file one list."
+            f"The facts in {path} cannot be read: {error}; a .jsonl file has one object per line, and "
+            "a .json file one list."
         ) from None
     if not placed:
         raise ConfigError(f"{path} holds no facts.")

@@ -56,7 +56,7 @@ class EditRequest:
             raise ConfigError(f"space must be true or false, or left out, not {shown(self.space)}.")
         if len(self.target.splitlines()) > 1:
             raise ConfigError(
-                f"The target must be one line, for an answer ends at its line's end: {shown(self.target)}."
+                f"The target must be one line, because an answer ends with its line: {shown(self.target)}."
             )
         contradiction = set(self.keep) & {self.prompt, *self.rephrasings}
         if contradiction:
