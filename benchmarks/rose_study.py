@@ -24,7 +24,8 @@ from roselora.bench.methods.editing_methods import METHODS
 from roselora.bench.metrics.estimates import bootstrap_interval, wilson_interval
 from roselora.bench.records.edit_bench_records import EditRecord, read_edit_records
 from roselora.bench.records.run_files import appending
-from roselora.bench.running.edit_run import EditingRun, EditPlan, ResultLog
+from roselora.bench.running.edit_plan import EditPlan
+from roselora.bench.running.edit_run import EditingRun, ResultLog
 from roselora.bench.tasks.edit_case import EditCase, Probe, deduplicate
 from roselora.bench.tasks.edit_datasets import read_cases
 from roselora.editing.methods.gate.negatives import negative_prompts

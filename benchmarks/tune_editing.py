@@ -25,7 +25,8 @@ from roselora.bench.methods.editing_methods import METHODS
 from roselora.bench.records.edit_bench_records import EditRecord, read_edit_records
 from roselora.bench.records.run_files import appending
 from roselora.bench.running.drawing import drawn
-from roselora.bench.running.edit_run import EditingRun, EditPlan, ResultLog
+from roselora.bench.running.edit_plan import EditPlan
+from roselora.bench.running.edit_run import EditingRun, ResultLog
 from roselora.bench.running.method_settings import as_plain, configured, with_settings
 from roselora.bench.tasks.edit_case import EditCase, deduplicate
 from roselora.bench.tasks.edit_datasets import read_cases

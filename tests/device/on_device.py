@@ -12,7 +12,8 @@ from roselora.bench.methods.ft_l import norm_ball
 from roselora.bench.metrics.lm_eval_harness import ANSWER, CHOICE, run_tasks
 from roselora.bench.metrics.perplexity import text_losses
 from roselora.bench.running import task_answers as asking
-from roselora.bench.running.edit_run import EditingRun, EditPlan, ResultLog
+from roselora.bench.running.edit_plan import EditPlan
+from roselora.bench.running.edit_run import EditingRun, ResultLog
 from roselora.bench.running.tuning_plan import TuningRequest, make_plan
 from roselora.bench.running.tuning_run import run
 from roselora.bench.tasks.edit_case import EditCase, Probe

@@ -16,7 +16,8 @@ from roselora.bench.metrics.case_scoring import CaseScorer
 from roselora.bench.records.edit_bench_records import EditRecord, Mode
 from roselora.bench.records.failed_run import FailedRun
 from roselora.bench.running import edit_sequence as sequence
-from roselora.bench.running.edit_run import EditingRun, EditPlan, ResultLog
+from roselora.bench.running.edit_plan import EditPlan
+from roselora.bench.running.edit_run import EditingRun, ResultLog
 from roselora.bench.running.eta import RunProgress
 from roselora.bench.tasks.edit_case import EditCase, Probe
 from roselora.errors import ConfigError, EditError, StoppedError

@@ -15,11 +15,11 @@ from roselora.bench.records.run_files import BASE, HEAD, appending, read_head, w
 from roselora.bench.report.edit_report import write_report
 from roselora.bench.running.bench_result import BenchResult, reporting_when_stopped
 from roselora.bench.running.drawing import drawn
-from roselora.bench.running.edit_run import EditingRun, EditPlan, ResultLog
+from roselora.bench.running.edit_plan import EditPlan
+from roselora.bench.running.edit_run import EditingRun, ResultLog
 from roselora.bench.running.eta import OnProgress, RunProgress
 from roselora.bench.running.method_settings import as_plain
 from roselora.bench.running.resumption import require_same_run, require_same_settings
-from roselora.bench.running.sequence_checkpoint import checkpoint_file
 from roselora.bench.tasks.edit_case import EditCase, deduplicate
 from roselora.bench.tasks.edit_datasets import read_cases
 from roselora.errors import ConfigError
@@ -38,7 +38,7 @@ class EditBenchRequest:
     Attributes:
         dataset: a name of ``tasks.edit_datasets``; ``data_dir``: where its files are, or None for the hub.
         methods: by name.
-        mode: see :class:`~roselora.bench.running.edit_run.EditPlan`.
+        mode: see :class:`~roselora.bench.running.edit_plan.EditPlan`.
         n: how many cases, or None for all.
         seed: of the choice of cases.
         folder: for records, checkpoints and reports.
@@ -106,9 +106,9 @@ def make_plan(request: EditBenchRequest, loaded: LoadedModel) -> tuple[EditPlan,
         seed=request.seed,
         fluency=request.fluency,
         methods={name: as_plain(method.config) for name, method in request.methods.items()},
-        requests_per_call={name: plan.requests_per_call(method) for name, method in request.methods.items()},
+        requests_per_call={name: plan.requests_per_call(name) for name in request.methods},
     )
-    return plan, _joined(head, request.folder, bool(request.capability))
+    return plan, _joined(head, plan, bool(request.capability))
 
 
 def described(plan: EditPlan, head: EditHead) -> dict[str, Any]:
@@ -201,18 +201,19 @@ class _HeadKeeper:
         self.write()
 
 
-def _joined(head: EditHead, folder: Path, capability_asked: bool) -> EditHead:
+def _joined(head: EditHead, plan: EditPlan, capability_asked: bool) -> EditHead:
     """The head of a folder that may hold an earlier part of the same run.
 
     Methods may be added, and more cases to single edits; everything else must be the same.
     """
+    folder = plan.folder
     if not (folder / HEAD).exists():
         if (folder / EditRecord.FILE).exists():
             raise ConfigError(f"{folder} holds records without the {HEAD} that describes them; name another folder.")
         return head
     before = read_head(folder, EditHead)
     recorded = {record.method for record in read_edit_records(folder)}
-    begun = recorded | {name for name in head.methods if checkpoint_file(folder, name).exists()}
+    begun = recorded | {name for name in head.methods if plan.checkpoint(name).exists()}
     require_same_run(folder, before, head, SAME_IN_ONE_FOLDER)
     if head.mode != "single" and before.n != head.n:
         raise ConfigError(f"{folder} holds a {head.mode} run of {before.n} edits; name another folder for {head.n}.")

@@ -1,21 +1,21 @@
 """Run editing methods on a benchmark's cases, and score the edited models, resumably."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.bench.methods.edit_method import EditCall, Method
 from roselora.bench.metrics.case_scoring import CaseScorer
 from roselora.bench.metrics.cost import measured
-from roselora.bench.records.edit_bench_records import Cost, EditRecord, Mode
+from roselora.bench.records.edit_bench_records import Cost, EditRecord
 from roselora.bench.records.failed_run import FailedRun, error_line
+from roselora.bench.running.edit_plan import EditPlan
 from roselora.bench.running.edit_sequence import EDIT_FAILURES, EditSequence
 from roselora.bench.running.eta import Deadline, Eta, OnProgress, RunProgress
-from roselora.bench.running.sequence_checkpoint import AttemptedEdit, BaseWeights, checkpoint_file
+from roselora.bench.running.sequence_checkpoint import AttemptedEdit, BaseWeights
 from roselora.bench.tasks.edit_case import EditCase
 from roselora.errors import EditError, StoppedError, UnsupportedError
 from roselora.models.fingerprint import fingerprint
@@ -24,35 +24,6 @@ logger = logging.getLogger(__name__)
 
 SCORED_TOGETHER = 16
 """How many cases of a sequence are scored before they are written down."""
-
-
-@dataclass(frozen=True)
-class EditPlan:
-    """What is to be run.
-
-    Attributes:
-        cases: in the order of the edits; no two have the same prompt.
-        methods: by name, with their configs.
-        mode: single: each edit on the unedited model; sequential: one call after another, scored after the last; batch:
-            all requests in one call.
-        folder: where checkpoints are.
-        fluency: whether 100 tokens are generated for each case and scored.
-    """
-
-    cases: tuple[EditCase, ...]
-    methods: Mapping[str, Method]
-    mode: Mode
-    folder: Path
-    fluency: bool = False
-
-    def waiting(self, known: Sequence[EditRecord]) -> dict[str, int]:
-        """How many edits of each method have no record yet."""
-        made = {(record.method, record.case) for record in known}
-        return {name: sum((name, case.key) not in made for case in self.cases) for name in self.methods}
-
-    def requests_per_call(self, method: Method) -> int | None:
-        """How many requests one call of a method takes; None for all."""
-        return {"single": 1, "batch": None, "sequential": method.requests_per_call}[self.mode]
 
 
 @dataclass(frozen=True)
@@ -166,14 +137,9 @@ class EditingRun:
 
     def _run_sequence(self, name: str, base: BaseWeights) -> None:
         """All edits of one method, then all scores."""
-        plan = self._plan
         self._eta.begin(f"{name}, asking the base")
-        self._scorer.prepare(plan.cases)
-        size = plan.requests_per_call(plan.methods[name]) or len(plan.cases)
-        checkpoint = checkpoint_file(plan.folder, name)
-        sequence = EditSequence(
-            self._model, self._tokenizer, base, name, plan.methods[name], plan.cases, size, checkpoint
-        )
+        self._scorer.prepare(self._plan.cases)
+        sequence = EditSequence(self._model, self._tokenizer, base, self._plan, name)
         try:
             if (attempts := self._edit_all(name, sequence)) is None:
                 return

@@ -4,14 +4,14 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from roselora.bench.methods.edit_method import Applied, EditCall, Method
+from roselora.bench.methods.edit_method import Applied, EditCall
 from roselora.bench.metrics.cost import measured
 from roselora.bench.records.edit_bench_records import Cost
 from roselora.bench.records.failed_run import error_line
+from roselora.bench.running.edit_plan import EditPlan
 from roselora.bench.running.eta import Deadline, Eta
 from roselora.bench.running.sequence_checkpoint import AttemptedEdit, BaseWeights, Checkpoint
 from roselora.bench.tasks.edit_case import EditCase
@@ -28,15 +28,12 @@ EDIT_FAILURES = (EditError, NonFiniteError)
 
 
 class EditSequence:
-    """All requests of a run by one method, in calls of a given size.
+    """All requests of a run by one method, in calls of the size that the plan gives.
 
     Args:
         model, tokenizer: what is edited.
         base: the model's weights before the first edit.
-        name, method: what edits.
-        cases: in order.
-        size: requests per call.
-        path: of the checkpoint.
+        plan: of the run; ``name``: of one of its methods.
 
     Attributes:
         at: the first case of the last call that was begun.
@@ -47,16 +44,15 @@ class EditSequence:
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         base: BaseWeights,
+        plan: EditPlan,
         name: str,
-        method: Method,
-        cases: Sequence[EditCase],
-        size: int,
-        path: Path,
     ) -> None:
         self._model, self._tokenizer, self._base = model, tokenizer, base
-        self._name, self._method, self._cases, self._size, self._path = name, method, cases, size, path
+        self._name, self._method, self._cases = name, plan.methods[name], plan.cases
+        self._size = plan.requests_per_call(name) or len(plan.cases)
+        self._path = plan.checkpoint(name)
         self._history: list[Applied] = []
-        self.at = cases[0]
+        self.at = plan.cases[0]
 
     def run(self, eta: Eta, deadline: Deadline) -> list[AttemptedEdit]:
         """Make every edit that is not in the checkpoint; what became of each, with those of the checkpoint.

@@ -70,11 +70,6 @@ class Checkpoint:
         return cls(weights, memory, attempts)
 
 
-def checkpoint_file(folder: Path, method: str) -> Path:
-    """Where a method's checkpoint is in a run's folder."""
-    return folder / f"{method}.checkpoint.safetensors"
-
-
 class BaseWeights:
     """A copy of every weight of the unedited model, to compare with and to restore."""
 
