@@ -10,7 +10,7 @@ import torch
 from peft import PeftModel, get_peft_model
 
 from roselora.adapter.config import RoseLoraConfig
-from roselora.adapter.verify import verify
+from roselora.adapter.density_check import verify
 from roselora.editing.editor import Editor
 from roselora.editing.methods.rose.rose_settings import EditSettings
 from roselora.models import load

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from roselora.adapter.config import RoseLoraConfig
-    from roselora.adapter.verify import verify
+    from roselora.adapter.density_check import verify
     from roselora.delta.overlay import Overlay
     from roselora.delta.sparse_delta import SparseDelta
     from roselora.editing.editor import Editor
@@ -38,7 +38,7 @@ _HOMES = {
     "RoseLoraError": "roselora.errors",
     "SparseDelta": "roselora.delta.sparse_delta",
     "load": "roselora.models.loading",
-    "verify": "roselora.adapter.verify",
+    "verify": "roselora.adapter.density_check",
 }
 
 

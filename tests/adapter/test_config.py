@@ -7,7 +7,7 @@ import pytest
 from peft import LoraConfig, PeftConfig, PeftType
 
 from roselora.adapter.config import RoseLoraConfig
-from roselora.adapter.verify import verify
+from roselora.adapter.density_check import verify
 from roselora.errors import ConfigError, UnsupportedError
 
 

@@ -12,9 +12,9 @@ from peft import LoraConfig, PeftModel, get_peft_model, inject_adapter_in_model
 from torch import Tensor, nn
 
 from roselora.adapter.config import RoseLoraConfig
+from roselora.adapter.density_check import verify
 from roselora.adapter.factors import FactorPair, factor_pairs
 from roselora.adapter.pruner import STEP
-from roselora.adapter.verify import verify
 from roselora.core.importance import sensitivity, smooth_importance_
 from roselora.core.pruning import kept_count, prune_columns_, prune_rows_
 from roselora.core.schedule import density_at

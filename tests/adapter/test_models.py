@@ -36,8 +36,8 @@ from transformers import (
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from roselora.adapter.config import RoseLoraConfig
+from roselora.adapter.density_check import verify
 from roselora.adapter.factors import factor_pairs
-from roselora.adapter.verify import verify
 from roselora.errors import ConfigError, UnsupportedError
 
 Batch = Mapping[str, Tensor]

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from transformers import Trainer, TrainingArguments
 
 from roselora.adapter.config import RoseLoraConfig
-from roselora.adapter.verify import verify
+from roselora.adapter.density_check import verify
 
 STOCK_PEFT = """
 import sys

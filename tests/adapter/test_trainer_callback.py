@@ -12,8 +12,8 @@ from torch.utils.data import Dataset
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from roselora.adapter.config import RoseLoraConfig
+from roselora.adapter.density_check import verify
 from roselora.adapter.factors import factor_pairs
-from roselora.adapter.verify import verify
 from roselora.errors import ConfigError, SparsityError
 from tests.adapter.agreement import assert_same, factors
 

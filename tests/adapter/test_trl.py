@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from roselora.adapter.config import RoseLoraConfig
-from roselora.adapter.verify import verify
+from roselora.adapter.density_check import verify
 from roselora.errors import SparsityError
 from tests.adapter.agreement import assert_same, factors
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from roselora import float64 as precision
-from roselora.adapter.verify import verify
+from roselora.adapter.density_check import verify
 from roselora.bench.methods.editing_methods import METHODS
 from roselora.bench.methods.ft_l import norm_ball
 from roselora.bench.metrics.lm_eval_harness import ANSWER, CHOICE, run_tasks

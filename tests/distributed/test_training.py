@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from roselora.adapter.verify import verify
+from roselora.adapter.density_check import verify
 
 OnRanks = Callable[..., list[Any]]
 FSDP2 = {

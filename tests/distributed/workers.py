@@ -34,10 +34,10 @@ from torch.utils.data import Dataset
 from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
 
 from roselora.adapter.config import RoseLoraConfig
+from roselora.adapter.density_check import AdapterCounts, verify
 from roselora.adapter.factors import COLUMNS, ROWS, factor_pairs
 from roselora.adapter.pruner import IMPORTANCE, STEP
 from roselora.adapter.sharding import can_be_joined, local_part, own_masks, whole
-from roselora.adapter.verify import AdapterCounts, verify
 from roselora.core.pruning import keep_mask, kept_count
 from roselora.errors import NonFiniteError, RoseLoraError
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 
-from roselora.adapter.verify import MatrixCounts
+from roselora.adapter.density_check import MatrixCounts
 from roselora.files import sha256_file
 from roselora.training.artifacts import Artifacts
 from roselora.training.model_card import CARD, PLOT, model_card, write_card

@@ -19,7 +19,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from roselora.adapter.verify import verify
+from roselora.adapter.density_check import verify
 from roselora.core.pruning import kept_count
 from roselora.delta.delta_file import load as load_delta
 from roselora.delta.overlay import Overlay

@@ -5,11 +5,11 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.training_args import OptimizerNames
 
+from roselora.adapter.density_check import require_sparse
 from roselora.adapter.engines import refuse_deepspeed
 from roselora.adapter.pruner import STEP
 from roselora.adapter.sharding import all_gradients_zero
 from roselora.adapter.tracking import TrackedAdapter, TrackedModel, adapters_within
-from roselora.adapter.verify import require_sparse
 from roselora.errors import ConfigError, SparsityError, UnsupportedError
 
 

@@ -12,8 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from roselora.adapter.density_check import AdapterCounts, MatrixCounts
 from roselora.adapter.tracking import adapters_within
-from roselora.adapter.verify import AdapterCounts, MatrixCounts
 from roselora.files import write_atomically
 from roselora.training.prepare import Prepared
 from roselora.training.training_run import Finished

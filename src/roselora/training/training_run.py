@@ -15,7 +15,7 @@ from datasets import are_progress_bars_disabled, disable_progress_bars, enable_p
 from peft import PeftModel
 from transformers import Trainer, TrainerCallback
 
-from roselora.adapter.verify import AdapterCounts, verify
+from roselora.adapter.density_check import AdapterCounts, verify
 from roselora.errors import ConfigError, ModelError, RoseLoraError, SparsityError, UnsupportedError, reason_of
 from roselora.files import write_atomically
 from roselora.models.library_calls import quiet_libraries

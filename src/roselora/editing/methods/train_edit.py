@@ -8,8 +8,8 @@ from pydantic import TypeAdapter, ValidationError
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from roselora.adapter.density_check import require_sparse
 from roselora.adapter.factors import FactorPair, as_matrix
-from roselora.adapter.verify import require_sparse
 from roselora.delta.layer_kinds import layer_factors
 from roselora.delta.overlay import Overlay
 from roselora.delta.sparse_delta import SparseDelta

@@ -8,7 +8,7 @@ import pytest
 import torch
 from peft import PeftModel
 
-from roselora.adapter.verify import verify
+from roselora.adapter.density_check import verify
 from roselora.errors import SparsityError
 
 Build = Callable[..., PeftModel]
