@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import yaml
+from pydantic import ValidationError
 from yaml.composer import ComposerError
 
 from roselora.errors import ConfigError, shortened
@@ -179,6 +180,26 @@ class _YamlLoader(yaml.SafeLoader):
             if named in seen:
                 raise ComposerError(None, None, f"the key {shown(key.value)} stands twice", cast(Any, key.start_mark))
             seen.add(named)
+
+
+def field_problem(error: ValidationError) -> str:
+    """The first thing that is wrong with a record: its field, the field's value, and pydantic's message.
+
+    >>> from pydantic import BaseModel
+    >>> class Fact(BaseModel):
+    ...     prompt: str
+    >>> try:
+    ...     Fact.model_validate({"prompt": 3})
+    ... except ValidationError as error:
+    ...     print(field_problem(error))
+    its prompt is 3: Input should be a valid string
+    """
+    first = error.errors(include_url=False, include_context=False)[0]
+    field = shortened(".".join(map(str, first["loc"])))
+    if first["type"] == "missing":
+        return f"it has no {field!r}"
+    message = "it is not an object" if first["type"] == "model_type" else first["msg"].removeprefix("Value error, ")
+    return f"{f'its {field}' if field else 'it'} is {shown(first['input'])}: {message}"
 
 
 def shown(value: Any, length: int = 80) -> str:

@@ -24,8 +24,9 @@ def tokenizer(tiny_model_folder: Path) -> PreTrainedTokenizerBase:
 
 @pytest.fixture
 def tokens(tokenizer: PreTrainedTokenizerBase) -> Callable[..., Dataset]:
-    def make(records: list[dict[str, Any]], max_length: int = 100, rows: int = 10_000) -> Dataset:
-        return causal_tokens(Dataset.from_list(records), tokenizer, rows, max_length, "data")
+    def make(examples: list[dict[str, Any]], max_length: int = 100, known_tokens: int = 10_000) -> Dataset:
+        rows = Dataset.from_list(examples)
+        return causal_tokens(rows, lambda row: [dict(row)], tokenizer, known_tokens, max_length, "data")[0]
 
     return make
 
@@ -76,7 +77,7 @@ def test_a_chat_template_that_leaves_the_answer_out_is_named_as_the_cause(
 ) -> None:
     asked = "{% for message in messages if message.role == 'user' %}{{ message.content }}{% endfor %}"
     tokenizer.chat_template = asked + end
-    with pytest.raises(ConfigError, match=r"^Example 1 of data loses its answer, which the model's chat template"):
+    with pytest.raises(ConfigError, match=r"^Record 1 of data loses its answer, which the model's chat template"):
         tokens([{"prompt": TALK, "completion": ANSWER}])
 
 
@@ -99,9 +100,7 @@ def test_a_chat_template_that_refuses_an_example_is_one_sentence(
     fine, system = (
         {"prompt": [*first, *TALK], "completion": ANSWER} for first in ([], [{**TALK[0], "role": "system"}])
     )
-    with pytest.raises(
-        ConfigError, match=f"^Example [12] of data is refused by the model's chat template .*({reason})"
-    ):
+    with pytest.raises(ConfigError, match=f"^Record [12] of data is refused by the model's chat template .*({reason})"):
         tokens([fine, system])
 
 
@@ -110,8 +109,8 @@ def test_a_token_beyond_the_embeddings_is_named(
 ) -> None:
     rows = len(tokenizer)
     tokenizer.add_tokens(["<extra>"])
-    with pytest.raises(ConfigError, match=rf"Example 1 of data holds the token '<extra>', whose id {rows} is beyond"):
-        tokens([{"text": "one <extra>"}], rows=rows)
+    with pytest.raises(ConfigError, match=rf"Record 1 of data holds the token '<extra>', whose id {rows} is beyond"):
+        tokens([{"text": "one <extra>"}], known_tokens=rows)
     labelled = Dataset.from_list([{"text": "one", "label": 0}, {"text": "<extra>", "label": 1}])
-    with pytest.raises(ConfigError, match="Example 2 of data holds the token '<extra>'"):
+    with pytest.raises(ConfigError, match="Record 2 of data holds the token '<extra>'"):
         class_tokens(labelled, tokenizer, rows, 10, "data")

@@ -5,30 +5,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from datasets import ClassLabel, Dataset, Features, Value
 
 from roselora.errors import ConfigError
-from roselora.training.examples import (
-    causal_examples,
-    classification_examples,
-    example_count,
-    labels_of,
-    read_examples,
-    recognise,
-)
+from roselora.training.example_shapes import matching_shape
+from roselora.training.examples import causal_examples, label_ids, labels_of
 from roselora.training.prepare import read_data
+from roselora.training.record_reading import Records, read_records
 from roselora.training.train_settings import DataSettings
 
 Write = Callable[..., Path]
 
 
-def read(path: Path, **settings: Any) -> Any:
-    return read_examples(str(path), DataSettings(train=str(path), **settings))
+def read(path: Path, **settings: Any) -> Records:
+    return read_records(str(path), DataSettings(train=str(path), **settings))
 
 
 def shaped(path: Path, chat: bool = False, **settings: Any) -> list[dict[str, Any]]:
     records = read(path, **settings)
-    shape = recognise(records.column_names, settings.get("shape", "auto"), str(path))
-    return list(causal_examples(records, shape, chat=chat, source=str(path)))
+    return [example for row in records.rows for example in causal_examples(row, records.shape, chat=chat)]
 
 
 def test_jsonl_json_and_csv_give_the_same_records(write: Write, tmp_path: Path) -> None:
@@ -41,7 +36,7 @@ def test_jsonl_json_and_csv_give_the_same_records(write: Write, tmp_path: Path) 
         writer = csv.DictWriter(file, ["prompt", "completion"])
         writer.writeheader()
         writer.writerows(records)
-    assert list(read(lines)) == list(read(array)) == list(read(table)) == records
+    assert list(read(lines).rows) == list(read(array).rows) == list(read(table).rows) == records
 
 
 def test_an_instruction_becomes_alpacas_text_without_and_with_input(write: Write) -> None:
@@ -95,14 +90,16 @@ def test_columns_can_have_other_names(write: Write) -> None:
     ],
 )
 def test_the_shape_is_recognised_by_the_columns(columns: list[str], shape: str) -> None:
-    assert recognise(columns, "auto", "data") == shape
+    found = matching_shape(columns, "auto")
+    assert found is not None
+    assert found[0] == shape
 
 
-def test_columns_that_fit_no_shape_are_named_with_those_that_would() -> None:
+def test_columns_that_fit_no_shape_are_named_with_those_that_would(write: Write) -> None:
     with pytest.raises(ConfigError, match=r"has the columns a, b, and needs others .*prompt \+ completion or text"):
-        recognise(["b", "a"], "auto", "data.jsonl")
+        read(write([{"b": "1", "a": "2"}]))
     with pytest.raises(ConfigError, match=r"needs others \(chat: messages\)"):
-        recognise(["text"], "chat", "data.jsonl")
+        read(write([{"text": "a"}]), shape="chat")
 
 
 @pytest.mark.parametrize(
@@ -110,9 +107,9 @@ def test_columns_that_fit_no_shape_are_named_with_those_that_would() -> None:
     [
         (
             {"prompt": "a", "completion": ""},
-            r"Record 2 .* is no completion example \(its completion is '', not text\)",
+            r"Record 2 .* is no completion example: its completion is '': String should have at least 1 character",
         ),
-        ({"prompt": 3, "completion": "b"}, "Record 2|cannot be read"),
+        ({"prompt": 3, "completion": "b"}, "Record 2 .* its prompt is 3: Input should be a valid string"),
     ],
 )
 def test_a_bad_record_is_named_by_its_number(write: Write, record: dict[str, Any], message: str) -> None:
@@ -129,10 +126,8 @@ def test_a_bad_record_is_named_by_its_number(write: Write, record: dict[str, Any
     ],
 )
 def test_what_is_no_conversation_is_refused(write: Write, messages: list[Any], message: str) -> None:
-    path = write([{"messages": messages}])
-    assert example_count(read(path), "chat") == 0
     with pytest.raises(ConfigError, match=message):
-        shaped(path)
+        read(write([{"messages": messages}]))
 
 
 @pytest.mark.parametrize(
@@ -164,7 +159,7 @@ def test_labels_may_be_names_or_numbers(write: Write) -> None:
 def test_labels_may_be_yes_and_no(write: Write) -> None:
     records = read(write([{"text": "a", "label": True}, {"text": "b", "label": False}]))
     assert labels_of(records, "data") == ["false", "true"]
-    assert classification_examples(records, ["false", "true"], "data")["label"] == [1, 0]
+    assert label_ids(records, ["false", "true"], "data") == [1, 0]
 
 
 @pytest.mark.parametrize("labels", [[0, 20_000_000], [-1, 7], [5_000_000_000, 3]])
@@ -182,7 +177,7 @@ def test_what_is_no_label_is_refused_with_its_record(write: Write, label: str) -
     path = write([])
     path.write_text(f'{{"text": "a", "label": 1}}\n{{"text": "b", "label": {label}}}\n')
     with pytest.raises(ConfigError, match=r"Record 2 of|line 2: it holds a number of too many digits"):
-        labels_of(read(path), str(path))
+        read(path)
 
 
 def table(tmp_path: Path, text: str) -> Path:
@@ -220,7 +215,7 @@ def test_labels_of_csv_are_numbers_only_if_all_are_written_as_numbers_are(
 
 
 @pytest.mark.parametrize(
-    ("training", "held_out", "ids"),
+    ("training", "validation", "ids"),
     [
         (["2.50", "none"], ["2.50"], [0]),
         (["01", "10"], ["10"], [1]),
@@ -229,23 +224,23 @@ def test_labels_of_csv_are_numbers_only_if_all_are_written_as_numbers_are(
         (["2.5", "3"], ["3"], [3.0]),
     ],
 )
-def test_held_out_labels_of_csv_are_read_as_those_trained_on(
-    tmp_path: Path, training: list[str], held_out: list[str], ids: list[float]
+def test_validation_labels_of_csv_are_read_as_those_trained_on(
+    tmp_path: Path, training: list[str], validation: list[str], ids: list[float]
 ) -> None:
     paths = {"train": tmp_path / "train.csv", "eval": tmp_path / "eval.csv"}
-    for path, cells in zip(paths.values(), (training, held_out), strict=True):
+    for path, cells in zip(paths.values(), (training, validation), strict=True):
         path.write_text("text,label\n" + "".join(f"a,{cell}\n" for cell in cells))
-    records, _, _ = read_data(DataSettings(train=str(paths["train"]), eval=str(paths["eval"])))
+    records = read_data(DataSettings(train=str(paths["train"]), eval=str(paths["eval"])))
     labels = labels_of(records["train"], "train.csv")
-    assert classification_examples(records["eval"], labels, "eval.csv")["label"] == ids
+    assert label_ids(records["eval"], labels, "eval.csv") == ids
 
 
-def test_a_held_out_name_among_numbers_is_refused_with_its_record(tmp_path: Path) -> None:
-    train, held_out = tmp_path / "train.csv", tmp_path / "eval.csv"
+def test_a_validation_name_among_numbers_is_refused_with_its_record(tmp_path: Path) -> None:
+    train, validation = tmp_path / "train.csv", tmp_path / "eval.csv"
     train.write_text("text,label\na,1.5\n")
-    held_out.write_text("text,label\na,1.5\nb,none\n")
+    validation.write_text("text,label\na,1.5\nb,none\n")
     with pytest.raises(ConfigError, match=r"Record 2 of .*eval\.csv: its 'label' is 'none'"):
-        read_data(DataSettings(train=str(train), eval=str(held_out)))
+        read_data(DataSettings(train=str(train), eval=str(validation)))
 
 
 @pytest.mark.parametrize(
@@ -266,7 +261,7 @@ def test_texts_of_json_are_texts_whatever_they_look_like_and_whatever_separates_
     texts = ["2024-01-31T00:00:00Z", "null", "a\u2028b\x85c"]
     path = tmp_path / "data.jsonl"
     path.write_text("\ufeff" + "".join(json.dumps({"text": text}, ensure_ascii=False) + "\r\n" for text in texts))
-    assert [record["text"] for record in read(path)] == texts
+    assert read(path).rows["text"] == texts
 
 
 def test_a_path_is_no_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,21 +270,21 @@ def test_a_path_is_no_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         Path(folder).mkdir()
         for name in ("a*.jsonl", "ab.jsonl"):
             Path(folder, name).write_text(json.dumps({"text": f"{text} {name}"}))
-    assert list(read(Path("run[1]/a*.jsonl"))["text"]) == ["right a*.jsonl"]
-    assert list(read(tmp_path / "run[1]" / "ab.jsonl")["text"]) == ["right ab.jsonl"]
+    assert list(read(Path("run[1]/a*.jsonl")).rows["text"]) == ["right a*.jsonl"]
+    assert list(read(tmp_path / "run[1]" / "ab.jsonl").rows["text"]) == ["right ab.jsonl"]
     for absent in ("run[12]/ab.jsonl", "run?/ab.jsonl", "**/ab.jsonl", "run[1]/a*", "run*"):
         with pytest.raises(ConfigError, match="There is no data file"):
-            read_examples(absent, DataSettings(train=absent))
+            read_records(absent, DataSettings(train=absent))
     with pytest.raises(ConfigError, match=r"run\[1\] is a folder"):
-        read_examples("run[1]", DataSettings(train="run[1]"))
+        read_records("run[1]", DataSettings(train="run[1]"))
 
 
 def test_data_in_the_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "d.jsonl").write_text('{"text": "a"}')
-    assert len(read_examples("~/d.jsonl", DataSettings(train="~/d.jsonl"))) == 1
+    assert len(read_records("~/d.jsonl", DataSettings(train="~/d.jsonl")).rows) == 1
     with pytest.raises(ConfigError, match="There is no data file"):
-        read_examples("~no-such-user/d.jsonl", DataSettings(train="d"))
+        read_records("~no-such-user/d.jsonl", DataSettings(train="d"))
 
 
 def test_columns_can_be_exchanged(write: Write) -> None:
@@ -311,9 +306,9 @@ def test_nesting_never_reaches_the_library(write: Write, depth: int, name: str) 
     path = write([])
     path.write_text(f'{{"text": "a"}}\n{{"text": "b", "{name}": {"[" * depth}{"]" * depth}}}\n')
     if name == "note" and depth == 900:
-        assert list(read(path)["text"]) == ["a", "b"]  # nobody looks at it
+        assert list(read(path).rows["text"]) == ["a", "b"]  # nobody looks at it
     else:
-        with pytest.raises(ConfigError, match=r"Record 2 of|line 2: it is nested too deeply"):
+        with pytest.raises(ConfigError, match=r"Record [12] of|line 2: it is nested too deeply"):
             read(path)
 
 
@@ -321,14 +316,22 @@ def test_nesting_never_reaches_the_library(write: Write, depth: int, name: str) 
     ("data", "message"),
     [
         ('{"text": "caf\u00e9"}'.encode("latin-1"), "is not text in UTF-8"),
-        (b'{"text": "\\ud800"}', "its 'text' holds half a character"),
-        (b"3\n", "Record 1 of .* is 3, and not an object"),
-        (b'{"text": "a"}\n{"text": 4}\n', "its 'text' is 4, and that of record 1 is 'a'"),
+        (b'{"text": "\\ud800"}', r"Record 1 .*its text is '\\ud800': .* unable to parse raw data as a unicode string"),
+        (b"3\n", "Record 1 of .* is 3, not an object"),
+        (b'{"text": "a"}\n{"text": 4}\n', "Record 2 .*its text is 4: Input should be a valid string"),
+        (
+            b'{"text": "a", "label": 1}\n{"text": "b", "label": "x"}',
+            "Record 2 .*'label' is 'x', and that of record 1 is 1",
+        ),
+        (b'{"text": "a", "label": "\\ud800"}', r"Record 1 .*its label is '\\ud800'"),
         (b'[{"text": "a"},]', "it is not JSON"),
-        (b'{"messages": ["hello"]}', "the message 'hello', which has no role"),
-        (b'{"messages": [{"role": "user", "content": [{"type": "text"}]}]}', "neither a text nor a number"),
-        (b'{"messages": "hello"}', "no list of messages"),
-        (b'{"messages": [' + b"{}," * 1000 + b"{}]}", "has 1,001 messages, and a conversation at most 1,000"),
+        (b'{"messages": ["hello"]}', r"Record 1 .*its messages.0 is 'hello': it is not an object"),
+        (
+            b'{"messages": [{"role": "user", "content": [{"type": "text"}]}]}',
+            r"messages.0.content is \[.* valid string",
+        ),
+        (b'{"messages": "hello"}', "its messages is 'hello': Input should be a valid list"),
+        (b'{"messages": [' + b"{}," * 1000 + b"{}]}", "at most 1000 items .* not 1001"),
     ],
 )
 def test_whatever_a_file_holds_its_error_names_the_record(tmp_path: Path, data: bytes, message: str) -> None:
@@ -339,24 +342,51 @@ def test_whatever_a_file_holds_its_error_names_the_record(tmp_path: Path, data: 
 
 
 @pytest.mark.parametrize("name", ["te\0xt", "\ud800"])
-def test_a_column_whose_name_cannot_be_one_is_refused(write: Write, name: str) -> None:
-    with pytest.raises(ConfigError, match=r"has a column .*, which cannot be a name"):
-        read(write([{"text": "a", name: 1}]))
+def test_a_column_that_no_shape_has_may_have_any_name(write: Write, name: str) -> None:
+    path = write([{"text": "a", name: "b"}])
+    assert list(read(path).rows) == [{"text": "a"}]
+    assert list(read(path, columns={"text": name}).rows) == [{"text": "b"}]
 
 
 def test_records_that_all_have_other_names_cost_no_table_of_all_names(write: Write) -> None:
-    records = read(write([{f"own {number}": [number], "text": str(number)} for number in range(10_000)]))
-    assert len(records.column_names) < 200
-    assert records["text"][-1] == "9999"
+    rows = read(write([{f"own {number}": [number], "text": str(number)} for number in range(10_000)])).rows
+    assert rows.column_names == ["text"]
+    assert rows["text"][-1] == "9999"
     path = write([{f"own {number}": "x"} for number in range(10_000)])
-    assert len(read(path, columns={"text": "own 7000"})) == 10_000
+    with pytest.raises(ConfigError, match=r"Record 1 of .* its text is None"):
+        read(path, columns={"text": "own 7000"})
 
 
 def test_an_empty_text_is_no_example_of_a_class(write: Write) -> None:
-    records = read(write([{"text": "a", "label": "x"}, {"text": None, "label": "y"}]))
-    with pytest.raises(ConfigError, match=r"Record 2 of data is no classification example \(its text is None"):
-        classification_examples(records, ["x", "y"], "data")
+    with pytest.raises(ConfigError, match=r"Record 2 of .* is no classification example: its text is None"):
+        read(write([{"text": "a", "label": "x"}, {"text": None, "label": "y"}]))
 
 
 def test_only_the_first_examples_are_used_if_asked(write: Write) -> None:
-    assert len(read(write([{"text": "a"}, {"text": "b"}, {"text": "c"}]), max_examples=2)) == 2
+    assert len(read(write([{"text": "a"}, {"text": "b"}, {"text": "c"}]), max_examples=2).rows) == 2
+
+
+@pytest.fixture
+def hub_set(monkeypatch: pytest.MonkeyPatch) -> Callable[[Dataset], None]:
+    """Puts a dataset in the place of every one of the hub."""
+    return lambda dataset: monkeypatch.setattr(
+        "roselora.training.record_reading.load_dataset", lambda source, split: dataset
+    )
+
+
+def test_a_set_of_the_hub_is_validated_and_its_classes_keep_their_names_and_order(
+    hub_set: Callable[[Dataset], None],
+) -> None:
+    features = Features(sentence=Value("string"), label=ClassLabel(names=["up", "down"]), other=Value("int64"))
+    hub_set(Dataset.from_dict({"sentence": ["a", "b"], "label": [1, 0], "other": [1, 2]}, features))
+    records = read_records("owner/name", DataSettings(train="owner/name", columns={"text": "sentence"}))
+    assert list(records.rows) == [{"text": "a", "label": 1}, {"text": "b", "label": 0}]
+    labels = labels_of(records, "owner/name")
+    assert (labels, label_ids(records, labels, "owner/name")) == (["up", "down"], [1, 0])
+
+
+def test_a_record_of_the_hub_without_an_answer_is_refused_by_its_number(hub_set: Callable[[Dataset], None]) -> None:
+    features = Features(text=Value("string"), label=ClassLabel(names=["up", "down"]))
+    hub_set(Dataset.from_dict({"text": ["a", "b"], "label": [1, -1]}, features))
+    with pytest.raises(ConfigError, match="Record 2 of owner/name is no classification example: its label is None"):
+        read_records("owner/name", DataSettings(train="owner/name"))

@@ -1,70 +1,138 @@
-"""Records from a .jsonl, .json or .csv file, each value checked before any library sees it.
+"""Training records from a .jsonl, .json or .csv file or from the hub, validated one by one.
 
-`datasets` has a reader for each, and none is used for a file of the user: it takes a path for a pattern, guesses types
-(``null`` in CSV is no text then, ``001`` is 1, and a text that looks like a date is one), and crashes on deep nesting.
+`datasets` can read such files too, but not a user's: it takes a path for a pattern, guesses types (``null`` in CSV is
+no text then, ``001`` is 1, and a text that looks like a date is one), and crashes on deeply nested JSON. So we parse
+files, keep only the columns of the records' shape, and hand `datasets` nothing but validated values.
 """
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import pyarrow
-from datasets import Dataset
+from datasets import Dataset, load_dataset
+from pydantic import ValidationError
 
-from roselora.errors import ConfigError
-from roselora.user_files import csv_rows, json_records, read_text, shown
+from roselora.errors import ConfigError, shortened
+from roselora.files import PICKLE_SUFFIXES, user_path
+from roselora.training.example_shapes import SHAPES, ExampleRecord, Shape, matching_shape, required_columns
+from roselora.training.train_settings import DataSettings
+from roselora.user_files import csv_rows, field_problem, json_records, read_text, shown
 
-MOST_NAMES = 100
-"""Of a file's columns: each record may have others, and a table is as large as records times columns."""
-MOST_MESSAGES = 1000
-"""Of a conversation: each answer becomes an example with all that stands before it."""
 ENDINGS = (".jsonl", ".json", ".csv")
 
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _WHOLE = re.compile(r"0|-?[1-9][0-9]*")
-_MOST_DIGITS = 18
-"""Of a whole number that is counted with: a longer one is a name."""
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+_MOST_DIGITS = 18
+"""A whole number in CSV with more digits is a name: it would not fit into 64 bits."""
 
 
-def read_records(
-    path: Path, choose: Callable[[list[str]], Mapping[str, str]], numeric_labels: bool | None = None
-) -> Dataset:
-    """The records of a file in its order; columns that nobody wants are empty, and `MOST_NAMES` of them are named.
+@dataclass(frozen=True)
+class Records:
+    """The records of one source.
+
+    Attributes:
+        rows: the columns of the shape, under the shape's own names.
+        shape: what the rows look like.
+        class_names: for a classification set of the hub that names its classes, these names in the order of their ids.
+    """
+
+    rows: Dataset
+    shape: Shape
+    class_names: list[str] | None = None
+
+
+def read_records(source: str, settings: DataSettings, training: Records | None = None) -> Records:
+    """The validated records of a file or hub dataset, in their order.
 
     Args:
-        path: with one of `ENDINGS`.
-        choose: of the names of the columns those that are wanted, each with what it stands for: one of
-            `settings.COLUMNS`.
-        numeric_labels: whether the labels of a CSV are numbers; None: as all of them are written.
+        source: a file or a dataset's hub id.
+        settings: the names of its columns, its shape, and how many records are used.
+        training: for a validation set, the records that are trained on: they decide whether the labels of a CSV are
+            numbers.
 
     Raises:
-        ConfigError: the file cannot be read, holds no records, or a wanted value is no text, number, or conversation.
+        ConfigError: there is no such file or dataset, it cannot be read, it is empty, it has no shape's columns, or a
+            record is invalid; the message has the record's number, from 1.
     """
+    rows = read_rows(source, settings.split)
+    columns = _columns(column_names(rows), settings, source)
+    shape, model = _shape(list(columns), settings.shape, source)
+    columns = {name: columns[name] for name in model.model_fields if name in columns}
+    class_names: list[str] | None = None
+    if shape == "classification" and isinstance(rows, Dataset):
+        class_names = getattr(rows.features[columns["label"]], "names", None)
+    elif shape == "classification" and source.lower().endswith(".csv"):
+        _parse_labels(rows, columns["label"], None if training is None else _has_number_labels(training))
+
+    def validated(row: Mapping[str, Any], index: int) -> dict[str, Any]:
+        values = {name: row.get(own) for name, own in columns.items()}
+        if class_names is not None and values["label"] not in range(len(class_names)):
+            values["label"] = None  # test sets without answers have -1
+        try:
+            return model.model_validate(values).model_dump()
+        except ValidationError as error:
+            raise ConfigError(
+                f"Record {index + 1} of {source} is no {shape} example: {field_problem(error)}."
+            ) from None
+
+    count = len(rows) if settings.max_examples is None else min(settings.max_examples, len(rows))
+    if isinstance(rows, Dataset):
+        # The cache of datasets does not know this function's code, so a result in it may be of another version.
+        options: dict[str, Any] = {"remove_columns": rows.column_names, "load_from_cache_file": False}
+        return Records(rows.select(range(count)).map(validated, with_indices=True, **options), shape, class_names)
+    values = [validated(row, index) for index, row in enumerate(rows[:count])]
+    if shape == "classification":
+        _require_one_kind_of_label([value["label"] for value in values], source)
+    return Records(Dataset.from_list(values), shape)
+
+
+def read_rows(source: str, split: str = "train") -> list[dict[str, Any]] | Dataset:
+    """The records of a file or hub dataset as they stand.
+
+    Raises:
+        ConfigError: there is no such file or dataset, it cannot be read, or it is empty.
+    """
+    path = user_path(source)
+    if path.suffix.lower() in PICKLE_SUFFIXES:
+        raise ConfigError(f"{source} may hold a pickle, which is never read; give .jsonl, .json or .csv.")
+    if path.is_dir():
+        raise ConfigError(f"{source} is a folder; name a .jsonl, .json or .csv file in it.")
+    if path.is_file():
+        if path.suffix.lower() not in ENDINGS:
+            raise ConfigError(f"{source} is no .jsonl, .json or .csv file; give the data as one of these.")
+        rows: list[dict[str, Any]] | Dataset = _rows_of_file(path)
+    elif path.suffix.lower() in ENDINGS or not _HUB_ID.fullmatch(source):
+        raise ConfigError(f"There is no data file {source}.")
+    else:
+        try:
+            rows = load_dataset(source, split=split)
+        except Exception as error:  # datasets raises many types, each about what it was given
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+            raise ConfigError(f"The data {source} cannot be read ({shortened(reason)}).") from error
+    if not len(rows):
+        raise ConfigError(f"The data {source} holds no records.")
+    return rows
+
+
+def column_names(rows: list[dict[str, Any]] | Dataset) -> list[str]:
+    """The names that occur in the records, in their order."""
+    return rows.column_names if isinstance(rows, Dataset) else list(dict.fromkeys(name for row in rows for name in row))
+
+
+def _rows_of_file(path: Path) -> list[dict[str, Any]]:
     text = read_text(path)
     try:
-        records = _csv_records(text) if path.suffix.lower() == ".csv" else json_records(text)
+        rows = _csv_records(text) if path.suffix.lower() == ".csv" else json_records(text)
     except ValueError as error:
         raise ConfigError(f"The data {path} cannot be read ({error}).") from None
-    if not records:
-        raise ConfigError(f"The data {path} holds no records.")
-    for number, record in enumerate(records, start=1):
-        if not isinstance(record, dict):
-            raise ConfigError(f"Record {number} of {path} is {shown(record)}, and not an object with names and values.")
-    names = list(dict.fromkeys(name for record in records for name in record))
-    wanted = choose(names)
-    columns: dict[str, Any] = {}
-    for name in [*names[:MOST_NAMES], *wanted]:
-        if "\0" in name or _half_character(name):
-            raise ConfigError(f"{path} has a column {shown(name)}, which cannot be a name; give it another.")
-        columns[name] = pyarrow.nulls(len(records))
-    for name, meaning in wanted.items():
-        values = [record.get(name) for record in records]
-        if meaning == "label" and path.suffix.lower() == ".csv":
-            values = _as_labels(values, numeric_labels)
-        columns[name] = _column(values, name, meaning, path)
-    return Dataset.from_dict(columns)
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise ConfigError(f"Record {number} of {path} is {shown(row)}, not an object with names and values.")
+    return rows
 
 
 def _csv_records(text: str) -> list[dict[str, str]]:
@@ -77,75 +145,57 @@ def _csv_records(text: str) -> list[dict[str, str]]:
     return [dict(zip(header, row, strict=True)) for row in rows]
 
 
-def _as_labels(cells: list[Any], numeric: bool | None) -> list[Any]:
-    """Numbers, if all are written as numbers are; a cell of CSV has no type, and ``001`` is a name."""
+def _columns(present: list[str], settings: DataSettings, source: str) -> dict[str, str]:
+    """The source's own name of each column; a column whose name ``data.columns`` gives to another one is hidden."""
+    for own in settings.columns.values():
+        if own not in present:
+            raise ConfigError(f"data.columns names {shown(own)}, but {source} has {shortened(', '.join(present))}.")
+    visible = [name for name in present if name not in settings.columns]
+    return {name: name for name in visible if name not in settings.columns.values()} | settings.columns
+
+
+def _shape(columns: list[str], wanted: Shape | Literal["auto"], source: str) -> tuple[Shape, type[ExampleRecord]]:
+    if (found := matching_shape(columns, wanted)) is not None:
+        return found
+    needed: dict[str, list[str]] = {}
+    for name, model in SHAPES:
+        if wanted in ("auto", name):
+            needed.setdefault(name, []).append(" + ".join(required_columns(model)))
+    shapes = "; ".join(f"{name}: {' or '.join(sets)}" for name, sets in needed.items())
+    raise ConfigError(
+        f"{source} has the columns {shortened(', '.join(sorted(columns)))}, and needs others ({shapes}); say in "
+        "data.columns which of its columns stand for them."
+    )
+
+
+def _parse_labels(rows: list[dict[str, Any]], column: str, numeric: bool | None) -> None:
+    """Turn the labels of a CSV, which has no types, into numbers if all are written as numbers; ``001`` is a name.
+
+    Args:
+        numeric: for a validation set, whether the labels that are trained on are numbers; None to decide by its own.
+    """
+    cells: list[str] = [row[column] for row in rows]
     if numeric is None and all(map(_WHOLE.fullmatch, cells)):
-        return list(map(int, cells)) if max(map(len, cells)) <= _MOST_DIGITS else cells
+        if max(map(len, cells)) <= _MOST_DIGITS:
+            for row in rows:
+                row[column] = int(row[column])
+        return
     if numeric is None:
         numeric = all(map(_NUMBER.fullmatch, cells))
-    return [float(cell) if numeric and _NUMBER.fullmatch(cell) else cell for cell in cells]
+    for row in rows:
+        if numeric and _NUMBER.fullmatch(row[column]):
+            row[column] = float(row[column])
 
 
-def _column(values: list[Any], name: str, meaning: str, path: Path) -> list[Any]:
-    """The values, all texts, all numbers, all yes and no, or all conversations; null may stand anywhere."""
-    first: tuple[int, Any] | None = None
-    checked = []
-    for number, value in enumerate(values, start=1):
-        try:
-            checked.append(_conversation(value) if meaning == "messages" else _plain(value))
-        except ValueError as error:
-            raise ConfigError(f"Record {number} of {path}: its {shown(name)} {error}.") from None
-        if value is None:
-            continue
-        first = first or (number, value)
-        if _kind(value) != _kind(first[1]):
+def _has_number_labels(records: Records) -> bool:
+    return str(getattr(records.rows.features.get("label"), "dtype", "")).startswith("float")
+
+
+def _require_one_kind_of_label(labels: list[Any], source: str) -> None:
+    kinds = [float if type(label) is int else type(label) for label in labels]
+    for number, (label, kind) in enumerate(zip(labels, kinds, strict=True), start=1):
+        if kind is not kinds[0]:
             raise ConfigError(
-                f"Record {number} of {path}: its {shown(name)} is {shown(value)}, and that of record {first[0]} is "
-                f"{shown(first[1])}; write all as texts, or all as numbers."
+                f"Record {number} of {source}: its 'label' is {shown(label)}, and that of record 1 is "
+                f"{shown(labels[0])}; write all as texts, or all as numbers."
             )
-    return checked
-
-
-def _kind(value: Any) -> type:
-    return float if type(value) is int else type(value)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, str):
-        if half := _half_character(value):
-            raise ValueError(f"holds half a character ({half!r})")
-        return value
-    if isinstance(value, float | None) or (isinstance(value, int) and abs(value) < 2**63):
-        return value
-    raise ValueError(f"is {shown(value)}, neither a text nor a number")
-
-
-def _half_character(text: str) -> str | None:
-    """What JSON can write, and UTF-8 cannot: one of the two surrogates that UTF-16 makes a character of."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        return text[error.start]
-    return None
-
-
-def _conversation(value: Any) -> Any:
-    if value is None:
-        return None
-    if not isinstance(value, list):
-        raise ValueError(f"is {shown(value)}, no list of messages")
-    if len(value) > MOST_MESSAGES:
-        raise ValueError(
-            f"has {len(value):,} messages, and a conversation at most {MOST_MESSAGES:,}; cut it into several"
-        )
-    return [_message(message) for message in value]
-
-
-def _message(message: Any) -> dict[str, Any]:
-    if not isinstance(message, dict):
-        raise ValueError(f"has the message {shown(message)}, which has no role and content")
-    parts = {part: _plain(message.get(part)) for part in ("role", "content")}
-    for part, value in parts.items():
-        if not isinstance(value, str | None):
-            raise ValueError(f"has a message whose {part} is {shown(value)}, no text")
-    return parts

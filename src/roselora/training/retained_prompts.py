@@ -1,7 +1,8 @@
-"""Prompts on which a tuned model shall go on as its base does: their KL's sensitivity, for the importance.
+"""Retention: prompts on which the trained model should keep the base model's next-token distribution.
 
-The cost at each look is one forward pass of the base and one forward and backward pass of the adapted model over the
-prompts, and one fp32 number for each adapter parameter that is kept until the next look.
+The sensitivity of the KL divergence on these prompts is subtracted from the importance, so pruning prefers entries that
+leave the prompts alone. Each measurement costs a forward pass of the base, a forward and a backward pass of the adapted
+model over some prompts, and one fp32 number per adapter parameter that is kept until the next one.
 """
 
 import random
@@ -17,43 +18,48 @@ from roselora.adapter.tracking import Retention, adapters_within
 from roselora.core.importance import sensitivity
 from roselora.errors import ConfigError
 from roselora.files import user_path
-from roselora.training.examples import read_examples
-from roselora.training.train_settings import DataSettings, RetentionSettings
+from roselora.training.record_reading import column_names, read_rows
+from roselora.training.train_settings import RetentionSettings
 from roselora.user_files import read_text
 
 
 def read_prompts(source: str) -> list[str]:
-    """One prompt a line of a .txt file, or the field prompt or text of each record of a .jsonl, .json or .csv file.
+    """The prompts of a .txt file, one a line, or the field prompt or text of each record of .jsonl, .json or .csv.
 
     Raises:
         ConfigError: the file is not there, or holds no prompts.
     """
     path = user_path(source)
-    if path.suffix.lower() != ".txt":
-        records = read_examples(source, DataSettings(train=source))
-        field = next((name for name in ("prompt", "text") if name in records.column_names), None)
+    if path.suffix.lower() == ".txt":
+        prompts: list[Any] = [line.removesuffix("\r") for line in read_text(path).split("\n")]
+    else:
+        rows = read_rows(source)
+        names = column_names(rows)
+        field = next((name for name in ("prompt", "text") if name in names), None)
         if field is None:
             raise ConfigError(f"The records of {source} have neither prompt nor text.")
-        prompts = list(records[field])
-    else:
-        prompts = [line.removesuffix("\r") for line in read_text(path).split("\n")]
+        prompts = [row.get(field) for row in rows]
     prompts = [prompt for prompt in prompts if isinstance(prompt, str) and prompt.strip()]
     if not prompts:
         raise ConfigError(f"{source} holds no prompts.")
+    try:
+        "".join(prompts).encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"A prompt of {source} holds half a character ({error.object[error.start]!r}).") from None
     return prompts
 
 
 class RetentionCallback(TrainerCallback):
-    """Before each step of a Trainer, notes for the pruner what each entry does to the model's behaviour on prompts.
+    """Before each step of a Trainer, measures how much each adapter entry changes the output on the prompts.
 
     Works with any Trainer; in a plain loop, call :meth:`look` before ``optimizer.step()``.
 
     Args:
-        model: the model that is trained, with one RoseLoRA adapter.
-        tokenizer: its own.
-        prompts: texts on which the next-token distribution should stay.
+        model: the trained model, with one RoseLoRA adapter.
+        tokenizer: its tokenizer.
+        prompts: texts on which the next-token distribution should stay the same.
         settings: weight, frequency, batch size and length.
-        seed: of the choice of prompts at each look.
+        seed: for the choice of prompts.
 
     Raises:
         ConfigError: the model has no RoseLoRA adapter.
@@ -77,15 +83,15 @@ class RetentionCallback(TrainerCallback):
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Called when the gradients are ready and clipped, just before the optimizer's step."""
+        """Measure, just before the optimizer's step, every ``settings.every`` steps."""
         if state.global_step % self._settings.every == 0 or self._adapter.retention is None:
             self.look(state.global_step)
 
     def look(self, step: int) -> float:
-        """Measure KL(base || adapted) on some prompts, in nats a token, and note its sensitivity for the pruner."""
+        """Measure KL(base || adapted) in nats per token on some prompts, and give its sensitivity to the pruner."""
         factors = list(self._tracked.factors(self._adapter.name))
         training = self._model.training
-        self._model.eval()  # no dropout: a random divergence is not the entries' doing
+        self._model.eval()  # without dropout, whose noise would be part of the divergence
         try:
             with torch.enable_grad():
                 divergence = self._divergence(step)
@@ -101,7 +107,7 @@ class RetentionCallback(TrainerCallback):
         return float(divergence.detach())
 
     def _divergence(self, step: int) -> Tensor:
-        # Drawn by the step, so that a resumed run and every process of a distributed one see the same prompts.
+        # Seeded by the step, so that a resumed run, and all processes of a distributed one, choose the same prompts.
         chosen = random.Random(f"{self._seed} {step}")
         prompts = chosen.sample(self._prompts, min(self._settings.batch_size, len(self._prompts)))
         batch = self._tokenizer(

@@ -8,13 +8,12 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from roselora.files import user_path
+from roselora.training.example_shapes import SHAPES, Shape
 from roselora.user_files import shown
 
 Method = Literal["rose", "lora", "dora", "adalora", "shira", "ia3", "prefix", "loreft", "full"]
-COLUMNS = ("messages", "instruction", "input", "output", "text", "text_pair", "label", "prompt", "completion")
-"""That an example of one shape or another has."""
-Shape = Literal["auto", "instruction", "chat", "completion", "classification"]
-
+COLUMNS = tuple(dict.fromkeys(name for _, model in SHAPES for name in model.model_fields))
+"""All columns that training data of one shape or another can have."""
 
 LARGEST = 2**31 - 1
 """Of every number that counts something: torch and its optimizers count no further."""
@@ -58,7 +57,7 @@ class DataSettings(_Section):
     train: Source = Field(description="A .jsonl, .json or .csv file, or a dataset's hub id.")
     eval: Source | None = Field(None, description="Held-out examples, likewise; their loss (and accuracy) is reported.")
     split: str = Field("train", description="The split of a hub dataset.", min_length=1)
-    shape: Shape = Field(
+    shape: Shape | Literal["auto"] = Field(
         "auto",
         description="auto (by the columns), instruction (instruction, input, output), chat (messages), "
         "completion (prompt, completion; or text) or classification (text, text_pair, label; labels with a fraction: "

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from roselora.errors import ConfigError, reason_of, shortened
 from roselora.files import sha256_file
 from roselora.models.library_calls import quiet_libraries
-from roselora.user_files import json_records, read_text, shown
+from roselora.user_files import field_problem, json_records, read_text
 
 T = TypeVar("T")
 
@@ -141,14 +141,9 @@ def _parsed(path: Path, parse: Callable[[str], Iterable[Any]]) -> Iterable[Any]:
 
 def _problem(error: Exception) -> str:
     """What is wrong with a record, with the name of its field."""
-    if not isinstance(error, ValidationError):
-        return shortened(f"it has no {error}" if isinstance(error, KeyError) else str(error))
-    first = error.errors(include_url=False, include_context=False)[0]
-    field = shortened(".".join(map(str, first["loc"])))
-    if first["type"] == "missing":
-        return f"it has no {field!r}"
-    message = "it is not an object" if first["type"] == "model_type" else first["msg"].removeprefix("Value error, ")
-    return f"{f'its {field}' if field else 'it'} is {shown(first['input'])}: {message}"
+    if isinstance(error, ValidationError):
+        return field_problem(error)
+    return shortened(f"it has no {error}" if isinstance(error, KeyError) else str(error))
 
 
 def _fetch(file: HubFile, instead: str) -> Path:
