@@ -1,10 +1,9 @@
 """Training some parameters of a model until it gives the answers of all requests: for fine-tuning, adapters, GRACE."""
 
-import inspect
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -17,7 +16,7 @@ from roselora.editing.methods.adam_steps import adam_steps
 from roselora.editing.methods.setting_bounds import BoundedSettings, number, whole
 from roselora.editing.methods.token_batches import IGNORED, LabelledRow, TokenBatch, token_batch
 from roselora.errors import NonFiniteError
-from roselora.models.inference import Progress, counted
+from roselora.models.inference import Progress, counted, known_arguments
 from roselora.models.padding import padded_inputs
 from roselora.models.prefix_cache import PrefixCache
 
@@ -62,14 +61,9 @@ def mean_answer_loss(model: nn.Module, batch: TokenBatch) -> Tensor:
 
     Logits are computed only at positions where some row has a label, if the model's forward pass allows that.
     """
-    accepted = inspect.signature(model.forward).parameters
-    labels = batch.labels
-    options: dict[str, Tensor | bool] = {}
-    if "logits_to_keep" in accepted:
-        positions = (labels != IGNORED).any(0).nonzero()[:, 0]
-        options["logits_to_keep"], labels = positions, labels[:, positions]
-    if "use_cache" in accepted:
-        options["use_cache"] = False
+    positions = (batch.labels != IGNORED).any(0).nonzero()[:, 0]
+    options = known_arguments(model, logits_to_keep=positions, use_cache=False)
+    labels = batch.labels[:, positions] if "logits_to_keep" in options else batch.labels
     logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, **options).logits
     labelled = labels != IGNORED
     return functional.cross_entropy(logits[labelled].float(), labels[labelled])
@@ -111,7 +105,10 @@ def train_answers(
     """
     device = next(model.parameters()).device
     order = random.Random(config.seed)
-    passes = _Passes(model, rows, first_block)
+    ends = list(accumulate(map(len, rows)))
+    of_request = [range(end - len(own), end) for own, end in zip(rows, ends, strict=True)]
+    flat = [row for own in rows for row in own]
+    cache = _prefix_cache(model, flat, first_block)
     steps = adam_steps(parameters, config.learning_rate, after_step)
     with _training_only(model, parameters):
         step = next(steps)
@@ -119,9 +116,9 @@ def train_answers(
             shuffled = order.sample(range(len(rows)), len(rows))
             total, tokens = 0.0, 0
             for start in range(0, len(rows), batch_size):
-                picked = shuffled[start : start + batch_size]
-                batch = token_batch([row for i in picked for row in rows[i]], device)
-                with passes.of(picked):
+                picked = [row for request in shuffled[start : start + batch_size] for row in of_request[request]]
+                batch = token_batch([flat[row] for row in picked], device)
+                with nullcontext() if cache is None else cache.skipping(picked):
                     loss = mean_answer_loss(model, batch)
                 labelled = int((batch.labels != IGNORED).sum())
                 total, tokens = total + _finite(loss, step, config) * labelled, tokens + labelled
@@ -135,23 +132,12 @@ def train_answers(
     return step
 
 
-class _Passes:
-    """Forward passes of chosen requests that begin at the lowest block that changes, where the model allows it."""
-
-    def __init__(self, model: nn.Module, rows: Sequence[Sequence[LabelledRow]], first_block: int) -> None:
-        ends = list(accumulate(map(len, rows)))
-        self._rows = [range(end - len(own), end) for own, end in zip(rows, ends, strict=True)]
-        flat = [row.ids for own in rows for row in own]
-        self._cache = None
-        if first_block and isinstance(model, PreTrainedModel):
-            # One by one: a batch of all would take much memory, most of it for padding.
-            self._cache = PrefixCache(model, padded_inputs(flat), block=first_block, batch_size=1)
-
-    def of(self, picked: Sequence[int]) -> AbstractContextManager[None]:
-        """Around the forward pass of these requests, joined in this order."""
-        if self._cache is None:
-            return nullcontext()
-        return self._cache.skipping([row for index in picked for row in self._rows[index]])
+def _prefix_cache(model: nn.Module, rows: Sequence[LabelledRow], first_block: int) -> PrefixCache | None:
+    """What enters the lowest block that changes, if there are blocks below it."""
+    if not first_block or not isinstance(model, PreTrainedModel):
+        return None
+    # One by one: a batch of all would take much memory, most of it for padding.
+    return PrefixCache(model, padded_inputs([row.ids for row in rows]), block=first_block, batch_size=1)
 
 
 def _finite(loss: Tensor, step: int, config: TrainingConfig) -> float:
@@ -166,7 +152,7 @@ def _finite(loss: Tensor, step: int, config: TrainingConfig) -> float:
 
 @contextmanager
 def _training_only(model: nn.Module, parameters: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Let these parameters alone require gradients inside; so nothing is back-propagated below the lowest one."""
+    """Inside, only these parameters require gradients, so backpropagation ends at the lowest of them."""
     before = [(parameter, parameter.requires_grad) for parameter in (*model.parameters(), *parameters)]
     try:
         for parameter, _ in before:
