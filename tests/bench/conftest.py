@@ -6,13 +6,12 @@ import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from roselora.bench.running.tuning_plan import TuningRequest, make_plan
-from roselora.bench.running.tuning_run import run
-from tests.bench.tuning import commonsense_request, nothing
+if TYPE_CHECKING:  # most tests of bench need no training, whose imports take long
+    from roselora.bench.running.tuning_plan import TuningRequest
 
 Put = Callable[[str, Any], None]
 
@@ -142,13 +141,19 @@ def ability_data(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def wanted(data: Path, tiny_model_folder: Path, tmp_path: Path) -> TuningRequest:
+def wanted(data: Path, tiny_model_folder: Path, tmp_path: Path) -> "TuningRequest":
     """Two sets of the commonsense benchmark, one method, two seeds."""
+    from tests.bench.tuning import commonsense_request
+
     return commonsense_request(data, tiny_model_folder, tmp_path / "out")
 
 
 @pytest.fixture(scope="session")
 def _finished_once(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from roselora.bench.running.tuning_plan import make_plan
+    from roselora.bench.running.tuning_run import run
+    from tests.bench.tuning import commonsense_request, nothing
+
     folder = tmp_path_factory.mktemp("finished")
     write_data(folder)
     run(make_plan(commonsense_request(folder, tiny_model_folder, folder / "out")), nothing)
@@ -156,7 +161,7 @@ def _finished_once(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture
-def finished(_finished_once: Path, wanted: TuningRequest) -> TuningRequest:
+def finished(_finished_once: Path, wanted: "TuningRequest") -> "TuningRequest":
     """`wanted`, whose folder holds the whole run already."""
     shutil.copytree(_finished_once, wanted.folder)
     return wanted
