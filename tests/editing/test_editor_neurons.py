@@ -11,16 +11,16 @@ import torch
 from tokenizers import normalizers
 from torch import Tensor
 
-from roselora.editing.edited_model import EditedModel
 from roselora.editing.editor import Editor
+from roselora.editing.many_edits import ManyEdits
 from roselora.editing.methods.gate import layer_choice, training_texts
 from roselora.editing.methods.gate.gate_settings import GateSettings
+from roselora.editing.methods.gate.joint_edits import JointEdits
 from roselora.editing.methods.gate.layer_choice import editable_mlps
 from roselora.editing.methods.gate.reference_statistics import ReferenceStatistics
 from roselora.editing.methods.previous_edits import PreviousEdits
 from roselora.editing.methods.rose.rose_settings import EditSettings
 from roselora.editing.methods.train_edit import Settings
-from roselora.editing.propose import propose_together
 from roselora.editing.request import EditRequest
 from roselora.editing.store.edit_records import StoredEdit
 from roselora.errors import ConfigError, EditError
@@ -131,7 +131,7 @@ def test_each_of_many_edits_comes_out_by_itself(world: LoadedModel, settings: Se
 def test_an_edit_that_does_not_hold_as_trained_together_is_trained_by_itself(
     world: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("roselora.editing.many_edits.propose_together", lambda *given: list(range(len(given[1]))))
+    monkeypatch.setattr(ManyEdits, "_make_together", lambda self, numbers, *_: numbers)
     editor = Editor(world, SETTINGS)
     made = editor.edit_many([EditRequest(*FRANCE, "France"), EditRequest(*GOLD, "gold")])
     assert not neurons_of(made[0]) & neurons_of(made[1])
@@ -147,12 +147,14 @@ def test_what_is_made_together_is_silent_at_what_is_stored_and_what_comes_later(
     together: list[list[EditRequest]] = []
     undisturbed: list[Sequence[EditRequest]] = []
 
-    def note(edited: EditedModel, requests: Sequence[EditRequest], settings: Any, beside: Any, commit: Any) -> Any:
+    def note(
+        model: Any, tokenizer: Any, requests: Sequence[EditRequest], settings: Any, previous: PreviousEdits
+    ) -> Any:
         together.append(list(requests))
-        undisturbed.append(edited.previous_edits(beside).requests)
-        return propose_together(edited, requests, settings, beside, commit)
+        undisturbed.append(previous.requests)
+        return JointEdits(model, tokenizer, requests, settings, previous)
 
-    monkeypatch.setattr("roselora.editing.many_edits.propose_together", note)
+    monkeypatch.setattr("roselora.editing.many_edits.JointEdits", note)
     france, gold = EditRequest(*FRANCE, "France"), EditRequest(*GOLD, "gold")
     later = EditRequest(FRANCE[0], "Madrid.", "France")
     editor.edit_many([france, later, gold])

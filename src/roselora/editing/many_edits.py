@@ -1,19 +1,21 @@
 """Many requests in one call: which are trained together, in which order, and what becomes of those that fail."""
 
+import time
 from collections.abc import Callable, Sequence
-from functools import partial
 
 from roselora.editing.contradictions import rounds
+from roselora.editing.edit_answers import answers_to
 from roselora.editing.edited_weights import EditedWeights
-from roselora.editing.methods.gate.gate_edit import NO_NEURONS_WAY_OUT
+from roselora.editing.methods.gate.gate_edit import NO_NEURONS_WAY_OUT, GateEdit
 from roselora.editing.methods.gate.gate_settings import GateSettings
-from roselora.editing.methods.gate.joint_edits import requests_with_room
-from roselora.editing.methods.train_edit import Settings
+from roselora.editing.methods.gate.joint_edits import JointEdits, requests_with_room
+from roselora.editing.methods.train_edit import Settings, trained_gate_edit
 from roselora.editing.proposal import Proposal
-from roselora.editing.propose import propose, propose_together
+from roselora.editing.propose import propose, try_out
 from roselora.editing.request import EditRequest
 from roselora.editing.store.edit_records import StoredEdit
 from roselora.errors import EditError, NonFiniteError, RoseLoraError
+from roselora.models.inference import default_torch_modes
 
 CANNOT_BE_MADE = (EditError, NonFiniteError)
 """The errors of one edit after which other edits can still be made."""
@@ -76,20 +78,46 @@ class ManyEdits:
         """
         left = numbers
         if isinstance(self._settings, GateSettings) and len(numbers) > 1:
-            own = set(numbers)
-            beside = self._of([number for number in fit if number not in own])
-
-            def commit(place: int, proposal: Proposal) -> None:
-                self._commit(numbers[place], lambda: proposal)
-
-            failed = propose_together(self._edited, self._of(numbers), self._settings, beside, commit)
-            left = [numbers[place] for place in failed]
+            left = self._make_together(numbers, fit, self._settings)
         for number in left:
-            self._commit(number, partial(propose, self._edited, self._requests[number], self._settings, self._of(fit)))
+            try:
+                proposal = propose(self._edited, self._requests[number], self._settings, self._of(fit))
+            except CANNOT_BE_MADE as error:
+                self._fail(number, error)
+            else:
+                self._commit(number, proposal)
 
-    def _commit(self, number: int, proposed: Callable[[], Proposal]) -> None:
+    @default_torch_modes()
+    def _make_together(self, numbers: Sequence[int], fit: Sequence[int], settings: GateSettings) -> list[int]:
+        """Train gated edits together; returns the numbers of those that do not hold so, but may be made one by one."""
+        edited, requests, own = self._edited, self._of(numbers), set(numbers)
+        before = answers_to(edited.model, edited.tokenizer, requests, keep=True)
+        previous = edited.previous_edits(self._of([number for number in fit if number not in own]))
+        edits = JointEdits(edited.model, edited.tokenizer, requests, settings, previous)
+        left: list[int] = []
+        start = time.perf_counter()
+
+        # Commits a batch before the next one is trained, whose gates are fitted to weights with its edits.
+        def put(places: Sequence[int], batch: Sequence[GateEdit]) -> None:
+            nonlocal start
+            seconds = (time.perf_counter() - start) / len(places)
+            for place, edit in zip(places, batch, strict=True):
+                proposal = None
+                if edit.reached:
+                    trained = trained_gate_edit(edited.model, edited.overlay, edit)
+                    proposal = try_out(edited, requests[place], settings, trained, before[place], seconds)
+                if proposal is None:
+                    left.append(numbers[place])
+                else:
+                    self._commit(numbers[place], proposal)
+            start = time.perf_counter()
+
+        edits.make(range(len(requests)), put)
+        return left
+
+    def _commit(self, number: int, proposal: Proposal) -> None:
         try:
-            self.made[number] = self._edited.commit(proposed())
+            self.made[number] = self._edited.commit(proposal)
         except CANNOT_BE_MADE as error:
             self._fail(number, error)
             return
