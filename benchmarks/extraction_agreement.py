@@ -1,18 +1,18 @@
-"""Our answer extraction against the published rules, written out here a second time, on made and recorded answers.
+"""Our answer extraction against a second implementation of the published rules, on made and recorded answers.
 
     python benchmarks/extraction_agreement.py --output benchmarks/results/extraction_agreement.json
     python benchmarks/extraction_agreement.py --generate --data-dir DATA --minutes 15
 
-Under both protocols and for each test set, every text is put through our rule and through the published one, and what
-each takes for the answer is held against several right answers: they agree on a text when they take the same answer
-and count it right for the same ones. The made texts are the right words and numbers among the quirks that the rules
-are known for. The recorded ones are what the demo model says to questions drawn from each set (the answers alone, in
-``benchmarks/results/extraction_answers.jsonl``): ``--generate`` adds to that file, a batch of each set in turn, until
-each set has ``--questions`` of them or the minutes are over; run again, it goes on. Answers that repeat the question
-are not kept, for its text is others'.
+Under both protocols and for each test set, every text goes through our rule and through the published one, and the
+answers are scored against several right ones. The two agree on a text if they extract the same answer and count it
+right for the same ones. The made texts are the right words and numbers among the faults that the rules are known for.
+The recorded ones are the demo model's answers to questions drawn from each set (only the answers, in
+``benchmarks/results/extraction_answers.jsonl``). ``--generate`` adds to that file, a batch of each set in turn, until
+each set has ``--questions`` of them or the minutes are over; another run continues. Answers that repeat the question
+are not kept, because its text belongs to others.
 
-What is written out a second time was read in commonsense_evaluate.py and evaluate.py (AGI-Edgerunners/LLM-Adapters,
-commit 8166572) and compute_metrics.py (stanfordnlp/pyreft, commit dafd099).
+The second implementation follows commonsense_evaluate.py and evaluate.py (AGI-Edgerunners/LLM-Adapters, commit 8166572)
+and compute_metrics.py (stanfordnlp/pyreft, commit dafd099).
 """
 
 import argparse
@@ -35,12 +35,12 @@ from roselora.models.loading import load
 ANSWERS = Path(__file__).parent / "results" / "extraction_answers.jsonl"
 PROTOCOLS = ("llm-adapters", "loreft")
 ASKED_BY = "loreft"
-"""Whose prompts the recorded answers follow: the shorter ones."""
+"""The protocol whose prompts the recorded answers follow: the shorter ones."""
 
 BATCH = 8
 SEED = 0
 REPEATED = 30
-"""An answer with so many characters of the question in a row repeats it."""
+"""An answer that has so many consecutive characters of the question repeats it."""
 
 PATTERNS = {
     "boolq": r"true|false",
@@ -87,7 +87,7 @@ NUMBERS = ("3", "-3.5", "1,234", "5.", ".5", "1,234,567.89", "0", "007", "12.3.4
 
 
 def published(protocol: str, name: str, said: str) -> str | float:
-    """What the published code takes for the answer."""
+    """The answer that the published code extracts."""
     if protocol == "llm-adapters":
         response = f"prompt ### Response:{said}".split("### Response:")[1].strip()
     elif name in commonsense.CHOICES:
@@ -110,14 +110,14 @@ def published_right(answer: str | float, gold: str) -> bool:
 
 
 def agree(task: Task, said: str, golds: Iterable[str]) -> bool:
-    """Whether our rule and the published one take the same answer, and count it alike."""
+    """Whether our rule and the published one extract the same answer, and score it the same."""
     ours, theirs = task.extract(said), published(task.protocol, task.name, said)
     as_theirs = (float(ours) if ours else math.inf) if isinstance(theirs, float) else ours
     return as_theirs == theirs and all(task.right(ours, gold) == published_right(theirs, gold) for gold in golds)
 
 
 def golds_of(name: str, said: str) -> list[str]:
-    """Right answers to hold an answer against: every choice, or numbers at and about those of the text."""
+    """Right answers to score an answer against: every choice, or numbers equal and close to those of the text."""
     if name in commonsense.CHOICES:
         return list(commonsense.CHOICES[name])
     if name == "aqua":
@@ -137,7 +137,7 @@ def all_tasks(protocol: str) -> dict[str, Task]:
 
 
 def recorded() -> dict[str, dict[str, str]]:
-    """By test set and question, what the demo model said."""
+    """The demo model's answers by test set and question."""
     answers: dict[str, dict[str, str]] = {}
     if ANSWERS.exists():
         for line in ANSWERS.read_text(encoding="utf-8").splitlines():

@@ -124,7 +124,7 @@ def test_abilities_are_measured_once_for_each_trained_model(
         asked.append(n)
         return {"mmlu": [1.0, 0.0, float(len(asked) == 1), 0.0], "perplexity": [2.0, 1.0]}
 
-    monkeypatch.setattr("roselora.bench.running.tuning_run.outcomes", answered_by)
+    monkeypatch.setattr("roselora.bench.running.tuning_run.ability_outcomes", answered_by)
     asking = replace(wanted, forgetting=4, seeds=(0,))
     run(make_plan(asking), nothing)
     run(make_plan(asking), nothing)

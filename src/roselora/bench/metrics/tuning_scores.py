@@ -114,36 +114,35 @@ def method_scores(
 
 def differences(answers: Sequence[Answered], ours: str) -> list[Difference]:
     """Our method less each other one, over the questions that both have answered."""
-    own = [answer for answer in answers if answer.method == ours]
+    by_method: dict[str, list[Answered]] = defaultdict(list)
+    for answer in answers:
+        by_method[answer.method].append(answer)
+    own = by_method.pop(ours, [])
     if any(math.isnan(answer.prediction.score) for answer in own):
         return []  # only a judge can score them
-    found = []
-    for method in dict.fromkeys(answer.method for answer in answers):
-        others = [answer for answer in answers if answer.method == method]
-        shared = _by_question(own).keys() & _by_question(others).keys()
-        if method != ours and shared:
-            mine, theirs = (
-                [answer for answer in part if (answer.prediction.task, answer.prediction.key) in shared]
-                for part in (own, others)
-            )
-            found.append(_difference(method, mine, theirs))
-    return found
+    found = [_difference(method, own, others) for method, others in by_method.items()]
+    return [difference for difference in found if difference is not None]
 
 
-def _difference(method: str, mine: Sequence[Answered], theirs: Sequence[Answered]) -> Difference:
-    """Of the same questions. A test set that is scored by a correlation is the only one of its run."""
-    name = mine[0].prediction.task
-    if name in CORRELATIONS:
-        ours, other = _numbers(name, mine), _numbers(name, theirs)
-        n = ours[0].shape[1]
+def _difference(method: str, own: Sequence[Answered], others: Sequence[Answered]) -> Difference | None:
+    """None without a question that both have answered."""
+    means, other_means = _by_question(own), _by_question(others)
+    shared = [key for key in means if key in other_means]
+    if not shared:
+        return None
+    name = own[0].prediction.task
+    if name in CORRELATIONS:  # such a test set is the only one of its run
+        keys = {key for _, key in shared}
+        mine, theirs = (_numbers(name, [a for a in part if a.prediction.key in keys]) for part in (own, others))
 
-        def difference(rows: NDArray[np.int64]) -> float:
-            return _mean_correlation(ours, rows) - _mean_correlation(other, rows)
+        def difference(questions: NDArray[np.int64]) -> float:
+            return _mean_correlation(mine, questions) - _mean_correlation(theirs, questions)
 
-        interval = bootstrap_interval_of(difference, n, resamples=RESAMPLES)
-        return Difference(method, difference(np.arange(n)), *interval, n)
-    means, other_means = _by_question(mine), _by_question(theirs)
-    values = [value - other_means[key] for key, value in means.items()]
+        n = mine[0].shape[1]
+        return Difference(
+            method, difference(np.arange(n)), *bootstrap_interval_of(difference, n, resamples=RESAMPLES), n
+        )
+    values = [means[key] - other_means[key] for key in shared]
     return Difference(method, sum(values) / len(values), *bootstrap_interval(values), len(values))
 
 
@@ -152,11 +151,11 @@ def _set_score(answers: Sequence[Answered]) -> SetScore:
     unread = sum(not answer.prediction.answer for answer in answers) / len(answers)
     if name in CORRELATIONS:
         numbers = _numbers(name, answers)
-        rows = numbers[0].shape[1]
-        low, high = bootstrap_interval_of(lambda drawn: _mean_correlation(numbers, drawn), rows, resamples=RESAMPLES)
+        n = numbers[0].shape[1]
+        interval = bootstrap_interval_of(lambda drawn: _mean_correlation(numbers, drawn), n, resamples=RESAMPLES)
         seeds_of = sorted({answer.seed for answer in answers})
         by_seed = {seed: correlation(own) for seed, own in zip(seeds_of, numbers, strict=True)}
-        score = Estimate(sum(by_seed.values()) / len(by_seed), low, high, rows, "bootstrap")
+        score = Estimate(sum(by_seed.values()) / len(by_seed), *interval, n, "bootstrap")
         return SetScore(score, by_seed, unread)
     if any(math.isnan(answer.prediction.score) for answer in answers):
         return SetScore(None, {}, unread)
@@ -176,9 +175,9 @@ def _numbers(name: str, answers: Sequence[Answered]) -> list[NDArray[np.float64]
     return [as_numbers(name, [seeds[seed][key] for key in shared]) for seed in sorted(seeds)]
 
 
-def _mean_correlation(numbers: Sequence[NDArray[np.float64]], rows: NDArray[np.int64]) -> float:
+def _mean_correlation(numbers: Sequence[NDArray[np.float64]], questions: NDArray[np.int64]) -> float:
     """The mean of the seeds' correlations over some questions."""
-    return sum(correlation(own[:, rows]) for own in numbers) / len(numbers)
+    return sum(correlation(own[:, questions]) for own in numbers) / len(numbers)
 
 
 def _by_question(answers: Sequence[Answered]) -> dict[tuple[str, str], float]:
