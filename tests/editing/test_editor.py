@@ -375,14 +375,3 @@ def test_the_answers_to_the_prompts_of_other_edits_stay(
 def test_settings_that_cannot_work_are_refused(name: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=name):
         replace(SETTINGS, **{name: value})
-
-
-def test_a_rank_or_a_prompt_larger_than_the_model_is_refused_before_any_work(editor: Editor) -> None:
-    before = weights(editor.model)
-    with pytest.raises(ConfigError, match="rank must be at most 64"):
-        Editor(LoadedModel(editor.model, editor.tokenizer, "tiny"), replace(SETTINGS, rank=65)).edit(PROMPT, TARGET)
-    for request in ({"prompt": "x" * 600}, {"prompt": PROMPT, "keep": ["y" * 600]}):
-        with pytest.raises(ConfigError, match="reads 512; shorten it") as error:
-            editor.edit(target=TARGET, **request)
-        assert len(str(error.value)) < 200
-    assert same_bytes(before, weights(editor.model))

@@ -1,0 +1,148 @@
+"""The editor with gated neuron edits: the default, undone exactly, and never two edits in one neuron."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from roselora.editing.editor import Editor
+from roselora.editing.methods.gate.gate_settings import GateSettings
+from roselora.editing.methods.gate.reference_statistics import ReferenceStatistics
+from roselora.editing.methods.rose.rose_settings import EditSettings
+from roselora.editing.methods.train_edit import Settings
+from roselora.errors import EditError
+from roselora.models import LoadedModel
+from tests.editing.gate_edits import FACTORS, FRANCE, GOLD, SETTINGS, neurons_of
+from tests.weights import same_bytes, weights
+
+
+def test_an_edit_is_by_neurons_unless_something_else_is_asked(world: LoadedModel) -> None:
+    before = weights(world.model)
+    editor = Editor(world)
+    assert editor.settings == GateSettings()
+    editor.settings = SETTINGS
+    edit = editor.edit(*FRANCE, subject="France")
+    assert editor.answers([FRANCE[0]]) == ["Rome."]
+    assert edit.provenance["method"] == "gate"
+    update = edit.provenance["update"]
+    changed = sum(int((now != before[name]).sum()) for name, now in weights(world.model).items())
+    assert changed == pytest.approx(update["entries_changed"], rel=0.01)
+    assert update["sparsity"] >= update["sparsity_bound"] > 0.9
+    editor.undo(edit.id)
+    assert same_bytes(weights(world.model), before)
+    editor.redo(edit.id)
+    assert editor.answers([FRANCE[0]]) == ["Rome."]
+
+
+def test_an_undone_edit_keeps_its_neurons_for_it_may_come_back(world: LoadedModel) -> None:
+    before = weights(world.model)
+    editor = Editor(world, SETTINGS)
+    first = editor.edit(*FRANCE, subject="France")
+    editor.undo(first.id)
+    second = editor.edit(*GOLD, subject="gold")
+    assert not neurons_of(first) & neurons_of(second)
+    editor.redo(first.id)
+    assert editor.answers([FRANCE[0], GOLD[0]]) == ["Rome.", "Fe."]
+    editor.undo(second.id)
+    editor.undo(first.id)
+    assert same_bytes(weights(world.model), before)
+
+
+def test_what_is_measured_is_the_base_whatever_edits_are_in_it(
+    world: LoadedModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ROSELORA_HOME", str(tmp_path / "home"))
+    editor = Editor(world, EditSettings(warmup=2, ramp=6, learning_rate=2e-2, density=0.25, keep_weight=0.1))
+    before = weights(world.model)
+    editor.edit(*FRANCE, subject="France")
+    edited = weights(world.model)
+    measured: list[dict[str, Tensor]] = []
+
+    def measure(model: Any, _: Any, places: Any, __: Any) -> dict[int, ReferenceStatistics]:
+        measured.append(weights(model))
+        return {place.block: ReferenceStatistics(*torch.ones(3, 1)) for place in places}
+
+    monkeypatch.setattr("roselora.editing.methods.gate.reference_statistics._measure", measure)
+    editor.settings = GateSettings()
+    for _ in range(2):
+        editor.prepare()
+    assert len(measured) == 1
+    assert same_bytes(measured[0], before)
+    assert same_bytes(weights(world.model), edited)
+
+
+def test_an_edit_that_is_not_learned_changes_nothing_and_says_what_helps(world: LoadedModel) -> None:
+    before = weights(world.model)
+    editor = Editor(world, GateSettings(learning_rate=1e-6, max_steps=3))
+    with pytest.raises(EditError, match="allow more steps, or raise the learning rate"):
+        editor.edit(*FRANCE, subject="France")
+    assert same_bytes(weights(world.model), before)
+    assert not editor.log()
+
+
+def autocast() -> torch.autocast:
+    return torch.autocast("cpu", dtype=torch.bfloat16)
+
+
+@pytest.mark.parametrize(
+    ("settings", "around"),
+    [
+        (SETTINGS, torch.no_grad),
+        (SETTINGS, torch.inference_mode),
+        (SETTINGS, autocast),
+        (FACTORS, torch.inference_mode),
+    ],
+)
+def test_edits_are_trained_alike_whatever_context_is_around_them(
+    world: LoadedModel, settings: Settings, around: Any
+) -> None:
+    with around():
+        editor = Editor(world, settings)
+        editor.edit(*FRANCE)
+        assert editor.answers([FRANCE[0]]) == ["Rome."]
+
+
+def test_an_autocast_around_it_all_hides_no_edit(world: LoadedModel) -> None:
+    editor = Editor(world, SETTINGS)
+    prompt = world.tokenizer(FRANCE[0], return_tensors="pt").input_ids
+    with autocast():
+        said = editor.answers([FRANCE[0]])
+        first = editor.model(prompt).logits
+        made = editor.edit(*FRANCE)
+        assert editor.answers([FRANCE[0]]) == ["Rome."]
+        assert editor.check().clean
+        assert not editor.repair()
+        assert not torch.equal(editor.model(prompt).logits, first), "nor from one who calls the model directly"
+        editor.undo(made.id)
+        assert editor.answers([FRANCE[0]]) == said
+        assert torch.equal(editor.model(prompt).logits, first)
+
+
+def test_edits_do_not_depend_on_the_default_dtype(world: LoadedModel) -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        editor = Editor(world, SETTINGS)
+        editor.edit(*FRANCE)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert editor.answers([FRANCE[0]]) == ["Rome."]
+
+
+def test_an_answer_is_trained_without_a_space_where_the_language_has_none(world: LoadedModel) -> None:
+    editor = Editor(world, SETTINGS)
+    edit = editor.edit("法国的首都是", "Rome.")
+    prompt = world.tokenizer("法国的首都是", return_tensors="pt").input_ids
+    said = editor.model.generate(prompt, max_new_tokens=8, do_sample=False, pad_token_id=0)[0, prompt.shape[1] :]
+    assert world.tokenizer.decode(said).startswith("Rome.")
+    assert editor.show(edit.id).request.space is None
+
+
+def test_the_users_choice_of_space_is_stored_and_obeyed(world: LoadedModel) -> None:
+    editor = Editor(world, SETTINGS)
+    edit = editor.edit("The capital of France is", "Rome.", space=False)
+    prompt = world.tokenizer("The capital of France is", return_tensors="pt").input_ids
+    said = editor.model.generate(prompt, max_new_tokens=8, do_sample=False, pad_token_id=0)[0, prompt.shape[1] :]
+    assert world.tokenizer.decode(said).startswith("Rome.")
+    assert editor.show(edit.id).request.space is False
