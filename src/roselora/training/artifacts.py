@@ -1,4 +1,4 @@
-"""What a finished run leaves: the adapter as LoRA and as SparseDelta, or the whole model, and the log."""
+"""The files of a finished run: the adapter as LoRA and as SparseDelta, or the whole model, and the log."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -33,10 +33,10 @@ class Artifacts:
 
     Attributes:
         folder: the adapter as PEFT (or `training.loreft`) reads it, or the whole model of the method full.
-        delta: the adapter as a SparseDelta, or None.
-        no_delta: why there is none, in one sentence, or None if there is one.
+        delta: the file of the adapter as a SparseDelta, or None.
+        no_delta: why there is no delta, in one sentence, or None if there is one.
         sha256: the hash of every file with weights, by its name in the output folder.
-        bytes: their sizes likewise.
+        bytes: the size of each.
     """
 
     folder: Path
@@ -55,14 +55,14 @@ def save_artifacts(
 ) -> Artifacts:
     """Write ``delta.safetensors``, ``log.jsonl`` and ``metrics.json`` into the output folder, and then the weights.
 
-    The folder of weights comes last: where it is, the run is finished.
+    The folder of the weights appears last and complete: if it exists, the run is finished.
 
     Args:
-        describe: writes what tells of the files into the folder of weights, before that is in its place.
+        describe: adds files, such as a model card, to the folder of the weights before it gets its final name.
 
     Raises:
-        ModelError: the disk refused the weights or what tells of them.
-        NonFiniteError: what would be saved holds NaN or infinity.
+        ModelError: the disk refused the weights or their description.
+        NonFiniteError: a parameter holds NaN or infinity.
         OSError: the disk refused one of the other files.
     """
     output, folder = Path(settings.output), weights_folder(settings)
@@ -98,10 +98,10 @@ def save_artifacts(
 
 
 def trained_delta(prepared: Prepared, settings: TrainSettings, metrics: Mapping[str, float]) -> SparseDelta:
-    """The trained factors as a SparseDelta of the base, whose weights were frozen.
+    """The trained factors as a SparseDelta of the base model.
 
     Raises:
-        UnsupportedError: a layer was adapted that no delta can carry, such as a convolution or a tied embedding.
+        UnsupportedError: a delta cannot hold the update of a layer, such as a convolution or a tied embedding.
     """
     base = cast(PeftModel, prepared.model).get_base_model()
     weights = []
@@ -110,13 +110,13 @@ def trained_delta(prepared: Prepared, settings: TrainSettings, metrics: Mapping[
         require_own_weight(base, pair.name, layer)
         try:
             weights.append(layer_factors(pair.name, layer, as_matrix(pair.a), as_matrix(pair.b), pair.scale))
-        except ConfigError as error:  # a quantized weight has another dtype and shape than its update
+        except ConfigError as error:  # a quantized weight differs from its update in dtype and shape
             raise UnsupportedError(f"{pair.name} cannot carry a delta ({str(error).rstrip('.')}).") from error
     described = {
         "method": "roselora",
         "config": settings.model_dump(mode="json"),
         "base_fingerprint": prepared.base_fingerprint,
         "versions": {name: metadata.version(name) for name in VERSIONS},
-        "metrics": json.loads(json_text(metrics)),  # no NaN, which a delta refuses
+        "metrics": json.loads(json_text(metrics)),  # null for NaN, which a delta refuses
     }
     return SparseDelta(tuple(weights), described)

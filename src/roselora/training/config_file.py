@@ -1,4 +1,4 @@
-"""A config file: read with its overrides, checked, and written with its comments."""
+"""Config files: read together with overrides, validated, and written, with comments or without."""
 
 import difflib
 import json
@@ -24,16 +24,20 @@ def read_settings(
     given: Mapping[str, str] | None = None,
     preset: str | None = None,
 ) -> TrainSettings:
-    """Defaults, then the preset's values, then the file's, then the overrides, then what was given.
+    """The settings of a run. ``given`` overrides ``overrides``, then come the file, the preset, and the defaults.
 
     Args:
         path: a config file, or None.
-        overrides: each ``section.key=value`` with a value in YAML.
-        given: plain values by key, with its section.
-        preset: one of `presets.PRESETS` by name, or None.
+        overrides: each ``section.key=value``, with the value in YAML.
+        given: plain values by dotted key.
+        preset: a name in `presets.PRESETS`, or None.
 
     Raises:
-        ConfigError: there is no such preset, the file cannot be read, or a key or value is not one that a run has.
+        ConfigError: there is no such preset, the file cannot be read, or a key or value is invalid.
+
+    >>> settings = read_settings(None, ["adapter.rank=4"], {"model": "demo", "data.train": "data.jsonl"})
+    >>> settings.adapter.rank, settings.adapter.density
+    (4, 0.05)
     """
     values = {} if preset is None else preset_values(preset)
     for key, value in ({} if path is None else _read_yaml(user_path(path))).items():
@@ -51,7 +55,7 @@ def read_settings(
 
 
 def commented_config() -> str:
-    """A config file with every key, its default and its meaning; it runs as it stands but for model and data."""
+    """A config file with every key, its default and its meaning; only model and data have to be adapted."""
     lines = [
         "# A training run of `roselora train`. Keys that are left out have the values that stand here.",
         *_section_lines(TrainSettings, indent="", examples={"model": "demo", "data.train": "data.jsonl"}, prefix=""),
@@ -60,10 +64,10 @@ def commented_config() -> str:
 
 
 def as_yaml(settings: TrainSettings) -> str:
-    """The settings of a run, complete, as a config file that repeats it."""
+    """The complete settings of a run, as a config file that repeats it."""
     values = settings.model_dump()
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-    # What turns or hides text becomes an escape, and with it all that is not ASCII: YAML has no other choice.
+    # Characters that hide or reorder text are escaped; YAML can do that only together with all that is not ASCII.
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=False) if CONTROLS.search(text) else text
 
 
@@ -103,11 +107,11 @@ def _put(values: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _first_sentence(error: ValidationError) -> str:
-    """The first of the things that are wrong, in one sentence that names the key and the way out."""
+    """The first problem, in one sentence that names the key and, for an unknown key, the one that was meant."""
     details = error.errors(include_url=False, include_context=False)
     first = details[0]
     if first["type"] in ("extra_forbidden", "invalid_key"):
-        # A key that is no text is told as the unknown key that it is.
+        # A key that is no text, such as 1, is an unknown key too.
         location = first["loc"] if first["type"] == "extra_forbidden" else first["loc"][:-1]
         problem = f"unknown key {shortened('.'.join(map(str, location)), 80)}{_suggestion(location)}"
     else:
@@ -123,29 +127,22 @@ def _first_sentence(error: ValidationError) -> str:
 
 
 def _is_union_branch(part: str) -> bool:
-    """Whether pydantic, not the user, named this step of a path: the member of a union that was tried."""
+    """Whether this step of an error's location is no key but a member of a union that pydantic tried."""
     return part in ("int", "float") or part.startswith(("literal[", "list[", "constrained-", "function-"))
 
 
 def _suggestion(location: tuple[int | str, ...]) -> str:
-    """What the user may have meant: a key of that section, or the same key of another one."""
-    name, here = str(location[-1]), _fields_at(location[:-1])
-    elsewhere = [key for key in _keys(TrainSettings, "") if key.rpartition(".")[2] == name]
+    """The key that the user may have meant: one of the same section, or the same key of another section."""
+    known, name = list(_keys(TrainSettings, "")), str(location[-1])
+    prefix = "".join(f"{section}." for section in location[:-1])
+    here = list(dict.fromkeys(key.removeprefix(prefix).split(".")[0] for key in known if key.startswith(prefix)))
+    elsewhere = [key for key in known if key.rpartition(".")[2] == name]
     meant = difflib.get_close_matches(name, here, n=1) or elsewhere
     return f"; did you mean {meant[0]}" if meant else f"; known here are {', '.join(here)}"
 
 
-def _fields_at(location: Sequence[int | str]) -> list[str]:
-    section: type[BaseModel] = TrainSettings
-    for part in location:
-        inner = section.model_fields[str(part)].annotation
-        assert isinstance(inner, type)
-        assert issubclass(inner, BaseModel)
-        section = inner
-    return list(section.model_fields)
-
-
 def _keys(section: type[BaseModel], prefix: str) -> Iterator[str]:
+    """All settings by their dotted keys."""
     for name, field in section.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from _keys(field.annotation, f"{prefix}{name}.")
@@ -161,13 +158,8 @@ def _section_lines(section: type[BaseModel], indent: str, examples: Mapping[str,
             lines += ["", f"{indent}# {kind.__doc__}", f"{indent}{name}:"]
             lines += _section_lines(kind, f"{indent}  ", examples, f"{prefix}{name}.")
             continue
-        value = examples.get(
-            f"{prefix}{name}", None if field.is_required() else field.get_default(call_default_factory=True)
-        )
-        lines.append(f"{indent}{name}: {_scalar(value)}  # {field.description}")
+        default = None if field.is_required() else field.get_default(call_default_factory=True)
+        value = examples.get(f"{prefix}{name}", default)
+        # Text as it stands; all else as JSON, which YAML reads too.
+        lines.append(f"{indent}{name}: {value if isinstance(value, str) else json.dumps(value)}  # {field.description}")
     return lines
-
-
-def _scalar(value: Any) -> str:
-    """A value on one line, as YAML and JSON both write it."""
-    return value if isinstance(value, str) else json.dumps(value)

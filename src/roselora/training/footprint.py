@@ -1,4 +1,4 @@
-"""How many entries of the base's weights a trained update makes different, counted the same way for every method."""
+"""How many entries of the base weights a trained update changes, counted in the same way for every method."""
 
 from typing import Any
 
@@ -14,10 +14,10 @@ from roselora.training.train_settings import TrainSettings
 
 
 def entries_changed(prepared: Prepared, settings: TrainSettings) -> int | None:
-    """Entries whose value, in the weight's own dtype, is another one once the update is merged; each matrix in turn.
+    """The number of entries whose value, in the weight's own dtype, changes when the update is merged.
 
-    A classifier's new head does not count: it has no earlier value. A method that changes no weight, as prefix and
-    loreft do, has 0. None where weights are quantized, so that nothing can be merged entry by entry.
+    A classifier's new head is not counted, since it has no earlier value. Prefix and loreft change no weight: 0. None
+    if weights are quantized, since updates cannot be merged into them entry by entry.
     """
     model: Any = prepared.model
     if settings.method == "full":
@@ -33,7 +33,7 @@ def entries_changed(prepared: Prepared, settings: TrainSettings) -> int | None:
 
 @torch.no_grad()
 def _merged(layer: Any, weight: nn.Parameter) -> int:
-    """What merging one layer changes; the weight is as it was afterwards, to the bit."""
+    """The entries that merging one layer changes. PEFT's unmerge rounds, so the weight is restored from a copy."""
     before = weight.detach().clone()
     layer.merge()
     changed = int((layer.get_base_layer().weight != before).sum())
@@ -44,11 +44,11 @@ def _merged(layer: Any, weight: nn.Parameter) -> int:
 
 @torch.no_grad()
 def _moved(model: Any, prepared: Prepared, settings: TrainSettings) -> int:
-    """What training every weight has changed in the model's body."""
+    """The entries that full fine-tuning has changed in the model's body."""
     base = load(settings.model, dtype=model.dtype, head=head_for(prepared.examples.labels)).model
     trained = dict(model.base_model.named_parameters())
     return sum(
         int((trained[name].cpu() != before).sum())
         for name, before in base.base_model.named_parameters()
-        if ".pooler." not in f".{name}"  # which may be new too
+        if ".pooler." not in f".{name}"  # a pooler may be new, like the head
     )

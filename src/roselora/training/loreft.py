@@ -1,6 +1,6 @@
-"""LoReFT (arXiv 2404.03592), which changes no weight but the states of a prompt's first and last tokens.
+"""LoReFT (arXiv 2404.03592): changes no weight, but the hidden states of a prompt's first and last tokens.
 
-Its own library pins an older transformers than ours needs, so this is written from the paper's Equation 2.
+Its own library, pyreft, pins an older transformers than ours, so this is written from the paper's Equation 2.
 """
 
 import json
@@ -23,20 +23,20 @@ from roselora.training.nonfinite import require_finite
 
 WEIGHTS, CONFIG = "loreft.safetensors", "loreft.json"
 NAME = "loreft"
-"""Of the submodule that holds the interventions of an adapted model."""
+"""The name of the submodule with the interventions."""
 IGNORED = -100
-"""The label of a token that is not learnt."""
+"""The label of a token that is not learned."""
 
 
 @dataclass(frozen=True)
 class LoReftConfig:
-    """Where LoReFT intervenes, and by how much.
+    """Where LoReFT intervenes, and in how many dimensions.
 
     Attributes:
-        rank: r, the dimension of the subspace in which a state is changed.
-        first, last: how many tokens at a prompt's beginning and end; of a short prompt at most one half each.
-        layers: blocks by number, after which it intervenes; None for all.
-        shared: whether first and last tokens have one intervention a layer, or one each.
+        rank: r, the dimension of the subspace in which a hidden state is changed.
+        first, last: the number of tokens at a prompt's beginning and end; in a short prompt at most one half each.
+        layers: the numbers of the blocks whose output is changed; None for all.
+        shared: whether a layer has one intervention for first and last tokens, or one for each.
     """
 
     rank: int
@@ -47,7 +47,7 @@ class LoReftConfig:
 
 
 class Intervention(nn.Module):
-    """Equation 2: h + Rᵀ(W h + b - R h), where R's rows are orthonormal."""
+    """Equation 2: h + Rᵀ(W h + b - R h), where the rows of R are orthonormal."""
 
     def __init__(self, width: int, rank: int) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class Intervention(nn.Module):
         self.source = nn.Linear(width, rank)
 
     def forward(self, states: Tensor) -> Tensor:
-        """States of shape (n, width) and any dtype to the same; it is computed in float32, as it is kept."""
+        """Change states of shape (n, width); it computes in float32, and returns the dtype of the states."""
         exact = states.float()
         rotation = cast(Tensor, self.rotation.weight)
         change: Tensor = (self.source(exact) - exact @ rotation.T) @ rotation
@@ -65,7 +65,7 @@ class Intervention(nn.Module):
 
 
 class Interventions(nn.Module):
-    """All interventions of a model, by layer and part of the prompt, and where they apply in the batch at hand."""
+    """All interventions of a model, and the positions in the current batch at which they apply."""
 
     def __init__(self, config: LoReftConfig, layers: tuple[int, ...], width: int) -> None:
         super().__init__()
@@ -76,8 +76,8 @@ class Interventions(nn.Module):
         )
         self.parts: tuple[Tensor, ...] = ()
 
-    def locate(self, arguments: Mapping[str, Any]) -> None:
-        """Find the positions of a forward pass by its arguments: none while a cache is being continued."""
+    def find_positions(self, arguments: Mapping[str, Any]) -> None:
+        """Find the positions of a forward pass from its arguments; none if it continues a cache after the prompt."""
         cache = arguments.get("past_key_values")
         tokens = arguments.get("input_ids")
         if tokens is None:
@@ -94,7 +94,7 @@ class Interventions(nn.Module):
         self.parts = (first | last,) if self.config.shared else (first, last)
 
     def apply_to(self, layer: int, states: Tensor) -> Tensor:
-        """A block's output of shape (batch, tokens, width), changed at the positions that :meth:`locate` has found."""
+        """Change a block's output of shape (batch, tokens, width) at the positions found."""
         interventions: Any = self.layers[str(layer)]
         for part, intervention in zip(self.parts, interventions, strict=False):
             states = states.clone()
@@ -103,19 +103,25 @@ class Interventions(nn.Module):
 
 
 def prompt_ends(prompt: Tensor, first: int, last: int) -> tuple[Tensor, Tensor]:
-    """Which tokens are among the first and last of their row's prompt, for a mask of shape (batch, tokens)."""
-    place, length = prompt.cumsum(1), prompt.sum(1, keepdim=True)
+    """Two masks, of the first and the last tokens of each row's prompt.
+
+    Args:
+        prompt: which tokens belong to the prompt, of shape (batch, tokens); padding may be on either side.
+
+    >>> prompt_ends(torch.tensor([[False, True, True, True, True, True]]), first=2, last=1)
+    (tensor([[False,  True,  True, False, False, False]]), tensor([[False, False, False, False, False,  True]]))
+    """
+    # (batch, tokens): the number of a token within its prompt, from 1; (batch, 1): the prompt's length.
+    number, length = prompt.cumsum(1), prompt.sum(1, keepdim=True)
     half = length // 2
-    begins = prompt & (place <= half.clamp(max=first))
-    ends = prompt & (place > length - half.clamp(max=last))
-    return begins, ends
+    return prompt & (number <= half.clamp(max=first)), prompt & (number > length - half.clamp(max=last))
 
 
 def add_loreft(model: PreTrainedModel, config: LoReftConfig) -> PreTrainedModel:
-    """Freeze the model and give it interventions to train; what lies outside its body, such as a new head, trains too.
+    """Freeze the model's body and add interventions to train; a new classifier's head stays trainable.
 
     Raises:
-        ConfigError: there is no such layer, or nothing would be changed.
+        ConfigError: a layer does not exist, or nothing would be changed.
         UnsupportedError: the model has no list of blocks.
     """
     names = block_names(model)
@@ -131,14 +137,13 @@ def add_loreft(model: PreTrainedModel, config: LoReftConfig) -> PreTrainedModel:
     interventions = Interventions(config, layers, width)
     model.base_model.requires_grad_(False)
     if getattr(model, "get_output_embeddings", lambda: None)() is not None:
-        model.requires_grad_(False)  # a language model's head is no new one
+        model.requires_grad_(False)  # a language model's head is not new
     interventions.to(model.device)
     model.add_module(NAME, interventions)
-    model._keys_to_ignore_on_save = set(model.state_dict()) - set(
-        _trained(model)
-    )  # a checkpoint needs no frozen weight
+    # The Trainer's checkpoints leave these keys out: they need no frozen weights.
+    model._keys_to_ignore_on_save = set(model.state_dict()) - set(_trained(model))
     model.register_forward_pre_hook(
-        lambda _, positional, named: interventions.locate(_named(positional, named)), with_kwargs=True
+        lambda _, positional, named: interventions.find_positions(_named(positional, named)), with_kwargs=True
     )
     for layer in layers:
         model.get_submodule(names[layer]).register_forward_hook(
@@ -148,7 +153,7 @@ def add_loreft(model: PreTrainedModel, config: LoReftConfig) -> PreTrainedModel:
 
 
 def save_loreft(model: PreTrainedModel, folder: Path) -> None:
-    """Write what was trained, and its configuration, into a folder."""
+    """Write the trained parameters and the configuration into a folder."""
     interventions: Any = model.get_submodule(NAME)
     folder.mkdir(exist_ok=True)
     save_file({name: tensor.contiguous() for name, tensor in _trained(model).items()}, folder / WEIGHTS)
@@ -156,10 +161,10 @@ def save_loreft(model: PreTrainedModel, folder: Path) -> None:
 
 
 def load_loreft(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
-    """Give a model the interventions, and maybe the head, that :func:`save_loreft` has written.
+    """Add the interventions, and the classifier's head if there is one, that :func:`save_loreft` wrote.
 
     Raises:
-        ModelError: the files are missing or broken, or belong to another model.
+        ModelError: the files are missing or damaged, or belong to another model.
         NonFiniteError: they hold NaN or infinity.
     """
     try:
@@ -177,10 +182,10 @@ def load_loreft(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
 
 
 def _trained(model: PreTrainedModel) -> dict[str, Tensor]:
-    """What is trained and what the interventions need besides, by name."""
-    learnt = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    """The trained parameters, and the buffers of the interventions, by name."""
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     return {
-        name: tensor for name, tensor in model.state_dict().items() if name in learnt or name.startswith(f"{NAME}.")
+        name: tensor for name, tensor in model.state_dict().items() if name in trained or name.startswith(f"{NAME}.")
     }
 
 
@@ -189,7 +194,7 @@ def _named(positional: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, A
 
 
 def _replaced(output: Any, interventions: Interventions, layer: int) -> Any:
-    """A block gives its states, or a tuple that they begin."""
+    """The output of a block, which is its hidden states or a tuple that begins with them."""
     if isinstance(output, tuple):
         return (interventions.apply_to(layer, output[0]), *output[1:])
     return interventions.apply_to(layer, output)

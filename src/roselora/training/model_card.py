@@ -1,4 +1,4 @@
-"""The model card of a finished training run: everything that is needed to judge it and to repeat it."""
+"""The model card of a finished run: everything that is needed to judge and to repeat it."""
 
 from importlib import metadata
 from pathlib import Path
@@ -18,7 +18,7 @@ CARD, PLOT = "README.md", "training.png"
 
 
 def model_card(finished: Finished) -> ModelCard:
-    """The card, with the metadata that the hub reads in its head."""
+    """The card, which begins with the metadata that the hub reads."""
     settings = finished.settings
     data = ModelCardData(
         base_model=settings.model if "/" in settings.model and HUB_ID.fullmatch(settings.model) else None,
@@ -52,7 +52,7 @@ METHODS = {
 
 
 def _short(model: str) -> str:
-    """A folder's or file's own name, without its place on this machine; a hub id as it is."""
+    """The last part of a path, since the rest is of this machine only; a hub id as it is."""
     return Path(model).name if Path(model).exists() else model
 
 
@@ -79,7 +79,7 @@ def _facts(finished: Finished) -> str:
                 f"{counts.sparsity:.4%} measured; Proposition 1: at least {counts.sparsity_bound:.4%}",
             ),
         ]
-    rows += [(name.replace("eval_", "held-out "), f"{value:.4f}") for name, value in finished.metrics.items()]
+    rows += [(name.replace("eval_", "validation "), f"{value:.4f}") for name, value in finished.metrics.items()]
     for name, digest in finished.artifacts.sha256.items():
         rows.append((f"`{name}`", f"{finished.artifacts.bytes[name]:,} bytes, SHA-256 `{digest}`"))
     rows.append(("made with", ", ".join(f"{name} {metadata.version(name)}" for name in VERSIONS)))
@@ -87,23 +87,20 @@ def _facts(finished: Finished) -> str:
 
 
 def _use(finished: Finished) -> str:
-    method, labels = finished.settings.method, finished.prepared.examples.labels
+    """How to load the result, with code that runs in the output folder."""
+    method, labels, model = finished.settings.method, finished.prepared.examples.labels, finished.settings.model
     auto = "AutoModelForCausalLM" if labels is None else "AutoModelForSequenceClassification"
-    classes = "" if labels is None else f", num_labels={max(1, len(labels))}"
     if method == "full":
-        lines = [f"from transformers import {auto}", "", f'model = {auto}.from_pretrained("model")']
-        return "\n\n".join(["## Use it", block("\n".join(lines), "python")])
-    if finished.settings.model == DEMO:
+        sample = [f"from transformers import {auto}", "", f'model = {auto}.from_pretrained("model")']
+        return "\n\n".join(["## Use it", block("\n".join(sample), "python")])
+    if model == DEMO:
         base = ["from roselora.models import load", "", 'base = load("demo").model']
     else:
-        # Python's own escapes, since a folder's name may hold anything.
-        base = [
-            f"from transformers import {auto}",
-            "",
-            f"base = {auto}.from_pretrained({finished.settings.model!r}{classes})",
-        ]
+        classes = "" if labels is None else f", num_labels={max(1, len(labels))}"
+        # A folder's name may hold anything, so it is written with Python's own escapes.
+        base = [f"from transformers import {auto}", "", f"base = {auto}.from_pretrained({model!r}{classes})"]
     if method == "loreft":
-        words = "Interventions on a model's states, which roselora reads."
+        words = "Interventions on a model's states, which roselora loads."
         imports = ["from pathlib import Path", "", "from roselora.training.loreft import load_loreft"]
         last = 'model = load_loreft(base, Path("adapter"))'
     else:
@@ -113,8 +110,8 @@ def _use(finished: Finished) -> str:
     sections = ["## Use it", words, block("\n".join([*imports, *base, last]), "python")]
     if finished.artifacts.delta is not None:
         sections.append(
-            "`delta.safetensors` holds the same update as a SparseDelta, which can be applied to the weights and taken "
-            "back bit for bit."
+            "`delta.safetensors` holds the same update as a SparseDelta, which can be applied to the weights and "
+            "removed bit for bit."
         )
     elif method == "rose":
         sections.append(f"There is no SparseDelta of it: {text(finished.artifacts.no_delta)}")
@@ -122,7 +119,7 @@ def _use(finished: Finished) -> str:
 
 
 def write_card(finished: Finished, folder: Path) -> None:
-    """Put the card and its plot into the folder of the adapter or model, in place of the card that PEFT leaves.
+    """Write the card and its plot into the folder of the adapter or model; it replaces PEFT's empty card.
 
     Raises:
         OSError: they cannot be written.

@@ -1,4 +1,4 @@
-"""NaN and infinity are found where they begin, and never saved: by whatever method a model is trained."""
+"""NaN and infinity are found at the step where they appear, and never saved, whatever the method."""
 
 import math
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import torch
 from datasets import Dataset
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from roselora.adapter.sharding import local_part
@@ -14,18 +14,24 @@ from roselora.errors import NonFiniteError
 
 
 def require_finite(tensors: Iterable[tuple[str, Tensor]], advice: str) -> None:
-    """Refuse tensors of which one holds NaN or infinity; those of integers, such as packed bits, cannot.
+    """Refuse named tensors that hold NaN or infinity; tensors of integers, such as packed bits, cannot.
 
     Raises:
-        NonFiniteError: one does; the message names it and ends with the advice.
+        NonFiniteError: one holds NaN or infinity. The message names it and ends with ``advice``.
+
+    >>> require_finite([("bias", torch.tensor([1.0, float("nan")]))], "after step 3")
+    Traceback (most recent call last):
+    ...
+    roselora.errors.NonFiniteError: bias holds NaN or infinity after step 3.
     """
-    named = [(name, local_part(tensor.detach())) for name, tensor in tensors if tensor.is_floating_point()]
-    named = [(name, tensor) for name, tensor in named if tensor.numel()]
-    if not named:
+    parts = [(name, local_part(tensor.detach())) for name, tensor in tensors if tensor.is_floating_point()]
+    parts = [(name, part) for name, part in parts if part.numel()]
+    if not parts:
         return
-    # One look at the device for all of them, and no mask of a tensor's size.
-    finite = torch.stack([_largest(tensor) for _, tensor in named]).isfinite().tolist()
-    for (name, _), is_finite in zip(named, finite, strict=True):
+    # A tensor is finite if its smallest and largest value are, which takes no mask of its size. One transfer from the
+    # device brings all answers.
+    finite = torch.stack([_largest(part) for _, part in parts]).isfinite().tolist()
+    for (name, _), is_finite in zip(parts, finite, strict=True):
         if not is_finite:
             raise NonFiniteError(f"{name} holds NaN or infinity {advice}.")
 
@@ -36,10 +42,10 @@ def _largest(tensor: Tensor) -> Tensor:
 
 
 def require_finite_loss(trainer: Trainer) -> None:
-    """Refuse a trained model that gives NaN: the last step may have made factors whose product is not finite.
+    """Refuse a trained model whose loss is not finite: finite factors can have a product that is not.
 
     Raises:
-        NonFiniteError: its loss of a batch of what it was trained on is not finite.
+        NonFiniteError: the loss of a batch of training examples is NaN or infinite.
     """
     batch = next(iter(trainer.get_eval_dataloader(cast(Dataset, trainer.train_dataset))))
     loss, _, _ = trainer.prediction_step(trainer.model_wrapped, batch, prediction_loss_only=True)
@@ -47,21 +53,13 @@ def require_finite_loss(trainer: Trainer) -> None:
         raise NonFiniteError(f"The loss of the trained model is {float(loss)} {_after(trainer.state.global_step)}.")
 
 
-def trained_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
-    """The parameters that training changes, by name."""
-    return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-
-
 class FiniteCallback(TrainerCallback):
-    """Ends a training at the step after which a parameter, or the loss, is NaN or infinite."""
+    """Ends training, with a NonFiniteError, at the step after which a parameter or the loss is NaN or infinite."""
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Look at every trained parameter before the step can get into a checkpoint.
-
-        Raises:
-            NonFiniteError: one is not finite.
-        """
-        require_finite(trained_tensors(kwargs["model"]), _after(state.global_step))
+        """Check every trained parameter, before a checkpoint of this step is written."""
+        trained = ((name, weight) for name, weight in kwargs["model"].named_parameters() if weight.requires_grad)
+        require_finite(trained, _after(state.global_step))
 
     def on_log(
         self,
@@ -71,15 +69,11 @@ class FiniteCallback(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Look at the last training loss: a GradScaler leaves out the steps of losses that are not finite, maybe all.
-
-        Raises:
-            NonFiniteError: it is not finite.
-        """
+        """Check the last loss: a GradScaler skips steps with gradients that are not finite, and may skip them all."""
         loss = (logs or {}).get("loss", 0.0)
         if state.global_step >= state.max_steps and not math.isfinite(loss):
             raise NonFiniteError(f"The training loss is {loss} {_after(state.global_step)}.")
 
 
 def _after(step: int) -> str:
-    return f"after step {step}; lower the learning rate, or clip gradients: nothing of it is saved"
+    return f"after step {step}; lower the learning rate, or clip gradients: nothing is saved"

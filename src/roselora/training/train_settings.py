@@ -1,4 +1,4 @@
-"""What a training run is: every key of a config file, its default and its meaning."""
+"""The settings of a training run: every key of a config file, its default and its meaning."""
 
 import difflib
 import math
@@ -16,19 +16,19 @@ COLUMNS = tuple(dict.fromkeys(name for _, model in SHAPES for name in model.mode
 """All columns that training data of one shape or another can have."""
 
 LARGEST = 2**31 - 1
-"""Of every number that counts something: torch and its optimizers count no further."""
+"""The upper bound of every count: torch and its optimizers count no further."""
 Count = Annotated[int, Field(ge=1, le=LARGEST)]
 Position = Annotated[int, Field(ge=0, le=LARGEST)]
 Positive = Annotated[float, Field(gt=0, le=1e30)]
-"""Torch holds numbers up to 3e38, and multiplies these."""
+"""float32 ends at 3e38, and these numbers are multiplied by others."""
 Amount = Annotated[
     Position | Annotated[float, Field(ge=0)], AfterValidator(lambda value: value or 0)
-]  # 0.0 and 0 say the same, and are written alike
-"""Steps, or with a decimal point a fraction of all steps."""
+]  # 0.0 and 0 mean the same, and are written alike
+"""A number of steps, or, with a decimal point, a fraction of all steps."""
 
 
 def _home_expanded(source: str) -> str:
-    """A leading ~ is the home folder; all else stays as typed, since ``./name`` is a folder and ``name`` may be not."""
+    """Expand a leading ~ and keep the rest as typed: ``./name`` is a folder, while ``name`` may be a hub id."""
     expanded = str(user_path(source))
     return expanded if source.startswith("~") else source
 
@@ -36,41 +36,41 @@ def _home_expanded(source: str) -> str:
 Name = Annotated[str, Field(min_length=1)]
 Folder = Annotated[str, Field(min_length=1), AfterValidator(lambda folder: str(user_path(folder)))]
 Source = Annotated[str, Field(min_length=1), AfterValidator(_home_expanded)]
-"""A path, or where it may be one the name of something else."""
+"""A path, or a name such as a hub id."""
 
 
 class _Section(BaseModel):
-    # Defaults are checked too, so that equal settings are written alike: 16.0, whether a file says 16 or nothing.
+    # Defaults are validated too, so that equal settings are equal in a checkpoint: 16.0, not the 16 of the default.
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
 
     @field_validator("*", mode="before")
     @classmethod
-    def _yes_and_no_are_no_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+    def _refuse_yes_and_no(cls, value: Any, info: ValidationInfo) -> Any:
         if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
-            raise ValueError("yes and no (true and false) are nothing that this key takes; a text stands in quotes")
+            raise ValueError("this key takes no yes and no (true and false); put quotes around a text")
         return value
 
 
 class DataSettings(_Section):
-    """Where the examples are and how they look."""
+    """The training examples and their format."""
 
     train: Source = Field(description="A .jsonl, .json or .csv file, or a dataset's hub id.")
-    eval: Source | None = Field(None, description="Held-out examples, likewise; their loss (and accuracy) is reported.")
+    eval: Source | None = Field(None, description="The validation set, likewise; its loss (and accuracy) is reported.")
     split: str = Field("train", description="The split of a hub dataset.", min_length=1)
     shape: Shape | Literal["auto"] = Field(
         "auto",
         description="auto (by the columns), instruction (instruction, input, output), chat (messages), "
-        "completion (prompt, completion; or text) or classification (text, text_pair, label; labels with a fraction: "
-        "a regression).",
+        "completion (prompt, completion; or text) or classification (text, text_pair, label; numbers with a decimal "
+        "point are learned by regression).",
     )
     columns: dict[str, str] = Field(
-        default_factory=dict, description="Other names of those columns in the data, such as {text: sentence}."
+        default_factory=dict, description="The data's own names of these columns, such as {text: sentence}."
     )
     prompt_style: Literal["auto", "chat", "alpaca"] = Field(
         "auto",
-        description="How an instruction is put: by the tokenizer's chat template, if any, or as Alpaca's.",
+        description="Format of an instruction: auto (chat if there is a template), chat, or alpaca.",
     )
-    max_examples: Count | None = Field(None, description="Use only the first so many records.")
+    max_examples: Count | None = Field(None, description="Use only this many records, the first ones.")
 
     @field_validator("columns")
     @classmethod
@@ -81,62 +81,66 @@ class DataSettings(_Section):
                 known = f"did you mean {meant[0]}" if meant else f"there are {', '.join(COLUMNS)}"
                 raise ValueError(f"no shape has a column {shown(wanted)}; {known}")
             if list(columns.values()).count(own) > 1:
-                raise ValueError(f"the column {shown(own)} stands for two of them; give each its own")
+                raise ValueError(f"the column {shown(own)} is named twice; give each column its own")
         return columns
 
 
 class AdapterSettings(_Section):
-    """The adapter; `density` to `clamp` are of rose alone; ia3 and prefix have no rank, loreft no alpha and dropout."""
+    """The adapter; `density` to `clamp` are for rose only; ia3 and prefix have no rank, loreft no alpha and dropout."""
 
     rank: Count = Field(8, description="r of each adapted matrix.")
     alpha: Positive = Field(16, description="The update is scaled by alpha / rank.")
     dropout: float = Field(0.0, ge=0, lt=1, description="LoRA dropout.")
     target_modules: Annotated[list[Name], Field(min_length=1)] | Literal["all-linear"] = Field(
-        "all-linear", description="Names of the adapted modules, or all-linear; not of full, prefix and loreft."
+        "all-linear", description="Names of the adapted modules, or all-linear; unused by full, prefix and loreft."
     )
     density: float = Field(0.05, description="Fraction kept of each row of A and column of B.")
     importance_beta: float = Field(0.8, description="How much of the old importance each step keeps.")
     warmup: Amount = Field(0.1, description="Dense steps: a number, or a fraction of all steps.")
     ramp: Amount = Field(0.7, description="Steps in which the density falls: a number, or a fraction.")
     clamp: Positive | None = Field(None, description="Bound on every entry of A and B after each step.")
-    virtual_tokens: Count = Field(20, description="Of the method prefix: how many trained keys and values.")
-    first_positions: Position = Field(7, description="Of loreft: tokens at a prompt's beginning that it changes.")
-    last_positions: Position = Field(7, description="Of loreft: likewise at its end.")
-    layers: list[Position] | None = Field(None, description="Of loreft: the blocks after which it acts; none: all.")
-    shared_positions: bool = Field(True, description="Of loreft: whether beginning and end are changed alike.")
+    virtual_tokens: Count = Field(20, description="For prefix: the number of trained keys and values.")
+    first_positions: Position = Field(7, description="For loreft: changed tokens at the beginning of a prompt.")
+    last_positions: Position = Field(7, description="For loreft: changed tokens at the end of a prompt.")
+    layers: list[Position] | None = Field(None, description="For loreft: the blocks after which it acts; null: all.")
+    shared_positions: bool = Field(True, description="For loreft: one intervention for beginning and end.")
 
 
 class TrainingSettings(_Section):
-    """The loop around the method."""
+    """The training loop."""
 
     epochs: Positive = Field(3.0, description="Passes over the data.")
-    max_steps: Count | None = Field(None, description="Optimizer steps; takes the place of epochs.")
-    batch_size: Count = Field(8, description="Examples a device sees at once.")
+    max_steps: Count | None = Field(None, description="Optimizer steps; replaces epochs.")
+    batch_size: Count = Field(8, description="Examples per device and forward pass.")
     gradient_accumulation: Count = Field(1, description="Batches summed into one optimizer step.")
     learning_rate: Positive = Field(5e-4, description="Peak learning rate of AdamW.")
-    lr_scheduler: Literal["linear", "cosine", "constant"] = Field("linear", description="Its course after warm-up.")
-    lr_warmup: Amount = Field(0.05, description="Steps in which it rises from 0: a number, or a fraction of all steps.")
-    weight_decay: float = Field(0.0, ge=0, le=1e30, description="Of AdamW.")
+    lr_scheduler: Literal["linear", "cosine", "constant"] = Field(
+        "linear", description="How the rate changes after warm-up."
+    )
+    lr_warmup: Amount = Field(
+        0.05, description="Steps in which the rate rises from 0: a number, or a fraction of all steps."
+    )
+    weight_decay: float = Field(0.0, ge=0, le=1e30, description="Weight decay of AdamW.")
     max_grad_norm: Positive | None = Field(1.0, description="Gradients are clipped to this norm; null: not clipped.")
-    max_length: int = Field(512, ge=2, le=LARGEST, description="Longer examples are cut, in tokens.")
+    max_length: int = Field(512, ge=2, le=LARGEST, description="Tokens of an example; longer ones are truncated.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="Dtype of the frozen base; auto keeps the checkpoint's own."
+        "auto", description="Dtype of the base model; auto is the checkpoint's own."
     )
     device: str = Field(
-        "auto", description="auto (CUDA, then MPS, then the CPU), cpu, cuda or mps; of several GPUs torch's first."
+        "auto", description="auto (CUDA, then MPS, then the CPU), cpu, cuda or mps; the first of several GPUs."
     )
     gradient_checkpointing: bool = Field(False, description="Recompute activations to save memory.")
-    seed: int = Field(0, ge=0, lt=2**32, description="Of initial values, dropout and the order of examples.")
-    log_steps: Count = Field(5, description="Steps between two lines of the log.")
-    eval_steps: Count | None = Field(None, description="Steps between two evaluations; none: only at the end.")
-    save_steps: Count | None = Field(None, description="Steps between checkpoints; none: only when interrupted.")
+    seed: int = Field(0, ge=0, lt=2**32, description="For initialization, dropout and the order of examples.")
+    log_steps: Count = Field(5, description="Steps between two log entries.")
+    eval_steps: Count | None = Field(None, description="Steps between two evaluations; null: only at the end.")
+    save_steps: Count | None = Field(None, description="Steps between two checkpoints; null: only if interrupted.")
     report_to: str = Field("none", description="A tracker that transformers knows, such as wandb; none by default.")
 
     @field_validator("max_grad_norm", mode="before")
     @classmethod
     def _no_clipping(cls, value: Any) -> Any:
         if isinstance(value, float) and value == math.inf:
-            raise ValueError("no clipping is written null")
+            raise ValueError("write null for no clipping")
         return value
 
     @field_validator("lr_warmup")
@@ -148,19 +152,19 @@ class TrainingSettings(_Section):
 
 
 class RetentionSettings(_Section):
-    """Prompts on which the tuned model should go on as its base does (rose only)."""
+    """Prompts on which the trained model should keep the base model's output (rose only)."""
 
     prompts: Source | None = Field(
-        None, description="A file with one prompt a line (.txt) or with a prompt or text in each record; none: off."
+        None, description="A file with one prompt a line (.txt), or with prompt or text in each record; null: off."
     )
-    weight: Positive = Field(1.0, description="How much of their sensitivity is subtracted from the importance.")
-    every: Count = Field(1, description="Optimizer steps between two looks at them.")
-    batch_size: Count = Field(4, description="Prompts at each look.")
-    max_length: int = Field(128, ge=2, le=LARGEST, description="Longer prompts are cut, in tokens.")
+    weight: Positive = Field(1.0, description="Factor of their sensitivity, which is subtracted from the importance.")
+    every: Count = Field(1, description="Optimizer steps between two measurements.")
+    batch_size: Count = Field(4, description="Prompts per measurement.")
+    max_length: int = Field(128, ge=2, le=LARGEST, description="Tokens of a prompt; longer ones are truncated.")
 
 
 class TrainSettings(_Section):
-    """A training run, as a config file gives it."""
+    """A training run, as written in a config file."""
 
     model: Source = Field(description="demo, a folder, a .gguf file or a hub id.")
     method: Method = Field(
@@ -181,16 +185,16 @@ class TrainSettings(_Section):
     @model_validator(mode="after")
     def _prefix_needs_its_cache(self) -> "TrainSettings":
         if self.training.gradient_checkpointing and self.method == "prefix":
-            raise ValueError("a prefix is in the cache, which gradient_checkpointing turns off; leave one of them out")
+            raise ValueError("a prefix is in the cache, which gradient_checkpointing turns off; use only one of them")
         return self
 
     @model_validator(mode="after")
     def _evaluation_needs_examples(self) -> "TrainSettings":
         if self.training.eval_steps is not None and self.data.eval is None:
-            raise ValueError("training.eval_steps needs held-out examples; name them in data.eval, or leave it out")
+            raise ValueError("training.eval_steps needs a validation set; name one in data.eval, or leave it out")
         return self
 
     @property
     def checkpoints(self) -> Path:
-        """Where checkpoints lie."""
+        """The folder of the checkpoints."""
         return Path(self.output, "checkpoints")

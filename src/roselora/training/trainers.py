@@ -28,7 +28,7 @@ def make_trainer(prepared: Prepared, settings: TrainSettings, callbacks: Sequenc
     """A Trainer that is ready to train.
 
     Raises:
-        ConfigError: the device cannot do the dtype.
+        ConfigError: the Trainer refuses the settings, for example a dtype that the device does not support.
     """
     try:
         trainer = (_causal if prepared.examples.labels is None else _classifying)(prepared, settings, callbacks)
@@ -42,7 +42,7 @@ def _causal(prepared: Prepared, settings: TrainSettings, callbacks: Sequence[Tra
     arguments = _on_one_device(
         SFTConfig(
             **_arguments(prepared, settings),
-            max_length=None,  # the examples are tokenized and cut already
+            max_length=None,  # the examples are already tokenized and truncated
             dataset_kwargs={"skip_prepare_dataset": True},
         )
     )
@@ -64,7 +64,7 @@ def _classifying(prepared: Prepared, settings: TrainSettings, callbacks: Sequenc
         train_dataset=prepared.examples.train,
         eval_dataset=prepared.examples.eval,
         processing_class=prepared.tokenizer,
-        compute_metrics=_accuracy if prepared.examples.labels else None,  # a regression's loss says how far off it is
+        compute_metrics=_accuracy if prepared.examples.labels else None,  # a regression is judged by its loss
         callbacks=list(callbacks),
     )
 
@@ -76,7 +76,7 @@ def _accuracy(prediction: EvalPrediction) -> dict[str, float]:
 
 
 def _on_one_device(arguments: Arguments) -> Arguments:
-    """Without a launcher a Trainer would split batches over all GPUs that it sees, and make epochs of fewer steps."""
+    """Use one GPU: without a launcher a Trainer splits batches over all visible GPUs, and epochs get fewer steps."""
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
 
@@ -93,7 +93,7 @@ def _arguments(prepared: Prepared, settings: TrainSettings) -> dict[str, Any]:
         "gradient_accumulation_steps": training.gradient_accumulation,
         "learning_rate": training.learning_rate,
         "lr_scheduler_type": training.lr_scheduler,
-        # The constant schedule of transformers knows no warm-up.
+        # The constant schedule of transformers has no warm-up.
         "warmup_steps": 0 if training.lr_scheduler == "constant" else training.lr_warmup,
         "weight_decay": training.weight_decay,
         "max_grad_norm": training.max_grad_norm or 0.0,  # at 0 the Trainer does not clip

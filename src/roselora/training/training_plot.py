@@ -1,4 +1,4 @@
-"""One picture of a finished training: the schedule, the loss, and where in the network the surviving entries lie."""
+"""One plot of a finished run: loss, density, and where in the network the changed entries are."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ _LAYER = re.compile(r"\.(\d+)\.")
 
 
 def plot_training(finished: Finished, path: Path) -> None:
-    """Write a PNG of the loss and the density by step, and of the share of changed entries by layer and module.
+    """Write a PNG with loss and density by step, and the fraction of changed entries by layer and module.
 
     Raises:
         OSError: it cannot be written.
@@ -41,7 +41,7 @@ def plot_training(finished: Finished, path: Path) -> None:
 
 
 def _plot_loss(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
-    for name, label in (("loss", "training loss"), ("eval_loss", "held-out loss")):
+    for name, label in (("loss", "training loss"), ("eval_loss", "validation loss")):
         points = [(entry["step"], entry[name]) for entry in history if name in entry]
         if points:
             axes.plot(*zip(*points, strict=True), label=label, marker="o" if len(points) < 3 else None)
@@ -59,9 +59,9 @@ def _plot_density(axes: Axes, prepared: Prepared) -> None:
 
 
 def entry_shares(matrices: Sequence[MatrixCounts]) -> tuple[list[str], list[str], NDArray[np.float64]]:
-    """Layers, modules, and the share of changed entries of each: (layers, modules), NaN where nothing is adapted.
+    """Layers, modules, and the fraction of changed entries, of shape (layers, modules); NaN where nothing is adapted.
 
-    A layer is the first number in a matrix's name; matrices outside the layers are in the row "-".
+    The layer is the first number in a matrix's name; matrices outside the layers are in the row "-".
     """
     places = [(_layer(matrix.name), matrix.name.rpartition(".")[2]) for matrix in matrices]
     layers = sorted({layer for layer, _ in places}, key=lambda layer: (layer == "-", int(layer) if layer != "-" else 0))

@@ -1,4 +1,4 @@
-"""What a run tells while it goes on, and how it is stopped so that it can go on later."""
+"""What a run reports after each step, and how a signal stops it so that it can be resumed."""
 
 import signal
 import threading
@@ -15,13 +15,13 @@ from roselora.training import processes
 
 @dataclass(frozen=True)
 class StepReport:
-    """Where a run stands after an optimizer step.
+    """The state of a run after an optimizer step.
 
     Attributes:
-        step: optimizer steps taken.
+        step: optimizer steps so far.
         total_steps: of the whole run.
-        loss: the training loss last logged, in nats, or None before the first.
-        density: what the adapter was last pruned to, or None if the method does not prune.
+        loss: the training loss that was logged last, in nats, or None before the first log.
+        density: the density that the adapter was last pruned to, or None if the method does not prune.
     """
 
     step: int
@@ -31,7 +31,7 @@ class StepReport:
 
 
 class ProgressCallback(TrainerCallback):
-    """Tells ``on_step`` after every step, and puts the density into the log beside the loss."""
+    """Calls ``on_step`` after every step, and adds the density to the log beside the loss."""
 
     def __init__(self, on_step: Callable[[StepReport], None] | None) -> None:
         self._on_step = on_step
@@ -52,32 +52,30 @@ class ProgressCallback(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Note the loss; add the density to what trackers and the history get."""
+        """Remember the loss; add the density to the logs for trackers, and to the history."""
         if logs is None or "loss" not in logs:
             return
         self._loss = float(logs["loss"])
-        density = self._density(state.global_step)
-        if density is not None:
+        if (density := self._density(state)) is not None:
             logs["density"] = state.log_history[-1]["density"] = density
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """One optimizer step is done."""
+        """Report the step, from the main process only."""
         if self._on_step is not None and state.is_world_process_zero:
-            density = self._density(state.global_step)
-            self._on_step(StepReport(state.global_step, state.max_steps, self._loss, density))
+            self._on_step(StepReport(state.global_step, state.max_steps, self._loss, self._density(state)))
 
-    def _density(self, step: int) -> float | None:
-        return None if self._adapter is None else self._adapter.density_at(step)
+    def _density(self, state: TrainerState) -> float | None:
+        return None if self._adapter is None else self._adapter.density_at(state.global_step)
 
 
 class Interruption(TrainerCallback):
-    """Ctrl-C or a termination signal: finish the step, keep a checkpoint, stop. A second Ctrl-C stops at once.
+    """On Ctrl-C or SIGTERM: finish the step, write a checkpoint, and stop. A second Ctrl-C stops at once.
 
     A signal to one of several processes stops all of them after the same step.
 
     Attributes:
-        requested: whether one came to this process.
-        stopped_at: the step after which training stopped because of it, or None.
+        requested: whether this process got a signal.
+        stopped_at: the step after which a signal stopped training, or None.
     """
 
     def __init__(self) -> None:
@@ -86,7 +84,7 @@ class Interruption(TrainerCallback):
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take the signals while the block runs; only the main thread of a process can."""
+        """Handle the signals while the block runs. Python allows that in the main thread only; elsewhere: no effect."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -103,7 +101,9 @@ class Interruption(TrainerCallback):
         self.requested = True
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Ask the Trainer for a checkpoint and the end, unless this was the last step anyway."""
+        """Ask the Trainer for a checkpoint and the end, unless this is the last step anyway."""
+        # The processes have to agree at every step: one that stopped alone would leave the others waiting in a
+        # collective operation of the next step.
         if processes.any_of_them(self.requested) and state.global_step < state.max_steps:
             self.stopped_at = state.global_step
             control.should_save = True
