@@ -50,7 +50,9 @@ class EditsInMemory(EditedWeights):
         )
         self.deltas.note(proposal.delta)
         self.overlay.apply(edit.id, proposal.delta, position)
-        self.edits = [replace(other, active=other.active and other.id != instead_of) for other in self.edits] + [edit]
+        if instead_of is not None:
+            self.edits = [replace(other, active=other.active and other.id != instead_of) for other in self.edits]
+        self.edits.append(edit)
         self._by_id[edit.id] = proposal.delta
         return edit
 
