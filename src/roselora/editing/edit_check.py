@@ -14,6 +14,7 @@ from roselora.delta.overlay import Overlay
 from roselora.delta.sparse_delta import SparseDelta
 from roselora.editing.contradictions import superseded
 from roselora.editing.edit_answers import SHOWN_TOKENS, answers_to, broken_requests, holds
+from roselora.editing.edited_weights import EditedWeights
 from roselora.editing.request import EditRequest
 from roselora.editing.store.edit_records import StoredEdit
 from roselora.editing.store.provenance import read_provenance
@@ -95,22 +96,19 @@ class CheckReport:
         return all(edit.holds or edit.superseded_by for edit in self.edits)
 
 
-def check_edits(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, overlay: Overlay, active: Active
-) -> CheckReport:
-    """Ask the model about every active edit.
+def check_edits(edited: EditedWeights, active: Active) -> CheckReport:
+    """Ask the model about every active edit; to find what broke an edit, later ones are taken out and put back.
 
     Args:
-        overlay: has the active edits in the weights; to find the edits that broke others, some are taken out and put
-            back.
         active: each active edit and its delta, in commit order.
     """
+    model, tokenizer = edited.model, edited.tokenizer
     requests = [edit.request for edit, _ in active]
     overruled = superseded([edit for edit, _ in active])
     answers = answers_to(model, tokenizer, requests)
     hold = [holds(request, own) for request, own in zip(requests, answers, strict=True)]
     broken = [n for n, (edit, _) in enumerate(active) if not hold[n] and edit.id not in overruled]
-    breakers = find_breakers(lambda some: broken_requests(model, tokenizer, some), overlay, active, broken)
+    breakers = find_breakers(lambda some: broken_requests(model, tokenizer, some), edited.overlay, active, broken)
     states = [
         EditState(
             edit.id,

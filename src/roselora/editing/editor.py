@@ -277,7 +277,7 @@ class Editor:
     def check(self) -> CheckReport:
         """Which active edits still hold, which later edit broke the others, where they collide, what else changed."""
         active = [(edit, self.store.delta_of(edit)) for edit in self._edited.bring_up_to_date()]
-        return check_edits(self.model, self.tokenizer, self._edited.overlay, active)
+        return check_edits(self._edited, active)
 
     def export(self, path: str | os.PathLike[str], format: Format = "model") -> tuple[StoredEdit, ...]:
         """Write the edited model, or only what the active edits change; read it back and compare.
