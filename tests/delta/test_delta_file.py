@@ -145,7 +145,7 @@ def rebuilt(alter: Callable[[dict[str, Any], dict[str, Any], dict[str, Tensor]],
 
 def row(number: int, column: str, value: object) -> Callable[..., object]:
     def alter(outer: Any, inner: Any, tensors: Any) -> None:
-        inner["weights"][number][delta_file._Row._fields.index(column)] = value
+        inner["weights"][number][delta_file._WeightRow._fields.index(column)] = value
 
     return alter
 

@@ -32,7 +32,7 @@ _DTYPES = {dtype_name(dtype): dtype for dtype in FLOAT_DTYPES}
 _SAFETENSORS_DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 
 
-class _Row(NamedTuple):
+class _WeightRow(NamedTuple):
     """One weight in the header's table: a JSON list of these ten."""
 
     name: str
@@ -147,8 +147,8 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def _row(factors: SparseFactors) -> _Row:
-    return _Row(
+def _row(factors: SparseFactors) -> _WeightRow:
+    return _WeightRow(
         factors.name,
         *factors.shape,
         factors.layer,
@@ -161,10 +161,10 @@ def _row(factors: SparseFactors) -> _Row:
     )
 
 
-def _check_row(given: Any, source: str) -> _Row:
-    if not isinstance(given, list) or len(given) != len(_Row._fields):
+def _check_row(given: Any, source: str) -> _WeightRow:
+    if not isinstance(given, list) or len(given) != len(_WeightRow._fields):
         _refuse(source, "has a malformed table of weights")
-    row = _Row(*given)
+    row = _WeightRow(*given)
     sizes = (row.d_out, row.d_in, row.rank, row.kept_in_row, row.kept_in_column)
     if not all(type(size) is int and 0 < size < 2**63 for size in sizes):
         _refuse(source, f"gives a weight the sizes {sizes}, which must be positive whole numbers")
@@ -177,7 +177,7 @@ def _check_row(given: Any, source: str) -> _Row:
     return row
 
 
-def _check_tensors(outer: dict[str, Any], rows: list[_Row], source: str) -> None:
+def _check_tensors(outer: dict[str, Any], rows: list[_WeightRow], source: str) -> None:
     """Check that the header declares the tensors that the table needs, with their dtypes and shapes, and no others."""
     counts = {f"values_{dtype}": 0 for dtype in sorted({row.value_dtype for row in rows})}
     for row in rows:
@@ -211,12 +211,12 @@ def _pack(delta: SparseDelta) -> dict[str, Tensor]:
     }
 
 
-def _unpack(rows: list[_Row], tensors: dict[str, Tensor]) -> list[SparseFactors]:
+def _unpack(rows: list[_WeightRow], tensors: dict[str, Tensor]) -> list[SparseFactors]:
     shapes = [(row.rank, kept) for row in rows for kept in (row.kept_in_row, row.kept_in_column)]
     index = iter(decode_gaps(tensors["gaps"].numpy(), shapes))
     taken = dict.fromkeys(tensors, 0)
 
-    def take(row: _Row, kept: int) -> Tensor:
+    def take(row: _WeightRow, kept: int) -> Tensor:
         """The next rank * kept values of the row's dtype, as (rank, kept)."""
         name = f"values_{row.value_dtype}"
         start, size = taken[name], row.rank * kept
