@@ -32,9 +32,9 @@ def sparse(pair: FactorPair, density: float) -> bool:
     return max(rows) <= kept_count(density, pair.a.shape[1]) and max(columns) <= kept_count(density, pair.b.shape[0])
 
 
-def test_importing_roselora_installs_nothing() -> None:
+def test_importing_the_config_installs_nothing() -> None:
     program = (
-        "import roselora\n"
+        "from roselora import RoseLoraConfig\n"
         "from torch.optim import optimizer\n"
         "from peft.tuners.tuners_utils import BaseTuner\n"
         "assert not optimizer._global_optimizer_pre_hooks and not optimizer._global_optimizer_post_hooks\n"

@@ -127,6 +127,8 @@ def verify(source: nn.Module | str | os.PathLike[str], adapter_name: str = "defa
                 return require_sparse(adapter_name, tracked.pairs(adapter_name), adapter.config.density)
         raise ConfigError(f"This model has no RoseLoRA adapter named {adapter_name!r}.")
     folder = user_path(source)
+    if not folder.is_dir():
+        raise ConfigError(f"{source} is not a folder here; name an adapter's folder.")
     config = SparsityConfig.from_pretrained(folder)
     return require_sparse(adapter_name, _saved_pairs(folder, config), config.density)
 
