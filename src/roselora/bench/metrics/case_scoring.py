@@ -37,6 +37,13 @@ class CaseScorer:
     An edited model whose logits hold NaN gets no point where they do: its answers end there and count as wrong, its
     continuations count as moved, the KL divergence is infinite, and the text for fluency ends there.
 
+    >>> from roselora.models.loading import load
+    >>> loaded = load("model")  # a model that knows this fact
+    >>> case = EditCase("made/0", "The capital of France is", "Paris")
+    >>> scorer = CaseScorer(loaded.model, loaded.tokenizer, [case])
+    >>> scorer.score([case])[0].reliability
+    1.0
+
     Args:
         model: edited and restored by the caller between the calls.
         tokenizer: the model's.

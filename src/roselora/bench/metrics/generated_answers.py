@@ -12,10 +12,10 @@ from roselora.editing.methods.token_batches import split_at_answer
 from roselora.models.generation import GeneratedAnswer
 
 SHOWN_TOKENS = 8
-"""At least so much of every answer is generated, so that a record shows what the model said."""
+"""At least this much of every answer is generated, so that a record shows what the model answers."""
 
 AROUND_TOKENS = 4
-"""So much may stand around a right answer: an article, quotes, a full stop, and the EOS or newline that ends it."""
+"""The room around a right answer: an article, quotes, a full stop, and the EOS or newline that ends it."""
 
 
 @dataclass(frozen=True)

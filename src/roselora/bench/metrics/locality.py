@@ -78,6 +78,11 @@ def continuation_row(
 def kl_divergence(base: Tensor, edited: Tensor) -> Tensor:
     """KL(base || edited) in nats, row by row.
 
+    >>> import torch
+    >>> base = torch.tensor([[0.5, 0.5], [1.0, 0.0]]).log()
+    >>> kl_divergence(base, torch.tensor([[0.5, 0.5], [0.5, 0.5]]).log()).tolist()
+    [0.0, 0.6931...]
+
     Args:
         base, edited: (n, vocabulary) log-probabilities of the two models.
 

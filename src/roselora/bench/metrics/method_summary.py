@@ -49,7 +49,7 @@ def summarize(
 ) -> list[MethodSummary]:
     """One row for each of the ``methods``, in their order, then for each other one that has records.
 
-    What a failed edit counts is said in `EditValues`; where it has no value, the n leaves it out.
+    `EditValues` defines what a failed edit counts; where it has no value, the n leaves it out.
 
     Args:
         seed: of the bootstrap.

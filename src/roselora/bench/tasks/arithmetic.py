@@ -1,4 +1,4 @@
-"""Four arithmetic test sets of LLM-Adapters and LoReFT, and the part of their training data that is at hand.
+"""Four arithmetic test sets of LLM-Adapters and LoReFT, and the available part of their training data.
 
 AddSub, MultiArith and SingleEq are left out: MAWPS was gathered from them, so most of their questions are in its
 training set, and a model trained on MAWPS has seen them. The ``output`` of a test record was written by a model and is

@@ -1,4 +1,4 @@
-"""The eight commonsense test sets of LLM-Adapters and LoReFT, and the part of their training data that is at hand.
+"""The eight commonsense test sets of LLM-Adapters and LoReFT, and the available part of their training data.
 
 Every set is asked with LLM-Adapters' instruction, which names the choices and the format of the answer. HellaSwag is
 read as its authors publish it, and its instruction is built here, letter for letter as LLM-Adapters has it. Answers are

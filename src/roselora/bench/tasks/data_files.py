@@ -111,6 +111,12 @@ def read_records(
 ) -> list[T]:
     """Every record of a file, converted, in the file's order.
 
+    >>> class City(Record):
+    ...     name: str
+    >>> _ = Path("cities.jsonl").write_text('{"name": "Oslo", "country": "Norway"}\\n')
+    >>> read_records(Path("cities.jsonl"), City.model_validate)
+    [City(name='Oslo')]
+
     Raises:
         ConfigError: the file is missing, cannot be parsed, or has a record that ``convert`` refuses. The message names
             the file, the record's number (from 0) and the field.

@@ -97,7 +97,12 @@ class Deduplicated:
 
 
 def deduplicate(cases: Sequence[EditCase]) -> Deduplicated:
-    """Keep the first case of each prompt: two answers to one question cannot both be right in one model."""
+    """Keep the first case of each prompt: two answers to one question cannot both be right in one model.
+
+    >>> cases = [EditCase("made/0", "Oslo is in", "Peru"), EditCase("made/1", "Oslo is in", "Chad")]
+    >>> deduplicate(cases).conflicting
+    ('made/1',)
+    """
     kept: dict[str, EditCase] = {}
     repeated: list[str] = []
     conflicting: list[str] = []

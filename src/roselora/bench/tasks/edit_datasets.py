@@ -60,6 +60,14 @@ class CaseFile:
 def read_cases(name: str, data_dir: Path | None) -> CaseFile:
     """A benchmark's cases, from ``data_dir`` if it is given, else from the hub; their keys are ``name/number``, from 0.
 
+    >>> import json
+    >>> folder = Path("data", "knowledge_editing")
+    >>> folder.mkdir(parents=True)
+    >>> record = {"text": "Ada Plum grew up", "labels": "in Oslo.", "concept": "Ada Plum", "locality": {}}
+    >>> _ = (folder / "wikibio_test.json").write_text(json.dumps([record]))
+    >>> read_cases("wikibio", Path("data")).cases[0].request.target
+    'in Oslo.'
+
     Raises:
         ConfigError: there is no such benchmark; its file is missing or of another format; the hub does not have it or
             cannot be reached.

@@ -37,7 +37,7 @@ class KnowEditRecord(CaseRecord):
     Its rephrasings are ``rephrase_prompt`` (ZsRE) and ``generate_prompt`` (in some versions of WikiData_counterfact: a
     numbered list written by a model, whose numbers are removed, and whose notes in parentheses are left out). Sub-types
     keep the file's names, except that locality questions whose answer is one of the record's own old ones
-    (``ground_truth``) are put under `SAME_ANSWER`.
+    (``ground_truth``) are listed under `SAME_ANSWER`.
     """
 
     prompt: str
