@@ -1,6 +1,6 @@
-"""The errors that roselora raises on purpose: one tree, one sentence each.
+"""The errors of roselora.
 
-Every message says what is wrong, in which file or argument, and what to do about it.
+Every message is one sentence that says what is wrong, in which file or argument, and what to do about it.
 """
 
 import os
@@ -8,7 +8,7 @@ import re
 
 
 def reason_of(error: BaseException) -> str:
-    """What a library, or the system, says went wrong: its first line, short enough for one of our sentences.
+    """The first line of an error from a library or the system, short enough for a sentence.
 
     >>> reason_of(FileNotFoundError(2, "No such file or directory", "a/b.json"))
     'No such file or directory: b.json'
@@ -17,17 +17,21 @@ def reason_of(error: BaseException) -> str:
         names = [os.path.basename(os.fsdecode(error.filename))] if error.filename else []
         return shortened(": ".join([error.strerror, *names]))
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    from_rust = re.search(r"([^:]+) \(os error \d+\)", lines[0])  # what safetensors and tokenizers make of an OSError
+    from_rust = re.search(r"([^:]+) \(os error \d+\)", lines[0])  # an OSError in safetensors or tokenizers
     return shortened((from_rust[1] if from_rust else lines[0]).strip().rstrip(". :"))
 
 
 def shortened(text: str, length: int = 200) -> str:
-    """The beginning of a text that may be longer than a message can be."""
+    """A text, cut to a length with "..." at its end if it is longer.
+
+    >>> shortened("a long text", 8)
+    'a lon...'
+    """
     return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
 class RoseLoraError(Exception):
-    """Anything that roselora refuses; the command line prints its message as one line.
+    """The base of all errors of roselora; the command line prints its message as one line.
 
     >>> from roselora import RoseLoraConfig, RoseLoraError
     >>> try:
@@ -47,11 +51,11 @@ class UnsupportedError(RoseLoraError):
 
 
 class NonFiniteError(RoseLoraError, ArithmeticError):
-    """NaN or infinity where numbers are needed."""
+    """NaN or infinity where finite numbers are needed."""
 
 
 class SparsityError(RoseLoraError):
-    """An adapter that is denser than it was asked to be, or that was never pruned."""
+    """An adapter that is denser than its config asks for, or that was never pruned."""
 
 
 class ModelError(RoseLoraError):
@@ -59,19 +63,19 @@ class ModelError(RoseLoraError):
 
 
 class StoppedError(RoseLoraError):
-    """Work that was stopped on request and can go on; the message says how."""
+    """Work that was stopped on request and can be resumed; the message says how."""
 
 
 class EditError(RoseLoraError):
-    """An edit that could not be made; the model is as it was before."""
+    """An edit that could not be made; the model is unchanged."""
 
 
 class FileFormatError(RoseLoraError, ValueError):
-    """A file that is not one of ours, or that is truncated, altered or malformed."""
+    """A file that is not in a format of roselora, or is truncated, altered or malformed."""
 
 
 class WrongBaseError(RoseLoraError):
-    """A model whose weights are not the ones that a delta was made for."""
+    """A model with other weights than those that a delta was made for."""
 
 
 class StoreError(RoseLoraError):

@@ -1,9 +1,9 @@
-"""Numbers in float64, wherever a tensor lies."""
+"""float64 on every device."""
 
 from torch import Tensor
 
 WITHOUT_FLOAT64 = {"mps"}
-"""Kinds of devices that have no float64."""
+"""The types of devices that have no float64."""
 
 
 def double(tensor: Tensor) -> Tensor:

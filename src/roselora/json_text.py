@@ -1,4 +1,4 @@
-"""JSON that every reader of JSON takes."""
+"""JSON that every reader accepts."""
 
 import json
 import math
@@ -7,7 +7,11 @@ from typing import Any
 
 
 def json_text(value: Any, *, indent: int | None = None, ensure_ascii: bool = True) -> str:
-    """Plain data as JSON, with null where a number is NaN or infinite, for which JSON has no word."""
+    """Plain data as JSON, with null for NaN and infinity, which JSON does not have.
+
+    >>> json_text({"loss": float("nan")})
+    '{"loss": null}'
+    """
     return json.dumps(_finite(value), indent=indent, ensure_ascii=ensure_ascii, allow_nan=False)
 
 

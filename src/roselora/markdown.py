@@ -1,4 +1,4 @@
-"""Numbers, intervals and tables as Markdown shows them."""
+"""Markdown for reports: escaped text, numbers, intervals and tables."""
 
 import math
 import re
@@ -10,39 +10,43 @@ from roselora.escaping import visible
 NOTHING = "-"
 MIB = 2**20
 WHOLE_FROM = 999.5
-"""Three digits of what is above would be rounded to four."""
+"""From here on, three significant digits would round to 1000."""
 
 Show = Callable[[float], str]
 
 
 def text(value: Any) -> str:
-    """Any text on one line, or in one cell of a table: nothing in it is taken for Markdown, HTML or a link."""
+    """Any text for one line or one cell of a table, escaped so that none of it is Markdown, HTML or a link.
+
+    >>> print(text("a|b *c*"))
+    a\\|b \\*c\\*
+    """
     return _MARKDOWN.sub(lambda found: _HTML.get(found[0]) or f"\\{found[0]}", _one_line(value))
 
 
 _HTML = {"<": "&lt;", "&": "&amp;"}
 _MARKDOWN = re.compile(
     r"[<&\\`*\[\]|~$]"
-    r"|(?<!\w)_|_(?!\w)"  # within a word it is a character as others
-    r"|(?<=\w):(?=//)|(?<=www)\."  # what GitHub makes links of
+    r"|(?<!\w)_|_(?!\w)"  # within a word it is an ordinary character
+    r"|(?<=\w):(?=//)|(?<=www)\."  # GitHub turns these into links
 )
 
 
 def code(value: Any) -> str:
-    """Any text as a code span on one line, or in one cell of a table."""
+    """Any text as a code span, for one line or one cell of a table."""
     shown = _one_line(value).replace("|", "\\|")
     fence = "`" * (1 + longest_run(shown, "`"))
     return f"{fence} {shown} {fence}" if "`" in (shown[:1], shown[-1:]) else f"{fence}{shown}{fence}"
 
 
 def block(value: str, language: str) -> str:
-    """Lines as a block of code."""
+    """Lines as a code block."""
     fence = "`" * max(3, 1 + longest_run(value, "`"))
     return f"{fence}{language}\n{value.rstrip()}\n{fence}"
 
 
 def longest_run(value: str, character: str) -> int:
-    """How often a character stands in a row at most."""
+    """The length of the longest run of a character."""
     return max((len(run) for run in re.findall(f"{re.escape(character)}+", value)), default=0)
 
 
@@ -51,9 +55,10 @@ def _one_line(value: Any) -> str:
 
 
 def number(value: float | None) -> str:
-    """Three significant digits, zeros at the end too; from 1000 on whole, and below a millionth with an exponent.
+    """Three significant digits with trailing zeros; whole from 1000 on, and with an exponent below a millionth.
 
-    0, "inf" and "NaN" stand by their names.
+    >>> number(0.5), number(12345.6), number(None)
+    ('0.500', '12,346', '-')
     """
     if value is None:
         return NOTHING
@@ -67,32 +72,32 @@ def number(value: float | None) -> str:
 
 
 def seconds(value: float) -> str:
-    """Three significant digits, but no more than two decimals: "0.00" is next to no time."""
+    """Three significant digits, but at most two decimals: "0.00" is almost no time."""
     return f"{value:.2f}" if 0 < value < 1 else number(value)
 
 
 def mebibytes(value: float) -> str:
-    """Bytes in MiB, as :func:`seconds` below 10 and whole from there on."""
+    """Bytes in MiB: like :func:`seconds` below 10, and whole from there on."""
     shown = value / MIB
     return f"{shown:,.0f}" if shown >= 10 else seconds(shown)
 
 
 def count(value: float) -> str:
-    """Whole where it is whole, as it may not be for a median or a share of a call."""
+    """A count, with decimals only if it is not whole, as a median may be."""
     return f"{value:,.0f}" if value == int(value) else number(value)
 
 
 def rate(value: float) -> str:
-    """A share of one, or a difference of two shares."""
+    """A rate between 0 and 1, or a difference of two rates."""
     return f"{value:z.3f}"
 
 
 def bounds(low: float | None, high: float | None, show: Show = rate) -> str:
-    """An interval, or that there is none."""
+    """An interval, or "[no interval]"."""
     return "[no interval]" if low is None or high is None else f"[{show(low)}, {show(high)}]"
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; its cells must be on one line each."""
+    """A Markdown table; each cell must be one line."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,8 +1,7 @@
-"""Folders and files that appear whole or not at all: made in a staging folder, flushed to the disk, then renamed.
+"""Folders and files that appear complete or not at all: made in a staging folder, flushed to the disk, then renamed.
 
-The staging folder stands beside what it is for, since a rename does not leave a file system. It is locked while its
-process lives, which tells what is being written from what a killed process left; the next one that stages something
-in the same place removes that.
+The staging folder is made beside the target, because a rename works within one file system only. It is locked while its
+process lives. So the next process that stages something there can tell what a killed process left, and remove it.
 """
 
 import contextlib
@@ -23,12 +22,12 @@ LOCK = ".lock"
 
 @contextlib.contextmanager
 def staging_folder(target: Path) -> Iterator[Path]:
-    """A new folder beside ``target`` to make it in, for :func:`put_in_place`; afterwards it is gone with all in it.
+    """A new folder beside ``target`` in which to make it, for :func:`put_in_place`; afterwards the folder is removed.
 
-    The folders above ``target`` are made, and those that an error leaves empty are removed again.
+    The parents of ``target`` are made, and those that an error leaves empty are removed again.
 
     Raises:
-        OSError: the disk refused.
+        OSError: the disk failed.
     """
     missing = [folder for folder in target.parents if not folder.exists()]
     try:
@@ -48,16 +47,16 @@ def staging_folder(target: Path) -> Iterator[Path]:
 
 
 def put_in_place(made: Path, target: Path, report: Callable[[int, int], None] | None = None) -> None:
-    """Flush a file or folder in the staging folder of ``target``, rename it to ``target``, and flush that.
+    """Flush a file or folder in the staging folder of ``target``, and rename it to ``target``.
 
-    Files get the mode that the umask gives; safetensors writes 0600 under any. What takes the place of an empty folder
-    gets its mode and group.
+    Files get the mode that the umask gives; safetensors writes mode 0600 under any umask. A folder that replaces an
+    empty one gets the mode and group of that one.
 
     Args:
-        report: called with how many of how many files are on the disk.
+        report: called with the number of files that are flushed, and the number of all.
 
     Raises:
-        OSError: the disk refused, or something is there.
+        OSError: the disk failed, or something exists at ``target``.
     """
     everything = [made, *made.rglob("*")]
     _share(everything, made.parent, target)
@@ -70,10 +69,10 @@ def put_in_place(made: Path, target: Path, report: Callable[[int, int], None] | 
 
 
 def remove_stale(folder: Path) -> list[Path]:
-    """Remove the staging folders that killed processes left in a folder, and say which; those in use stay."""
+    """Remove the staging folders that killed processes left in a folder, and return them; those in use stay."""
     try:
         found = sorted(filter(is_staging, folder.iterdir()))
-    except OSError:  # a folder that may be written to and not listed
+    except OSError:  # a folder that can be written to but not listed
         return []
     for path in found:
         _remove_unlocked(path)
@@ -99,7 +98,7 @@ def _locked_folder(target: Path) -> tuple[Path, FileLock]:
         lock = FileLock(staging / LOCK, timeout=0, is_singleton=False)
         try:
             lock.acquire()
-        except Timeout:  # another process found it before it was locked, and is removing it
+        except Timeout:  # another process found it before this one locked it, and is removing it
             continue
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
@@ -108,7 +107,7 @@ def _locked_folder(target: Path) -> tuple[Path, FileLock]:
 
 
 def _share(paths: list[Path], staging: Path, target: Path) -> None:
-    """Give files the mode that the umask gives, and a folder that takes another's place that one's mode and group."""
+    """Give files the mode that the umask gives, and a folder the mode and group of the empty one that it replaces."""
     mode = stat.S_IMODE(staging.stat().st_mode) & 0o666
     for path in paths:
         if path.is_file() and stat.S_IMODE(path.stat().st_mode) != mode:

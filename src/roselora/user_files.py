@@ -1,6 +1,6 @@
-"""Files that people write: text, JSON, JSON lines, CSV and YAML, read whole, within bounds, and without surprises.
+"""Readers of the files that people write: text, JSON, JSON lines, CSV and YAML.
 
-Whatever a file holds, it costs time and memory in proportion to its size, and what cannot be read is one sentence.
+Whatever a file contains, reading it takes time and memory in proportion to its size, and an error is one sentence.
 """
 
 import csv
@@ -18,17 +18,18 @@ from yaml.composer import ComposerError
 from roselora.errors import ConfigError, shortened
 
 YAML_BYTES = 1 << 18
-"""What is longer than this is no file of settings; YAML is read some thousand times slower than JSON."""
+"""The maximum size of a settings file, in characters; YAML is read about a thousand times slower than JSON."""
 YAML_NODES = 20_000
-"""Values in a YAML file, counted once for every place where an alias puts them."""
+"""The maximum number of values in a YAML file; a value counts again for every alias of it."""
+
 YAML_LEVELS = 40
 
 
 def read_text(path: Path) -> str:
-    """The text of a UTF-8 file, with its lines as they stand and without the byte order mark that some editors put.
+    """The text of a UTF-8 file, with its line ends unchanged and without a byte order mark.
 
     Raises:
-        ConfigError: it is not there, cannot be read, or is in another encoding.
+        ConfigError: the file is missing, cannot be read, or is in another encoding.
     """
     try:
         return path.read_bytes().decode("utf-8-sig")
@@ -46,7 +47,7 @@ def json_value(text: str) -> Any:
     """The value of a JSON text.
 
     Raises:
-        ValueError: it is something else, nested too deeply, or holds a number of thousands of digits.
+        ValueError: it is not JSON, nested too deeply, or contains a number of thousands of digits.
     """
     try:
         return json.loads(text)
@@ -55,16 +56,16 @@ def json_value(text: str) -> Any:
     except json.JSONDecodeError as error:
         raise ValueError(f"it is not JSON: {error}") from None
     except ValueError:
-        raise ValueError("it holds a number of too many digits") from None
+        raise ValueError("it contains a number of too many digits") from None
 
 
 def json_lines(text: str) -> Iterator[tuple[int, Any]]:
-    """Each line's number, from 1, and its JSON value; blank lines hold none.
+    """The number, from 1, and the JSON value of each line that is not blank.
 
-    Lines end with a line feed alone: U+2028 and its like may stand unescaped in a JSON text.
+    Only a line feed ends a line: JSON text may contain U+2028 and similar characters unescaped.
 
     Raises:
-        ValueError: a line is no JSON; the message gives its number.
+        ValueError: a line is not JSON; the message gives its number.
     """
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
@@ -76,7 +77,7 @@ def json_lines(text: str) -> Iterator[tuple[int, Any]]:
 
 
 def json_records(text: str) -> list[Any]:
-    """The records of one JSON list, or of a text with one JSON value a line, whatever the file is called.
+    """The records of a JSON list, or of a text with one JSON value per line, whatever the name of the file.
 
     Raises:
         ValueError: it is neither.
@@ -85,22 +86,22 @@ def json_records(text: str) -> list[Any]:
 
 
 def json_list(text: str) -> list[Any]:
-    """The records of one JSON list.
+    """The records of a JSON list.
 
     Raises:
-        ValueError: the text is something else.
+        ValueError: the text is not a JSON list.
     """
     records = json_value(text)
     if not isinstance(records, list):
-        raise ValueError("it is no list of records")
+        raise ValueError("it is not a list of records")
     return records
 
 
 def csv_rows(text: str) -> list[list[str]]:
-    """The rows of a CSV text, each a list of its cells as they stand: ``null``, ``None`` and ``001`` are text.
+    """The rows of a CSV text as lists of cells; every cell is text, also ``null``, ``None`` and ``001``.
 
     Raises:
-        ValueError: a quotation is not closed, or goes on behind its end.
+        ValueError: a quotation is not closed, or text follows its end.
     """
     before = csv.field_size_limit(max(len(text), 1))  # a cell may be as long as its file
     try:
@@ -112,10 +113,11 @@ def csv_rows(text: str) -> list[list[str]]:
 
 
 def yaml_value(text: str) -> Any:
-    """The value of a YAML text: texts, numbers, yes and no, null, lists and mappings; dates stay texts.
+    """The value of a YAML text: strings, numbers, booleans, null, lists and mappings; dates stay strings.
 
     Raises:
-        ValueError: it is something else, a key stands twice, it is too large or too deep, or an alias holds itself.
+        ValueError: it is not YAML of these types, a key is repeated, it is too large or too deep, or an alias contains
+            itself.
     """
     if len(text) > YAML_BYTES:
         raise ValueError(f"it has {len(text):,} characters, and settings have at most {YAML_BYTES:,}")
@@ -124,14 +126,14 @@ def yaml_value(text: str) -> Any:
     except yaml.YAMLError as error:
         raise ValueError(shortened(" ".join(str(error).split()), 300)) from None
     except (ValueError, LookupError, AttributeError):  # such as `!!bool maybe`, or a number of 5000 digits
-        raise ValueError("a value in it is not what its tag says, or is a number of too many digits") from None
+        raise ValueError("a value in it does not match its tag, or is a number of too many digits") from None
 
 
 class _YamlLoader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice, of which YAML would silently take the last, and aliases that explode.
+    """Safe YAML that refuses repeated keys, of which PyYAML silently takes the last, and aliases that multiply values.
 
-    The nodes are counted as the text is read, an alias as often as it is used, so that merge keys and whoever walks
-    through the value are bounded too.
+    Nodes are counted as the text is read, those of an alias at every use of it, so that merge keys, and code that walks
+    through the value, are bounded too.
     """
 
     _MERGE = "tag:yaml.org,2002:merge"
@@ -162,7 +164,7 @@ class _YamlLoader(yaml.SafeLoader):
             return None
         if isinstance(event, yaml.AliasEvent):
             if node not in self._sizes:
-                raise ComposerError(None, None, f"the alias {event.anchor!r} holds itself", mark)
+                raise ComposerError(None, None, f"the alias {event.anchor!r} contains itself", mark)
             self._nodes += self._sizes[node]
         else:
             self._nodes += 1 + (len(node.value) // 100 if isinstance(node, yaml.ScalarNode) else 0)
@@ -170,7 +172,7 @@ class _YamlLoader(yaml.SafeLoader):
             if isinstance(node, yaml.MappingNode):
                 self._refuse_repeated_keys(node)
         if self._nodes > YAML_NODES:
-            raise ComposerError(None, None, f"it holds more than {YAML_NODES:,} values", mark)
+            raise ComposerError(None, None, f"it contains more than {YAML_NODES:,} values", mark)
         return node
 
     def _refuse_repeated_keys(self, node: yaml.MappingNode) -> None:
@@ -178,7 +180,7 @@ class _YamlLoader(yaml.SafeLoader):
         for key, _ in node.value:
             named = (key.tag, key.value) if isinstance(key, yaml.ScalarNode) and key.tag != self._MERGE else key
             if named in seen:
-                raise ComposerError(None, None, f"the key {shown(key.value)} stands twice", cast(Any, key.start_mark))
+                raise ComposerError(None, None, f"the key {shown(key.value)} is given twice", cast(Any, key.start_mark))
             seen.add(named)
 
 
@@ -203,7 +205,11 @@ def field_problem(error: ValidationError) -> str:
 
 
 def shown(value: Any, length: int = 80) -> str:
-    """A value that somebody wrote, for a message: as Python shows it, but never longer than a message can be."""
+    """A user's value for a message: as Python shows it, but shortened.
+
+    >>> shown("a" * 200, length=12)
+    "'aaaaaaaa..."
+    """
     return shortened(_Shown().repr(value), length)
 
 

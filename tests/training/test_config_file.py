@@ -88,7 +88,7 @@ def test_retention_is_refused_for_methods_that_choose_no_entries(config: Path) -
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("model: demo\nmodel: other\n", "stands twice"),
+        ("model: demo\nmodel: other\n", "is given twice"),
         ("- a\n", "no keys and values"),
         ("model: [", "is not a config file in YAML"),
         ("model: !!python/object/apply:os.system [ls]\n", "is not a config file in YAML"),

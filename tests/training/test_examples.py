@@ -176,7 +176,7 @@ def test_numbers_that_are_no_ids_are_names_and_cost_no_class_for_each_number_bel
 def test_what_is_no_label_is_refused_with_its_record(write: Write, label: str) -> None:
     path = write([])
     path.write_text(f'{{"text": "a", "label": 1}}\n{{"text": "b", "label": {label}}}\n')
-    with pytest.raises(ConfigError, match=r"Record 2 of|line 2: it holds a number of too many digits"):
+    with pytest.raises(ConfigError, match=r"Record 2 of|line 2: it contains a number of too many digits"):
         read(path)
 
 
