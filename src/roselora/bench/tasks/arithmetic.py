@@ -15,18 +15,18 @@ from pydantic import AfterValidator, BeforeValidator
 from roselora.bench.tasks import prompt_templates as templates
 from roselora.bench.tasks.answer_extraction import close, first_letter, last_number, of_response, same
 from roselora.bench.tasks.data_files import HubFile, Record, Source, Text
-from roselora.bench.tasks.instructions import Instruction, InstructionBenchmark, InstructionSet, Protocol
+from roselora.bench.tasks.instructions import Instruction, InstructionBenchmark, InstructionSet, PublishedProtocol
 from roselora.bench.tasks.task import Decoding
 from roselora.user_files import shown
 
 _PROTOCOLS = {
-    "llm-adapters": Protocol(
+    "llm-adapters": PublishedProtocol(
         test_prompt=templates.llm_adapters_question,
         training_prompt=templates.llm_adapters_training,
         decoding=Decoding(max_new_tokens=256, num_beams=4),
         extraction=lambda rule: partial(of_response, rule),
     ),
-    "loreft": Protocol(
+    "loreft": PublishedProtocol(
         test_prompt=templates.loreft_arithmetic,
         training_prompt=templates.loreft_arithmetic,
         decoding=Decoding(max_new_tokens=512),

@@ -13,18 +13,18 @@ from pydantic import BeforeValidator
 from roselora.bench.tasks import prompt_templates as templates
 from roselora.bench.tasks.answer_extraction import after_trigger, first_choice, of_response, same
 from roselora.bench.tasks.data_files import HubFile, Record, Source, Text
-from roselora.bench.tasks.instructions import Instruction, InstructionBenchmark, InstructionSet, Protocol
+from roselora.bench.tasks.instructions import Instruction, InstructionBenchmark, InstructionSet, PublishedProtocol
 from roselora.bench.tasks.task import Decoding
 from roselora.user_files import shown
 
 _PROTOCOLS = {
-    "llm-adapters": Protocol(
+    "llm-adapters": PublishedProtocol(
         test_prompt=templates.llm_adapters_question,
         training_prompt=templates.llm_adapters_training,
         decoding=Decoding(max_new_tokens=32, num_beams=4),
         extraction=lambda choices: partial(of_response, partial(first_choice, choices)),
     ),
-    "loreft": Protocol(
+    "loreft": PublishedProtocol(
         test_prompt=templates.loreft_commonsense,
         training_prompt=templates.loreft_commonsense,
         decoding=Decoding(max_new_tokens=32),

@@ -10,7 +10,7 @@ from typing import Any
 
 from roselora.bench.tasks import prompt_templates as templates
 from roselora.bench.tasks.data_files import Record, Source, Text, read_source
-from roselora.bench.tasks.instructions import Instruction, InstructionBenchmark, InstructionSet, Protocol
+from roselora.bench.tasks.instructions import Instruction, InstructionBenchmark, InstructionSet, PublishedProtocol
 from roselora.bench.tasks.task import Decoding
 from roselora.errors import ConfigError
 
@@ -20,7 +20,7 @@ MAX_NEW_TOKENS = 512
 """Our own limit, for models that never end an answer."""
 
 _PROTOCOLS = {
-    "loreft": Protocol(
+    "loreft": PublishedProtocol(
         test_prompt=templates.loreft_arithmetic,  # Alpaca's template without input, which its instructions have too
         training_prompt=templates.loreft_arithmetic,
         decoding=Decoding(max_new_tokens=MAX_NEW_TOKENS, no_repeat_ngram_size=5, repetition_penalty=1.1),

@@ -24,7 +24,7 @@ class Instruction:
 
 
 @dataclass(frozen=True)
-class Protocol:
+class PublishedProtocol:
     """How one family of test sets is asked under one published protocol.
 
     Attributes:
@@ -63,7 +63,7 @@ class InstructionBenchmark:
         training: the files of the training mix, in order; ``mix``: its name.
     """
 
-    protocols: Mapping[str, Protocol]
+    protocols: Mapping[str, PublishedProtocol]
     tests: Mapping[str, InstructionSet]
     training: Sequence[Source[Instruction]]
     mix: str
@@ -106,7 +106,7 @@ class InstructionBenchmark:
     def validation_examples(self, data_dir: Path | None) -> None:
         """There are none but the mix's own."""
 
-    def _protocol(self, name: str) -> Protocol:
+    def _protocol(self, name: str) -> PublishedProtocol:
         if name not in self.protocols:
             raise ConfigError(f"There is no protocol {name!r}: name one of {', '.join(self.protocols)}.")
         return self.protocols[name]

@@ -12,14 +12,14 @@ from roselora.editing.answer_match import normalize
 NUMBER = re.compile(r"^\d+[.)]\s+")
 
 
-class Question(CaseRecord):
+class KnowEditQuestion(CaseRecord):
     """A question with every alias of its answer."""
 
     prompt: str
     ground_truth: Answers
 
 
-Questions = dict[str, list[Question]]
+Questions = dict[str, list[KnowEditQuestion]]
 """By sub-type."""
 
 
@@ -76,7 +76,7 @@ class WikiBioRecord(CaseRecord):
         return EditCase(key, self.text, self.labels, self.concept or None, locality=_probes(self.locality))
 
 
-def _probes(groups: Mapping[str, Sequence[Question]]) -> dict[str, tuple[Probe, ...]]:
+def _probes(groups: Mapping[str, Sequence[KnowEditQuestion]]) -> dict[str, tuple[Probe, ...]]:
     return {
         subtype: tuple(Probe(question.prompt, question.ground_truth) for question in questions)
         for subtype, questions in groups.items()
