@@ -8,7 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.bench.methods.covariance import MATRIX
 from roselora.bench.methods.edit_method import Applied, EditCall, Method
-from roselora.bench.methods.locate_then_edit import covariances
+from roselora.bench.methods.locate_then_edit import as_memory, covariances, remembered
 from roselora.bench.methods.multi_layer_edit import MultiLayerConfig, edit_layers
 from roselora.editing.methods.setting_bounds import number
 from roselora.files import sha256_tensor
@@ -36,23 +36,17 @@ def alphaedit(call: EditCall[AlphaEditConfig]) -> Applied:
     The memory of each call holds all keys up to then, and the projections of the model as it was before all edits.
     See `edit_layers`.
     """
-    history, memory = call.history, call.history[-1].memory if call.history else {}
-    modules = call.config.edited_modules(call.model)
-    if history:
-        P = {module: memory[f"projection/{module}"] for module in modules}
-    else:
-        P = projections(call.model, call.tokenizer, call.config)
+    P = remembered(call, "projection") or projections(call.model, call.tokenizer, call.config)
+    previous = remembered(call, "keys")
 
     def solve(module: str, K: Tensor, R: Tensor) -> Tensor:
-        previous = memory[f"keys/{module}"].to(K.device).T if history else K[:, :0]
-        return projected_update(K, R, previous, P[module].to(K.device), call.config.ridge)
+        Kp = previous[module].to(K.device).T if previous else K[:, :0]
+        return projected_update(K, R, Kp, P[module].to(K.device), call.config.ridge)
 
     applied, keys = edit_layers(call, solve)
-    passed_on = {f"projection/{module}": P[module] for module in modules}
-    for module, own in keys.items():
-        previous = [memory[f"keys/{module}"].to(own.device)] if history else []
-        passed_on[f"keys/{module}"] = torch.cat([*previous, own])
-    return replace(applied, memory=passed_on)
+    if previous:
+        keys = {module: torch.cat([previous[module].to(own.device), own]) for module, own in keys.items()}
+    return replace(applied, memory=as_memory("projection", P) | as_memory("keys", keys))
 
 
 def projections(

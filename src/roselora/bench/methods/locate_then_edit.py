@@ -5,6 +5,7 @@ a subject, the value is its output there (Meng et al. 2022, arXiv 2202.05262, se
 """
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -113,17 +114,17 @@ def covariances(
     )
 
 
-def base_covariances(call: EditCall[LocateConfig]) -> dict[str, Tensor]:
-    """`covariances` of the model as it was before all edits, which each call passes on by `covariance_memory`."""
+def remembered(call: EditCall[LocateConfig], name: str) -> dict[str, Tensor]:
+    """What the previous call left under a name for each edited module; empty if this is the first call."""
     if not call.history:
-        return covariances(call.model, call.tokenizer, call.config)
+        return {}
     memory = call.history[-1].memory
-    return {module: memory[f"covariance/{module}"] for module in call.config.edited_modules(call.model)}
+    return {module: memory[f"{name}/{module}"] for module in call.config.edited_modules(call.model)}
 
 
-def covariance_memory(C: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What a call leaves of its covariances for the next one, by name."""
-    return {f"covariance/{module}": matrix for module, matrix in C.items()}
+def as_memory(name: str, by_module: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What a call leaves under a name for the next one, which finds it by `remembered`."""
+    return {f"{name}/{module}": tensor for module, tensor in by_module.items()}
 
 
 def ridged(C: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from roselora.bench.methods.edit_method import Applied, EditCall, Method
-from roselora.bench.methods.locate_then_edit import base_covariances, covariance_memory, covariances, ridged
+from roselora.bench.methods.locate_then_edit import as_memory, covariances, remembered, ridged
 from roselora.bench.methods.multi_layer_edit import MultiLayerConfig, edit_layers
 from roselora.editing.methods.setting_bounds import number
 
@@ -25,14 +25,14 @@ class MemitConfig(MultiLayerConfig):
 
 def memit(call: EditCall[MemitConfig]) -> Applied:
     """Make all requests at once, each layer by Eq. 14; see `edit_layers`."""
-    C = base_covariances(call)
+    C = remembered(call, "covariance") or covariances(call.model, call.tokenizer, call.config)  # of the base model
 
     def solve(module: str, K: Tensor, R: Tensor) -> Tensor:
         weight = len(K) if call.config.weight is None else call.config.weight
         return least_squares_update(K, R, weight * ridged(C[module].to(K.device)))
 
     applied, _ = edit_layers(call, solve)
-    return replace(applied, memory=covariance_memory(C))
+    return replace(applied, memory=as_memory("covariance", C))
 
 
 def least_squares_update(K: Tensor, R: Tensor, C0: Tensor) -> Tensor:

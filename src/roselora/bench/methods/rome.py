@@ -11,11 +11,11 @@ from roselora.bench.methods.edited_layer import BlockConfig
 from roselora.bench.methods.locate_then_edit import (
     LocateConfig,
     add_to,
-    base_covariances,
+    as_memory,
     contexts,
-    covariance_memory,
     covariances,
     edited_weights,
+    remembered,
     ridged,
 )
 from roselora.bench.methods.module_states import read_states
@@ -46,7 +46,7 @@ def rome(call: EditCall[RomeConfig]) -> Applied:
     """
     model, config = call.model, call.config
     ((module, weight),) = edited_weights(model, config).items()
-    C = base_covariances(call)
+    C = remembered(call, "covariance") or covariances(model, call.tokenizer, config)  # of the base model
     regularized, steps = ridged(C[module].to(weight.device)), 0
     with undone_on_error(Snapshot([weight])) as snapshot:
         for request in counted(call.requests, call.on_progress):
@@ -55,7 +55,7 @@ def rome(call: EditCall[RomeConfig]) -> Applied:
             k = read_states(model, rows, inputs_of=[module])[module].mean(0)
             add_to(weight, rank_one_update(k, value.delta, regularized))
             steps += value.steps
-    return Applied(tuple(call.requests), snapshot.restore, snapshot.entries(), steps, covariance_memory(C))
+    return Applied(tuple(call.requests), snapshot.restore, snapshot.entries(), steps, as_memory("covariance", C))
 
 
 def rank_one_update(k: Tensor, residual: Tensor, C: Tensor) -> Tensor:
