@@ -156,7 +156,7 @@ def sampled_tokens(model: PreTrainedModel, starts: Tensor, *, new_tokens: int, s
         max_new_tokens=new_tokens, do_sample=True, temperature=1.0, top_k=0, top_p=1.0, use_cache=True, pad_token_id=0
     )
     generate: Any = model.generate
-    with eval_mode(model), _own_generation_config_aside(model), seeded(seed, model.device):
+    with eval_mode(model), own_generation_config(model), seeded(seed, model.device):
         made: Tensor = generate(
             starts,
             attention_mask=torch.ones_like(starts),
@@ -211,7 +211,7 @@ def _continued(
     config.max_new_tokens, config.pad_token_id = max(batch.limits), pad_id(model, tokenizer)
     config.do_sample, config.use_cache = False, True
     generate: Any = model.generate
-    with eval_mode(model), _own_generation_config_aside(model):
+    with eval_mode(model), own_generation_config(model):
         ids: Tensor = generate(
             **batch.inputs,
             generation_config=config,
@@ -266,14 +266,17 @@ class _RefuseNaN(LogitsProcessor):
 
 
 @contextlib.contextmanager
-def _own_generation_config_aside(model: PreTrainedModel) -> Iterator[None]:
-    """Inside, the model has no generation settings of its own: ``generate`` would fill open settings from them."""
+def own_generation_config(model: PreTrainedModel, config: GenerationConfig | None = None) -> Iterator[None]:
+    """Inside, the model's own generation settings are these, or transformers' defaults.
+
+    ``generate`` fills the settings that a call leaves open from them.
+    """
     owners = [owner for owner in (model, unwrapped(model)) if "generation_config" in vars(owner)]
     before = [owner.generation_config for owner in owners]
     for owner in owners:
-        owner.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
+        owner.generation_config = config or GenerationConfig()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
-        for owner, config in zip(owners, before, strict=True):
-            owner.generation_config = config
+        for owner, earlier in zip(owners, before, strict=True):
+            owner.generation_config = earlier

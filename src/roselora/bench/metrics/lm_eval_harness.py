@@ -18,7 +18,8 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from roselora.bench.tasks.general_ability import Document
 from roselora.errors import ConfigError
-from roselora.models.inference import eval_mode, unwrapped
+from roselora.models.generation import own_generation_config
+from roselora.models.inference import eval_mode
 from roselora.training.loreft import IGNORED
 from roselora.training.loreft import NAME as LOREFT
 
@@ -149,20 +150,15 @@ def _quiet() -> Iterator[None]:
 @contextlib.contextmanager
 def _unchanged(model: Any, tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
     """Set greedy generation settings, keep the weights untied, and restore everything afterwards."""
-    owners = [owner for owner in dict.fromkeys((model, unwrapped(model))) if "generation_config" in vars(owner)]
-    generation = [owner.generation_config for owner in owners]
+    greedy = GenerationConfig(eos_token_id=tokenizer.eos_token_id)  # type: ignore[no-untyped-call]
     padding, side = tokenizer.pad_token, tokenizer.padding_side
     randomness = random.getstate()  # lm-eval draws from it when it builds its requests
-    for owner in owners:
-        owner.generation_config = GenerationConfig(eos_token_id=tokenizer.eos_token_id)  # type: ignore[no-untyped-call]
     # lm-eval ties the output to the input embeddings again, which would undo a change to one of them.
     model.tie_weights = lambda *_, **__: None
     try:
-        with eval_mode(model):
+        with own_generation_config(model, greedy), eval_mode(model):
             yield
     finally:
         random.setstate(randomness)
         del model.tie_weights
-        for owner, config in zip(owners, generation, strict=True):
-            owner.generation_config = config
         tokenizer.pad_token, tokenizer.padding_side = padding, side
