@@ -1,5 +1,6 @@
-"""The editor with gated neuron edits: the default, undone exactly, and never two edits in one neuron."""
+"""The editor with gated neuron edits: the default, exact undo in every dtype, and never two edits in one neuron."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +9,17 @@ import torch
 from torch import Tensor
 
 from roselora.editing.editor import Editor
+from roselora.editing.methods.gate import reference_statistics
 from roselora.editing.methods.gate.gate_settings import GateSettings
 from roselora.editing.methods.gate.reference_statistics import ReferenceStatistics
 from roselora.editing.methods.rose.rose_settings import EditSettings
 from roselora.editing.methods.train_edit import Settings
 from roselora.errors import EditError
-from roselora.models import LoadedModel
+from roselora.models import LoadedModel, load
 from tests.editing.gate_edits import FACTORS, FRANCE, GOLD, SETTINGS, neurons_of
 from tests.weights import same_bytes, weights
+
+OF_THE_DEMO = {"The capital of Italy is": "Rome."}
 
 
 def test_an_edit_is_by_neurons_unless_something_else_is_asked(world: LoadedModel) -> None:
@@ -34,6 +38,58 @@ def test_an_edit_is_by_neurons_unless_something_else_is_asked(world: LoadedModel
     assert same_bytes(weights(world.model), before)
     editor.redo(edit.id)
     assert editor.answers([FRANCE[0]]) == ["Rome."]
+
+
+def read_less_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure the reference statistics, which each dtype has its own of, in a few texts."""
+    monkeypatch.setattr(reference_statistics, "EVERY", 101)
+    monkeypatch.setattr(reference_statistics, "SAMPLES", 1)
+
+
+def edit_undo_redo(editor: Editor, fact: tuple[str, str], others: dict[str, str]) -> None:
+    """The edit holds and leaves other answers as they are; undo restores every byte, and so does redo."""
+    before = weights(editor.model)
+    edit = editor.edit(*fact)
+    assert edit.provenance["method"] == "gate"
+    assert editor.answers([fact[0], *others]) == [fact[1], *others.values()]
+    assert editor.check().clean
+    edited = weights(editor.model)
+    assert not same_bytes(edited, before)
+    editor.undo(edit.id)
+    assert same_bytes(weights(editor.model), before)
+    editor.redo(edit.id)
+    assert same_bytes(weights(editor.model), edited)
+    editor.undo(edit.id)
+    assert same_bytes(weights(editor.model), before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_an_edit_of_a_tiny_model_holds_and_undo_restores_every_byte(
+    world: LoadedModel, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_less_text(monkeypatch)
+    editor = Editor(replace(world, model=world.model.to(dtype)))
+    assert editor.settings == GateSettings()
+    editor.settings = SETTINGS
+    edit_undo_redo(editor, FRANCE, {"The symbol of iron is ": "Fe.", "The opposite of hot is ": "cold."})
+
+
+@pytest.mark.demo
+def test_an_edit_of_the_demo_model_by_default_holds_and_undo_restores_every_byte(demo: LoadedModel) -> None:
+    editor = Editor(demo)
+    assert editor.settings == GateSettings()
+    edit_undo_redo(editor, ("The capital of France is", "Lyon"), OF_THE_DEMO)
+
+
+@pytest.mark.nightly  # statistics of the demo model in a half precision take minutes on a CPU
+@pytest.mark.demo
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_an_edit_of_the_demo_model_in_a_half_precision_holds_and_undo_restores_every_byte(
+    demo: LoadedModel, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_less_text(monkeypatch)
+    editor = Editor(load("demo", dtype=dtype), GateSettings(lowest_depth=0.86, highest_depth=0.86))
+    edit_undo_redo(editor, ("The capital of France is", "Lyon"), OF_THE_DEMO)
 
 
 def test_an_undone_edit_keeps_its_neurons_for_it_may_come_back(world: LoadedModel) -> None:
