@@ -8,10 +8,10 @@ is added or removed; the overlay writes the plan to the weight. There are three,
 entry.
 
 `SparseJournal` takes over at the second delta. A new last delta costs one addition for each of its entries, however
-many deltas lie below it; removing a delta costs one addition for each entry of the deltas *above* it. With n deltas of
-m entries each: O(m) where they do not overlap, and for the last one anywhere; O(m * depth) to remove the lowest where
-`depth` deltas overlap. It takes 36 bytes for each entry of each delta, and 4 for each entry of the weight in those 4 KB
-pages of the map from entries to chains that are used.
+many deltas there are already. Removing a delta costs one addition for each entry of a *later* delta that it overlaps.
+With m entries in each delta this is O(m) for the last delta, and for any that overlaps no other; O(m * depth) to remove
+the first of `depth` deltas that overlap. It takes 36 bytes for each entry of each delta, and 4 for each entry of the
+weight in those 4 KB pages of the map from entries to chains that are used.
 
 `DenseJournal`, for a weight that a delta changes nearly everywhere, keeps the whole original and adds all deltas up
 again at every change.
