@@ -10,7 +10,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -46,24 +46,19 @@ def staging_folder(target: Path) -> Iterator[Path]:
         raise
 
 
-def put_in_place(made: Path, target: Path, report: Callable[[int, int], None] | None = None) -> None:
+def put_in_place(made: Path, target: Path) -> None:
     """Flush a file or folder in the staging folder of ``target``, and rename it to ``target``.
 
     Files get the mode that the umask gives; safetensors writes mode 0600 under any umask. A folder that replaces an
     empty one gets the mode and group of that one.
-
-    Args:
-        report: called with the number of files that are flushed, and the number of all.
 
     Raises:
         OSError: the disk failed, or something exists at ``target``.
     """
     everything = [made, *made.rglob("*")]
     _share(everything, made.parent, target)
-    for number, path in enumerate(reversed(everything), start=1):
+    for path in reversed(everything):
         flush(path)
-        if report is not None:
-            report(number, len(everything))
     os.replace(made, target)
     flush(target.parent)
 

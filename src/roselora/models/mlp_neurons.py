@@ -102,26 +102,26 @@ def weight_matrix(layer: nn.Module) -> Tensor:
 
 
 @contextmanager
-def recorded_inputs(model: nn.Module, place: Neurons) -> Iterator[list[Tensor]]:
+def recorded_inputs(model: nn.Module, mlp: Neurons) -> Iterator[list[Tensor]]:
     """Inside, each forward pass appends the MLP's input, (rows, length, width), to the list."""
     read: list[Tensor] = []
 
-    with hooked(inputs={model.get_submodule(place.entrance): read.append}):
+    with hooked(inputs={model.get_submodule(mlp.entrance): read.append}):
         yield read
 
 
-def added_output(model: nn.Module, place: Neurons, more: Tensor) -> AbstractContextManager[None]:
+def added_output(model: nn.Module, mlp: Neurons, more: Tensor) -> AbstractContextManager[None]:
     """Inside, ``more`` is added to the MLP's output, both of shape (rows, length, width)."""
 
-    writer = model.get_submodule(place.writer)
+    writer = model.get_submodule(mlp.writer)
     return hooked(outputs={writer: lambda _, made: made + more.view_as(made).to(made.dtype)})
 
 
-def silenced(model: nn.Module, place: Neurons, indices: Sequence[int]) -> AbstractContextManager[None]:
+def silenced(model: nn.Module, mlp: Neurons, indices: Sequence[int]) -> AbstractContextManager[None]:
     """Inside, some neurons of the MLP have activity 0; no weight is changed."""
     at = torch.tensor(indices, dtype=torch.long)
 
-    writer = model.get_submodule(place.writer)
+    writer = model.get_submodule(mlp.writer)
     return hooked(inputs={writer: lambda activity: activity.index_fill(-1, at.to(activity.device), 0.0)})
 
 
@@ -134,7 +134,7 @@ def _activation(model: PreTrainedModel) -> Callable[[Tensor], Tensor] | None:
 
 
 @torch.no_grad()
-def neuron_activity(place: Neurons, gate: Tensor | None, up: Tensor, inputs: Tensor) -> Tensor:
+def neuron_activity(mlp: Neurons, gate: Tensor | None, up: Tensor, inputs: Tensor) -> Tensor:
     """The activity, (..., n), of neurons with these rows, (n, width), on inputs (..., width)."""
     read = inputs @ up.T
-    return place.act(read) if gate is None else place.act(inputs @ gate.T) * read
+    return mlp.act(read) if gate is None else mlp.act(inputs @ gate.T) * read

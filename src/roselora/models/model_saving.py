@@ -20,16 +20,16 @@ def require_new_path(path: Path) -> Path:
     Raises:
         ModelError: it is a file, a folder that is not empty, the working folder or a mount point, or unreadable.
     """
-    place = Path(os.path.realpath(user_path(path)))
+    target = Path(os.path.realpath(user_path(path)))
     with as_model_error(f"{path} cannot be written to", "name another place"):
-        taken = any(place.iterdir()) if place.is_dir() else place.exists() or place.is_symlink()
+        taken = any(target.iterdir()) if target.is_dir() else target.exists() or target.is_symlink()
         if taken:  # a link that realpath left is a circle of links
-            raise ModelError(f"{path} exists already; name a place that is new or empty.")
-        if place.exists() and place.samefile("."):
+            raise ModelError(f"{path} exists already; name a new or empty folder.")
+        if target.exists() and target.samefile("."):
             raise ModelError(f"{path} is the folder that you are in, which cannot be replaced; name a new one.")
-        if place.is_mount():
+        if target.is_mount():
             raise ModelError(f"{path} is where a disk is mounted, which cannot be replaced; name a folder in it.")
-    return place
+    return target
 
 
 def write_model(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
@@ -50,13 +50,13 @@ def save_atomically(path: Path, write: Callable[[Path], None]) -> None:
     Raises:
         ModelError: something exists at ``path``, or the disk failed.
     """
-    place = require_new_path(path)
+    target = require_new_path(path)
     with (
         as_model_error(f"{path} could not be written", "see that there is room and that you may write there"),
         quiet_libraries(),
-        staging_folder(place) as staging,
+        staging_folder(target) as staging,
     ):
         made = staging / "made"
         write(made)
         require_new_path(path)  # again, because writing may have taken long
-        put_in_place(made, place)
+        put_in_place(made, target)

