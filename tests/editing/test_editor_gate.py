@@ -44,6 +44,7 @@ def read_less_text(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure the reference statistics, which each dtype has its own of, in a few texts."""
     monkeypatch.setattr(reference_statistics, "EVERY", 101)
     monkeypatch.setattr(reference_statistics, "SAMPLES", 1)
+    monkeypatch.setattr(reference_statistics, "NEW_TOKENS", 12)
 
 
 def edit_undo_redo(editor: Editor, fact: tuple[str, str], others: dict[str, str]) -> None:
