@@ -10,6 +10,11 @@ from roselora.training.train_settings import TrainSettings
 from roselora.training.training_progress import StepReport
 from roselora.training.training_run import Finished, Interrupted, train
 
+SUMS = [{"prompt": f"{a} and {a} make", "completion": f" {2 * a}"} for a in range(4)]
+REVIEWS = [{"text": text, "label": "up"} for text in ("good", "very good", "fine", "nice")] + [
+    {"text": text, "label": "down"} for text in ("bad", "very bad", "poor", "dull")
+]
+
 
 def finished(settings: TrainSettings, **options: Any) -> Finished:
     """The outcome of a run that must reach its end."""

@@ -73,7 +73,7 @@ def states(model: Any, **arguments: Any) -> torch.Tensor:
         return model(**arguments, output_hidden_states=True).hidden_states[1]
 
 
-def test_only_the_prompts_ends_are_changed_and_a_learnt_answer_is_no_prompt(
+def test_only_the_prompts_ends_are_changed_and_a_learned_answer_is_no_prompt(
     adapted: Any, tiny_model_folder: Path
 ) -> None:
     tokens = torch.tensor([[5, 9, 30, 60, 7, 8]])
@@ -123,12 +123,16 @@ def test_what_would_change_nothing_is_refused(tiny_model_folder: Path, config: L
         add_loreft(load(tiny_model_folder).model, config)
 
 
-def test_it_trains_saves_its_own_parameters_alone_and_loads_to_the_same_model(settings: Settings) -> None:
-    run = settings(method="loreft", adapter={"first_positions": 2, "last_positions": 2}, training={"max_steps": 30})
+def test_it_trains_saves_its_own_parameters_alone_and_loads_to_the_same_model(
+    settings: Settings, write: Callable[..., Path]
+) -> None:
+    data = {"train": str(write([{"prompt": "one and one make", "completion": " two"}] * 4))}  # every batch is the same
+    adapter = {"first_positions": 2, "last_positions": 2}
+    run = settings(method="loreft", data=data, adapter=adapter, training={"max_steps": 30})
     outcome = train(run)
     assert isinstance(outcome, Finished)
     losses = [entry["loss"] for entry in outcome.history if "loss" in entry]
-    assert losses[-1] < losses[0]
+    assert losses[-1] < losses[0] - 0.01
     saved = load_file(outcome.artifacts.folder / WEIGHTS)
     assert all(name.startswith(f"{NAME}.") for name in saved)
     tokens = torch.tensor([[5, 9, 30, 60]])

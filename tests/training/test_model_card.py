@@ -1,44 +1,19 @@
+"""The model card holds what was measured, repeats the run, and no name can break it."""
+
 import ast
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, get_args
 
-import numpy as np
 import pytest
 import yaml
 from markdown_it import MarkdownIt
 
-from roselora.adapter.density_check import MatrixCounts
 from roselora.files import sha256_file
 from roselora.training.artifacts import Artifacts
 from roselora.training.model_card import CARD, PLOT, model_card, write_card
 from roselora.training.train_settings import Method, TrainSettings
-from roselora.training.training_plot import entry_shares
 from roselora.training.training_run import Finished, train
-
-
-def counts(name: str, changed: int) -> MatrixCounts:
-    return MatrixCounts(name, (10, 10), (1,), (1,), 1, 1, changed, 0.9)
-
-
-def test_entries_are_counted_by_layer_and_module() -> None:
-    layers, modules, shares = entry_shares(
-        [
-            counts("model.layers.0.self_attn.q_proj", 10),
-            counts("model.layers.10.self_attn.q_proj", 20),
-            counts("model.layers.2.mlp.down_proj", 30),
-            counts("lm_head", 40),
-        ]
-    )
-    assert layers == ["0", "2", "10", "-"]
-    assert modules == ["down_proj", "lm_head", "q_proj"]
-    expected = [[np.nan, np.nan, 0.1], [0.3, np.nan, np.nan], [np.nan, np.nan, 0.2], [np.nan, 0.4, np.nan]]
-    np.testing.assert_array_equal(shares, expected)
-
-
-def test_the_share_of_stacked_experts_is_of_all_their_entries() -> None:
-    experts = MatrixCounts("model.layers.0.mlp.experts", (4, 10, 10), (1,), (1,), 1, 1, 40, 0.9)
-    assert entry_shares([experts])[2].tolist() == [[0.1]]
 
 
 @pytest.mark.parametrize("method", ["rose", "loreft"])
