@@ -1,4 +1,4 @@
-"""A model small enough to train in a blink, and a batch for it."""
+"""A model small enough to train in milliseconds, and a batch for it."""
 
 from collections.abc import Callable
 from typing import Any

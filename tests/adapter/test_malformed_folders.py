@@ -1,4 +1,4 @@
-"""Whatever an adapter's folder holds, each reader gives what it means or one sentence of our own."""
+"""Whatever an adapter's folder holds, each reader reads it correctly or raises one of our errors."""
 
 import json
 import shutil

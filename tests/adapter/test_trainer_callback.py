@@ -1,4 +1,4 @@
-"""RoseLoRA under transformers' Trainer, with nothing of ours called."""
+"""RoseLoRA under transformers' Trainer, without any call to roselora."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What changed, and where two deltas collide, against hand-computed cases."""
+"""What a delta changes and where two deltas collide, compared with hand-computed cases."""
 
 import math
 
@@ -53,7 +53,9 @@ def test_two_deltas_collide_where_both_change_an_entry() -> None:
 
 
 @pytest.mark.parametrize("cells", [1, 50, 1 << 22])
-def test_what_each_two_of_many_share_is_what_they_share_one_by_one(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_shared_entries_of_many_deltas_are_the_collisions_of_each_pair(
+    cells: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(comparison, "_CELLS", cells)
     generator = torch.Generator().manual_seed(0)
     many = []

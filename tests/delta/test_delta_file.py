@@ -1,4 +1,4 @@
-"""The delta file: whole or refused, with a corpus of malformed files made here."""
+"""The delta file is read whole or refused; a corpus of malformed files is made here."""
 
 import hashlib
 import json
@@ -257,7 +257,7 @@ def raw(header: bytes, body: bytes = b"", length: int | None = None) -> bytes:
         "our entry twice", "deep nesting", "deep inner nesting", "a huge number", "not UTF-8",
     ],
 )  # fmt: skip
-def test_promise_2_a_header_that_is_no_header_is_one_typed_error(data: bytes) -> None:
+def test_promise_2_a_malformed_header_is_one_typed_error(data: bytes) -> None:
     with pytest.raises(FileFormatError, match=r"^edit "):
         delta_file.decode(data, "edit")
 

@@ -1,4 +1,4 @@
-"""The page on file formats: its readers, run as they stand, read what we write."""
+"""The page on file formats: its readers, run as printed, read what we write."""
 
 import re
 import sqlite3

@@ -1,4 +1,4 @@
-"""Indices as gaps: they come back, in about a byte each."""
+"""Indices encoded as gaps are decoded unchanged, and take about a byte each."""
 
 import numpy as np
 import pytest

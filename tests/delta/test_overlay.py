@@ -1,4 +1,4 @@
-"""The overlay against a naive replay: every byte of every weight, whatever came and went in which order."""
+"""The overlay against a naive replay: every byte of every weight, in whatever order deltas are applied and removed."""
 
 import itertools
 from typing import Any

@@ -1,4 +1,4 @@
-"""SparseFactors and SparseDelta: what they keep, what they expand to, what they refuse."""
+"""SparseFactors and SparseDelta: what they store, what they expand to, what they refuse."""
 
 import dataclasses
 

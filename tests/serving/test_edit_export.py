@@ -1,4 +1,4 @@
-"""Exports: read back before they appear, in the checkpoint's own names, where they may be, and nothing half-made."""
+"""Exports: read back before they appear, in the checkpoint's own names, only where allowed, and never half-written."""
 
 import itertools
 import json
@@ -91,7 +91,7 @@ def test_a_model_of_any_architecture_is_exported_whole_in_the_names_of_its_check
 
 @pytest.mark.parametrize("kind", ["llama", "mixtral"])
 @pytest.mark.parametrize("harm", [lambda weight: weight.add_(1), lambda weight: weight.zero_()], ids=["moved", "zero"])
-def test_what_is_not_read_back_as_it_was_written_is_not_kept(
+def test_an_export_that_reads_back_differently_is_deleted(
     tiny_tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, harm: Callable[[torch.Tensor], Any]
 ) -> None:
     settings, layer, _ = CHECKPOINTS[kind]
@@ -191,7 +191,7 @@ def test_nothing_is_exported_into_the_base_models_own_folder(
     assert sorted((tmp_path / "base").iterdir()) == before
 
 
-def test_a_link_stays_a_link_and_a_home_is_a_home(
+def test_a_link_stays_a_link_and_a_tilde_is_the_home_folder(
     tiny: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -208,7 +208,7 @@ def test_a_link_stays_a_link_and_a_home_is_a_home(
 
 
 @pytest.mark.parametrize("format", ["model", "lora", "patch"])
-def test_what_cannot_be_a_new_place_is_refused_in_one_sentence_and_stays(
+def test_a_path_that_cannot_be_created_is_refused_in_one_sentence_and_left_alone(
     tiny: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -237,7 +237,7 @@ def test_what_cannot_be_a_new_place_is_refused_in_one_sentence_and_stays(
     assert list(here.iterdir()) == []
 
 
-def test_a_format_that_is_none_is_refused(tiny: LoadedModel, tmp_path: Path) -> None:
+def test_an_unknown_format_is_refused(tiny: LoadedModel, tmp_path: Path) -> None:
     format: Any = "gguf"
     with pytest.raises(ConfigError, match="format is 'gguf'; it must be one of model, lora, patch"):
         export_edits(tiny.model, tiny.tokenizer, [], tmp_path / "out", format)

@@ -1,4 +1,4 @@
-"""LoRA adapters in and out, against stock PEFT."""
+"""Import and export of LoRA adapters, compared with stock PEFT."""
 
 import dataclasses
 import json
@@ -204,7 +204,7 @@ def test_an_adapter_for_another_model_is_refused(tmp_path: Path) -> None:
         import_lora(tmp_path, other)
 
 
-def test_a_weight_that_is_no_layers_is_not_exported(tmp_path: Path) -> None:
+def test_a_weight_that_is_not_a_layers_is_not_exported(tmp_path: Path) -> None:
     adapter(tmp_path)
     factors = import_lora(tmp_path, Tiny()).weights[0]
     object.__setattr__(factors, "name", "table")
