@@ -1,9 +1,10 @@
-"""What a training step costs with RoseLoRA, PEFT's LoRA, AdaLoRA and DoRA: time, interleaved, and peak memory.
+"""The cost of a training step with RoseLoRA, PEFT's LoRA, AdaLoRA and DoRA: time and peak memory.
 
-The same demo model, batches, optimizer (AdamW) and clipping for all; RoseLoRA prunes at its target density in every
-step but the first, before the averages of pruned entries have settled at 0, after which it is cheaper. Times are
-medians over rounds; ratios are medians of each round's ratio to LoRA's step beside it. Memory is each method's peak
-over what its process held when the model was loaded. Each measurement is in a process of its own.
+All methods use the same demo model, batches, optimizer (AdamW) and clipping. RoseLoRA prunes to its target density in
+every step after the first; it gets cheaper later, when the averages of pruned entries have become 0. Steps of the
+methods are interleaved. Times are medians over rounds; ratios are medians of the ratio to LoRA's step in the same
+round. Memory is each method's peak beyond what its process used after loading the model. Each measurement runs in a
+process of its own.
 
     python benchmarks/training_overhead.py --output benchmarks/results/training_overhead.json
 """
@@ -26,6 +27,7 @@ from peft import AdaLoraConfig, LoraConfig, PeftConfig, get_peft_model
 
 from roselora import RoseLoraConfig
 from roselora.adapter.pruner import IMPORTANCE
+from roselora.bench.metrics.cost import measured
 from roselora.models.loading import load
 
 SHAPES = {64: (1, 64), 512: (1, 512), 4096: (8, 512)}
@@ -101,22 +103,14 @@ def _quartiles(values: list[float]) -> list[float]:
     return [low, high]
 
 
-def memory(field: str) -> float:
-    """A figure of this process in MiB: VmRSS is held now, VmHWM was the peak."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) / 1024
-
-
 def measure_memory(name: str, targets: Any, tokens: int) -> dict[str, Any]:
-    """In a process of its own: the peak of two steps, over what was held before the adapter was added."""
+    """In a process of its own: the peak of two steps, beyond what was in use before the adapter was added."""
     model = load("demo").model
     batch = batches(tokens, model.config.vocab_size)
-    # Linux: forget the peak of loading. getrusage's peak would be the parent's, which a new process inherits.
-    Path("/proc/self/clear_refs").write_text("5")
-    before = memory("VmRSS")
-    training = Training(model, name, configs(targets)[name])
-    for number in range(2):
-        training.step(batch(number))
+    with measured(torch.device("cpu")) as use:
+        training = Training(model, name, configs(targets)[name])
+        for number in range(2):
+            training.step(batch(number))
     parameters = sum(p.numel() for p in training.parameters)
     own = sum(
         state[IMPORTANCE].numel() * state[IMPORTANCE].element_size()
@@ -124,14 +118,14 @@ def measure_memory(name: str, targets: Any, tokens: int) -> dict[str, Any]:
         if IMPORTANCE in state
     )
     return {
-        "peak_mib": memory("VmHWM") - before,
+        "peak_mib": use.peak_bytes / 2**20,
         "parameters": parameters,
         "importance_bytes_a_parameter": own / parameters,
     }
 
 
 def in_a_process(function: str, *arguments: Any) -> Any:
-    """The result of a function of this file, computed in a new process; None if it was killed for its memory."""
+    """The result of a function of this file in a new process, or None if it was killed for lack of memory."""
     done = subprocess.run(
         [sys.executable, __file__, "--call", function, json.dumps(arguments)], stdout=subprocess.PIPE, text=True
     )

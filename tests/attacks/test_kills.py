@@ -95,7 +95,9 @@ def test_signals(words: dict[str, list[str]], tmp_path: Path, verb: str, sent: s
     left = state(tmp_path)
     assert between(before, left, after, verb), (before, left, after)
     if verb == "train" and left["out"] and not any(name.startswith("adapter/") for name in left["out"]):
-        words[verb] = ["train", "out/config.yaml"] + (["--resume"] if "--resume" in said or _kept(tmp_path) else [])
+        words[verb] = ["train", "out/config.yaml"] + (
+            ["--resume"] if "--resume" in said or _can_resume(tmp_path) else []
+        )
     again = roselora(*words[verb], folder=tmp_path)
     finished = again.code == 0 or any(word in again.err for word in ("already", "is not empty", "exists"))
     assert finished, again.err
@@ -108,8 +110,9 @@ def test_signals(words: dict[str, list[str]], tmp_path: Path, verb: str, sent: s
     assert roselora("verify", folder=tmp_path).code == 0
 
 
-def _kept(folder: Path) -> bool:
-    return any((folder / "out").glob("checkpoints/checkpoint-*"))
+def _can_resume(folder: Path) -> bool:
+    """Whether a checkpoint is whole; without one the same command starts again over the unfinished files."""
+    return any((folder / "out").glob("checkpoints/checkpoint-*/whole.json"))
 
 
 def state(folder: Path) -> dict[str, Any]:

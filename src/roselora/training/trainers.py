@@ -1,7 +1,7 @@
 """The Trainer of a run: trl's for language models, transformers' own for classifiers."""
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,8 +21,6 @@ from roselora.training import processes
 from roselora.training.prepare import Prepared
 from roselora.training.train_settings import TrainSettings
 
-Arguments = TypeVar("Arguments", bound=TrainingArguments)
-
 
 def make_trainer(prepared: Prepared, settings: TrainSettings, callbacks: Sequence[TrainerCallback]) -> Trainer:
     """A Trainer that is ready to train.
@@ -30,43 +28,31 @@ def make_trainer(prepared: Prepared, settings: TrainSettings, callbacks: Sequenc
     Raises:
         ConfigError: the Trainer refuses the settings, for example a dtype that the device does not support.
     """
+    labels = prepared.examples.labels
+    common: dict[str, Any] = {
+        "model": prepared.model,
+        "train_dataset": prepared.examples.train,
+        "eval_dataset": prepared.examples.eval,
+        "processing_class": prepared.tokenizer,
+        "callbacks": list(callbacks),
+    }
     try:
-        trainer = (_causal if prepared.examples.labels is None else _classifying)(prepared, settings, callbacks)
+        arguments = _arguments(prepared, settings)
+        # Without a launcher a Trainer splits batches over all visible GPUs, and its epochs have fewer steps.
+        arguments._n_gpu = min(arguments.n_gpu, 1)
+        if isinstance(arguments, SFTConfig):
+            trainer: Trainer = SFTTrainer(args=arguments, **common)
+        else:
+            trainer = Trainer(
+                args=arguments,
+                data_collator=DataCollatorWithPadding(prepared.tokenizer),
+                compute_metrics=_accuracy if labels else None,  # a regression is judged by its loss
+                **common,
+            )
     except (ValueError, ImportError) as error:
         raise ConfigError(f"Training cannot start with these settings ({reason_of(error)}).") from error
     trainer.remove_callback(PrinterCallback)
     return trainer
-
-
-def _causal(prepared: Prepared, settings: TrainSettings, callbacks: Sequence[TrainerCallback]) -> Trainer:
-    arguments = _on_one_device(
-        SFTConfig(
-            **_arguments(prepared, settings),
-            max_length=None,  # the examples are already tokenized and truncated
-            dataset_kwargs={"skip_prepare_dataset": True},
-        )
-    )
-    return SFTTrainer(
-        model=prepared.model,
-        args=arguments,
-        train_dataset=prepared.examples.train,
-        eval_dataset=prepared.examples.eval,
-        processing_class=prepared.tokenizer,
-        callbacks=list(callbacks),
-    )
-
-
-def _classifying(prepared: Prepared, settings: TrainSettings, callbacks: Sequence[TrainerCallback]) -> Trainer:
-    return Trainer(
-        model=prepared.model,
-        args=_on_one_device(TrainingArguments(**_arguments(prepared, settings))),
-        data_collator=DataCollatorWithPadding(prepared.tokenizer),
-        train_dataset=prepared.examples.train,
-        eval_dataset=prepared.examples.eval,
-        processing_class=prepared.tokenizer,
-        compute_metrics=_accuracy if prepared.examples.labels else None,  # a regression is judged by its loss
-        callbacks=list(callbacks),
-    )
 
 
 def _accuracy(prediction: EvalPrediction) -> dict[str, float]:
@@ -75,16 +61,9 @@ def _accuracy(prediction: EvalPrediction) -> dict[str, float]:
     return {"accuracy": float((np.argmax(logits, axis=-1) == prediction.label_ids).mean())}
 
 
-def _on_one_device(arguments: Arguments) -> Arguments:
-    """Use one GPU: without a launcher a Trainer splits batches over all visible GPUs, and epochs get fewer steps."""
-    arguments._n_gpu = min(arguments.n_gpu, 1)
-    return arguments
-
-
-def _arguments(prepared: Prepared, settings: TrainSettings) -> dict[str, Any]:
+def _arguments(prepared: Prepared, settings: TrainSettings) -> TrainingArguments:
     training = settings.training
-    saving = training.save_steps is not None
-    return {
+    arguments: dict[str, Any] = {
         "output_dir": str(settings.checkpoints),
         "num_train_epochs": training.epochs,
         "max_steps": prepared.total_steps,
@@ -103,7 +82,7 @@ def _arguments(prepared: Prepared, settings: TrainSettings) -> dict[str, Any]:
         "logging_nan_inf_filter": False,
         "eval_strategy": "no" if training.eval_steps is None else "steps",
         "eval_steps": training.eval_steps,
-        "save_strategy": "steps" if saving else "no",
+        "save_strategy": "no" if training.save_steps is None else "steps",
         "save_steps": training.save_steps or prepared.total_steps,
         "report_to": training.report_to,
         "disable_tqdm": True,
@@ -112,3 +91,7 @@ def _arguments(prepared: Prepared, settings: TrainSettings) -> dict[str, Any]:
         "fp16": training.dtype == "float16",
         "dataloader_pin_memory": torch.cuda.is_available(),
     }
+    if prepared.examples.labels is not None:
+        return TrainingArguments(**arguments)
+    # The examples are already tokenized and truncated.
+    return SFTConfig(**arguments, max_length=None, dataset_kwargs={"skip_prepare_dataset": True})
