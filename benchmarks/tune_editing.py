@@ -4,9 +4,10 @@
 
 Every method has the same budget: three candidates (its defaults and two others, written below), each tried on the
 same cases, half from WikiData_recent's and half from WikiData_counterfact's train file, as single edits. The winner
-has the highest reliability, for an edit that does not take is none; ties go to the higher mean of portability (aliases
-of the subject stand in for rephrasings, which the train files lack) and locality, then to the lower KL divergence.
-`roselora bench edit --settings FILE` takes the output. Run again, it goes on.
+has the highest reliability, because an edit that does not hold is none; ties go to the higher mean of portability
+(aliases of the subject stand in for rephrasings, which the train files lack) and locality, then to the lower KL
+divergence.
+`roselora bench edit --settings FILE` takes the output. A repeated command resumes.
 """
 
 import argparse

@@ -29,6 +29,12 @@ class Codebook:
         values: (n, d_out) fp32, the layer's output for inputs within the radius of a key.
         radii: (n,) fp32, the Euclidean distance up to which a key matches.
         labels: (n, length) int64, the token ids of each entry's target, filled with PADDING.
+
+    >>> label = torch.tensor([5, 6])
+    >>> book, entry = Codebook.empty(2, 2).admit(torch.zeros(2), torch.ones(2), label, radius=1.0)
+    >>> book, entry = book.admit(torch.tensor([0.0, 0.8]), torch.ones(2), torch.tensor([7]), radius=1.0)
+    >>> entry, [round(radius, 3) for radius in book.radii.tolist()]
+    (1, [0.4, 0.4])
     """
 
     keys: Tensor
