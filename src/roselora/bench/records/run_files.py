@@ -60,14 +60,9 @@ def as_json(value: Any) -> Any:
     return json.loads(pydantic_core.to_json(value, inf_nan_mode="strings"))
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Replace the file by a value as :func:`as_json` makes it; an OSError leaves the old file."""
-    write_atomically(path, json.dumps(as_json(value), indent=2).encode() + b"\n")
-
-
 def write_head(folder: Path, head: Any) -> None:
     """Replace a run's head; an OSError leaves the old one."""
-    write_json(folder / HEAD, head)
+    write_atomically(folder / HEAD, json.dumps(as_json(head), indent=2).encode() + b"\n")
 
 
 def read_head(folder: Path, kind: type[Head]) -> Head:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from roselora.bench.metrics.estimates import BOOTSTRAP_SEED
 from roselora.bench.metrics.run_summary import summarize_run
 from roselora.bench.records.edit_bench_records import EditHead, EditRecord
 from roselora.bench.report.edit_markdown import edit_sections
@@ -12,15 +11,10 @@ from roselora.bench.report.plotting import png
 from roselora.bench.report.report_files import write_report_files
 
 
-def write_report(
-    head: EditHead, records: Sequence[EditRecord], folder: Path, *, seed: int = BOOTSTRAP_SEED
-) -> list[Path]:
+def write_report(head: EditHead, records: Sequence[EditRecord], folder: Path) -> list[Path]:
     """Write what a run shows, finished or not; a report that is there is replaced.
 
     ``report.json`` holds everything that ``report.md`` shows, and the head. A plot that would be empty is not written.
-
-    Args:
-        seed: of the bootstrap.
 
     Returns:
         The files that were written.
@@ -28,7 +22,7 @@ def write_report(
     Raises:
         OSError: one of them cannot be written.
     """
-    run = summarize_run(head, records, seed=seed)
+    run = summarize_run(head, records)
     plots = (
         ("scores.png", "Reliability against locality of each method", plot_scores(run)),
         ("reliability_by_age.png", "Reliability by age of edit", plot_reliability_by_age(run)),
