@@ -40,10 +40,10 @@ def rose(call: EditCall[EditSettings]) -> Applied:
     steps = 0
     with undone_on_error(Deltas(model)) as deltas:
         for request in counted(call.requests, call.on_progress):
-            trained = train_factors(model, tokenizer, request, config, previous)
-            deltas.apply(factors_delta(model, deltas.overlay, trained.pairs))
+            pairs, stopped = train_factors(model, tokenizer, request, config, previous)
+            deltas.apply(factors_delta(model, deltas.overlay, pairs))
             previous += request.prompts
-            steps += trained.steps
+            steps += stopped.steps
     return Applied(tuple(call.requests), deltas.restore, deltas.entries(), steps)
 
 

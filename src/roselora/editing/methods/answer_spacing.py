@@ -1,8 +1,8 @@
-"""What stands between a prompt and the answer to it: a space, where language and prompt want one.
+"""Whether a space stands between a prompt and its answer, by the language, the prompt's end and the chat template.
 
-A target is trained as it will be said. After ``2+2=``, an opening quotation mark or a newline no space is said, nor in
-languages that are written without spaces; and behind a chat template's opening of the assistant's turn stands what the
-template itself puts there.
+A target is trained as the model will generate it. After ``2+2=``, an opening quotation mark or a newline there is no
+space, nor in languages that are written without spaces. After a chat template's opening of the assistant's turn there
+is what the template puts there.
 """
 
 import re
@@ -17,7 +17,7 @@ UNSPACED = re.compile(
     "\uf900-\ufaff\ufe30-\ufe4f\uff01-\uff9f\U00020000-\U0003ffff]"  # more Han, and forms of full width
 )
 CONTRACTION = re.compile(r"['\u2019](?:s|t|m|d|re|ve|ll)\b", re.IGNORECASE)
-# By what may close what, which differs between languages.
+# Marks that can open or close the same quotation, which differ between languages.
 QUOTES = ('"', "'", "`", "\u00ab\u00bb", "\u2039\u203a", "\u201c\u201d\u201e", "\u2018\u2019\u201a")
 APOSTROPHE = re.compile(r"(?<=\w)['\u2019](?=\w)")
 POSSESSIVE = re.compile(r"\w[sxz]['\u2019]$", re.IGNORECASE)
@@ -32,12 +32,12 @@ def continued(tokenizer: PreTrainedTokenizerBase, prompt: str, target: str, spac
     """The target as it stands after the prompt, with or without a space before it.
 
     Args:
-        space: what the user says of it; without effect where the prompt ends in whitespace, which is space enough.
+        space: whether the user wants a space; it has no effect if the prompt ends in whitespace.
     """
     if not prompt or prompt[-1].isspace():
         return target
     if space is None:
-        space = _template_says(tokenizer, prompt)
+        space = _template_space(tokenizer, prompt)
     if space is None:
         space = _wants_space(prompt, target)
     return f" {target}" if space else target
@@ -45,7 +45,7 @@ def continued(tokenizer: PreTrainedTokenizerBase, prompt: str, target: str, spac
 
 def _wants_space(prompt: str, target: str) -> bool:
     """Whether a writer would put a space between them."""
-    for markup in CLOSING_MARKUP:  # which is judged by what it closes
+    for markup in CLOSING_MARKUP:  # what comes before the markup decides
         if (found := markup.search(prompt)) and (within := prompt[: found.start("end")].rstrip()):
             return _wants_space(within, target)
     last, before, first = prompt[-1], prompt[-2:-1], target[0]
@@ -67,22 +67,22 @@ def _wants_space(prompt: str, target: str) -> bool:
 
 
 def _is_sign(character: str) -> bool:
-    """Whether it is an operator, a dash, an arrow or the like, which has spaces on both sides or on neither."""
+    """Whether it is an operator, a dash, an arrow or the like, which has spaces on both sides or on neither side."""
     if character in "*/&·" or unicodedata.category(character) in ("Sm", "Sk", "Pd", "Pc"):
         return True
     return "ARROW" in unicodedata.name(character, "")
 
 
 def _closes_quotation(prompt: str) -> bool:
-    """Whether the quotation mark or apostrophe at a prompt's end belongs to what stands before it."""
+    """Whether the quotation mark or apostrophe at a prompt's end belongs to the text before it."""
     last, before = prompt[-1], prompt[-2:-1]
     family = next(family for family in QUOTES if last in family)
     opened = sum(character in family for character in APOSTROPHE.sub("", prompt[:-1])) % 2 == 1
-    if not before or before.isspace():  # an opening one stands at the beginning of a word, but `« oui »`
+    if not before or before.isspace():  # usually an opening one, but `« oui »`
         return opened and unicodedata.category(last) in ("Pi", "Pf")
     if opened:
         return True
-    if last in "'\u2019" and before.isalpha():  # `the students'`, but `l'` and `dell'` are one with the next word
+    if last in "'\u2019" and before.isalpha():  # `the students'`, but `l'` and `dell'` belong to the next word
         return POSSESSIVE.search(prompt) is not None
     if UNSPACED.match(before):
         return False
@@ -90,15 +90,15 @@ def _closes_quotation(prompt: str) -> bool:
 
 
 def _closes(target: str) -> bool:
-    """Whether a text begins with what stands close behind a word."""
+    """Whether a text begins with punctuation or a contraction that follows a word without a space."""
     first, then = target[0], target[1:2]
     if first in ".:":  # but `.NET`
         return not then.isalnum()
     return first in ",;!?…،؛؟" or unicodedata.category(first) == "Pe" or CONTRACTION.match(target) is not None
 
 
-def _template_says(tokenizer: PreTrainedTokenizerBase, prompt: str) -> bool | None:
-    """Whether the chat template puts a space behind the end of this prompt, or None where that is none of its ends."""
+def _template_space(tokenizer: PreTrainedTokenizerBase, prompt: str) -> bool | None:
+    """Whether the chat template puts a space after this prompt, or None if the prompt does not end as it does."""
     if not getattr(tokenizer, "chat_template", None):
         return None
     end, gap = _assistant_turn(tokenizer, str(tokenizer.chat_template))
@@ -107,12 +107,12 @@ def _template_says(tokenizer: PreTrainedTokenizerBase, prompt: str) -> bool | No
 
 @lru_cache(maxsize=8)
 def _assistant_turn(tokenizer: PreTrainedTokenizerBase, template: str) -> tuple[str, str]:
-    """How a prompt in the chat template ends before the assistant's words, and what stands between; else empty."""
+    """How the chat template ends a prompt, and what it puts between that and the answer; both empty if that varies."""
     asked, said = {"role": "user", "content": "Qqq"}, {"role": "assistant", "content": "Aaa"}
     try:
         prompt = str(tokenizer.apply_chat_template([asked], add_generation_prompt=True, tokenize=False))
         whole = str(tokenizer.apply_chat_template([asked, said], tokenize=False))
-    except Exception:  # a template may raise whatever it likes, and then says nothing about spaces
+    except Exception:  # a template may raise anything, and then it tells nothing about spaces
         return "", ""
     gap = whole.removeprefix(prompt).partition("Aaa")[0]
     if not whole.startswith(prompt) or gap not in ("", " "):

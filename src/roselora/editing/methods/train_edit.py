@@ -91,10 +91,10 @@ def train_edit(
         if not made[0].reached:
             raise _not_learned(request, settings, "the learning rate")
         return trained_gate_edit(model, overlay, made[0])
-    trained = train_factors(model, tokenizer, request, settings, previous.prompts, on_step)
-    if not trained.reached:
+    pairs, stopped = train_factors(model, tokenizer, request, settings, previous.prompts, on_step)
+    if not stopped.reached:
         raise _not_learned(request, settings, "the learning rate, the rank or the density")
-    counts = require_sparse("edit", trained.pairs, settings.density)
+    counts = require_sparse("edit", pairs, settings.density)
     update = {
         "entries_changed": counts.update_nonzeros,
         "entries": counts.entries,
@@ -102,7 +102,7 @@ def train_edit(
         "sparsity_bound": counts.sparsity_bound,
     }
     about = {"method": "rose", "update": update}
-    return TrainedEdit(factors_delta(model, overlay, trained.pairs), trained.steps, about)
+    return TrainedEdit(factors_delta(model, overlay, pairs), stopped.steps, about)
 
 
 def _not_learned(request: EditRequest, settings: Settings, raised: str) -> EditError:

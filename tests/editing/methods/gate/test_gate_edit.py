@@ -13,7 +13,6 @@ from roselora.editing.methods.gate.edited_mlp import EditedMlp
 from roselora.editing.methods.gate.gate_edit import GateEdit, train_gate_edits
 from roselora.editing.methods.gate.gate_settings import GateSettings
 from roselora.editing.methods.gate.reference_statistics import reference_statistics
-from roselora.editing.methods.gate.value_training import _of_like_length
 from roselora.editing.methods.token_batches import split_at_answer
 from roselora.editing.request import EditRequest
 from roselora.errors import EditError
@@ -109,8 +108,3 @@ def test_every_kind_of_mlp_says_the_target_and_what_it_knows_else(
     assert margin(model, tokenizer, request) > 0.95 * SETTINGS.margin  # in the model's own logits, to rounding
     others = {"The capital of Spain is": "Madrid", "People in France speak": "French"}
     assert greedy_answers(model, tokenizer, [request.prompt, *others], max_new_tokens=4) == ["Rome", *others.values()]
-
-
-def test_requests_train_in_parts_of_like_length() -> None:
-    assert _of_like_length([0, 1, 2, 3, 4], [4, 1, 6, 1, 7]) == [[1, 3], [0, 2], [4]]
-    assert _of_like_length([], []) == []

@@ -118,16 +118,14 @@ def train_gate_edits(
         trained = train_values(mlp, cache, fitted, on_step)
     free = least_important(mlp.statistics, taken)
     edits = []
-    for fit, own in zip(fitted, trained, strict=True):
+    for fit, (values, stopped) in zip(fitted, trained, strict=True):
         needed = len(fit.neurons.up)
         if needed > len(free):
             raise EditError(
                 f"Block {mlp.neurons.block} has no {needed} neurons left for {fit.request.prompt!r}; "
                 f"{NO_NEURONS_WAY_OUT}."
             )
-        columns = fit.neurons.gains * own.values.T
-        edits.append(
-            GateEdit(mlp.neurons, free[:needed], fit.neurons.gate, fit.neurons.up, columns, own.steps, own.reached)
-        )
+        gate, up, columns = fit.neurons.gate, fit.neurons.up, fit.neurons.gains * values.T
+        edits.append(GateEdit(mlp.neurons, free[:needed], gate, up, columns, stopped.steps, stopped.reached))
         free = free[needed:]
     return edits

@@ -1,7 +1,6 @@
 """Trains the values of an edit's neurons, for many requests side by side."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +8,14 @@ from torch import Tensor, nn
 from roselora.editing.methods.gate.edited_mlp import EditedMlp
 from roselora.editing.methods.gate.gate_fitting import FittedEdit
 from roselora.editing.methods.gate.ridge_gate import REPHRASING_WEIGHT
-from roselora.editing.methods.margin_training import MARGIN_SLACK, OnStep, StepLoss, margin_loss, train_to_margin
+from roselora.editing.methods.margin_training import (
+    MARGIN_SLACK,
+    OnStep,
+    StepLoss,
+    Stopped,
+    margin_loss,
+    train_to_margin,
+)
 from roselora.models.mlp_neurons import added_output
 from roselora.models.partial_logits import logits_of
 from roselora.models.prefix_cache import PrefixCache
@@ -18,28 +24,17 @@ STRETCH = 1.5
 """How much longer than the shortest suffix of one pass its longest may be: more passes, but with less padding."""
 
 
-@dataclass(frozen=True)
-class TrainedValues:
-    """What a request's neurons write.
-
-    Attributes:
-        values: (k, width) fp32, added to the MLP's output where a neuron's activity is 1.
-        steps: optimizer steps taken.
-        reached: whether the target leads by the margin after every prompt.
-    """
-
-    values: Tensor
-    steps: int
-    reached: bool
-
-
 def train_values(
     mlp: EditedMlp, cache: PrefixCache, edits: Sequence[FittedEdit], on_step: OnStep | None = None
-) -> list[TrainedValues]:
+) -> list[tuple[Tensor, Stopped]]:
     """Train the values, from zero, until each request's target leads by the margin after its prompts.
 
     The requests share the forward and backward passes and nothing else. Generated rephrasings are trained on, but
     training does not wait for them.
+
+    Returns:
+        For each request the values, (k, width) fp32, of which a neuron adds its own times its activity to the MLP's
+        output, and how their training ended.
 
     Raises:
         NonFiniteError: the logits are NaN or infinite.
@@ -68,10 +63,8 @@ def train_values(
         margin=mlp.settings.margin,
         on_step=on_step,
     )
-    return [
-        TrainedValues(unit * parameter.detach(), own.steps, own.reached)
-        for unit, parameter, own in zip(units, parameters, stopped, strict=True)
-    ]
+    values = [unit * parameter.detach() for unit, parameter in zip(units, parameters, strict=True)]
+    return list(zip(values, stopped, strict=True))
 
 
 def _loss(mlp: EditedMlp, edit: FittedEdit, states: Tensor) -> StepLoss:

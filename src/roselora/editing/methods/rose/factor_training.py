@@ -13,7 +13,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.adapter.config import RoseLoraConfig
 from roselora.adapter.factors import FactorPair, factor_pairs
-from roselora.editing.methods.margin_training import MARGIN_SLACK, OnStep, StepLoss, margin_loss, train_to_margin
+from roselora.editing.methods.margin_training import (
+    MARGIN_SLACK,
+    OnStep,
+    StepLoss,
+    Stopped,
+    margin_loss,
+    train_to_margin,
+)
 from roselora.editing.methods.neutral_texts import NEUTRAL_TEXTS
 from roselora.editing.methods.rose.rose_settings import EditSettings
 from roselora.editing.methods.token_batches import (
@@ -53,21 +60,6 @@ def rose_config(settings: EditSettings, model: PreTrainedModel) -> RoseLoraConfi
     )
 
 
-@dataclass(frozen=True)
-class TrainedFactors:
-    """The factors that an edit has trained, taken out of the model.
-
-    Attributes:
-        pairs: A and B of every adapted matrix.
-        steps: optimizer steps taken.
-        reached: whether every prompt of the request gives the target, by the margin.
-    """
-
-    pairs: tuple[FactorPair, ...]
-    steps: int
-    reached: bool
-
-
 def train_factors(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -75,7 +67,7 @@ def train_factors(
     settings: EditSettings,
     previous: Sequence[str] = (),
     on_step: OnStep | None = None,
-) -> TrainedFactors:
+) -> tuple[tuple[FactorPair, ...], Stopped]:
     """Train a RoseLoRA adapter on one request; afterwards the model is as before.
 
     Training stops as soon as the greedy answer to every prompt of the request is the target, by the margin, and the
@@ -83,6 +75,9 @@ def train_factors(
 
     Args:
         previous: prompts of previous edits; each step draws some, so that the model's answers to them stay.
+
+    Returns:
+        A and B of every adapted matrix, and how training ended.
 
     Raises:
         ConfigError: the model cannot be adapted with these settings, or a text has no tokens.
@@ -99,8 +94,7 @@ def train_factors(
             margin=settings.margin,
             on_step=on_step,
         )
-        pairs = tuple(factor_pairs(adapted.get_base_model(), "default"))
-    return TrainedFactors(pairs, stopped.steps, stopped.reached)
+        return tuple(factor_pairs(adapted.get_base_model(), "default")), stopped
 
 
 @dataclass(frozen=True)
