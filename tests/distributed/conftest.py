@@ -1,4 +1,4 @@
-"""Starts functions of workers.py on several processes that talk over gloo."""
+"""Runs functions of workers.py in several processes that communicate over gloo."""
 
 import multiprocessing
 import os
@@ -11,7 +11,7 @@ import pytest
 import torch
 
 HERE = Path(__file__).parent
-# What takes seconds to import is imported once, in the process that all workers are forked from.
+# Modules that take seconds to import are imported once, in the process that all workers are forked from.
 IMPORTS = [
     "roselora.adapter.hooks",
     "roselora.training.training_run",

@@ -31,7 +31,7 @@ def saved(on_ranks: OnRanks, tmp_path_factory: pytest.TempPathFactory) -> tuple[
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])
-def test_averages_and_counts_come_back_exactly_on_any_number_of_ranks(
+def test_averages_and_counts_are_restored_exactly_on_any_number_of_ranks(
     on_ranks: OnRanks, saved: tuple[Path, dict[str, Any]], ranks: int
 ) -> None:
     folder, before = saved

@@ -1,4 +1,4 @@
-"""What cannot be pruned is refused with a sentence at the first step, never trained dense."""
+"""What cannot be pruned is refused with a clear error at the first step, and never trained dense."""
 
 import gc
 from collections.abc import Callable

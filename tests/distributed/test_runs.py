@@ -1,4 +1,4 @@
-"""Whole runs in several processes: one lock, one answer, and a signal to one of them stops all."""
+"""Whole runs in several processes: one lock, the same error for all, and a signal to one stops all."""
 
 import json
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def test_a_signal_to_one_rank_stops_all_at_one_step_with_one_checkpoint(
 
 
 @pytest.mark.parametrize(("taken", "message"), [(True, "is locked by process"), (False, "holds no run to resume")])
-def test_what_the_main_process_meets_all_are_told(
+def test_an_error_of_the_main_process_is_raised_in_all(
     on_ranks: OnRanks, settings: dict[str, Any], taken: bool, message: str
 ) -> None:
     first, second = on_ranks(2, "claim_one_output", settings, taken)

@@ -1,4 +1,4 @@
-"""What every rank does in the distributed tests; the tests compare what the ranks return."""
+"""The functions that every rank runs in the distributed tests; the tests compare what the ranks return."""
 
 import contextlib
 import itertools
@@ -85,7 +85,7 @@ def adapted_model(**changes: Any) -> PeftModel:
 
 
 def shard(model: PeftModel, mesh: DeviceMesh | None = None) -> PeftModel:
-    """FSDP2, layer by layer, as one would for a large model."""
+    """Shard with FSDP2, layer by layer, as for a large model."""
     for layer in model.get_base_model().model.layers:
         fully_shard(layer, mesh=mesh)
     return fully_shard(model, mesh=mesh)
@@ -119,7 +119,7 @@ def named_factors(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
 
 
 def factors(model: nn.Module) -> dict[str, Tensor]:
-    """Every factor as all ranks together hold it."""
+    """Every factor, gathered from all ranks."""
     return {name: whole(factor.detach()).clone() for name, factor in named_factors(model)}
 
 
@@ -222,7 +222,7 @@ def trainer(folder: Path, **changes: Any) -> Trainer:
     ranks = 1
     if dist.is_initialized():
         ranks = dist.get_world_size()
-        _as_torchrun_has_it()
+        _set_torchrun_environment()
     arguments: dict[str, Any] = {
         "output_dir": str(folder),
         "max_steps": STEPS,
@@ -250,20 +250,20 @@ def train_with_trainer(folder: Path, changes: dict[str, Any], resume: str | None
     return {"factors": factors(run.model.get_base_model()), "distributed type": kind}
 
 
-def _as_torchrun_has_it() -> None:
+def _set_torchrun_environment() -> None:
     ranks = str(dist.get_world_size())
     rank = {name: str(dist.get_rank()) for name in ("RANK", "LOCAL_RANK")}
     os.environ.update(rank, WORLD_SIZE=ranks, LOCAL_WORLD_SIZE=ranks, MASTER_ADDR="localhost")
 
 
 def interrupt_one(settings: dict[str, Any], rank: int, resume: bool) -> dict[str, Any]:
-    """A whole run, of which one rank gets a signal after its third step unless it goes on."""
+    """A whole run; unless it is resumed, one rank gets a signal after its third step."""
     from roselora.training.train_settings import TrainSettings
     from roselora.training.training_progress import ProgressCallback
     from roselora.training.training_run import Interrupted
     from roselora.training.training_run import train as run
 
-    _as_torchrun_has_it()
+    _set_torchrun_environment()
     note = ProgressCallback.on_step_end
 
     def on_step_end(self: ProgressCallback, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -279,12 +279,12 @@ def interrupt_one(settings: dict[str, Any], rank: int, resume: bool) -> dict[str
 
 
 def claim_one_output(settings: dict[str, Any], taken: bool) -> str:
-    """What each rank is told when another run writes to the output, or when there is nothing to go on with."""
+    """The error in each rank if another run writes to the output, or if there is nothing to resume."""
     from roselora.training.train_settings import TrainSettings
     from roselora.training.training_run import train as run
     from roselora.writer_lock import writer_lock
 
-    _as_torchrun_has_it()
+    _set_torchrun_environment()
     holding = taken and dist.get_rank() == 0
     output = Path(settings["output"])
     if holding:
@@ -298,7 +298,7 @@ def claim_one_output(settings: dict[str, Any], taken: bool) -> str:
 
 
 def mask_everything(seed: int) -> int:
-    """Compare masks of split averages, full of ties, with those of the whole; return how many were compared."""
+    """Compare masks of sharded averages with many ties to those of whole ones; return the number of comparisons."""
     line = init_device_mesh("cpu", (dist.get_world_size(),))
     layouts = [(line, [placement]) for placement in (Shard(0), Shard(1), Replicate())]
     generator = torch.Generator().manual_seed(seed)
@@ -325,7 +325,7 @@ def spoil_gradient(model: PeftModel, value: float) -> None:
 
 
 def meet_nan() -> dict[str, Any]:
-    """What do the ranks say when one gradient is NaN on one of them, and is anything changed?"""
+    """The error in each rank if a gradient is NaN in one of them, and the factors before and after."""
     model = shard(adapted_model())
     optimizer = adam(model)
     train(model, optimizer, steps=3)
@@ -364,7 +364,7 @@ def checkpointed(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str
     return {"model": model_state, "optimizer": optimizer_state}
 
 
-def what_is_held(model: Any, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+def state_of(model: Any, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     states = {name: optimizer.state[factor] for name, factor in named_factors(base_of(model))}
     return {
         "weights": factors(base_of(model)),
@@ -374,12 +374,12 @@ def what_is_held(model: Any, optimizer: torch.optim.Optimizer) -> dict[str, Any]
 
 
 def save_midway(checkpoint: Path, after: int) -> dict[str, Any]:
-    """Save on the way; return what was held then, and what the uninterrupted run ends with."""
+    """Save a checkpoint midway; return the state at that point, and the factors at the end of the run."""
     model = shard(adapted_model())
     optimizer = adam(model)
     train(model, optimizer, steps=after)
     dcp.save(checkpointed(model, optimizer), checkpoint_id=checkpoint)
-    held = what_is_held(model, optimizer)
+    held = state_of(model, optimizer)
     train(model, optimizer, steps=STEPS - after)
     return {**held, "factors": factors(base_of(model))}
 
@@ -393,14 +393,14 @@ def resume_midway(checkpoint: Path, after: int) -> dict[str, Any]:
     state = checkpointed(model, optimizer)
     dcp.load(state, checkpoint_id=checkpoint)
     set_state_dict(model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"])
-    held = what_is_held(model, optimizer)
+    held = state_of(model, optimizer)
     train(model, optimizer, steps=STEPS - after)
     verify(model)
     return {**held, "factors": factors(base_of(model))}
 
 
 def resume_from_whole_state(after: int) -> dict[str, Tensor]:
-    """The optimizer's state is gathered on rank 0 and sent out again."""
+    """Gather the optimizer's state on rank 0, broadcast it into a new optimizer, and train to the end."""
     options = StateDictOptions(full_state_dict=True, cpu_offload=True, broadcast_from_rank0=True)
     model = shard(adapted_model())
     optimizer = adam(model)
@@ -413,7 +413,7 @@ def resume_from_whole_state(after: int) -> dict[str, Tensor]:
 
 
 def save_adapter(folder: Path) -> None:
-    """As docs/distributed.md has it."""
+    """Save as docs/distributed.md describes."""
     model = shard(adapted_model())
     train(model, adam(model))
     state = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
@@ -422,21 +422,21 @@ def save_adapter(folder: Path) -> None:
 
 
 def ask_for_state_before_training() -> dict[str, Any]:
-    """SGD, because torch's own step of making a state counts in Adam's bias correction."""
+    """Train with SGD: the step with which torch creates an optimizer's state counts in Adam's bias correction."""
     result: dict[str, Any] = {}
     for name in ("asked", "not asked"):
         model = shard(adapted_model())
         optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.5, momentum=0.9)
         if name == "asked":
             get_optimizer_state_dict(model, optimizer)
-            result["counts"] = what_is_held(model, optimizer)["counts"]
+            result["counts"] = state_of(model, optimizer)["counts"]
         train(model, optimizer)
         result[name] = factors(base_of(model))
     return result
 
 
 def refuse_fsdp1(use_orig_params: bool, wrap_leaves: bool) -> str:
-    """FSDP1 around everything, or as PEFT's own policy has it, with every A and B in a unit of its own."""
+    """FSDP1 around the whole model, or with PEFT's policy, which wraps every A and B separately."""
     model = adapted_model(target_modules=["q_proj", "down_proj"])
     for parameter in model.parameters():  # else FSDP1 itself refuses a mixture
         parameter.requires_grad_(parameter.requires_grad or not (use_orig_params or wrap_leaves))

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
@@ -79,18 +79,22 @@ def save_artifacts(
             save_delta(update, delta)
     write_atomically(output / LOG, "".join(json_text(entry) + "\n" for entry in history).encode())
     write_atomically(output / METRICS, json_text(metrics, indent=2).encode() + b"\n")
-    sha256: dict[str, str] = {}
-    sizes: dict[str, int] = {}
-    artifacts = Artifacts(folder, delta, no_delta, sha256, sizes)
+    artifacts = Artifacts(folder, delta, no_delta, {}, {})
 
     def write(staged: Path) -> None:
+        nonlocal artifacts
         if settings.method == "loreft":
             save_loreft(cast(PreTrainedModel, prepared.model), staged)
         else:
             write_model(prepared.model, prepared.tokenizer, staged)
-        names = {f"{folder.name}/{path.name}": path for path in sorted(staged.glob("*.safetensors"))}
-        for name, path in (names if delta is None else names | {DELTA: delta}).items():
-            sha256[name], sizes[name] = sha256_file(path), path.stat().st_size
+        paths = {f"{folder.name}/{path.name}": path for path in sorted(staged.glob("*.safetensors"))}
+        if delta is not None:
+            paths[DELTA] = delta
+        artifacts = replace(
+            artifacts,
+            sha256={name: sha256_file(path) for name, path in paths.items()},
+            bytes={name: path.stat().st_size for name, path in paths.items()},
+        )
         describe(artifacts, staged)
 
     save_atomically(folder, write)
