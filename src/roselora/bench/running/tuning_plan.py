@@ -12,8 +12,8 @@ from roselora.bench.records.run_files import BASE, HEAD, read_head
 from roselora.bench.records.tuning_bench_records import TuningHead
 from roselora.bench.running.drawing import drawn
 from roselora.bench.running.resumption import require_same_run, require_same_settings
-from roselora.bench.tasks.task import AnyTask, Benchmark, Question
-from roselora.bench.tasks.tuning_benchmarks import BENCHMARKS
+from roselora.bench.tasks.task import AnyTask, Question
+from roselora.bench.tasks.tuning_benchmarks import BENCHMARKS, Benchmark
 from roselora.errors import ConfigError
 from roselora.models.devices import AUTO
 from roselora.models.fingerprint import fingerprint

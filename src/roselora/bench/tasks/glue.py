@@ -50,7 +50,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class GlueSet:
-    """One set, which is a `Benchmark` of its own.
+    """One set, which is a benchmark of its own.
 
     Attributes:
         name: of the set, in lower case.
@@ -73,7 +73,7 @@ class GlueSet:
 
     @property
     def mix(self) -> str:
-        """See `Benchmark`."""
+        """The name of the training mix in reports."""
         return f"GLUE's {self.name}"
 
     @property
@@ -90,7 +90,7 @@ class GlueSet:
         return {self.name: Classification(self.name, self._scoring_questions, self.labels)}
 
     def training_examples(self, protocol: str, data_dir: Path | None) -> TaskData:
-        """Every training example: ``text``, ``label``, and for pairs ``text_pair``; see `Benchmark`."""
+        """Every training example: ``text``, ``label``, and for pairs ``text_pair``; raises as `read_part` does."""
         return self.read_part("train", data_dir)
 
     def validation_examples(self, data_dir: Path | None) -> TaskData:

@@ -56,11 +56,12 @@ class InstructionSet:
 
 @dataclass(frozen=True)
 class InstructionBenchmark:
-    """A `Benchmark` whose answers are generated.
+    """Test sets whose answers are generated, and the training mix that a model learns before it is asked.
 
     Attributes:
         protocols, tests: by name.
-        training: the files of the training mix, in order; ``mix``: its name.
+        training: the files of the training mix, in order; ``mix``: its name in reports.
+        labels: none, as no class is predicted.
     """
 
     protocols: Mapping[str, PublishedProtocol]
@@ -70,7 +71,11 @@ class InstructionBenchmark:
     labels: ClassVar[None] = None
 
     def tasks(self, protocol: str) -> dict[str, Task]:
-        """See `Benchmark`."""
+        """The test sets by name, under a protocol.
+
+        Raises:
+            ConfigError: there is no such protocol.
+        """
         chosen = self._protocol(protocol)
         return {
             name: Task(
@@ -87,8 +92,10 @@ class InstructionBenchmark:
     def training_examples(self, protocol: str, data_dir: Path | None) -> TaskData:
         """The ``prompt`` and ``completion`` of every training record whose question is in no test set.
 
-        Two questions are the same if their letters and digits are, whatever their case, blanks and punctuation. For
-        what is raised see `Benchmark`.
+        Two questions are the same if their letters and digits are, whatever their case, blanks and punctuation.
+
+        Raises:
+            ConfigError: there is no such protocol, or a file cannot be found or is of another format.
         """
         chosen = self._protocol(protocol)
         files = [read_source(source, data_dir) for source in self.training]

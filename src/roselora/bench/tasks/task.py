@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from roselora.bench.tasks.json_number import Number
 
@@ -92,35 +92,6 @@ class Classification:
 
 
 AnyTask = Task | Classification
-
-
-class Benchmark(Protocol):
-    """Test sets, and the training mix that a model learns before it is asked."""
-
-    @property
-    def mix(self) -> str:
-        """The name of the training mix in reports."""
-
-    @property
-    def labels(self) -> tuple[str, ...] | None:
-        """The classes of a classifier; empty for a regression, None where text is generated."""
-
-    def tasks(self, protocol: str) -> Mapping[str, AnyTask]:
-        """The test sets by name, under a protocol.
-
-        Raises:
-            ConfigError: there is no such protocol.
-        """
-
-    def training_examples(self, protocol: str, data_dir: Path | None) -> TaskData:
-        """The training mix under a protocol, without the questions that a test set asks too.
-
-        Raises:
-            ConfigError: there is no such protocol, or a file cannot be found or is of another format.
-        """
-
-    def validation_examples(self, data_dir: Path | None) -> TaskData | None:
-        """Examples that no test asks, to choose a learning rate by; None if there are none but the mix's own."""
 
 
 @dataclass(frozen=True)
