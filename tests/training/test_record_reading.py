@@ -279,3 +279,9 @@ def test_a_record_of_the_hub_without_an_answer_is_refused_by_its_number(hub_set:
     hub_set(Dataset.from_dict({"text": ["a", "b"], "label": [1, -1]}, features))
     with pytest.raises(ConfigError, match="Record 2 of owner/name is no classification example: its label is None"):
         read_records("owner/name", DataSettings(train="owner/name"))
+
+
+@pytest.mark.parametrize("labels", [[1, 2.5], [2.5, 1], [2**60, 0.5]])
+def test_whole_numbers_beside_one_with_a_fraction_are_numbers_too(write: Write, labels: list[float]) -> None:
+    records = read(write([{"text": "a", "label": label} for label in labels]))
+    assert list(records.rows["label"]) == [float(label) for label in labels]

@@ -86,7 +86,7 @@ def read_records(source: str, settings: DataSettings, training: Records | None =
         return Records(rows.select(range(count)).map(validated, with_indices=True, **options), shape, class_names)
     values = [validated(row, index) for index, row in enumerate(rows[:count])]
     if shape == "classification":
-        _require_one_kind_of_label([value["label"] for value in values], source)
+        _unify_labels(values, source)
     return Records(Dataset.from_list(values), shape)
 
 
@@ -191,11 +191,15 @@ def _has_number_labels(records: Records) -> bool:
     return str(getattr(records.rows.features.get("label"), "dtype", "")).startswith("float")
 
 
-def _require_one_kind_of_label(labels: list[Any], source: str) -> None:
-    kinds = [float if type(label) is int else type(label) for label in labels]
-    for number, (label, kind) in enumerate(zip(labels, kinds, strict=True), start=1):
+def _unify_labels(rows: list[dict[str, Any]], source: str) -> None:
+    """Refuse labels of several kinds, and make all numbers floats if one is: Arrow has one type per column."""
+    kinds = [float if type(row["label"]) is int else type(row["label"]) for row in rows]
+    for number, (row, kind) in enumerate(zip(rows, kinds, strict=True), start=1):
         if kind is not kinds[0]:
             raise ConfigError(
-                f"Record {number} of {source}: its 'label' is {shown(label)}, and that of record 1 is "
-                f"{shown(labels[0])}; write all as texts, or all as numbers."
+                f"Record {number} of {source}: its 'label' is {shown(row['label'])}, and that of record 1 is "
+                f"{shown(rows[0]['label'])}; write all as texts, or all as numbers."
             )
+    if any(isinstance(row["label"], float) for row in rows):
+        for row in rows:
+            row["label"] = float(row["label"])
