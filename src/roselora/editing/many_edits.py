@@ -112,7 +112,7 @@ class ManyEdits:
                     self._commit(numbers[place], proposal)
             start = time.perf_counter()
 
-        edits.make(range(len(requests)), put)
+        edits.make(put)
         return left
 
     def _commit(self, number: int, proposal: Proposal) -> None:

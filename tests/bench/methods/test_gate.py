@@ -1,6 +1,5 @@
 """Gated neuron edits of one call are those of the editor's edit_many and repair, and all are undone."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,22 +25,22 @@ TWO_BLOCKS = {"depth": 0.5, "lowest_depth": 0.5, "highest_depth": 1.0, "learning
 
 
 @pytest.fixture
-def passes(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
-    """Which requests each pass makes; each MLP is full after one edit."""
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[list[EditRequest]]:
+    """The requests of each pass; each MLP is full after one edit."""
     monkeypatch.setattr(layer_choice, "LEVEL", 0.01)
-    made: list[list[int]] = []
+    made: list[list[EditRequest]] = []
     real = JointEdits.make
 
-    def make(edits: JointEdits, numbers: Sequence[int], *given: Any, **named: Any) -> None:
-        made.append(list(numbers))
-        real(edits, numbers, *given, **named)
+    def make(edits: JointEdits, *given: Any) -> None:
+        made.append(list(edits._requests))
+        real(edits, *given)
 
     monkeypatch.setattr(JointEdits, "make", make)
     return made
 
 
 def test_what_does_not_hold_is_made_anew_in_neurons_of_its_own(
-    passes: list[list[int]],
+    passes: list[list[EditRequest]],
     word_model: LlamaForCausalLM,
     word_tokenizer: PreTrainedTokenizerFast,
     monkeypatch: pytest.MonkeyPatch,
@@ -49,7 +48,7 @@ def test_what_does_not_hold_is_made_anew_in_neurons_of_its_own(
     before = Before(word_model)
     monkeypatch.setattr(edit_repair, "broken_requests", lambda *_: [1, 2])
     applied = edit("gate", word_model, word_tokenizer, *REQUESTS, **TWO_BLOCKS)
-    assert passes == [[0, 1, 2], [0], [0]]
+    assert passes == [list(REQUESTS), [REQUESTS[2]], [REQUESTS[1]]], "in the order in which they were committed"
     taken = list(map(tuple, applied.memory["neurons"].tolist()))
     assert {block for block, _ in taken} == {1, 2}
     assert len(set(taken)) == len(taken)
@@ -59,7 +58,7 @@ def test_what_does_not_hold_is_made_anew_in_neurons_of_its_own(
 
 
 def test_the_weights_are_those_that_the_editor_makes_of_the_same_requests(
-    passes: list[list[int]],
+    passes: list[list[EditRequest]],
     word_model: LlamaForCausalLM,
     word_tokenizer: PreTrainedTokenizerFast,
     tmp_path: Path,
@@ -76,14 +75,14 @@ def test_the_weights_are_those_that_the_editor_makes_of_the_same_requests(
 
 
 def test_one_request_alone_is_made_once(
-    passes: list[list[int]], word_model: LlamaForCausalLM, word_tokenizer: PreTrainedTokenizerFast
+    passes: list[list[EditRequest]], word_model: LlamaForCausalLM, word_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     edit("gate", word_model, word_tokenizer, REQUESTS[0], **TWO_BLOCKS)
-    assert passes == [[0]]
+    assert passes == [[REQUESTS[0]]]
 
 
 def test_a_request_that_the_editor_refuses_leaves_no_edit_and_the_others_are_made(
-    passes: list[list[int]], word_model: LlamaForCausalLM, word_tokenizer: PreTrainedTokenizerFast
+    passes: list[list[EditRequest]], word_model: LlamaForCausalLM, word_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     before = Before(word_model)
     unknown = EditRequest("The capital of Italy is", "Atlantis", "Italy")  # a word that the tokenizer does not know
@@ -102,7 +101,7 @@ def test_a_request_that_the_editor_refuses_leaves_no_edit_and_the_others_are_mad
 
 
 def test_a_target_that_is_not_reached_is_an_error_and_changes_nothing(
-    passes: list[list[int]], word_model: LlamaForCausalLM, word_tokenizer: PreTrainedTokenizerFast
+    passes: list[list[EditRequest]], word_model: LlamaForCausalLM, word_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     before = Before(word_model)
     with pytest.raises(EditError, match="did not learn"):
@@ -111,7 +110,7 @@ def test_a_target_that_is_not_reached_is_an_error_and_changes_nothing(
 
 
 def test_a_later_call_leaves_the_neurons_of_earlier_ones(
-    passes: list[list[int]], word_model: LlamaForCausalLM, word_tokenizer: PreTrainedTokenizerFast
+    passes: list[list[EditRequest]], word_model: LlamaForCausalLM, word_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     before = Before(word_model)
     first = edit("gate", word_model, word_tokenizer, REQUESTS[0], **TWO_BLOCKS)

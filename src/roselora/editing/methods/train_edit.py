@@ -86,8 +86,7 @@ def train_edit(
     """
     if isinstance(settings, GateSettings):
         made: list[GateEdit] = []
-        edits = JointEdits(model, tokenizer, [request], settings, previous)
-        edits.make([0], lambda _, own: made.extend(own), on_step=on_step)
+        JointEdits(model, tokenizer, [request], settings, previous).make(lambda _, own: made.extend(own), on_step)
         if not made[0].reached:
             raise _not_learned(request, settings, "the learning rate")
         return trained_gate_edit(model, overlay, made[0])

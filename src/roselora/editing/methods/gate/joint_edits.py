@@ -17,7 +17,6 @@ from roselora.editing.methods.margin_training import OnStep
 from roselora.editing.methods.previous_edits import PreviousEdits
 from roselora.editing.methods.token_batches import answer_length
 from roselora.editing.request import EditRequest
-from roselora.models.inference import Progress
 from roselora.models.mlp_neurons import Neurons, silenced
 
 SHORTEST_ANSWER = 2
@@ -38,9 +37,6 @@ class JointEdits:
         model: with the previous edits in it.
         requests: no two of them share a prompt, else neither would be inactive at the other.
 
-    Attributes:
-        taken: by block, the neurons that hold edits, previous ones and those that were made.
-
     Raises:
         UnsupportedError: the model's MLPs have no neurons that could be replaced.
     """
@@ -58,32 +54,23 @@ class JointEdits:
         self._statistics = reference_statistics(model, tokenizer, [mlp.block for mlp in mlps])
         self._needs = [answer_length(tokenizer, request) for request in requests]
         self._others = [*nearest_edits(requests, previous.requests), *(requests if len(requests) > 1 else ())]
-        self.taken: dict[int, set[int]] = {mlp.block: set() for mlp in mlps}
-        self.taken |= {block: set(indices) for block, indices in previous.neurons.items()}
+        self._taken: dict[int, set[int]] = {mlp.block: set() for mlp in mlps}
+        self._taken |= {block: set(indices) for block, indices in previous.neurons.items()}
         self._mlps = list(self._plan(mlps))
 
     def _plan(self, mlps: Sequence[Neurons]) -> Iterator[Neurons]:
         """Each request's MLP, as if every token of its answer and of those before it took a neuron."""
-        planned = {block: len(taken) for block, taken in self.taken.items()}
+        planned = {block: len(taken) for block, taken in self._taken.items()}
         for needed in self._needs:
             mlp = choose_mlp(mlps, planned, needed)
             planned[mlp.block] += needed
             yield mlp
 
-    def make(
-        self,
-        numbers: Sequence[int],
-        put: Put,
-        on_progress: Progress | None = None,
-        on_step: OnStep | None = None,
-    ) -> None:
-        """Train the edits of some requests, batch by batch.
+    def make(self, put: Put, on_step: OnStep | None = None) -> None:
+        """Train all edits, batch by batch.
 
         Args:
-            numbers: of the requests. It may be called again for some of them, once their edits are out of the model and
-                :meth:`release` was called.
             put: called with each batch, and must put it into the model. If it raises, nothing more is made.
-            on_progress: called with the number of batches that are made, and of all.
 
         Raises:
             ConfigError: a text has no tokens.
@@ -91,35 +78,26 @@ class JointEdits:
             NonFiniteError: the model's logits are not finite.
         """
         of_block: defaultdict[int, list[int]] = defaultdict(list)
-        for number in numbers:
-            of_block[self._mlps[number].block].append(number)
+        for number, neurons in enumerate(self._mlps):
+            of_block[neurons.block].append(number)
         upwards = sorted(of_block)
-        batches = {block: in_batches(of_block[block]) for block in upwards}
-        done, total = 0, sum(map(len, batches.values()))
         # Each higher MLP loses its least important neurons; nothing below it changes which these are.
-        lost = {block: self._neurons_that_go(block, of_block[block]) for block in upwards}
+        lost = [self._neurons_that_go(of_block[block]) for block in upwards]
         for place, block in enumerate(upwards):
-            with silencing(self._model, [lost[above] for above in upwards[place + 1 :]]):
-                neurons, statistics = lost[block][0], self._statistics[block]
+            with silencing(self._model, lost[place + 1 :]):
+                neurons, statistics = lost[place][0], self._statistics[block]
                 # Read once: what the MLP reads changes with no edit in it or above it.
                 mlp = EditedMlp.read(self._model, self._tokenizer, self._settings, neurons, statistics, self._others)
-                for batch in batches[block]:
+                for batch in in_batches(of_block[block]):
                     requests = [self._requests[number] for number in batch]
-                    edits = train_gate_edits(mlp, requests, self.taken[block], on_step)
-                    self.taken[block].update(index for edit in edits for index in edit.indices)
+                    edits = train_gate_edits(mlp, requests, self._taken[block], on_step)
+                    self._taken[block].update(index for edit in edits for index in edit.indices)
                     put(batch, edits)
-                    done += 1
-                    if on_progress is not None:
-                        on_progress(done, total)
 
-    def release(self, edit: GateEdit) -> None:
-        """Free the neurons of an edit that was made and is no longer in the model."""
-        self.taken[edit.neurons.block].difference_update(edit.indices)
-
-    def _neurons_that_go(self, block: int, numbers: Sequence[int]) -> tuple[Neurons, list[int]]:
+    def _neurons_that_go(self, numbers: Sequence[int]) -> tuple[Neurons, list[int]]:
         """The neurons of one MLP that the edits of these requests will replace at most."""
-        count = sum(self._needs[number] for number in numbers)
-        return self._mlps[numbers[0]], least_important(self._statistics[block], self.taken[block])[:count]
+        count, neurons = sum(self._needs[number] for number in numbers), self._mlps[numbers[0]]
+        return neurons, least_important(self._statistics[neurons.block], self._taken[neurons.block])[:count]
 
 
 @contextmanager
