@@ -33,7 +33,7 @@ def test_an_adapted_embedding_is_saved_as_factors_alone_and_no_hub_is_asked(
     assert all("lora_" in name for name in saved)
 
 
-def test_an_adapted_embedding_that_is_the_head_too_has_no_delta_for_it_would_move_both(
+def test_an_adapted_embedding_that_is_also_the_head_has_no_delta(
     settings: Settings, tiny_model: Callable[..., Any], tiny_tokenizer: Any, tmp_path: Path
 ) -> None:
     adapter = {"target_modules": ["embed_tokens", "q_proj"]}
@@ -63,7 +63,7 @@ def test_a_whole_model_is_saved_with_its_generation_config_though_transformers_w
 
 
 @pytest.mark.parametrize("method", ["lora", "loreft", "full"])
-def test_all_files_of_a_run_can_be_read_by_whom_the_umask_lets(settings: Settings, method: str) -> None:
+def test_all_files_of_a_run_have_the_modes_of_the_umask(settings: Settings, method: str) -> None:
     before = os.umask(0o022)
     try:
         outcome = finished(settings(method=method, training={"save_steps": 5}))

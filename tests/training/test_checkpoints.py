@@ -151,7 +151,7 @@ def test_a_run_is_not_resumed_on_another_base_or_chat_template(
         ("tokenizer.json", "normalizer", {"type": "Lowercase"}, "tokens of the examples"),
     ],
 )
-def test_a_run_is_not_resumed_on_the_same_weights_read_otherwise(
+def test_a_run_is_not_resumed_with_another_model_config_or_tokenizer(
     settings: Settings,
     tiny_model_folder: Path,
     write: Write,

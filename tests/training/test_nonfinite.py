@@ -40,7 +40,7 @@ def test_no_method_saves_what_has_become_nan(
     assert not (tmp_path / "out" / "model").exists()
 
 
-def test_a_last_step_after_which_the_model_says_nan_is_not_saved(
+def test_a_model_whose_loss_is_nan_after_the_last_step_is_not_saved(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As when factors are finite and their product is not.
@@ -60,12 +60,14 @@ def test_a_base_that_holds_nan_is_named_before_training(
     weights = load_file(base / "model.safetensors")
     weights["model.layers.1.mlp.up_proj.weight"][3, 4] = float("nan")
     save_file(weights, base / "model.safetensors", {"format": "pt"})
-    with pytest.raises(NonFiniteError, match=r"layers\.1\.mlp\.up_proj.*before training"):
+    with pytest.raises(
+        NonFiniteError, match=r"layers\.1\.mlp\.up_proj\.weight holds NaN or infinity in .*base, before"
+    ):
         train(settings(model=str(base), method=method))
     assert not (tmp_path / "out").exists()
 
 
-def test_what_no_delta_can_carry_is_told_before_training(
+def test_an_update_that_no_delta_can_hold_is_refused_before_training(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any, **__: Any) -> None:
@@ -95,7 +97,7 @@ def test_infinities_of_both_signs_are_found(value: float) -> None:
         require_finite([("w", torch.tensor([0.0, value]))], "here")
 
 
-def test_a_training_of_which_every_step_was_left_out_is_not_taken_for_one(tmp_path: Path) -> None:
+def test_a_run_whose_every_step_was_skipped_is_an_error(tmp_path: Path) -> None:
     # Under a GradScaler the parameters stay finite, since steps of gradients that are not are left out.
     arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True)
     callback, control = FiniteCallback(), TrainerControl()

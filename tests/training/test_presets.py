@@ -33,13 +33,3 @@ def test_a_preset_gives_way_to_the_file_and_the_file_to_the_options(tmp_path: Pa
 def test_an_unknown_preset_is_refused_by_naming_those_there_are() -> None:
     with pytest.raises(ConfigError, match="no preset 'lora': name one of llm-adapters-lora"):
         read_settings(None, (), GIVEN, "lora")
-
-
-@pytest.mark.parametrize(("value", "warmup"), [("100", 100), ("0.1", 0.1), ("0", 0)])
-def test_a_warm_up_is_a_number_of_steps_or_a_fraction(value: str, warmup: float) -> None:
-    assert read_settings(None, [f"training.lr_warmup={value}"], GIVEN).training.lr_warmup == warmup
-
-
-def test_a_fraction_above_the_whole_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"lr_warmup.*a fraction must be less than 1"):
-        read_settings(None, ["training.lr_warmup=1.5"], GIVEN)

@@ -10,7 +10,6 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 
 from roselora.errors import ConfigError
-from roselora.training.example_shapes import matching_shape
 from roselora.training.examples import label_ids, labels_of
 from roselora.training.prepare import read_data
 from roselora.training.record_reading import read_records
@@ -36,22 +35,6 @@ def test_jsonl_json_and_csv_give_the_same_records(write: Write, tmp_path: Path) 
 def test_columns_can_have_other_names(write: Write) -> None:
     path = write([{"question": "q", "reply": "r", "prompt": "unused"}])
     assert shaped(path, columns={"prompt": "question", "completion": "reply"}) == [{"prompt": "q", "completion": "r"}]
-
-
-@pytest.mark.parametrize(
-    ("columns", "shape"),
-    [
-        (["messages"], "chat"),
-        (["instruction", "output", "input"], "instruction"),
-        (["text", "label"], "classification"),
-        (["text"], "completion"),
-        (["prompt", "completion"], "completion"),
-    ],
-)
-def test_the_shape_is_recognised_by_the_columns(columns: list[str], shape: str) -> None:
-    found = matching_shape(columns, "auto")
-    assert found is not None
-    assert found[0] == shape
 
 
 def test_columns_that_fit_no_shape_are_named_with_those_that_would(write: Write) -> None:

@@ -18,9 +18,7 @@ Write = Callable[..., Path]
 
 
 @pytest.mark.parametrize(("warmup", "second"), [(4, 0.25), (0.2, 0.5)])
-def test_the_rate_rises_in_so_many_steps_or_in_that_part_of_all(
-    settings: Settings, warmup: float, second: float
-) -> None:
+def test_warm_up_is_a_number_of_steps_or_a_fraction_of_all(settings: Settings, warmup: float, second: float) -> None:
     outcome = finished(settings(training={"lr_warmup": warmup, "learning_rate": 1.0}))
     rates = [entry["learning_rate"] for entry in outcome.history if "learning_rate" in entry]
     assert rates[:2] == pytest.approx([0, second])

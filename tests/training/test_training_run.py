@@ -98,7 +98,7 @@ def test_loreft_is_resumed_bit_for_bit_from_a_checkpoint_that_holds_nothing_of_t
         ({"retention": {"prompts": "nowhere.txt"}}, "cannot be read"),
     ],
 )
-def test_what_cannot_work_is_one_sentence_and_writes_nothing(
+def test_settings_that_cannot_work_are_refused_in_one_sentence_and_nothing_is_written(
     settings: Settings, tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
