@@ -63,6 +63,7 @@ def test_version(run: Run) -> None:
         (["edit", "demo", *EDIT, "--method", "rose", "--max-steps", "3"], 2, "max_steps"),
         (["edit", "demo", *EDIT, "--max-steps", "2"], 2, "max_steps"),
         (["edit", "demo", *EDIT, "--rank", "4"], 2, "--method rose"),
+        (["edit", "demo", *EDIT, "--seed", "3"], 2, "--seed is a setting of RoseLoRA"),
         (["edit", "demo", "--prompt", "x"], 2, "--target"),
         (["edit", "demo", *EDIT, "--device", "cuda:99"], 2, "The device cuda:99 is not here: name auto"),
         (["edti"], 2, "edit"),
