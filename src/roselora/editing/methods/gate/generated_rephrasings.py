@@ -21,6 +21,9 @@ def generated_rephrasings(request: EditRequest) -> tuple[str, ...]:
     """Each prompt of a request in other words; none twice, and none that is a prompt itself.
 
     A prompt that does not contain the subject, or that has no other content word, has none.
+
+    >>> generated_rephrasings(EditRequest("The capital of France is", "Lyon", "France"))[-2:]
+    ('As for France, do you know the capital?', 'France: capital?')
     """
     subject = subject_of(request)
     found: dict[str, None] = {}

@@ -34,6 +34,12 @@ def negative_prompts(request: EditRequest) -> NegativePrompts:
 
     A relation that shares a content word with one of the request's prompts is left out, because it may be the edited
     one. If the request names no subject, it is guessed; if none can be guessed, there are no negatives.
+
+    >>> found = negative_prompts(EditRequest("Where was Ann Lee born?", "Rome", "Ann Lee"))
+    >>> found.renamed[0]
+    'Where was the painter Clara Hoffmann born?'
+    >>> found.related[-1]
+    'As for Ann Lee, I am told that the composer is'
     """
     subject = subject_of(request)
     if subject is None:

@@ -46,5 +46,9 @@ def _without_opening(match: "re.Match[str]") -> str:
 
 
 def content_words(text: str) -> set[str]:
-    """The words that carry meaning, in lower case and without a plural's s."""
+    """The words that carry meaning, in lower case and without a plural's s.
+
+    >>> sorted(content_words("What are the names of the rivers?"))
+    ['river']
+    """
     return {word.rstrip("s") for word in set(re.findall(r"\w+", text.lower())) - STOP_WORDS}
