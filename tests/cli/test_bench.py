@@ -116,6 +116,16 @@ def test_a_sequence_that_was_killed_goes_on_with_the_same_command(
     assert (tmp_path / "out" / "reliability_by_age.png").is_file()
 
 
+def test_a_folder_whose_name_is_no_text_takes_a_run_and_its_resumption(
+    run: Run, world_folder: Path, data: Path, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        done = edit(run, world_folder, "--methods", "no-edit", "--n", "1", "--output", "out\udcff")
+        assert done.returncode == 0, done.stderr
+    (part,) = json.loads((tmp_path / "out\udcff" / "head.json").read_text())["parts"]
+    assert "out\\udcff" in part["command"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [

@@ -1,13 +1,11 @@
 """``roselora bench``: compare methods on the paper's benchmarks."""
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from roselora.cli.bench_display import bench_progress, show_result
+from roselora.cli.bench_display import bench_progress, repeating_command, show_result
 from roselora.cli.bench_instruct import instruct
 from roselora.cli.bench_tuning import arithmetic, commonsense, datasize, forgetting, glue
 from roselora.cli.console import out, print_json, tell, working
@@ -99,7 +97,7 @@ def edit(
         fluency=fluency,
         capability=capability,
         seconds=None if budget is None else budget * 60,
-        command=shlex.join(["roselora", *sys.argv[1:]]),
+        command=repeating_command(),
         skip=skip,
     )
     edit_bench.check_output(output)

@@ -1,5 +1,7 @@
 """What every benchmark command shows: its progress, the files it wrote, and what failed."""
 
+import shlex
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -13,6 +15,11 @@ from roselora.escaping import visible
 if TYPE_CHECKING:
     from roselora.bench.running.bench_result import BenchResult
     from roselora.bench.running.eta import RunProgress
+
+
+def repeating_command() -> str:
+    """The command line of this run, as its head keeps it: bytes of a path that are no text become escapes."""
+    return shlex.join(["roselora", *sys.argv[1:]]).encode("utf-8", "backslashreplace").decode()
 
 
 @contextmanager

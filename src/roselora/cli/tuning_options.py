@@ -1,13 +1,12 @@
 """The options of the fine-tuning benchmarks: those that all share, and those that several have."""
 
-import shlex
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from roselora.cli.bench_display import repeating_command
 from roselora.cli.device_options import DeviceOverride, DtypeOverride
 from roselora.cli.path_options import PATH
 from roselora.cli.stores import DryRunOption, JsonOption
@@ -96,7 +95,7 @@ class TuningOptions:
             data_dir=self.data_dir,
             device=self.device,
             dtype=self.dtype,
-            command=shlex.join(["roselora", *sys.argv[1:]]),
+            command=repeating_command(),
             **own,
         )
 

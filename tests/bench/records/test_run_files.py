@@ -135,6 +135,19 @@ def test_any_record_makes_the_round_trip_through_strict_json(record: EditRecord)
     assert same(found, record)
 
 
+def test_a_path_that_is_no_text_is_written_and_read_with_escapes_also_where_an_earlier_version_wrote_it(
+    tmp_path: Path,
+) -> None:
+    head = replace(HEAD, data_file="zsre\udcff.json", methods={"rome": {"text": {"name": "wiki\udcff"}}})
+    write_head(tmp_path, head)
+    path = tmp_path / "head.json"
+    escaped = replace(HEAD, data_file="zsre\\udcff.json", methods={"rome": {"text": {"name": "wiki\\udcff"}}})
+    assert read_head(tmp_path, EditHead) == escaped
+    path.write_text(path.read_text().replace("\\\\udcff", "\\udcff"))
+    assert "\udcff" in json.loads(path.read_text())["data_file"]
+    assert read_head(tmp_path, EditHead) == escaped
+
+
 def test_an_answer_that_reads_infinity_stays_a_text(tmp_path: Path) -> None:
     record = replace(RECORD, scores=replace(SCORES, answer="Infinity"))
     write(tmp_path, record)

@@ -49,15 +49,26 @@ Setting = Annotated[Any, BeforeValidator(_restored)]
 def as_json(value: Any) -> Any:
     """Dataclasses, mappings and sequences as the dictionaries and lists of strict JSON.
 
-    NaN and the infinities, for which JSON has no word, become the texts "NaN", "Infinity" and "-Infinity".
+    NaN and the infinities, for which JSON has no word, become the texts "NaN", "Infinity" and "-Infinity"; bytes of a
+    path that are no text become escapes.
 
     Raises:
         ValueError: a value of a type that JSON cannot hold.
 
-    >>> as_json({"norm": float("inf"), "layers": (1, 2)})
-    {'norm': 'Infinity', 'layers': [1, 2]}
+    >>> as_json({"norm": float("inf"), "layers": (1, 2), "output": "out\\udcff"})
+    {'norm': 'Infinity', 'layers': [1, 2], 'output': 'out\\\\udcff'}
     """
-    return json.loads(pydantic_core.to_json(value, inf_nan_mode="strings"))
+    encodable = _encodable(pydantic_core.to_jsonable_python(value))
+    return json.loads(pydantic_core.to_json(encodable, inf_nan_mode="strings"))
+
+
+def _encodable(value: Any) -> Any:
+    """A JSON value with escapes for surrogates, which `os.fsdecode` puts for such bytes and UTF-8 does not have."""
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_encodable(item) for item in value]
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 def write_head(folder: Path, head: Any) -> None:
@@ -125,7 +136,7 @@ def _parsed(adapter: "TypeAdapter[Head]", text: bytes, refusal: str) -> Head:
         # Python's parser refuses NaN and repeated fields, which pydantic's lets pass; only pydantic's takes a list for
         # a tuple and yet no "1" for a 1.
         value = json.loads(text.decode(), parse_constant=_no_constant, object_pairs_hook=_no_repeats)
-        return adapter.validate_json(json.dumps(value), strict=True, extra="forbid")
+        return adapter.validate_json(json.dumps(_encodable(value)), strict=True, extra="forbid")
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
