@@ -49,7 +49,7 @@ def test_records_that_cannot_be_asked_for_are_reported_by_key_and_do_not_end_the
     assert read.left_out == {
         "wikidata_recent/0": "The prompt of an edit must not be empty.",
         "wikidata_recent/1": "The target of an edit must not be empty.",
-        "wikidata_recent/2": "The target must be one line, for an answer ends at its line's end: 'Nor\\nway'.",
+        "wikidata_recent/2": "The target must be one line, because an answer ends with its line: 'Nor\\nway'.",
     }
 
 
