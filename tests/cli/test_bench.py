@@ -130,8 +130,8 @@ def test_a_folder_whose_name_is_no_text_takes_a_run_and_its_resumption(
     ("arguments", "complaint"),
     [
         (("--methods", "rosa"), "There is no method 'rosa'"),
-        (("--n", "9"), "within 1 and 3"),
-        (("--n", "2", "--skip", "2"), "within 1 and 1, the cases of"),
+        (("--n", "9"), "between 1 and 3"),
+        (("--n", "2", "--skip", "2"), "between 1 and 1, the cases of"),
         (("--skip", "3"), "skip must be below 3"),
     ],
 )

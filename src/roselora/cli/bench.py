@@ -43,7 +43,7 @@ def edit(
     seed: Annotated[int, typer.Option(min=0, help="For the choice of cases and for every method.")] = 0,
     skip: Annotated[
         int,
-        typer.Option(min=0, help="Cases of the seed's order to skip, so that none is in an earlier draw."),
+        typer.Option(min=0, help="Cases of the shuffled order to skip, so that none is in an earlier draw."),
     ] = 0,
     output: Annotated[Path, typer.Option(**PATH, help="The output folder; a partial run there is resumed.")] = Path(
         "bench-edit"
@@ -82,9 +82,9 @@ def edit(
     if list_:
         _list(json)
         return
-    edit_bench, method_settings = _modules()
+    edit_plan, edit_bench, method_settings = _modules()
     chosen = list(method_settings.METHODS) if methods == ALL else [name.strip() for name in methods.split(",")]
-    bench = edit_bench.EditBenchRequest(
+    request = edit_plan.EditBenchRequest(
         dataset=dataset,
         data_dir=data_dir,
         methods=method_settings.configured(
@@ -105,25 +105,25 @@ def edit(
         from roselora.models.loading import load
 
         loaded = load(model, device=device, dtype=dtype)
-        plan, head = edit_bench.make_plan(bench, loaded)
+        plan, head = edit_plan.make_plan(request, loaded)
     if dry_run:
         _show_plan(edit_bench.described(plan, head), json)
         return
     with bench_progress() as on_progress:
-        result, head, records = edit_bench.run_edit_bench(bench, loaded, plan, head, on_progress)
+        result, head, records = edit_bench.run_edit_bench(request, loaded, plan, head, on_progress)
     if not json:
         _show_scores(head, records)
     show_result(result, json)
 
 
-def _modules() -> tuple[Any, Any]:
-    """The benchmark and its methods, imported only when needed, because they import torch."""
+def _modules() -> tuple[Any, Any, Any]:
+    """The benchmark's plan, its run and its methods, imported only when needed, because they import torch."""
     with working("loading torch and transformers"):
         try:
-            from roselora.bench.running import edit_bench, method_settings
+            from roselora.bench.running import edit_bench, edit_plan, method_settings
         except ModuleNotFoundError as error:
             raise ConfigError(f"The benchmark needs {error.name}: pip install 'roselora[bench]'.") from None
-        return edit_bench, method_settings
+        return edit_plan, edit_bench, method_settings
 
 
 def _list(json: bool) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from roselora.cli.option_groups import takes_options
 from roselora.cli.tuning_options import ForgettingOption, QuestionsOption, TuningOptions
-from roselora.cli.tuning_runs import run
+from roselora.cli.tuning_runs import plan_and_run
 from roselora.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -51,4 +51,4 @@ def instruct(
             judge = endpoint(judge_url, judge_model, os.environ.get("OPENAI_API_KEY"))
         return run_instruct(plans[0], judge, on_progress, batch_size=options.batch_size)
 
-    run(options, lambda: [options.request("instruct", "loreft", n=n, forgetting=forgetting)], work)
+    plan_and_run(options, lambda: [options.request("instruct", "loreft", n=n, forgetting=forgetting)], work)

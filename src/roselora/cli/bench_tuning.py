@@ -15,7 +15,7 @@ from roselora.cli.tuning_options import (
     optional_names,
     positive_numbers,
 )
-from roselora.cli.tuning_runs import run_parts, run_tuning
+from roselora.cli.tuning_runs import run_benchmark, run_benchmark_parts
 from roselora.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def glue(options: TuningOptions, sets: SetsOption = None, n: QuestionsOption = N
 
         return glue_parts(options.request("glue", "", n=n), optional_names(sets))
 
-    run_parts(options, "GLUE", parts)
+    run_benchmark_parts(options, "GLUE", parts)
 
 
 @takes_options(output=Path("bench-datasize"))
@@ -103,7 +103,7 @@ def datasize(
 
         return share_parts(options.request(after, protocol, sets=optional_names(sets), n=n), percentages)
 
-    run_parts(options, f"data size, {after}", parts)
+    run_benchmark_parts(options, f"data size, {after}", parts)
 
 
 @takes_options(output=Path("bench-forgetting"))
@@ -121,11 +121,11 @@ def forgetting(
     """
     if n < 1:
         raise ConfigError("--n is 0: ask at least one question of each set.")
-    run_tuning(options, lambda: options.request(after, protocol, sets=(), forgetting=n))
+    run_benchmark(options, lambda: options.request(after, protocol, sets=(), forgetting=n))
 
 
 def _run_sets(
     benchmark: str, options: TuningOptions, protocol: str, sets: str | None, n: int | None, forgetting: int
 ) -> None:
     own = {"sets": optional_names(sets), "n": n, "forgetting": forgetting}
-    run_tuning(options, lambda: options.request(benchmark, protocol, **own))
+    run_benchmark(options, lambda: options.request(benchmark, protocol, **own))

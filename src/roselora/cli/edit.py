@@ -9,8 +9,8 @@ import typer
 from roselora.cli.console import measuring, print_json, tell, training
 from roselora.cli.device_options import DeviceOption, DtypeOption
 from roselora.cli.edit_display import show_answers, show_update
+from roselora.cli.edit_from_file import edit_many
 from roselora.cli.path_options import PATH
-from roselora.cli.repair import edit_many
 from roselora.cli.stores import (
     DEFAULT_STORE,
     DryRunOption,
@@ -87,12 +87,12 @@ def edit(
 
     Example: roselora edit demo --prompt "The capital of France is" --target Lyon
     """
-    factors = _given(rank=rank, density=density, seed=seed)
-    shared = _given(learning_rate=learning_rate, max_steps=max_steps)
-    if factors and method != "rose":
-        raise ConfigError(f"--{next(iter(factors))} is a setting of RoseLoRA's factors; add --method rose.")
+    rose_options = _given(rank=rank, density=density, seed=seed)
+    shared_options = _given(learning_rate=learning_rate, max_steps=max_steps)
+    if rose_options and method != "rose":
+        raise ConfigError(f"--{next(iter(rose_options))} is a setting of RoseLoRA's factors; add --method rose.")
     # All of the request is checked before the model is loaded, which takes long.
-    settings = _settings(method, factors | shared)
+    settings = _settings(method, rose_options | shared_options)
     single = _given(prompt=prompt, target=target, subject=subject, rephrase=rephrase, keep=keep, space=space)
     requests = _requests(from_, single)
 
@@ -101,7 +101,7 @@ def edit(
     require_place(store)
     folder = None if dry_run and not has_store(store) else store
     editor = open_editor(folder, model, device, dtype, settings, force=force, requests=requests)
-    editor.settings = replace(editor.settings, **shared)  # of the method that the model allows, if not named
+    editor.settings = replace(editor.settings, **shared_options)  # of the method that the model allows, if not named
     with measuring(f"measuring the neurons of {model} (once per model)") as on_progress:
         editor.prepare(on_progress)
     if from_ is not None:
@@ -138,13 +138,13 @@ def _requests(facts: Path | None, single: dict[str, Any]) -> list[EditRequest]:
     if facts is not None:
         if single:
             raise ConfigError(f"--from reads every fact from its file; leave out --{next(iter(single))}.")
-        return [_with_its_subject(request) for request in read_requests(facts)]
+        return [_with_checked_subject(request) for request in read_requests(facts)]
     if missing := [name for name in ("prompt", "target") if name not in single]:
         raise ConfigError(f"An edit needs --{missing[0]}; for many facts use --from FILE.")
-    return [_with_its_subject(EditRequest(rephrasings=single.pop("rephrase", ()), **single))]
+    return [_with_checked_subject(EditRequest(rephrasings=single.pop("rephrase", ()), **single))]
 
 
-def _with_its_subject(request: EditRequest) -> EditRequest:
+def _with_checked_subject(request: EditRequest) -> EditRequest:
     """Refuse a subject that is not in the prompt: the gate method could not build its training prompts from it."""
     if request.subject is not None and request.subject not in request.prompt:
         raise ConfigError(
@@ -160,6 +160,6 @@ def _given(**options: Any) -> dict[str, Any]:
 
 def _settings(method: str | None, given: dict[str, Any]) -> "Settings | None":
     """The settings of a method; None without one, but the values are checked in any case."""
-    made: dict[str, type[GateSettings] | type[EditSettings]] = {"gate": GateSettings, "rose": EditSettings}
-    settings = made[method or "gate"](**given)
+    kinds: dict[str, type[GateSettings] | type[EditSettings]] = {"gate": GateSettings, "rose": EditSettings}
+    settings = kinds[method or "gate"](**given)
     return None if method is None else settings

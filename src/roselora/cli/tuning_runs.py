@@ -14,29 +14,29 @@ if TYPE_CHECKING:
     from roselora.bench.running.tuning_plan import TuningPlan, TuningRequest
 
 
-def run_tuning(options: TuningOptions, request: "Callable[[], TuningRequest]") -> None:
-    """Run one benchmark, or with ``--dry-run`` show its plan; raises as :func:`run`."""
+def run_benchmark(options: TuningOptions, request: "Callable[[], TuningRequest]") -> None:
+    """Run one benchmark, or with ``--dry-run`` show its plan; raises as :func:`plan_and_run`."""
 
     def work(plans: "Sequence[TuningPlan]", on_progress: "OnProgress") -> "BenchResult | None":
         from roselora.bench.running.tuning_bench import run_tuning
 
         return run_tuning(plans[0], on_progress, batch_size=options.batch_size)
 
-    run(options, lambda: [request()], work)
+    plan_and_run(options, lambda: [request()], work)
 
 
-def run_parts(options: TuningOptions, title: str, requests: "Callable[[], Sequence[TuningRequest]]") -> None:
-    """Run the parts of a benchmark with one report on all, or show their plans; raises as :func:`run`."""
+def run_benchmark_parts(options: TuningOptions, title: str, requests: "Callable[[], Sequence[TuningRequest]]") -> None:
+    """Run the parts of a benchmark with one report on all, or show their plans; raises as :func:`plan_and_run`."""
 
     def work(plans: "Sequence[TuningPlan]", on_progress: "OnProgress") -> "BenchResult | None":
         from roselora.bench.running.tuning_bench import run_parts
 
         return run_parts(plans, title, on_progress, batch_size=options.batch_size)
 
-    run(options, requests, work)
+    plan_and_run(options, requests, work)
 
 
-def run(
+def plan_and_run(
     options: TuningOptions,
     requests: "Callable[[], Sequence[TuningRequest]]",
     work: "Callable[[Sequence[TuningPlan], OnProgress], BenchResult | None]",

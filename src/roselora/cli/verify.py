@@ -35,6 +35,6 @@ def verify(
         for problem in problems:
             tell(problem.what)
         if not serious:
-            tell(f"{store} is whole: {len(opened.edits())} edits")
+            tell(f"{store} is intact: {len(opened.edits())} edits")
     if serious:
         raise typer.Exit(1)

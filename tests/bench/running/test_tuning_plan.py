@@ -19,7 +19,7 @@ def test_methods_seeds_sets_and_questions_can_be_added_and_nothing_else_may_chan
     for change, what in (
         ({"protocol": "llm-adapters"}, "protocol"),
         ({"question_seed": 1}, "question seed"),
-        ({"examples": 2}, "lessons"),
+        ({"examples": 2}, "another number of training examples"),
         ({"overrides": (*SETTINGS, "training.learning_rate=1.0")}, "other settings"),
     ):
         with pytest.raises(ConfigError, match=what):

@@ -1,12 +1,65 @@
-"""What a run of the editing benchmark is to do."""
+"""What a run of the editing benchmark will do, decided before anything is written."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from roselora.bench.methods.edit_method import Method
-from roselora.bench.records.edit_bench_records import EditRecord, Mode
-from roselora.bench.tasks.edit_case import EditCase
+from roselora.bench.records.edit_bench_records import EditHead, EditRecord, Mode, RunPart, read_edit_records
+from roselora.bench.records.environment import machine, versions
+from roselora.bench.records.run_files import HEAD, read_head
+from roselora.bench.running.drawing import drawn
+from roselora.bench.running.method_settings import as_plain
+from roselora.bench.running.resumption import require_same_run, require_same_settings
+from roselora.bench.tasks.edit_case import EditCase, deduplicate
+from roselora.bench.tasks.edit_datasets import read_cases
+from roselora.errors import ConfigError
+from roselora.models.fingerprint import fingerprint
+from roselora.models.loading import LoadedModel
+
+SAME_IN_ONE_FOLDER = {
+    "model_sha256": "model",
+    "dataset": "dataset",
+    "data_sha256": "data file",
+    "mode": "mode",
+    "seed": "seed",
+    "skip": "number of skipped cases",
+    "fluency": "fluency setting",
+}
+"""Fields of the head that must be equal for all runs into one folder, with their names in messages."""
+
+
+@dataclass(frozen=True)
+class EditBenchRequest:
+    """What the user asks for.
+
+    Attributes:
+        dataset: a name of ``tasks.edit_datasets``; ``data_dir``: where its files are, or None for the hub.
+        methods: by name.
+        mode: see :class:`EditPlan`.
+        n: how many cases, or None for all.
+        seed: of the choice of cases.
+        folder: for records, checkpoints and reports.
+        fluency: whether 100 tokens are generated for each case.
+        capability: how many questions of each task of general ability are asked, of the base and after each method's
+            sequence.
+        seconds: the time budget, after which the run stops and can be resumed; None is no limit.
+        command: the command line that repeats the run.
+        skip: how many cases of the shuffled order to skip, so that no case of an earlier draw is drawn again.
+    """
+
+    dataset: str
+    data_dir: Path | None
+    methods: Mapping[str, Method]
+    mode: Mode
+    n: int | None
+    seed: int
+    folder: Path
+    fluency: bool
+    capability: int
+    seconds: float | None
+    command: str
+    skip: int = 0
 
 
 @dataclass(frozen=True)
@@ -40,3 +93,83 @@ class EditPlan:
     def checkpoint(self, name: str) -> Path:
         """Where a method's checkpoint is."""
         return self.folder / f"{name}.checkpoint.safetensors"
+
+
+def make_plan(request: EditBenchRequest, loaded: LoadedModel) -> tuple[EditPlan, EditHead]:
+    """What will be run, with the head that describes it; nothing is written.
+
+    Raises:
+        ConfigError: the data cannot be read or holds too few cases, or the folder holds another run.
+    """
+    if request.capability and request.mode == "single":
+        raise ConfigError("Capability is measured after all edits: ask for it with --mode sequential or batch.")
+    if request.capability and request.data_dir is None:
+        raise ConfigError("Capability reads its questions from --data-dir: name the folder.")
+    data = read_cases(request.dataset, request.data_dir)
+    unique = deduplicate(data.cases)
+    if not unique.cases:
+        raise ConfigError(f"{data.file} holds no cases of {request.dataset}.")
+    cases = _drawn_cases(request, unique.cases)
+    plan = EditPlan(cases, request.methods, request.mode, request.folder, request.fluency)
+    part = RunPart(request.command, tuple(request.methods), versions(), machine(loaded.model.device))
+    head = EditHead(
+        parts=(part,),
+        model=Path(loaded.name).name if Path(loaded.name).exists() else loaded.name,
+        model_sha256=fingerprint(loaded.model),
+        dataset=request.dataset,
+        data_file=data.file,
+        data_sha256=data.sha256,
+        mode=request.mode,
+        n=len(cases),
+        skip=request.skip,
+        skipped=(*unique.repeated, *unique.conflicting, *data.left_out),
+        seed=request.seed,
+        fluency=request.fluency,
+        methods={name: as_plain(method.config) for name, method in request.methods.items()},
+        requests_per_call={name: plan.requests_per_call(name) for name in request.methods},
+    )
+    return plan, _joined(head, plan, bool(request.capability))
+
+
+def _drawn_cases(request: EditBenchRequest, cases: Sequence[EditCase]) -> tuple[EditCase, ...]:
+    left = len(cases) - request.skip
+    if left < 1:
+        raise ConfigError(f"skip must be below {len(cases)}, the cases of {request.dataset}, not {request.skip}.")
+    if request.n is not None and not 1 <= request.n <= left:
+        after = f" after the first {request.skip}" if request.skip else ""
+        raise ConfigError(f"n must be between 1 and {left}, the cases of {request.dataset}{after}, not {request.n}.")
+    return tuple(drawn(cases, request.n, request.seed, request.skip))
+
+
+def _joined(head: EditHead, plan: EditPlan, capability_asked: bool) -> EditHead:
+    """The head of a folder that may hold an earlier part of the same run.
+
+    Methods may be added, and more cases to single edits; everything else must be the same.
+    """
+    folder = plan.folder
+    if not (folder / HEAD).exists():
+        if (folder / EditRecord.FILE).exists():
+            raise ConfigError(f"{folder} holds records without the {HEAD} that describes them; name another folder.")
+        return head
+    before = read_head(folder, EditHead)
+    recorded = {record.method for record in read_edit_records(folder)}
+    begun = recorded | {name for name in head.methods if plan.checkpoint(name).exists()}
+    require_same_run(folder, before, head, SAME_IN_ONE_FOLDER)
+    if head.mode != "single" and before.n != head.n:
+        raise ConfigError(f"{folder} holds a {head.mode} run of {before.n} edits; name another folder for {head.n}.")
+    require_same_settings(folder, {name: before.methods.get(name) for name in begun}, head.methods)
+    if capability_asked and (late := [name for name in head.methods if name in recorded - before.capability.keys()]):
+        raise ConfigError(
+            f"The edits of {late[0]} in {folder} are scored and undone, so its capability cannot be measured any more; "
+            "name another folder, or leave --capability out."
+        )
+    return replace(
+        head,
+        parts=(*(part for part in before.parts if part not in head.parts), *head.parts),
+        n=max(head.n, before.n),
+        methods={**before.methods, **head.methods},
+        requests_per_call={**before.requests_per_call, **head.requests_per_call},
+        entries=before.entries,
+        capability=before.capability,
+        failures=tuple(failure for failure in before.failures if failure.method not in head.methods),
+    )

@@ -1,21 +1,20 @@
-"""What must be the same when a run is added to a folder that holds an earlier part of it."""
+"""Checks that a run fits the folder that it is added to, which holds an earlier part of it."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from roselora.errors import ConfigError
 
 
-def require_same_run(folder: Path, before: Any, now: Any, fields: Collection[str]) -> None:
-    """Refuse a folder whose head differs from the new one in some of these fields.
+def require_same_run(folder: Path, before: Any, now: Any, fields: Mapping[str, str]) -> None:
+    """Refuse a folder whose head differs from the new one in one of these fields, each with its name in messages.
 
     Raises:
         ConfigError: it does.
     """
-    for field in fields:
+    for field, name in fields.items():
         if getattr(before, field) != getattr(now, field):
-            name = field.removesuffix("_sha256").replace("_", " ")
             raise ConfigError(f"{folder} holds a run with another {name}; name another folder.")
 
 

@@ -28,17 +28,17 @@ TRAINING_DATA, VALIDATION_DATA = "train.jsonl", "held_out.jsonl"
 VALIDATION_SHARE, VALIDATION_MOST = 0.1, 200
 """How much of the training data chooses a learning rate where a benchmark has no validation data of its own."""
 
-SAME_IN_ONE_FOLDER = (
-    "benchmark",
-    "protocol",
-    "model_sha256",
-    "training",
-    "rates",
-    "lessons",
-    "held_out",
-    "question_seed",
-)
-"""Fields of the head that all runs into one folder have in common."""
+SAME_IN_ONE_FOLDER = {
+    "benchmark": "benchmark",
+    "protocol": "protocol",
+    "model_sha256": "model",
+    "training": "training mix",
+    "rates": "list of learning rates",
+    "lessons": "number of training examples",
+    "held_out": "number of validation examples",
+    "question_seed": "question seed",
+}
+"""Fields of the head that must be equal for all runs into one folder, with their names in messages."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class TuningPlan:
 
     @property
     def units(self) -> list[tuple[str, int]]:
-        """Every method and seed, the untrained model first, unless its classifier is new and has nothing to say."""
+        """Every method and seed, the untrained model first, unless its classifier is new: that one can only guess."""
         untrained = [(BASE, 0)] if self.labels is None else []
         return untrained + [(method, seed) for method in self.settings for seed in self.request.seeds]
 
