@@ -57,7 +57,7 @@ def test_it_runs_and_names_its_report(run: Any, arguments: list[str], data: Path
         (["--methods", "magic"], "magic"),
     ],
 )
-def test_what_cannot_be_meant_is_one_sentence(run: Any, arguments: list[str], changed: list[str], says: str) -> None:
+def test_invalid_usage_is_one_sentence(run: Any, arguments: list[str], changed: list[str], says: str) -> None:
     result = run("bench", "commonsense", *arguments, *changed)
     assert result.returncode != 0
     assert says in result.stderr
@@ -86,7 +86,7 @@ def test_shares_of_the_data_are_parts_of_one_report(run: Any, arguments: list[st
         (["glue", "--sets", ""], "no set to train on"),
     ],
 )
-def test_what_a_run_in_parts_cannot_mean_is_one_sentence(
+def test_invalid_usage_of_a_run_in_parts_is_one_sentence(
     run: Any, data: Path, tiny_model_folder: Path, asked: list[str], says: str
 ) -> None:
     result = run(
@@ -119,7 +119,7 @@ def test_instructions_are_answered_written_for_alpaca_eval_and_weighed(
         (["--rates", "fast"], "--rates"),
     ],
 )
-def test_what_bench_instruct_cannot_mean_is_one_sentence(
+def test_invalid_usage_of_bench_instruct_is_one_sentence(
     run: Any, data: Path, tiny_model_folder: Path, changed: list[str], says: str
 ) -> None:
     asked = ["bench", "instruct", "--model", str(tiny_model_folder), "--data-dir", str(data)]

@@ -37,7 +37,7 @@ def test_a_fact_a_line_or_one_list_of_facts(tmp_path: Path) -> None:
         ('{"prompt": "A is", "target": "B", "keep": null}', "Line 2 of .*: keep must be a list of texts, not None"),
         ('{"prompt": "A is", "target": "B", "keep": {"C is": 1}}', "Line 2 of .*: keep must be a list of texts"),
         ('{"prompt": "A is", "target": "B", "space": "no"}', "Line 2 of .*: space must be true or false"),
-        ('{"prompt": "\\udcba is", "target": "B"}', "Line 2 of .*: The prompt of an edit holds half a character"),
+        ('{"prompt": "\\udcba is", "target": "B"}', "Line 2 of .*: The prompt of an edit has a lone surrogate"),
         ("[" * 100_000, "line 2: it is nested too deeply"),
         ('{"prompt": "A is", "target": " "}', "Line 2 of .*The target of an edit must not be empty"),
     ],

@@ -23,7 +23,7 @@ from roselora.errors import ConfigError
         ({"target": 4}, "target of an edit must be a text, not 4"),
         ({"subject": 5}, "subject of an edit must be a text, not 5"),
         ({"subject": ""}, "subject of an edit must not be empty"),
-        ({"prompt": "a \ud83c is"}, "half a character at place 3"),
+        ({"prompt": "a \ud83c is"}, "lone surrogate at character 3"),
         ({"space": 1}, "space must be true or false"),
         ({"keep": ["The capital of France is"]}, "edited and kept"),
     ],

@@ -104,5 +104,5 @@ def test_the_device_does_not_matter(tiny_model):
 
 
 def test_a_model_without_bytes_is_refused_by_its_tensor():
-    with pytest.raises(ModelError, match="weight lies on the meta device"):
+    with pytest.raises(ModelError, match="weight is on the meta device"):
         fingerprint(torch.nn.Linear(2, 2, device="meta"))

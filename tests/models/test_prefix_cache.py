@@ -13,7 +13,7 @@ WHOLE = [[5, 6, 7, 8], [9, 10], [11, 12, 13, 14, 15, 16]]
 
 
 def alone(small: torch.nn.Module, row: SplitRow) -> torch.Tensor:
-    """What the model's body gives out at a row's tail when the row runs by itself, (len(tail), width)."""
+    """The output of the model's body at a row's suffix when the row runs by itself, (len(suffix), width)."""
     body = small.base_model
     return body(input_ids=torch.tensor([row.prefix + row.suffix]), use_cache=False)[0][0, len(row.prefix) :]
 
@@ -21,39 +21,41 @@ def alone(small: torch.nn.Module, row: SplitRow) -> torch.Tensor:
 @pytest.mark.parametrize("kind", KINDS)
 def test_states_and_gradients_are_those_of_each_row_alone(kind: str) -> None:
     small = model(kind)
-    tails = PrefixCache.of_rows(small, 2, ROWS)
-    assert tails.skips, "this family allows it"
+    cache = PrefixCache.of_rows(small, 2, ROWS)
+    assert cache.skips, "this family allows it"
     last = [parameter for name, parameter in small.named_parameters() if ".2." in name and "k_proj" not in name]
     for picked in ([0, 1, 2], [2, 0], [1]):
-        states = tails.run(picked)
+        states = cache.run(picked)
         for place, index in enumerate(picked):
             whole = alone(small, ROWS[index])
             torch.testing.assert_close(states[place, : len(whole)], whole)
-            torch.testing.assert_close(tails.states[index][tails.mask[index, tails.start :]], whole)
-    assert tails.run([1])[0, 2].requires_grad
-    torch.autograd.grad(tails.run([1]).square().sum(), last, allow_unused=True)
+            torch.testing.assert_close(cache.states[index][cache.mask[index, cache.start :]], whole)
+    assert cache.run([1])[0, 2].requires_grad
+    torch.autograd.grad(cache.run([1]).square().sum(), last, allow_unused=True)
 
 
-def test_a_change_in_the_block_is_seen_at_the_tails() -> None:
+def test_a_change_in_the_block_is_seen_at_the_suffixes() -> None:
     small = model("llama")
-    tails = PrefixCache.of_rows(small, 1, ROWS)
+    cache = PrefixCache.of_rows(small, 1, ROWS)
     with torch.no_grad():
         small.model.layers[1].mlp.down_proj.weight.mul_(3)
     # At its first token a row with a head of one token sees a head that has not changed in the blocks above.
-    assert not torch.allclose(tails.run([0])[0, 0], tails.states[0, 0])
+    assert not torch.allclose(cache.run([0])[0, 0], cache.states[0, 0])
 
 
 def test_neither_the_heads_nor_the_blocks_below_run() -> None:
     small = model("llama")
-    tails = PrefixCache.of_rows(small, 2, ROWS)
+    cache = PrefixCache.of_rows(small, 2, ROWS)
     seen: list[tuple[int, int]] = []
     for index, name in enumerate(block_names(small)):
         mlp = small.get_submodule(name).mlp
         mlp.register_forward_hook(lambda _, given, made, index=index: seen.append((index, given[0].shape[1])))
-    tails.run([0, 2])
-    tails.run([1])
+    cache.run([0, 2])
+    cache.run([1])
     longest = [max(len(ROWS[0].suffix), len(ROWS[2].suffix)), len(ROWS[1].suffix)]
-    assert seen == [(2, longest[0]), (2, longest[1])], "one block, and no more positions than the longest tail at hand"
+    assert seen == [(2, longest[0]), (2, longest[1])], (
+        "one block, and no more positions than the longest suffix at hand"
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -103,17 +105,17 @@ def test_a_model_that_hands_on_more_than_hidden_states_runs_as_a_whole() -> None
     # As in models whose upper blocks use what lower ones computed.
     small.model.layers[0].self_attn.o_proj.register_forward_hook(lambda _, __, output: handed.append(output[:, -1:]))
     small.model.layers[2].register_forward_hook(lambda _, __, output: output + 100 * handed.pop())
-    tails = PrefixCache.of_rows(small, 2, ROWS)
-    assert not tails.skips
-    torch.testing.assert_close(tails.run([1])[0], tails.states[1])
+    cache = PrefixCache.of_rows(small, 2, ROWS)
+    assert not cache.skips
+    torch.testing.assert_close(cache.run([1])[0], cache.states[1])
 
 
 def test_an_error_inside_puts_the_blocks_back() -> None:
     small = model("llama")
-    tails = PrefixCache.of_rows(small, 1, ROWS)
+    cache = PrefixCache.of_rows(small, 1, ROWS)
     handle = small.model.layers[2].register_forward_hook(lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        tails.run([0])
+        cache.run([0])
     handle.remove()
     assert "forward" not in small.model.layers[0].__dict__
 

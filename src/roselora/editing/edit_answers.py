@@ -17,7 +17,7 @@ def answers_to(
 ) -> list[list[str]]:
     """The greedy answers to the prompts of each request, all generated in shared batches.
 
-    Each answer is long enough to show that it goes on behind the target.
+    Each answer is long enough to show whether it continues beyond the target.
 
     Args:
         keep: answer the keep-prompts too; they follow the request's other prompts.

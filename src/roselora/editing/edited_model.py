@@ -22,7 +22,7 @@ from roselora.models.loading import LoadedModel
 
 
 class EditedModel(EditedWeights):
-    """A base model in whose weights the active edits of a store are.
+    """A base model whose weights hold the active edits of a store.
 
     Args:
         loaded: the base model; from now on only this object may change its weights.
@@ -47,7 +47,7 @@ class EditedModel(EditedWeights):
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Be the store's one writer while the block runs, with the weights up to date.
+        """Hold the store's writer lock inside the block, with the weights up to date.
 
         Raises:
             LockedError: another process is writing to the store.

@@ -1,4 +1,4 @@
-"""What training and committing edits needs of the model that they go into, whatever remembers them."""
+"""The interface of an edited model that training and committing edits need, with a store or without one."""
 
 import contextlib
 from abc import ABC, abstractmethod
@@ -15,7 +15,7 @@ from roselora.editing.store.edit_records import StoredEdit
 
 
 class EditedWeights(ABC):
-    """A base model in whose weights edits are.
+    """A base model whose weights hold edits.
 
     Attributes:
         model, tokenizer: only this object may change the model's weights.

@@ -39,7 +39,7 @@ def _request(where: str, record: Any) -> EditRequest:
     if not isinstance(record, dict):
         raise ConfigError(f"{where} is not an object with the fields prompt and target.")
     if unknown := sorted(record.keys() - set(FIELDS)):
-        raise ConfigError(f"{where} has the unknown field {shown(unknown[0])}; there are {', '.join(FIELDS)}.")
+        raise ConfigError(f"{where} has the unknown field {shown(unknown[0])}; the fields are {', '.join(FIELDS)}.")
     for name in ("prompt", "target"):
         if name not in record:
             raise ConfigError(f"{where} has no {name}.")

@@ -20,8 +20,8 @@ def require_feasible(
     """Refuse what would only fail after long work.
 
     Raises:
-        ConfigError: this is no request, the rank is above the model's width, the tokenizer cannot reproduce the target
-            or has tokens that the model lacks, or a prompt does not fit into the model's context.
+        ConfigError: this is not a request, the rank is above the model's width, the tokenizer cannot reproduce the
+            target or has tokens that the model lacks, or a prompt does not fit into the model's context.
     """
     if not isinstance(request, EditRequest):
         raise ConfigError(f"edit_many takes a list of EditRequest, and in it is {shown(request)}.")

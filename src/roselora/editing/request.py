@@ -25,7 +25,7 @@ class EditRequest:
             language's script and by the model's chat template (see `methods.answer_spacing`).
 
     Raises:
-        ConfigError: an argument is no text, is empty or holds half a character, the target has several lines, or a
+        ConfigError: an argument is not text, is empty or has a lone surrogate, the target has several lines, or a
             prompt is both to be edited and to be kept.
 
     Example:
@@ -81,7 +81,7 @@ def texts(name: str, given: Iterable[str]) -> tuple[str, ...]:
     """The given texts as a tuple; a single text is refused, because it would be taken for a list of its letters.
 
     Raises:
-        ConfigError: this is one text or no collection, or one of the texts is no text or empty.
+        ConfigError: this is a single text or not a collection, or one of its items is empty or not text.
     """
     if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
         raise ConfigError(f"{name} must be a list of texts, not {shown(given)}.")
@@ -92,7 +92,7 @@ def texts(name: str, given: Iterable[str]) -> tuple[str, ...]:
 
 
 def require_text(what: str, value: Any) -> None:
-    """Refuse a value that is no text, is blank, or holds half a character (a lone surrogate).
+    """Refuse a value that is not text, is blank, or has a lone surrogate (half of a character in UTF-16).
 
     Raises:
         ConfigError: it does; `what` names it in the message.
@@ -105,5 +105,5 @@ def require_text(what: str, value: Any) -> None:
         value.encode()
     except UnicodeEncodeError as error:
         raise ConfigError(
-            f"{what} holds half a character at place {error.start + 1}, which no text in UTF-8 can: {shown(value)}."
+            f"{what} has a lone surrogate at character {error.start + 1}, which UTF-8 cannot encode: {shown(value)}."
         ) from None

@@ -40,7 +40,7 @@ def dtype_for(wanted: str | torch.dtype, device: torch.device) -> torch.dtype | 
         return None
     dtype = getattr(torch, wanted, None) if isinstance(wanted, str) else wanted
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise ConfigError(f"{wanted} is no dtype to compute in: name auto, float32, bfloat16 or float16.")
+        raise ConfigError(f"{wanted} is not a dtype to compute in: name auto, float32, bfloat16 or float16.")
     require_dtype(dtype, device)
     return dtype
 

@@ -23,7 +23,7 @@ def fingerprint(model: nn.Module) -> str:
     seen: set[tuple[object, ...]] = set()
     for name, tensor in model.state_dict().items():
         if tensor.is_meta:
-            raise ModelError(f"{name} lies on the meta device and has no bytes: load the model first.")
+            raise ModelError(f"{name} is on the meta device and has no bytes: load the model first.")
         place = (tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
         if tensor.numel() and place in seen:
             continue

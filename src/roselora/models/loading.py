@@ -49,7 +49,7 @@ def load(
 
     Args:
         source: ``demo``, or for a classifier ``mpnet`` or ``minilm`` (each downloaded on first use); a folder written
-            by ``save_pretrained``; a ``.gguf`` file; or a hub id. A `Path` is no hub id, and ``./demo`` is a folder.
+            by ``save_pretrained``; a ``.gguf`` file; or a hub id. A `Path` is not a hub id, and ``./demo`` is a folder.
         dtype: torch's dtype or its name; ``auto`` is that of the checkpoint.
         device: torch's device or its name; ``auto`` is the accelerator if there is one.
         fetch: whether a hub id may be downloaded; otherwise it is read from the cache only.
@@ -69,7 +69,7 @@ def load(
     name = os.fspath(source)
     target = device_for(device)
     options = ReadOptions(dtype_for(dtype, target) or AUTO, head, quantized)
-    with quiet_libraries(), as_model_error(f"{name} could not be loaded", "see that it is complete and readable"):
+    with quiet_libraries(), as_model_error(f"{name} could not be loaded", "check that it is complete and readable"):
         model, tokenizer = _find_and_read(source, options, fetch)
     require_dtype(model.dtype, target)
     with as_model_error(

@@ -52,7 +52,7 @@ def save_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """
     target = require_new_path(path)
     with (
-        as_model_error(f"{path} could not be written", "see that there is room and that you may write there"),
+        as_model_error(f"{path} could not be written", "check that there is room and that you may write there"),
         quiet_libraries(),
         staging_folder(target) as staging,
     ):

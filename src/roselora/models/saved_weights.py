@@ -60,7 +60,7 @@ def holds_model(folder: Path, model: PreTrainedModel) -> bool:
     tied = set(model.all_tied_weights_keys)
     if set(saved) <= set(state) and set(state) - set(saved) <= tied:
         return all(torch.equal(tensor, state[name].cpu()) for name, tensor in saved.items())
-    with as_model_error(f"{folder} could not be read back", "see to the disk"):
+    with as_model_error(f"{folder} could not be read back", "check the disk"):
         loaded = type(model).from_pretrained(folder, dtype=model.dtype, use_safetensors=True, local_files_only=True)
     again = loaded.state_dict()
     return again.keys() == state.keys() and all(torch.equal(again[name], state[name].cpu()) for name in state)

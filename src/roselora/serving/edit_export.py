@@ -89,7 +89,7 @@ def require_exportable(edits: int, path: Path, format: Format, base: str | None)
 
 
 def _same_products(first: SparseDelta, second: SparseDelta) -> bool:
-    """Whether two deltas change the same entries by the same values, but for rounding."""
+    """Whether two deltas change the same entries by the same values, up to rounding."""
 
     def entries(delta: SparseDelta) -> dict[str, tuple[Tensor, Tensor]]:
         return {weight.name: weight.expand() for weight in delta.weights}
@@ -102,7 +102,7 @@ def _same_products(first: SparseDelta, second: SparseDelta) -> bool:
 
 
 def _is_patch_of(delta: SparseDelta, path: Path) -> bool:
-    """Whether a patch file holds the entries and values of a delta, but for rounding."""
+    """Whether a patch file holds the entries and values of a delta, up to rounding."""
     with safe_open(path, framework="pt") as saved:
         for weight in delta.weights:
             index, value = weight.expand()

@@ -182,7 +182,7 @@ def changed(**fields: Any) -> str:
     [
         ("", "Expecting value"),
         ("[]", "Input should be an object"),
-        ('{"case": "a", "case": "b"}', "stands twice"),
+        ('{"case": "a", "case": "b"}', "given twice"),
         (changed(cost=...), "cost: Field required"),
         (changed(colour="red"), "colour: Unexpected"),
         (changed(position="1"), "position: Input should be a valid integer"),

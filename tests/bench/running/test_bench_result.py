@@ -9,8 +9,8 @@ from roselora.errors import ConfigError, StoppedError
 @pytest.mark.parametrize(
     ("stop", "says"),
     [
-        (StoppedError("The time is over."), "The time is over. What was done is in out."),
-        (KeyboardInterrupt(), "interrupted; the same command resumes it. What was done is in out."),
+        (StoppedError("The time is over."), "The time is over. The results so far are in out."),
+        (KeyboardInterrupt(), "interrupted; the same command resumes it. The results so far are in out."),
     ],
 )
 def test_a_stopped_run_is_reported_and_says_where_its_results_are(stop: BaseException, says: str) -> None:

@@ -35,11 +35,11 @@ def test_values_are_converted_to_the_configs_types_and_a_file_is_recorded_by_its
 @pytest.mark.parametrize(
     ("names", "overrides", "complaint"),
     [
-        (["rosa"], [], "There is no method 'rosa'; there are no-edit"),
+        (["rosa"], [], "There is no method 'rosa'; the methods are no-edit"),
         (["rose-neurons"], [], "'rose-neurons' is called gate now"),
         (["ft-m"], ["ft-m.speed=1"], "ft-m has no setting 'speed'; it has"),
         (["ft-m"], ["epochs=1"], "METHOD.FIELD=VALUE"),
-        (["ft-m"], ["lora.epochs=1"], "for a method that is not run; run are ft-m"),
+        (["ft-m"], ["lora.epochs=1"], "for a method that is not part of this run; it runs ft-m"),
         (["ft-m"], ["ft-m.epochs=many"], r"ft-m\.epochs: .*integer"),
         (["ft-m"], ["ft-m.epochs=0"], "ft-m: epochs"),
         (["rose"], ["rose.density=2"], "density must be a number above 0 and at most 1, not 2.0"),
@@ -54,7 +54,7 @@ def test_a_missing_file_and_a_mistyped_method_in_it_are_named(tmp_path: Path) ->
     with pytest.raises(ConfigError, match="cannot be read \\(No such file"):
         configured(["ft-m"], file=tmp_path / "settings.yaml")
     (tmp_path / "settings.yaml").write_text("ftm: {epochs: 3}")
-    with pytest.raises(ConfigError, match="has settings of 'ftm'; there are no-edit"):
+    with pytest.raises(ConfigError, match="has settings of 'ftm', which is not a method; the methods are no-edit"):
         configured(["ft-m"], file=tmp_path / "settings.yaml")
     with pytest.raises(ConfigError, match="There is no text file"):
         configured(["rome"], covariance_text=tmp_path / "missing.txt")

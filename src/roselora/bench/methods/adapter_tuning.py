@@ -21,7 +21,7 @@ from roselora.models.architecture import edit_targets
 
 @dataclass(frozen=True)
 class AdapterConfig(BatchTrainingConfig):
-    """Settings of LoRA and AdaLoRA. The defaults are EasyEdit's for LLaMA-2-7B, but for ``stop_loss``, which is ours.
+    """Settings of LoRA and AdaLoRA. The defaults are EasyEdit's for LLaMA-2-7B; only ``stop_loss`` is ours.
 
     Attributes:
         rank: r of each adapted matrix; for AdaLoRA the mean that is left in the end.

@@ -28,7 +28,7 @@ class TrainingConfig(BoundedSettings):
     Attributes:
         learning_rate: of Adam.
         epochs: passes over all requests, at most; where they fit in one batch, each is one step.
-        stop_loss: training stops when an epoch's loss, in nats a token, is below this.
+        stop_loss: training stops when an epoch's loss, in nats per token, is below this.
         seed: of the order of the requests, and of whatever a method draws at random.
 
     Raises:
@@ -52,7 +52,7 @@ class BatchTrainingConfig(TrainingConfig):
     batch_size: int = whole(1, least=1)
 
     def steps(self, requests: int) -> int:
-        """The optimizer steps that training on so many requests takes if it does not stop early."""
+        """The optimizer steps that training on this many requests takes if it does not stop early."""
         return self.epochs * math.ceil(requests / self.batch_size)
 
 
@@ -93,7 +93,7 @@ def train_answers(
         rows: those of each request, see `answer_rows`.
         batch_size: requests of a step.
         after_step: called with each step's number, from 0, before its gradients are cleared.
-        penalty: a term that is added to the loss for its gradient, and is no part of the loss that ``stop_loss``
+        penalty: a term that is added to the loss for its gradient, and is not part of the loss that ``stop_loss``
             bounds.
         first_stop: steps before which training never stops.
         first_block: the index of the lowest block that training changes, where the model is one of blocks: the inputs

@@ -1,4 +1,4 @@
-"""What an editing method is to the benchmark: what it is asked, what it returns, and its row in the table."""
+"""The interface of an editing method in the benchmark: a call, what it returns, and the row of the table."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -59,7 +59,7 @@ class EditCall(Generic[Config_co]):
 
     def __post_init__(self) -> None:
         if not self.requests:
-            raise ConfigError("There are no requests to edit by; give at least one.")
+            raise ConfigError("There are no edit requests; give at least one.")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Edits that are in a model's weights and in no store: what the editor's own functions edit in a benchmark."""
+"""Edits in a model's weights without a store, on which a benchmark runs the editor's own functions."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -50,7 +50,7 @@ class LocateConfig(BoundedSettings):
         stop_loss: the mean loss of the answer's tokens, in nats, under which a value is good enough.
         kl_weight: weight of the KL divergence of what follows "<subject> is a".
         weight_decay: weight of the squared ratio of the change to what it is added to.
-        clamp: that ratio at most.
+        clamp: the upper bound of that ratio.
         seed: of the choice of prefixes.
     """
 
@@ -91,7 +91,7 @@ def contexts(tokenizer: PreTrainedTokenizerBase, request: EditRequest, config: L
         text = prefix + prompt
         ids = encode(tokenizer, text)
         if not ids:
-            raise ConfigError(f"The tokenizer makes no tokens of {prompt!r}.")
+            raise ConfigError(f"The tokenizer produces no tokens for {prompt!r}.")
         rows.append(Context(ids, subject_end(tokenizer, text, subject, len(prefix))))
     return rows
 

@@ -9,7 +9,7 @@ from roselora.bench.records.tuning_bench_records import Abilities
 
 @dataclass(frozen=True)
 class AbilityDifference:
-    """A method less another one on one figure; each question counts the mean of its method's seeds.
+    """A method minus another one on one figure; each question counts the mean of its method's seeds.
 
     Attributes:
         method, other: the methods; ``figure``: such as ``mmlu``, or ``perplexity``, for which losses in nats are

@@ -87,7 +87,7 @@ def kl_divergence(base: Tensor, edited: Tensor) -> Tensor:
         base, edited: (n, vocabulary) log-probabilities of the two models.
 
     Returns:
-        (n,) fp64, at least 0; infinite where the edited model gives NaN, which is no distribution.
+        (n,) fp64, at least 0; infinite where the edited model gives NaN, which is not a distribution.
     """
     p, q = double(base), double(edited)
     # Where the base gives no probability the term is 0, though 0 * inf would be NaN.

@@ -22,7 +22,7 @@ LOWER_IS_BETTER = frozenset({"kl"})
 
 @dataclass(frozen=True)
 class Comparison:
-    """Our method less another one, over the cases where both have a value of the metric.
+    """Our method minus another one, over the cases where both have a value of the metric.
 
     Attributes:
         ours, other, metric: what is compared.

@@ -32,7 +32,7 @@ class SetScore:
         score: accuracy over questions, where a question counts the mean of the seeds that answered it; for CoLA and
             STS-B the mean correlation of the seeds. The interval is over questions. None where only a judge can score.
         by_seed: the score of each seed.
-        unread: the share of generated texts from which no answer could be taken.
+        unread: the share of generated texts from which no answer could be extracted.
     """
 
     score: Estimate | None
@@ -66,7 +66,7 @@ class MethodScore:
 
 @dataclass(frozen=True)
 class Difference:
-    """Our method less another one, question by question.
+    """Our method minus another one, question by question.
 
     Attributes:
         method: the other one.
@@ -113,7 +113,7 @@ def method_scores(
 
 
 def differences(answers: Sequence[Answered], ours: str) -> list[Difference]:
-    """Our method less each other one, over the questions that both have answered."""
+    """Our method minus each other one, over the questions that both have answered."""
     by_method: dict[str, list[Answered]] = defaultdict(list)
     for answer in answers:
         by_method[answer.method].append(answer)

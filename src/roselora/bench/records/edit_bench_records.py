@@ -146,7 +146,7 @@ class EditHead:
         model: its name on the command line; ``model_sha256``: the fingerprint of its weights.
         dataset: the benchmark's name; ``data_sha256``: the hash of its file; ``data_file``: that file's name.
         mode: how edits follow each other.
-        n: how many cases are run, after the first ``skip`` of the seed's order; ``skipped``: keys of cases that were
+        n: how many cases are run, after the first ``skip`` of the shuffled order; ``skipped``: keys of cases that were
             left out as repeated or conflicting.
         seed: of the choice of cases and of every method.
         fluency: whether it is measured.

@@ -1,4 +1,4 @@
-"""What could not be run at all, which is no result of a method."""
+"""A run that could not be finished at all, which is not a result of its method."""
 
 from dataclasses import dataclass
 

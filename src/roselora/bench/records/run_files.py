@@ -49,8 +49,8 @@ Setting = Annotated[Any, BeforeValidator(_restored)]
 def as_json(value: Any) -> Any:
     """Dataclasses, mappings and sequences as the dictionaries and lists of strict JSON.
 
-    NaN and the infinities, for which JSON has no word, become the texts "NaN", "Infinity" and "-Infinity"; bytes of a
-    path that are no text become escapes.
+    NaN and the infinities, which JSON cannot represent, become the texts "NaN", "Infinity" and "-Infinity"; bytes of a
+    path that are not text become escapes.
 
     Raises:
         ValueError: a value of a type that JSON cannot hold.
@@ -154,5 +154,5 @@ def _no_constant(name: str) -> None:
 
 def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found := dict(pairs)) < len(pairs):
-        raise ValueError("a field stands twice")
+        raise ValueError("a field is given twice")
     return found

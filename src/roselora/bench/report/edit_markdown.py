@@ -94,7 +94,7 @@ def _score_notes(run: RunSummary) -> list[str]:
         "as 0 in reliability, generalization and portability, and is left out of the rest; a case without questions "
         f"of a kind is left out of that kind. Locality compares {LOCALITY_TOKENS} tokens with the base model's. Lower "
         "is better for KL, higher for the rest. Intervals cover the choice of cases, not other seeds or orders of "
-        "edits. Every word is explained in `docs/editing-benchmark.md`."
+        "edits. All terms are explained in `docs/editing-benchmark.md`."
     )
     if head.fluency:
         how += (

@@ -111,7 +111,7 @@ def plot_reliability_by_age(run: RunSummary) -> Figure | None:
     axes.set(xlim=(-0.5, len(bins) - 0.5))
     axes.set_title(f"Reliability by age of edit: {_title(run)}")
     legend(axes)
-    footnote(figure, "Vertical lines: 95% intervals (Wilson). Methods of one range of ages stand side by side.")
+    footnote(figure, "Vertical lines: 95% intervals (Wilson). Within a range of ages, methods are side by side.")
     return figure
 
 
@@ -129,7 +129,7 @@ def plot_costs(run: RunSummary) -> Figure | None:
     panels[0].set_ylim(len(rows) - 0.4, -0.6)  # shared by all panels: the first method on top
     figure.suptitle(f"Cost per edit: {_title(run)}")
     counted = " Entries: counted once, after all edits." if run.head.entries else ""
-    footnote(figure, f"Dots: medians; lines: from the least to the most.{counted}")
+    footnote(figure, f"Dots: medians; lines: from the minimum to the maximum.{counted}")
     return figure
 
 

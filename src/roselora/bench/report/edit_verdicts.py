@@ -42,7 +42,7 @@ def _sections(run: RunSummary, ours: str) -> list[str]:
         f"{name} against each other method, case by case; differences have the paired bootstrap's 95% interval (seed "
         f"{run.bootstrap_seed}). {name} loses or wins where the interval leaves out 0 and, where cases differ by "
         f"whole points only, the exact sign test is below 5% too. With {len(comparisons)} comparisons some would come "
-        "out so by chance; nothing is corrected for their number."
+        "out this way by chance; there is no correction for multiple comparisons."
     )
     return [
         section(f"Where {name} loses", intro, lines("loses", "loses to"), _costs_against(run, ours, dearer=True)),

@@ -22,9 +22,9 @@ def forgetting_sections(abilities: Sequence[Abilities]) -> list[str]:
     trained = [method for method in methods if method != BASE]
     pairs = [(method, BASE, method) for method in trained]
     if OURS in trained:
-        pairs += [(OURS, method, f"{OURS} less {method}") for method in trained if method != OURS]
+        pairs += [(OURS, method, f"{OURS} minus {method}") for method in trained if method != OURS]
     changes = [_changes(ability_differences(abilities, one, other), label, figures) for one, other, label in pairs]
-    columns = ["loss, nats a token" if name == PERPLEXITY else name for name in figures]
+    columns = ["loss, nats per token" if name == PERPLEXITY else name for name in figures]
     return [
         section(
             "What each model can still do",
@@ -35,9 +35,9 @@ def forgetting_sections(abilities: Sequence[Abilities]) -> list[str]:
         section(
             "What training took away",
             table(["", *columns], changes),
-            "Trained less untrained, and our method less each other one: the mean over the same questions, each the "
-            "mean of its seeds, with the paired bootstrap's 95% interval (n). A loss should not rise, and the rest "
-            "not fall.",
+            "Trained minus untrained, and our method minus each other one: the mean over the same questions, each "
+            "the mean of its seeds, with the paired bootstrap's 95% interval (n). A loss should not rise, and the "
+            "other figures should not fall.",
         )
         if trained
         else "",

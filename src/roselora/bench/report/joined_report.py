@@ -47,7 +47,7 @@ def _sections(title: str, parts: Mapping[str, TuningSummary]) -> list[str]:
         return [[name, *(cell(part, name) for part in parts.values())] for name in names]
 
     scores = [[*row, _average(parts, row[0])] for row in rows(methods, _score)]
-    less = rows([method for method in methods if method in compared], _difference)
+    rows_of_differences = rows([method for method in methods if method in compared], _difference)
     failures = [replace(one, at=f"{name}, {one.at}") for name, part in parts.items() for one in part.head.failures]
     return [
         f"# Fine-tuning benchmark: {text(title)}",
@@ -61,8 +61,8 @@ def _sections(title: str, parts: Mapping[str, TuningSummary]) -> list[str]:
             + ".",
         ),
         section(
-            f"{OURS} less each other method",
-            table(columns, less) if less else "There is nothing to compare yet.",
+            f"{OURS} minus each other method",
+            table(columns, rows_of_differences) if rows_of_differences else "There is nothing to compare yet.",
             "Over the same questions, with the paired bootstrap's 95% interval.",
         ),
         failed_runs_section(failures),

@@ -23,12 +23,12 @@ def judged_sections(judgements: Sequence[Judgement], likelihoods: Sequence[Likel
             section(
                 f"Win rate by {text(judge)}",
                 table(
-                    ["method", "win rate", "ties", "replies in which nothing could be read"],
+                    ["method", "win rate", "ties", "unparseable replies"],
                     _by_method(own, _win_rate),
                 ),
-                "Against the reference outputs of text_davinci_003, a tie as half a win, each question the mean of its "
-                "seeds; mean [95% interval] (n). The judge's prompt is ours, so this cannot be compared with "
-                "AlpacaEval's own figures.",
+                "Against the reference outputs of text_davinci_003; a tie counts as half a win, and each question as "
+                "the mean of its seeds. Mean [95% interval] (n). The judge's prompt is ours, so this cannot be "
+                "compared with AlpacaEval's own figures.",
             )
         )
     if likelihoods:
@@ -40,14 +40,14 @@ def judged_sections(judgements: Sequence[Judgement], likelihoods: Sequence[Likel
                         "method",
                         "likelier than the reference, at equal length",
                         "at any length",
-                        "tokens an answer, mean",
+                        "mean tokens per answer",
                     ],
                     _by_method(likelihoods, _preferences),
                 ),
                 "The share of answers whose tokens are likelier by the untrained model than those of "
                 "text_davinci_003, [95% interval] (n, each seed's answers counted); at equal length by the regression "
-                "in `docs/instruct.md`. It is no win rate: the untrained model prefers what it would say itself, good "
-                "or bad.",
+                "in `docs/instruct.md`. This is not a win rate: the untrained model prefers what it would say itself, "
+                "good or bad.",
             )
         )
     return sections

@@ -30,7 +30,7 @@ def tuning_plots(rows: Sequence[MethodScore], abilities: Sequence[Abilities]) ->
         plots["entries.png"] = png(figure)
     if losses:
         figure = _points({method: (scores[method], loss) for method, loss in losses.items()}, 0.0)
-        figure.axes[0].set(xlabel="average score", ylabel="rise of the loss on other text, nats a token")
+        figure.axes[0].set(xlabel="average score", ylabel="rise of the loss on other text, nats per token")
         figure.axes[0].set_title("Forgetting against score")
         plots["forgetting.png"] = png(figure)
     return plots

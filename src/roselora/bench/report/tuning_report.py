@@ -87,9 +87,9 @@ def _scores(run: TuningSummary) -> list[str]:
             "The average is the plain mean over the sets. The numbers after a set's name say how many of its "
             f"questions were asked. {_answers_note(head)}",
         ),
-        section("By seed", table(["method", *head.asked, "answers in which nothing could be read"], by_seed)),
+        section("By seed", table(["method", *head.asked, "unparseable answers"], by_seed)),
         section(
-            f"{OURS} less each other method",
+            f"{OURS} minus each other method",
             table(["method", "difference over all questions", "n"], differences)
             if differences
             else "There is nothing to compare yet.",

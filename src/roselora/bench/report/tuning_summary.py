@@ -1,4 +1,4 @@
-"""What a run of a fine-tuning benchmark comes to: the scores and costs of each method, and the differences to ours."""
+"""Summary of a run of a fine-tuning benchmark: each method's scores and costs, and the differences between methods."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class TuningSummary:
     Attributes:
         units: every training run.
         methods: a row for each method that was trained or asked, at its chosen learning rate.
-        differences: our method less each other one.
+        differences: our method minus each other one.
     """
 
     head: TuningHead

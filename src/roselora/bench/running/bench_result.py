@@ -1,4 +1,4 @@
-"""What a benchmark's command has to show, also when it is stopped."""
+"""The result of a benchmark's command, and the report of one that is stopped."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -34,4 +34,4 @@ def reporting_when_stopped(folder: Path, write_report: Callable[[], object]) -> 
     except (StoppedError, KeyboardInterrupt) as stop:
         write_report()
         reason = str(stop) or "interrupted; the same command resumes it."
-        raise StoppedError(f"{reason} What was done is in {folder}.") from None
+        raise StoppedError(f"{reason} The results so far are in {folder}.") from None

@@ -8,7 +8,7 @@ Item = TypeVar("Item")
 
 
 def drawn(items: Sequence[Item], n: int | None, seed: int, skip: int = 0) -> list[Item]:
-    """``n`` items in the seed's own order, after the first ``skip`` of that order; all the rest if ``n`` is None.
+    """``n`` items in an order shuffled by the seed, after the first ``skip`` of them; all the rest if ``n`` is None.
 
     So a larger ``n`` contains the items of a smaller one, and a draw that skips as many items as another one took
     contains none of that other's.

@@ -49,8 +49,8 @@ class EditingRun:
 
     Args:
         model, tokenizer: the model, unedited now and again when the run ends, even by an error.
-        on_progress: told where the run is.
-        seconds: after how long the run stops, to be resumed; None is never.
+        on_progress: called with the progress of the run.
+        seconds: the time budget, after which the run stops and can be resumed; None is no limit.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class EditingRun:
         """Make every edit that has no record yet.
 
         Raises:
-            StoppedError: the time is over.
+            StoppedError: the time budget is used up.
             EditError: a method failed and left the model changed.
         """
         if self._plan.mode == "single":
@@ -150,7 +150,7 @@ class EditingRun:
         sequence.forget()
 
     def _edit_all(self, name: str, sequence: EditSequence) -> list[AttemptedEdit] | None:
-        """What became of each edit of a sequence; None if it could not be run to its end."""
+        """The outcome of each edit of a sequence; None if it could not be run to its end."""
         try:
             return sequence.run(self._eta, self._deadline)
         except StoppedError:
@@ -171,7 +171,7 @@ class EditingRun:
                 self._keep(EditRecord(case.key, name, position, score, attempt.cost, attempt.error))
 
     def _note_failed_run(self, name: str, case: EditCase, error: Exception) -> None:
-        """Note what is no result of the method: it has no record, and the next run tries it again."""
+        """Note a failure that is not a result of the method: it gets no record, and the next run tries it again."""
         if self._log.fail is None:
             raise error
         logger.debug("%s could not be run on %s", name, case.key, exc_info=error)

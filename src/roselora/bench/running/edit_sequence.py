@@ -55,13 +55,13 @@ class EditSequence:
         self.at = plan.cases[0]
 
     def run(self, eta: Eta, deadline: Deadline) -> list[AttemptedEdit]:
-        """Make every edit that is not in the checkpoint; what became of each, with those of the checkpoint.
+        """Make every edit that is not in the checkpoint; returns the outcome of each, those of the checkpoint included.
 
-        It leaves a checkpoint of all finished calls when the time is over, when it is interrupted, and after each
+        It saves a checkpoint of all finished calls when the time budget is used up, when it is interrupted, and every
         `CHECKPOINT_SECONDS`, also after the last call, so that slow edits survive a kill while they are scored.
 
         Raises:
-            StoppedError: the time is over.
+            StoppedError: the time budget is used up.
             Exception: a call failed with something other than `EDIT_FAILURES`; the last checkpoint stays.
         """
         attempts = self._resume()

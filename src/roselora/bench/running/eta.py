@@ -1,4 +1,4 @@
-"""Where a run is, how long it may still take, and when its time is over."""
+"""A run's progress, its estimated time left, and its deadline."""
 
 import time
 from collections import Counter
@@ -10,10 +10,10 @@ from roselora.errors import StoppedError
 
 @dataclass(frozen=True)
 class RunProgress:
-    """Where a run is.
+    """How far a run has got.
 
     Attributes:
-        doing: in words.
+        doing: what it is doing, in words.
         done: how much of ``total`` is done; both are 0 where nothing is counted.
         seconds_left: an estimate, or None where there is none yet.
     """
@@ -50,17 +50,17 @@ class Eta:
         self._report(doing)
 
     def within(self, doing: str) -> Callable[[int, int], None]:
-        """What reports how far one call of a method is."""
+        """A callback that reports the progress within one call of a method."""
         return lambda done, of: self._report(f"{doing}, {done}/{of} of its call")
 
     def made(self, method: str, edits: int) -> None:
-        """A method has made so many edits since :meth:`begin`."""
+        """Count edits that a method has made since :meth:`begin`."""
         self._made[method] += edits
         self._seconds[method] += time.monotonic() - self._begun  # type: ignore[assignment]  # floats can be counted too
         self.resumed(method, edits)
 
     def resumed(self, method: str, edits: int) -> None:
-        """So many edits were made by an earlier run, and say nothing about the speed."""
+        """Count edits that an earlier run made, which say nothing about the speed of this one."""
         self._waiting[method] -= edits
         self._done += edits
 
@@ -76,17 +76,17 @@ class Eta:
 
 
 class Deadline:
-    """When the time that a run may take is over; None is never."""
+    """The end of a run's time budget, in seconds from now; None is no limit."""
 
     def __init__(self, seconds: float | None) -> None:
         self._end = None if seconds is None else time.monotonic() + seconds
 
     @property
     def over(self) -> bool:
-        """Whether it is."""
+        """Whether the budget is used up."""
         return self._end is not None and time.monotonic() >= self._end
 
     def check(self) -> None:
-        """Raises StoppedError when the time is over."""
+        """Raise StoppedError if the budget is used up."""
         if self.over:
-            raise StoppedError("The time that this run was given is over; the same command resumes it.")
+            raise StoppedError("The run's time budget is used up; the same command resumes it.")

@@ -39,7 +39,7 @@ def configured(
     for name in names:
         if name not in METHODS:
             today = f" {name!r} is called {RENAMED[name]} now;" if name in RENAMED else ""
-            raise ConfigError(f"There is no method {name!r};{today} there are {', '.join(METHODS)}.")
+            raise ConfigError(f"There is no method {name!r};{today} the methods are {', '.join(METHODS)}.")
         common = {"seed": seed} | ({} if covariance_text is None else {"text": covariance_text})
         fields = _fields(METHODS[name])
         given[name] = {field: value for field, value in common.items() if field in fields}
@@ -49,7 +49,9 @@ def configured(
     for override in overrides:
         name, field, value = _parsed(override)
         if name not in given:
-            raise ConfigError(f"--set {override} is for a method that is not run; run are {', '.join(given)}.")
+            raise ConfigError(
+                f"--set {override} is for a method that is not part of this run; it runs {', '.join(given)}."
+            )
         given[name][field] = value
     return {name: with_settings(name, METHODS[name], values) for name, values in given.items()}
 
@@ -97,7 +99,9 @@ def _read(file: Path) -> dict[str, dict[str, Any]]:
     except (ValueError, TypeError, AttributeError) as error:
         raise ConfigError(f"{file} is not a file of settings, METHOD: {{FIELD: VALUE}}, in YAML or JSON.") from error
     if unknown := [name for name in table if name not in METHODS]:
-        raise ConfigError(f"{file} has settings of {unknown[0]!r}; there are {', '.join(METHODS)}.")
+        raise ConfigError(
+            f"{file} has settings of {unknown[0]!r}, which is not a method; the methods are {', '.join(METHODS)}."
+        )
     return table
 
 

@@ -1,4 +1,4 @@
-"""How far a sequence of edits has come, so that a killed run resumes instead of beginning again."""
+"""Checkpoints of a sequence of edits, from which a killed run resumes instead of starting again."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ _WEIGHT, _MEMORY = "weight:", "memory:"
 
 @dataclass(frozen=True)
 class AttemptedEdit:
-    """What became of one request of a sequence: what it took, or why it failed."""
+    """The outcome of one request of a sequence: its cost, or why it failed."""
 
     cost: Cost | None
     error: str | None
@@ -34,7 +34,7 @@ class Checkpoint:
     Attributes:
         weights: the weights that differ from the base's, by name.
         memory: what the method's last call left for its next one.
-        attempts: what became of each edit so far.
+        attempts: the outcome of each edit so far.
     """
 
     weights: Mapping[str, Tensor]
@@ -61,7 +61,7 @@ class Checkpoint:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
         except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
             raise FileFormatError(
-                f"{path} is not a run's checkpoint ({reason_of(error)}); delete it to begin again."
+                f"{path} is not a run's checkpoint ({reason_of(error)}); delete it to start again."
             ) from error
         weights, memory = (
             {name.removeprefix(kind): tensor for name, tensor in tensors.items() if name.startswith(kind)}

@@ -37,7 +37,7 @@ def first_choice(choices: Sequence[str], generated: str) -> str:
 
 
 def after_trigger(generated: str) -> str:
-    """LoReFT's commonsense rule: everything after the first "the correct answer is ", without outer blanks.
+    """LoReFT's commonsense rule: everything after the first "the correct answer is ", stripped.
 
     >>> after_trigger("the correct answer is option2.")
     'option2.'
@@ -85,7 +85,7 @@ def strict_letter(generated: str) -> str:
 
 
 def same(answer: str, gold: str) -> bool:
-    """Whether an answer is the right one, letter for letter but for outer blanks."""
+    """Whether an answer is exactly the right one, apart from leading and trailing whitespace."""
     return answer.strip() == gold.strip()
 
 

@@ -43,7 +43,7 @@ def _number(value: Any) -> float:
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
-        raise ValueError(f"{shown(value)} is no finite number")
+        raise ValueError(f"{shown(value)} is not a finite number")
     return number
 
 

@@ -7,7 +7,7 @@ NEIGHBORHOOD = "Neighborhood"
 
 
 class CounterFactRecord(CaseRecord):
-    """One edit with a rephrasing behind an unrelated sentence, and a neighbouring question that must not change."""
+    """One edit with a rephrasing after an unrelated sentence, and a neighbouring question that must not change."""
 
     prompt: str
     target_new: str

@@ -54,7 +54,7 @@ class EditCase:
 
 
 class CaseRecord(Record):
-    """A record of an editing benchmark in the format of its file; outer blanks of texts are dropped."""
+    """A record of an editing benchmark in the format of its file; texts are stripped."""
 
     model_config = ConfigDict(str_strip_whitespace=True)
 

@@ -17,7 +17,7 @@ FOLDER = "knowledge_editing"
 
 
 def _source(file: str, record: type[CaseRecord], hub_path: str | None = None) -> Source[CaseRecord]:
-    """A file, and where KnowEdit's hub repository has it. A file obtained elsewhere may differ: its hash tells."""
+    """A file, and where KnowEdit's hub repository has it. A file obtained elsewhere may differ: its hash shows it."""
     hub = None
     if hub_path is not None:
         hub = HubFile("zjunlp/KnowEdit", f"benchmark/{hub_path}", "6d218881e60c7c8be836bd2befd598eb3b318be4")
@@ -41,7 +41,7 @@ DATASETS = {
 
 @dataclass(frozen=True)
 class CaseFile:
-    """What a benchmark file gives.
+    """The cases of a benchmark file.
 
     Attributes:
         cases: in the file's order.
@@ -92,7 +92,7 @@ def _scorable(case: EditCase) -> EditCase:
     """The case without the questions that nothing could score, and without sub-types that are then empty.
 
     A locality question needs no answer: it is compared with what the base model says. A question that is the edit's
-    own prompt, but for case and outer punctuation, is neither a rephrasing nor another question.
+    own prompt, apart from case and outer punctuation, is neither a rephrasing nor another question.
     """
     own = normalize(case.prompt)
 

@@ -23,7 +23,7 @@ SPLIT_SEED = 0
 """One split for all runs, so that every seed and method is scored on the same examples."""
 
 LARGE, SELECTING = 5000, 1000
-"""Of a validation set with more examples than the first number, so many select the model."""
+"""Of a validation set with more examples than the first number, this many select the model."""
 
 REVISION = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
 """The commit of the hub's dataset repository ``nyu-mll/glue``."""
@@ -168,7 +168,7 @@ def _label(classes: tuple[str, ...], numbered: bool, written: Any) -> str | floa
     if not classes:
         similarity = float(written)
         if not 0 <= similarity <= 5:
-            raise ValueError(f"its similarity is {shown(written)}, not within 0 and 5")
+            raise ValueError(f"its similarity is {shown(written)}, not between 0 and 5")
         return similarity
     names = {str(number) if numbered else name: name for number, name in enumerate(classes)}
     if str(written) not in names:
@@ -199,7 +199,7 @@ def _numbered_object(text: str) -> list[Any]:
     """The values of one JSON object whose keys are their numbers."""
     records = json_value(text)
     if not isinstance(records, dict):
-        raise ValueError("it is no JSON object of records")
+        raise ValueError("it is not a JSON object of records")
     return list(records.values())
 
 

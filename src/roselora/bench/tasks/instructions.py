@@ -11,7 +11,7 @@ from roselora.bench.tasks.data_files import Source, read_source
 from roselora.bench.tasks.task import Decoding, Question, Task, TaskData
 from roselora.errors import ConfigError
 
-ASKED_IN_A_TEST = "its question stands in a test set too"
+ASKED_IN_A_TEST = "its question is in a test set too"
 """Why a training example is left out."""
 
 
@@ -92,7 +92,7 @@ class InstructionBenchmark:
     def training_examples(self, protocol: str, data_dir: Path | None) -> TaskData:
         """The ``prompt`` and ``completion`` of every training record whose question is in no test set.
 
-        Two questions are the same if their letters and digits are, whatever their case, blanks and punctuation.
+        Two questions are the same if their letters and digits are, whatever their case, whitespace and punctuation.
 
         Raises:
             ConfigError: there is no such protocol, or a file cannot be found or is of another format.

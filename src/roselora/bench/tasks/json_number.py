@@ -1,4 +1,4 @@
-"""Numbers that may be NaN or infinite, in JSON, which has no word for them."""
+"""Numbers in JSON that may be NaN or infinite, which JSON itself cannot represent."""
 
 import math
 from typing import Annotated, Any

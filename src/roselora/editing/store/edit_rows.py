@@ -191,7 +191,7 @@ def _digest(*columns: str | int | None) -> str:
 def _json(what: str, value: Mapping[str, Any]) -> str:
     try:
         text = json.dumps(dict(value), ensure_ascii=False, allow_nan=False, sort_keys=True)
-        text.encode()  # raises for half a character
+        text.encode()  # raises for a lone surrogate
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(f"The {what} of an edit must be plain JSON: {error}.") from error
     return text

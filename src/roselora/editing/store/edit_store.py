@@ -103,7 +103,7 @@ class EditStore:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Be the store's one writer while the block runs; readers are not held up.
+        """Hold the store's writer lock inside the block; readers are not blocked.
 
         Raises:
             LockedError: another process or block is writing; the message says which.

@@ -55,7 +55,7 @@ Reading, checking and writing a whole store take about one step a byte. A damage
 """
 
 STEPS_PER_CALL = 100_000
-"""SQLite calls us back after so many steps, to let us count them."""
+"""SQLite calls us back after this many steps, to let us count them."""
 
 SUPER_JOURNAL = bytes.fromhex("d9d505f920a163d7")
 """The last bytes of a journal that names another file, which SQLite may delete. Ours never name one."""
@@ -71,7 +71,7 @@ _CAUSES = {
     sqlite3.SQLITE_PERM: "cannot be opened; check the permissions of it and its folder",
     sqlite3.SQLITE_BUSY: "is in use by another program; close that and try again",
     sqlite3.SQLITE_CORRUPT: "is damaged; restore it from a copy",
-    sqlite3.SQLITE_NOTADB: "is damaged, or is no database; restore it from a copy",
+    sqlite3.SQLITE_NOTADB: "is damaged, or is not a database; restore it from a copy",
     sqlite3.SQLITE_IOERR: "cannot be read or written; check the disk",
     sqlite3.SQLITE_INTERRUPT: "takes more work than its size can need, so it is damaged; restore it from a copy",
 }

@@ -67,7 +67,7 @@ def create_store(folder: Path, base: BaseIdentity) -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Be the folder's one writer while the block runs.
+    """Hold the folder's writer lock inside the block.
 
     Raises:
         LockedError: another process, or another block of this one, is.
