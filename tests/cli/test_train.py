@@ -86,7 +86,7 @@ def test_json_holds_the_counts_and_the_metrics(run: Run, config: Path) -> None:
         (["none.yaml"], "none.yaml cannot be read"),
     ],
 )
-def test_what_cannot_be_meant_is_one_line_and_writes_nothing(
+def test_invalid_usage_is_one_line_and_writes_nothing(
     run: Run, config: Path, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     shown = run("train", *arguments)

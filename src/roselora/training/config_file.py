@@ -111,7 +111,7 @@ def _first_sentence(error: ValidationError) -> str:
     details = error.errors(include_url=False, include_context=False)
     first = details[0]
     if first["type"] in ("extra_forbidden", "invalid_key"):
-        # A key that is no text, such as 1, is an unknown key too.
+        # A key that is not text, such as 1, is an unknown key too.
         location = first["loc"] if first["type"] == "extra_forbidden" else first["loc"][:-1]
         problem = f"unknown key {shortened('.'.join(map(str, location)), 80)}{_suggestion(location)}"
     else:
@@ -127,7 +127,7 @@ def _first_sentence(error: ValidationError) -> str:
 
 
 def _is_union_branch(part: str) -> bool:
-    """Whether this step of an error's location is no key but a member of a union that pydantic tried."""
+    """Whether this step of an error's location is not a key but a member of a union that pydantic tried."""
     return part in ("int", "float") or part.startswith(("literal[", "list[", "constrained-", "function-"))
 
 

@@ -49,7 +49,7 @@ class ChatRecord(ExampleRecord):
 
 def _name_or_number(label: Any) -> Any:
     if isinstance(label, str) and label:
-        label.encode()  # half a character, which JSON can write, raises a ValueError here
+        label.encode()  # a lone surrogate, which JSON can write, raises a ValueError here
     elif not isinstance(label, int | float) or not math.isfinite(label) or abs(label) >= 2**63:
         raise ValueError("labels are names, whole numbers, or numbers with a decimal point")
     return label

@@ -78,7 +78,7 @@ def label_ids(records: Records, labels: list[str], source: str) -> list[float]:
     """The id of each record's class, or, if there are no classes, the number itself.
 
     Raises:
-        ConfigError: a label is not among ``labels``, or is no number.
+        ConfigError: a label is not among ``labels``, or is not a number.
     """
     ids = {label: number for number, label in enumerate(labels)}
     found: list[float] = []

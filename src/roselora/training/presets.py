@@ -36,7 +36,7 @@ training:
 
 PRESETS: Mapping[str, Preset] = {
     "llm-adapters-lora": Preset(
-        "LLM-Adapters' LoRA for commonsense and arithmetic (its README and finetune.py), but for its loss on prompts.",
+        "LLM-Adapters' LoRA for commonsense and arithmetic (its README and finetune.py), without its loss on prompts.",
         """
         method: lora
         adapter:

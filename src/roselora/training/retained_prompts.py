@@ -45,7 +45,7 @@ def read_prompts(source: str) -> list[str]:
     try:
         "".join(prompts).encode()
     except UnicodeEncodeError as error:
-        raise ConfigError(f"A prompt of {source} holds half a character ({error.object[error.start]!r}).") from None
+        raise ConfigError(f"A prompt of {source} has a lone surrogate ({error.object[error.start]!r}).") from None
     return prompts
 
 

@@ -63,7 +63,7 @@ GATES: tuple[tuple[str, Any], ...] = (
         *((GateSettings, *pair) for pair in (*BOTH, *GATES)),
     ],
 )
-def test_a_value_that_cannot_be_meant_is_named(kind: Any, name: str, value: Any) -> None:
+def test_an_invalid_value_is_named(kind: Any, name: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=name) as error:
         kind(**{name: value})
     assert "\n" not in str(error.value)

@@ -82,7 +82,7 @@ def train_to_margin(
         live = [number for number in live if number not in stopped]
         if not live:
             break
-        # Adam passes over the parameters of edits that have stopped, because they get no gradient here.
+        # Adam skips the parameters of edits that have stopped, because they get no gradient here.
         objectives = [found[number].objective for number in live]
         torch.autograd.backward(objectives, inputs=[each for number in live for each in parameters[number]])
     return [stopped[number] for number in range(len(parameters))]

@@ -1,4 +1,4 @@
-"""What the edits that are in a model ask of the next ones."""
+"""The earlier edits of a model that a new one must not break."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -96,7 +96,7 @@ def prompt_and_answer(
         raise ConfigError("The tokenizer has no end-of-sequence token, so the model could not learn where to stop.")
     prompt_ids, target_ids = split_at_answer(tokenizer, prompt, target, space)
     if not prompt_ids or not target_ids:
-        raise ConfigError(f"The tokenizer makes no tokens of {prompt!r} or of {target!r}.")
+        raise ConfigError(f"The tokenizer produces no tokens for {prompt!r} or for {target!r}.")
     return prompt_ids, [*target_ids, int(tokenizer.eos_token_id)]
 
 

@@ -104,10 +104,10 @@ def train_edit(
     return TrainedEdit(factors_delta(model, overlay, pairs), stopped.steps, about)
 
 
-def _not_learned(request: EditRequest, settings: Settings, raised: str) -> EditError:
+def _not_learned(request: EditRequest, settings: Settings, helpful: str) -> EditError:
     return EditError(
         f"The model did not learn to answer {request.target!r} to {request.prompt!r} within {settings.max_steps} "
-        f"steps, so nothing was changed; allow more steps, or raise {raised}."
+        f"steps, so nothing was changed; allow more steps, or raise {helpful}."
     )
 
 

@@ -1,4 +1,4 @@
-"""What an MLP reads where other edits are asked for, so that a new gate stays shut there."""
+"""What an MLP reads where other edits are asked for, so that a new gate stays closed there."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,6 +64,6 @@ def read_other_edits(
     split = [split_at_answer(tokenizer, *each) for each in asked]
     with eval_mode(model):
         read = read_rows(model, neurons, [[*head, *answer] for head, answer in split])
-    tails = [states[len(head) - 1 :] for (head, _), states in zip(split, read, strict=True)]
-    prompts = [prompt for (prompt, *_), tail in zip(asked, tails, strict=True) for _ in tail]
-    return OtherEditInputs(torch.cat(tails), prompts)
+    answer_states = [states[len(head) - 1 :] for (head, _), states in zip(split, read, strict=True)]
+    prompts = [prompt for (prompt, *_), states in zip(asked, answer_states, strict=True) for _ in states]
+    return OtherEditInputs(torch.cat(answer_states), prompts)

@@ -67,7 +67,7 @@ class OrdinaryFit:
 
 @dataclass(frozen=True)
 class GateInputs:
-    """What the MLP reads at the tokens that shape one gate, each (tokens, d) and possibly empty, but for the prompts'.
+    """What the MLP reads at the tokens that shape one gate, each (tokens, d) and possibly empty, except ``prompts``.
 
     Attributes:
         prompts: at the edited prompts.

@@ -1,4 +1,4 @@
-"""Train a low-rank adapter until the greedy answer is the target, and hold the model still elsewhere."""
+"""Train a low-rank adapter until the greedy answer is the target, and keep its predictions elsewhere."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -39,10 +39,10 @@ from roselora.models.generation import greedy_tokens
 from roselora.models.tokenization import encode
 
 KEPT_TOKENS = 16
-"""How many tokens of a keep-prompt's continuation are held still: as many as locality compares."""
+"""How many tokens of a keep-prompt's continuation must not change: as many as locality compares."""
 
 PREVIOUS_PROMPTS = 16
-"""How many prompts of previous edits one edit holds still, drawn at random, so that its cost does not grow."""
+"""How many prompts of previous edits one edit must not change, drawn at random, so that its cost does not grow."""
 
 
 def rose_config(settings: EditSettings, model: PreTrainedModel) -> RoseLoraConfig:
