@@ -99,6 +99,12 @@ def test_what_is_no_label_is_refused_with_its_record(write: Write, label: str) -
         read(path)
 
 
+def test_a_number_with_a_fraction_may_be_larger_than_any_whole_number(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text("text,label\na,0.5\nb,99999999999999999999\n")
+    assert list(read(path).rows["label"]) == [0.5, 1e20]
+
+
 def test_a_cell_of_csv_is_text_as_it_stands(tmp_path: Path) -> None:
     cells = ["null", "None", "NA", "nan", "4", "007", "1.50", "true", "2024-01-31", " x ", "#N/A"]
     rows = "".join(f"{cell},{cell}\n" for cell in cells)
@@ -196,6 +202,10 @@ def test_nesting_never_reaches_the_library(write: Write, depth: int, name: str) 
             "Record 2 .*'label' is 'x', and that of record 1 is 1",
         ),
         (b'{"text": "a", "label": "\\ud800"}', r"Record 1 .*its label is '\\ud800'"),
+        (b'{"instruction": "a", "output": "b", "input": "\\ud800"}', r"Record 1 .*its input is '\\ud800'"),
+        (b'{"text": "a", "text_pair": "\\ud800", "label": 1}', r"Record 1 .*its text_pair is '\\ud800'"),
+        (b'{"text": "a", "label": 9223372036854775808}', "Record 1 .*its label is 9223372036854775808"),
+        (b'{"text": "a", "label": 1%s}' % (b"0" * 400), "Record 1 .*its label is a number of 401 digits"),
         (b'[{"text": "a"},]', "it is not JSON"),
         (b'{"messages": ["hello"]}', r"Record 1 .*its messages.0 is 'hello': it is not an object"),
         (

@@ -11,6 +11,8 @@ Shape = Literal["instruction", "chat", "completion", "classification"]
 MOST_MESSAGES = 1000
 """Of a conversation: each answer becomes an example together with all messages before it."""
 
+# pydantic refuses a lone surrogate, which JSON can write, only in a text whose length it checks.
+AnyText = Annotated[str, Field(min_length=0)]
 Text = Annotated[str, Field(min_length=1)]
 
 
@@ -25,7 +27,7 @@ class InstructionRecord(ExampleRecord):
 
     instruction: Text
     output: Text
-    input: str | None = None
+    input: AnyText | None = None
 
 
 class Message(ExampleRecord):
@@ -50,7 +52,7 @@ class ChatRecord(ExampleRecord):
 def _name_or_number(label: Any) -> Any:
     if isinstance(label, str) and label:
         label.encode()  # a lone surrogate, which JSON can write, raises a ValueError here
-    elif not isinstance(label, int | float) or not math.isfinite(label) or abs(label) >= 2**63:
+    elif not (abs(label) < 2**63 if isinstance(label, int) else isinstance(label, float) and math.isfinite(label)):
         raise ValueError("labels are names, whole numbers, or numbers with a decimal point")
     return label
 
@@ -68,7 +70,7 @@ class LabelledRecord(ExampleRecord):
 class LabelledPairRecord(LabelledRecord):
     """Two texts and their class or number."""
 
-    text_pair: str
+    text_pair: AnyText
 
 
 class CompletionRecord(ExampleRecord):
