@@ -77,15 +77,15 @@ def rate(repeats: int = 5) -> float:
 def operations(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, request: EditRequest, edit: GateEdit
 ) -> float:
-    """What one edit's passes need: the blocks below for all its rows once, those above for the tails at every step."""
+    """What one edit's passes need: lower blocks once for all its rows, upper ones for its suffixes at each step."""
     blocks = int(model.config.num_hidden_layers)
     embeddings = {id(w): w.numel() for w in (model.get_input_embeddings().weight, model.get_output_embeddings().weight)}
     of_block = (sum(p.numel() for p in model.parameters()) - sum(embeddings.values())) / blocks
     own = positive_rows(tokenizer, request).rows
     read = sum(len(row) for group in negative_rows(tokenizer, request) for row in group)
-    tails = sum(len(row.tail) for row in own)
-    once = edit.neurons.block * read + blocks * (tails + sum(len(row.head) for row in own))
-    return 2 * of_block * (once + 2 * (edit.steps + 1) * (blocks - edit.neurons.block) * tails)
+    suffixes = sum(len(row.suffix) for row in own)
+    once = edit.neurons.block * read + blocks * (suffixes + sum(len(row.prefix) for row in own))
+    return 2 * of_block * (once + 2 * (edit.steps + 1) * (blocks - edit.neurons.block) * suffixes)
 
 
 def main() -> None:

@@ -50,7 +50,7 @@ def kill_in_the_middle(store: Path) -> None:
         if process.poll() is not None:
             sys.exit("the eleventh edit ended before it could be killed")
         time.sleep(0.05)
-    time.sleep(3)  # into its training
+    time.sleep(0.5)  # into its training, which takes about two seconds
     process.send_signal(signal.SIGKILL)
     process.wait()
     print(f"the eleventh edit was killed: exit code {process.returncode}")
