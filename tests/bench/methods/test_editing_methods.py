@@ -111,7 +111,7 @@ def test_a_loss_that_is_not_finite_is_an_error_and_changes_nothing(
 def test_no_requests_are_refused(
     name: str, world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    with pytest.raises(ConfigError, match="no requests"):
+    with pytest.raises(ConfigError, match="no edit requests"):
         edit(name, world_model, tiny_tokenizer)
 
 

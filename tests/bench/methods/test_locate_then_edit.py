@@ -169,7 +169,7 @@ def test_a_call_without_requests_is_refused(
     name: str, word_model: LlamaForCausalLM, word_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     edit, config = set_up(name, None)
-    with pytest.raises(ConfigError, match="no requests"):
+    with pytest.raises(ConfigError, match="no edit requests"):
         edit(word_model, word_tokenizer, [], config)
 
 

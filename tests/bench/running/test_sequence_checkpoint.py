@@ -27,7 +27,7 @@ def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
 def test_a_damaged_checkpoint_is_refused_and_the_message_says_what_to_do(tmp_path: Path, keep: int) -> None:
     CHECKPOINT.save(tmp_path / "checkpoint")
     (tmp_path / "checkpoint").write_bytes((tmp_path / "checkpoint").read_bytes()[:keep])
-    with pytest.raises(FileFormatError, match=r"is not a run's checkpoint .*delete it to begin"):
+    with pytest.raises(FileFormatError, match=r"is not a run's checkpoint .*delete it to start again"):
         Checkpoint.load(tmp_path / "checkpoint")
 
 
