@@ -1,5 +1,6 @@
 """``roselora bench commonsense``, ``arithmetic``, ``glue``, ``datasize`` and ``forgetting``."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,14 +25,18 @@ if TYPE_CHECKING:
 AfterOption = Annotated[str, typer.Option(help="What to train on: commonsense, arithmetic or instruct.")]
 
 
+@dataclass(frozen=True, kw_only=True)
+class TestSetOptions(TuningOptions):
+    """The options of the benchmarks with several test sets and published protocols."""
+
+    protocol: ProtocolOption = "loreft"
+    sets: SetsOption = None
+    n: QuestionsOption = None
+    forgetting: ForgettingOption = 0
+
+
 @takes_options(output=Path("bench-commonsense"))
-def commonsense(
-    options: TuningOptions,
-    protocol: ProtocolOption = "loreft",
-    sets: SetsOption = None,
-    n: QuestionsOption = None,
-    forgetting: ForgettingOption = 0,
-) -> None:
+def commonsense(options: TestSetOptions) -> None:
     """Train methods on commonsense questions and score each one's answers to the eight test sets.
 
     The untrained model is evaluated too. Run the same command again to resume, or with more methods, seeds, sets or
@@ -39,17 +44,11 @@ def commonsense(
 
     Example: roselora bench commonsense --data-dir DATA --sets boolq,arc_easy --n 100 --examples 1000 --methods rose
     """
-    _run_sets("commonsense", options, protocol, sets, n, forgetting)
+    _run_sets("commonsense", options)
 
 
 @takes_options(output=Path("bench-arithmetic"))
-def arithmetic(
-    options: TuningOptions,
-    protocol: ProtocolOption = "loreft",
-    sets: SetsOption = None,
-    n: QuestionsOption = None,
-    forgetting: ForgettingOption = 0,
-) -> None:
+def arithmetic(options: TestSetOptions) -> None:
     """Train methods on worked arithmetic problems and score each one's answers to AQuA, GSM8K, MAWPS and SVAMP.
 
     The untrained model is evaluated too. Run the same command again to resume, or with more methods, seeds, sets or
@@ -57,7 +56,7 @@ def arithmetic(
 
     Example: roselora bench arithmetic --data-dir DATA --sets gsm8k --n 50 --examples 500 --methods rose,lora
     """
-    _run_sets("arithmetic", options, protocol, sets, n, forgetting)
+    _run_sets("arithmetic", options)
 
 
 @takes_options(model="mpnet", batch_size=32, output=Path("bench-glue"))
@@ -124,8 +123,6 @@ def forgetting(
     run_benchmark(options, lambda: options.request(after, protocol, sets=(), forgetting=n))
 
 
-def _run_sets(
-    benchmark: str, options: TuningOptions, protocol: str, sets: str | None, n: int | None, forgetting: int
-) -> None:
-    own = {"sets": optional_names(sets), "n": n, "forgetting": forgetting}
-    run_benchmark(options, lambda: options.request(benchmark, protocol, **own))
+def _run_sets(benchmark: str, options: TestSetOptions) -> None:
+    own = {"sets": optional_names(options.sets), "n": options.n, "forgetting": options.forgetting}
+    run_benchmark(options, lambda: options.request(benchmark, options.protocol, **own))
