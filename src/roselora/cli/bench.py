@@ -1,5 +1,6 @@
 """``roselora bench``: compare methods on the paper's benchmarks."""
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -45,6 +46,17 @@ def edit(
         int,
         typer.Option(min=0, help="Cases of the shuffled order to skip, so that none is in an earlier draw."),
     ] = 0,
+    without: Annotated[
+        list[Path] | None,
+        typer.Option(**PATH, help="The records.jsonl of an earlier run, whose cases are not drawn; may be repeated."),
+    ] = None,
+    form: Annotated[
+        Literal["bare", "chat", "both"],
+        typer.Option(
+            help="In which edits are made and questions asked: as they stand, as a user's turn of the model's chat "
+            "template, or both, which is bare where there is no template."
+        ),
+    ] = "both",
     output: Annotated[Path, typer.Option(**PATH, help="The output folder; a partial run there is resumed.")] = Path(
         "bench-edit"
     ),
@@ -99,13 +111,16 @@ def edit(
         seconds=None if budget is None else budget * 60,
         command=repeating_command(),
         skip=skip,
+        without=tuple(without or ()),
+        form=form,
     )
     edit_bench.check_output(output)
     with working("reading data and model"):
         from roselora.models.loading import load
 
+        start = time.perf_counter()
         loaded = load(model, device=device, dtype=dtype)
-        plan, head = edit_plan.make_plan(request, loaded)
+        plan, head = edit_plan.make_plan(request, loaded, time.perf_counter() - start)
     if dry_run:
         _show_plan(edit_bench.described(plan, head), json)
         return
@@ -146,7 +161,8 @@ def _show_plan(shown: dict[str, Any], json: bool) -> None:
     if json:
         print_json(shown)
         return
-    tell(f"{shown['cases']} edits of {shown['dataset']}, {shown['mode']}, into {shown['output']}")
+    forms = " and ".join(shown["forms"])
+    tell(f"{shown['cases']} edits of {shown['dataset']}, {shown['mode']}, asked {forms}, into {shown['output']}")
     for name, count in shown["edits_to_make"].items():
         settings = ", ".join(f"{field} {value}" for field, value in shown["settings"][name].items())
         tell(f"  {name}: {count} to make; {settings}")
@@ -159,11 +175,12 @@ def _show_scores(head: "EditHead", records: "list[EditRecord]") -> None:
     from roselora.bench.metrics.method_summary import summarize
 
     table = Table(box=None, pad_edge=False)
-    columns = ("reliability", "generalization", "portability", "locality", "kl")
-    for column in ("method", "edits", *columns):
+    columns = ("reliability", "generalization", "portability", "locality", "nearest", "kl")
+    for column in ("method", "form", "edits", *columns):
         table.add_column(column, no_wrap=True)
-    for row in summarize(records, head.methods):
-        means = [getattr(row, column) for column in columns]
-        cells = ["-" if mean is None else f"{mean.value:.3f}" for mean in means]
-        table.add_row(row.method, str(row.edits), *cells)
+    for row in summarize(records, head.methods, forms=head.forms):
+        for form, found in row.forms.items():
+            means = [found.means.get(column) for column in columns]
+            cells = ["-" if mean is None else f"{mean.value:.3f}" for mean in means]
+            table.add_row(row.method, form, str(row.edits), *cells)
     out.print(table)

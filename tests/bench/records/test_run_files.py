@@ -13,6 +13,7 @@ from roselora.bench.records.edit_bench_records import (
     Cost,
     EditHead,
     EditRecord,
+    FormScores,
     RunPart,
     Scores,
     TokenAccuracy,
@@ -152,6 +153,17 @@ def test_an_answer_that_reads_infinity_stays_a_text(tmp_path: Path) -> None:
     record = replace(RECORD, scores=replace(SCORES, answer="Infinity"))
     write(tmp_path, record)
     assert read_edit_records(tmp_path) == [record]
+
+
+def test_a_record_of_chat_alone_is_read_back_and_so_is_one_of_a_version_that_asked_the_bare_form_alone(
+    tmp_path: Path,
+) -> None:
+    chat = FormScores("Lyon", 1.0, None, {}, {"Nearest_Question": 0.0}, None, kl_by={"Nearest_Question": math.inf})
+    write(tmp_path, alone := EditRecord("zsre/7", "rose", 0, None, None, chat=chat))
+    assert read_edit_records(tmp_path) == [alone]
+    scores = {name: value for name, value in as_json(SCORES).items() if name not in ("kl_by", "behind_sentence")}
+    (tmp_path / "records.jsonl").write_text(changed(scores=scores, chat=...) + "\n")
+    assert read_edit_records(tmp_path) == [RECORD]
 
 
 @pytest.mark.parametrize("kept", [1, 20, -1])

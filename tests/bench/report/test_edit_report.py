@@ -20,11 +20,15 @@ def test_the_report_has_markdown_json_and_plots_with_the_same_content(tmp_path: 
     assert found["head"]["model_sha256"] == HEAD.model_sha256
     assert found["bootstrap_seed"] == 0
     rose = found["methods"][2]
-    assert (rose["method"], rose["reliability"]["value"], rose["reliability"]["n"]) == ("rose", 1.0, 12)
+    assert (
+        rose["method"],
+        rose["forms"]["bare"]["means"]["reliability"]["value"],
+        rose["forms"]["bare"]["means"]["reliability"]["n"],
+    ) == ("rose", 1.0, 12)
     assert {"ours": "rose", "other": "no-edit", "verdict": "loses"}.items() <= next(
         item for item in found["comparisons"] if item["metric"] == "locality"
     ).items()
-    assert found["reliability_by_age"]["rose"][0]["oldest"] == 11
+    assert found["reliability_by_age"]["bare"]["rose"][0]["oldest"] == 11
 
 
 def test_a_run_without_records_is_a_report_without_plots(tmp_path: Path) -> None:

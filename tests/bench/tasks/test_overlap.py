@@ -1,4 +1,8 @@
-"""No question that judges an edit stands among the texts that it was made with, by any method, in any benchmark."""
+"""No question that judges an edit stands among the texts that it was made with, by any method, in any benchmark.
+
+Both forms are covered: a question asked in chat is the same text in a user's turn, and texts are compared as they stand
+in the turn.
+"""
 
 import json
 import os
@@ -11,12 +15,10 @@ import pytest
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from roselora.bench.methods.editing_methods import METHODS
-from roselora.bench.tasks.edit_case import EditCase, Probe
+from roselora.bench.tasks.added_questions import ABOUT, SMALL_TALK, with_added_questions
+from roselora.bench.tasks.edit_case import NEAREST, SAME_SUBJECT, EditCase, Probe
 from roselora.bench.tasks.edit_datasets import DATASETS, FOLDER, read_cases
-from roselora.editing.methods.gate.generated_rephrasings import generated_rephrasings
-from roselora.editing.methods.gate.negatives import negative_prompts
-from roselora.editing.methods.gate.reference_statistics import fact_prompts
-from roselora.editing.methods.gate.training_texts import OPENINGS
+from roselora.editing.methods.edit_texts import edit_texts
 from roselora.editing.methods.neutral_texts import NEUTRAL_TEXTS
 from roselora.editing.request import EditRequest
 from tests.bench.methods.editing import edit
@@ -44,24 +46,34 @@ def plain(text: str) -> str:
 
 
 def made_with(request: EditRequest) -> Iterator[str]:
-    """Every text that some method reads for an edit of the request; an answer may follow some of them."""
+    """Every text that some method reads for an edit of the request; an answer may follow some of them.
+
+    The methods that are compared read the prompts, some behind a neutral text, and what ROME's KL is measured on.
+    """
+    yield from edit_texts(request)
     for prompt in request.prompts:
-        yield from (opening + prompt for opening in OPENINGS)
-        yield from (f"{text} {prompt}" for text in NEUTRAL_TEXTS)
-    yield from generated_rephrasings(request)
-    found = negative_prompts(request)
-    yield from (*found.related, *found.renamed, *request.keep)
-    yield from (*NEUTRAL_TEXTS, *fact_prompts())
+        yield from (f"{text} {prompt}" for text in ("", *NEUTRAL_TEXTS))
     if request.subject is not None:
         yield f"{request.subject} is a"
 
 
+def questions(case: EditCase) -> list[str]:
+    """Every question that judges an edit of the case, but its own prompt."""
+    probes = [*case.portability.values(), *case.locality.values()]
+    behind = [] if case.behind_sentence is None else [case.behind_sentence]
+    return [*behind, *case.rephrasings, *(probe.prompt for group in probes for probe in group)]
+
+
 def overlapping(case: EditCase) -> list[str]:
     """The questions of a case that stand among what its edit is made with."""
-    probes = [*case.portability.values(), *case.locality.values()]
-    questions = [*case.rephrasings, *(probe.prompt for group in probes for probe in group)]
     texts = set(map(plain, made_with(case.request)))
-    return [question for question in questions if plain(question) in texts]
+    return [question for question in questions(case) if plain(question) in texts]
+
+
+def asked_cases(name: str, folder: Path) -> tuple[EditCase, ...]:
+    """A benchmark's cases with all questions that they are asked."""
+    cases = read_cases(name, folder).cases
+    return with_added_questions(cases, cases)
 
 
 def knowedit(prompt: str, subject: str, questions: Sequence[str]) -> dict[str, Any]:
@@ -102,7 +114,8 @@ def records(name: str) -> list[dict[str, Any]]:
 def test_no_bare_question_on_a_subject_stands_among_what_its_edit_is_made_with(name: str, tmp_path: Path) -> None:
     (tmp_path / FOLDER).mkdir()
     (tmp_path / FOLDER / DATASETS[name].file).write_text(json.dumps(records(name)))
-    cases = read_cases(name, tmp_path).cases
+    cases = asked_cases(name, tmp_path)
+    assert all(case.behind_sentence for case in cases)
     assert sum(len(probes) for case in cases for probes in case.locality.values()) >= 28
     assert [question for case in cases for question in overlapping(case)] == []
 
@@ -111,22 +124,34 @@ def test_no_bare_question_on_a_subject_stands_among_what_its_edit_is_made_with(n
 def test_no_question_of_the_benchmark_itself_does(name: str) -> None:
     if not (REAL_DATA / FOLDER / DATASETS[name].file).is_file():
         pytest.skip("the benchmark's file is not here: ROSELORA_DATA_DIR says where it is.")
-    found = {case.key: questions for case in read_cases(name, REAL_DATA).cases if (questions := overlapping(case))}
+    found = {case.key: questions for case in asked_cases(name, REAL_DATA) if (questions := overlapping(case))}
     assert found == {}
 
 
 def test_what_an_edit_is_made_with_would_be_found() -> None:
     request = EditRequest(f"The religion of {SUBJECT} is", "Oslo", SUBJECT)
-    contrast, reworded = negative_prompts(request).related[3], generated_rephrasings(request)[0]
+    first, second, third, fourth = list(dict.fromkeys(edit_texts(request)))[-4:]
     case = EditCase(
         "made/0",
         request.prompt,
         request.target,
         SUBJECT,
-        rephrasings=(reworded.upper(), "What does she believe in?"),
-        locality={"Other": (Probe(f" {contrast.rstrip('?')} ", ("x",)), Probe("The religion of Ada Pear is", ()))},
+        rephrasings=(first.upper(), "What does she believe in?"),
+        locality={
+            NEAREST: (Probe(f" {second.rstrip('?')} ", ()),),
+            SAME_SUBJECT: (Probe("What do people like about Ada Pear?", ()), Probe(third, ())),
+        },
+        behind_sentence=fourth,
     )
-    assert overlapping(case) == [reworded.upper(), f" {contrast.rstrip('?')} "]
+    assert overlapping(case) == [fourth, first.upper(), f" {second.rstrip('?')} ", third]
+
+
+def test_sentences_before_prompts_and_questions_on_subjects_are_in_no_text_of_an_edit() -> None:
+    request = EditRequest(f"The religion of {SUBJECT} is", "Oslo", SUBJECT)
+    texts = [plain(text) for text in made_with(request)]
+    for sentence in map(plain, SMALL_TALK):
+        assert not any(sentence in text for text in texts)
+    assert not set(texts) & {plain(question.format(SUBJECT)) for question in ABOUT}
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -149,6 +174,6 @@ def test_the_list_of_what_edits_are_made_with_is_whole(
     request = EditRequest("The capital of France is", "Rome", "France")
     edit(name, word_model, word_tokenizer, request).undo()
     known = set(map(plain, made_with(request)))
-    bare = {plain(text.removesuffix(request.target)) for text in read - {request.target, f" {request.target}"}}
+    bare = {plain(text.strip().removesuffix(request.target)) for text in read - {request.target, f" {request.target}"}}
     assert bare - known == set()
     assert read or name == "no-edit"

@@ -76,6 +76,8 @@ class Method:
             measurements, so that no edit's time includes them.
         reinstall: for a method whose edits are not in the weights: puts them into a model by its config and the memory
             of a call, and returns the function that takes them out.
+        before: for a method that changes no model: from the tokenizer and all requests that were edited, the text that
+            is put before every question.
     """
 
     name: str
@@ -85,3 +87,4 @@ class Method:
     requests_per_call: int | None = 1
     read_text: Callable[[PreTrainedModel, PreTrainedTokenizerBase, Any, Progress], object] | None = None
     reinstall: Callable[[PreTrainedModel, Any, Mapping[str, Tensor]], Callable[[], None]] | None = None
+    before: Callable[[PreTrainedTokenizerBase, Sequence[EditRequest]], str] | None = None

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from roselora.bench.tasks.edit_case import EditCase
 
-MetricName = Literal["reliability", "generalization", "portability", "locality"]
+MetricName = Literal["reliability", "behind_sentence", "generalization", "portability", "locality"]
 
 
 class CaseQuestion(NamedTuple):
@@ -29,13 +29,17 @@ class Outcome:
 
 
 def case_questions(case: EditCase) -> Iterator[CaseQuestion]:
-    """The case's prompt, its rephrasings, its portability and its locality questions; the first two have sub-type "".
+    """The case's prompt, also behind a sentence, its rephrasings, its portability and its locality questions.
+
+    All but the last two kinds have the sub-type "".
 
     >>> case = EditCase("made/0", "Oslo is in", "Peru", rephrasings=("Where is Oslo?",))
     >>> [question.metric for question in case_questions(case)]
     ['reliability', 'generalization']
     """
     yield CaseQuestion("reliability", "", case.prompt, (case.target,))
+    if case.behind_sentence is not None:
+        yield CaseQuestion("behind_sentence", "", case.behind_sentence, (case.target,))
     for prompt in case.rephrasings:
         yield CaseQuestion("generalization", "", prompt, (case.target,))
     for subtype, probes in case.portability.items():

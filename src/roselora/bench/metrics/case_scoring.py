@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import NamedTuple
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -10,21 +11,46 @@ from roselora.bench.metrics.case_questions import MetricName, Outcome
 from roselora.bench.metrics.fluency import fluency
 from roselora.bench.metrics.generated_answers import GeneratedQuestion, generated_questions
 from roselora.bench.metrics.locality import Continuation, continuation_row, locality_prompts
+from roselora.bench.metrics.question_forms import in_form, with_prompt
 from roselora.bench.metrics.token_accuracy import ForcedAnswer, forced_answers
-from roselora.bench.records.edit_bench_records import LOCALITY_TOKENS, Scores, TokenAccuracy
-from roselora.bench.tasks.edit_case import SAME_ANSWER, EditCase
+from roselora.bench.records.edit_bench_records import LOCALITY_TOKENS, FormName, FormScores, Scores, TokenAccuracy
+from roselora.bench.tasks.edit_case import APART, RELATION_SPECIFICITY, SAME_ANSWER, EditCase
 from roselora.errors import ConfigError, NonFiniteError
 from roselora.models.generation import BATCH_SIZE, greedy_tokens, limited_answers
 from roselora.models.teacher_forcing import NO_TOKEN, teacher_forced
+from roselora.models.tokenization import encode
 
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A case's questions; those that compare with the base model hold what it predicts."""
+    """A case's questions in one form; those that compare with the base model hold what it predicts."""
 
     case: EditCase
+    form: FormName
     generated: list[GeneratedQuestion]
     forced: list[ForcedAnswer | Continuation]
+
+    def behind(self, tokenizer: PreTrainedTokenizerBase, before: str) -> "_Prepared":
+        """The same questions behind a text, with the same answers and continuations expected."""
+
+        def text(prompt: str) -> str:
+            return in_form(tokenizer, before + prompt, self.form)
+
+        return replace(
+            self,
+            generated=[replace(question, text=text(question.prompt)) for question in self.generated],
+            forced=[
+                replace(question, row=with_prompt(question.row, encode(tokenizer, text(question.prompt))))
+                for question in self.forced
+            ],
+        )
+
+
+class CaseScores(NamedTuple):
+    """A case's scores in each form; None in a form that is not asked."""
+
+    bare: Scores | None
+    chat: FormScores | None
 
 
 class CaseScorer:
@@ -41,13 +67,14 @@ class CaseScorer:
     >>> loaded = load("model")  # a model that knows this fact
     >>> case = EditCase("made/0", "The capital of France is", "Paris")
     >>> scorer = CaseScorer(loaded.model, loaded.tokenizer, [case])
-    >>> scorer.score([case])[0].reliability
+    >>> scorer.score([case])[0].bare.reliability
     1.0
 
     Args:
         model: edited and restored by the caller between the calls.
         tokenizer: the model's.
         cases: to be prepared at once.
+        forms: in which every question is asked. Token accuracy and fluency are measured in the bare form alone.
         fluency: whether to measure it, which takes 100 generated tokens a case.
         batch_size: rows in one forward pass.
     """
@@ -58,12 +85,13 @@ class CaseScorer:
         tokenizer: PreTrainedTokenizerBase,
         cases: Sequence[EditCase] = (),
         *,
+        forms: Sequence[FormName] = ("bare",),
         fluency: bool = False,
         batch_size: int = BATCH_SIZE,
     ) -> None:
-        self.model, self.tokenizer = model, tokenizer
-        self.fluency, self.batch_size = fluency, batch_size
-        self._prepared: dict[str, _Prepared] = {}
+        self.model, self.tokenizer, self.forms = model, tokenizer, forms
+        self.fluency, self.batch_size = fluency and "bare" in forms, batch_size
+        self._prepared: dict[str, list[_Prepared]] = {}  # by key, one for each form
         self.prepare(cases)
 
     def prepare(self, cases: Sequence[EditCase]) -> None:
@@ -73,56 +101,66 @@ class CaseScorer:
             NonFiniteError: the unedited model gives NaN.
             ConfigError: two cases have one key, or a question has no tokens.
         """
-        new = self._unknown(cases)
-        prompts = [prompt for case in new for _, prompt in locality_prompts(case)]
-        generated = iter(
-            greedy_tokens(
-                self.model, self.tokenizer, prompts, max_new_tokens=LOCALITY_TOKENS, batch_size=self.batch_size
-            )
+        new = [_Prepared(case, form, [], []) for case in self._unknown(cases) for form in self.forms]
+        asked = [(one, *question) for one in new for question in locality_prompts(one.case)]
+        texts = [in_form(self.tokenizer, prompt, one.form) for one, _, prompt in asked]
+        generated = greedy_tokens(
+            self.model, self.tokenizer, texts, max_new_tokens=LOCALITY_TOKENS, batch_size=self.batch_size
         )
-        prepared = []
-        for case in new:
-            continuations = [
-                Continuation(subtype, *continuation_row(self.tokenizer, prompt, next(generated)))
-                for subtype, prompt in locality_prompts(case)
-            ]
-            answers = forced_answers(self.tokenizer, case)
-            prepared.append(_Prepared(case, generated_questions(self.tokenizer, case), [*answers, *continuations]))
-        self._compare_with_base(prepared)
-        self._prepared |= {one.case.key: one for one in prepared}
+        for one in new:
+            one.generated.extend(generated_questions(self.tokenizer, one.case, one.form))
+            one.forced.extend(forced_answers(self.tokenizer, one.case) if one.form == "bare" else [])
+        for (one, subtype, prompt), text, tokens in zip(asked, texts, generated, strict=True):
+            one.forced.append(Continuation(subtype, prompt, *continuation_row(self.tokenizer, text, tokens)))
+        self._compare_with_base(new)
+        for one in new:
+            self._prepared.setdefault(one.case.key, []).append(one)
 
     def forget(self, cases: Sequence[EditCase]) -> None:
         """Free what is kept of the base model for these cases."""
         for case in cases:
             self._prepared.pop(case.key, None)
 
-    def score(self, cases: Sequence[EditCase]) -> list[Scores]:
-        """The scores of prepared cases on the model as it is now, in their order; all cases share their batches.
+    def score(self, cases: Sequence[EditCase], before: str = "") -> list[CaseScores]:
+        """The scores of prepared cases on the model as it is now, in their order; all questions share their batches.
+
+        Args:
+            before: a text that is put before every question, in chat within the user's turn.
 
         Raises:
             ConfigError: a case is not prepared.
         """
-        prepared = [self._get(case) for case in cases]
+        prepared = [one for case in cases for one in self._get(case)]
+        if before:
+            prepared = [one.behind(self.tokenizer, before) for one in prepared]
         answers, generated = self._generated_outcomes(prepared)
         forced = self._forced_outcomes(prepared)
-        fluencies: Sequence[float | None] = [None] * len(prepared)
-        if self.fluency:
-            prompts = [case.prompt for case in cases]
-            fluencies = fluency(self.model, self.tokenizer, prompts, batch_size=self.batch_size)
-        return [case_scores(*parts) for parts in zip(answers, generated, forced, fluencies, strict=True)]
+        found = iter(zip(answers, generated, forced, strict=True))
+        scores = []
+        for varied in self._fluencies(cases, before):
+            by_form = {form: next(found) for form in self.forms}
+            bare = bare_scores(*by_form["bare"], varied) if "bare" in by_form else None
+            scores.append(CaseScores(bare, form_scores(*by_form["chat"]) if "chat" in by_form else None))
+        return scores
+
+    def _fluencies(self, cases: Sequence[EditCase], before: str) -> Sequence[float | None]:
+        if not self.fluency:
+            return [None] * len(cases)
+        prompts = [before + case.prompt for case in cases]
+        return fluency(self.model, self.tokenizer, prompts, batch_size=self.batch_size)
 
     def _unknown(self, cases: Sequence[EditCase]) -> list[EditCase]:
         """The cases that are not prepared, each once."""
         new: dict[str, EditCase] = {}
         for case in cases:
-            known = self._prepared[case.key].case if case.key in self._prepared else new.setdefault(case.key, case)
+            known = self._prepared[case.key][0].case if case.key in self._prepared else new.setdefault(case.key, case)
             if known != case:
                 raise ConfigError(f"Two cases have the key {case.key!r}: give each its own.")
         return list(new.values())
 
-    def _get(self, case: EditCase) -> _Prepared:
+    def _get(self, case: EditCase) -> list[_Prepared]:
         prepared = self._prepared.get(case.key)
-        if prepared is None or prepared.case != case:
+        if prepared is None or prepared[0].case != case:
             raise ConfigError(f"The case {case.key!r} is not prepared: prepare it while the model is unedited.")
         return prepared
 
@@ -140,12 +178,12 @@ class CaseScorer:
             questions[position] = questions[position].compared_with_base(predicted)
 
     def _generated_outcomes(self, prepared: Sequence[_Prepared]) -> tuple[list[str], list[list[Outcome]]]:
-        """For each case, the answer to its prompt, and the outcome of every question that is answered by generation."""
+        """Of each, the answer to the edit's prompt, and the outcome of every question that generation answers."""
         questions = [question for one in prepared for question in one.generated]
         answers = limited_answers(
             self.model,
             self.tokenizer,
-            [question.prompt for question in questions],
+            [question.text for question in questions],
             [question.max_new_tokens for question in questions],
             batch_size=self.batch_size,
             stop_early=lambda index, new_tokens, text: questions[index].is_decided(new_tokens, text),
@@ -156,7 +194,7 @@ class CaseScorer:
         return [own[0][1].text for own in by_case], outcomes
 
     def _forced_outcomes(self, prepared: Sequence[_Prepared]) -> list[list[Outcome]]:
-        """For each case, the outcome of every question that is scored by teacher forcing."""
+        """Of each, the outcome of every question that is scored by teacher forcing."""
         questions = [question for one in prepared for question in one.forced]
         rows = [question.row for question in questions]
         found = {
@@ -167,25 +205,11 @@ class CaseScorer:
         return [list(islice(outcomes, len(one.forced))) for one in prepared]
 
 
-def case_scores(answer: str, generated: Sequence[Outcome], forced: Sequence[Outcome], fluency: float | None) -> Scores:
-    """The means over a case's questions, by sub-type.
-
-    Args:
-        answer: what the model answers to the edit's prompt.
-        generated: the outcomes of the generated answers.
-        forced: the outcomes of EasyEdit's answers, without KL, and of the base model's continuations, with KL.
-        fluency: as measured, or None.
-    """
+def bare_scores(answer: str, generated: Sequence[Outcome], forced: Sequence[Outcome], fluency: float | None) -> Scores:
+    """:func:`form_scores` with fluency as measured, or None, and EasyEdit's scores: those of outcomes without KL."""
     easyedit = [outcome for outcome in forced if outcome.kl is None]
-    continued = [outcome for outcome in forced if outcome.kl is not None]
-    divergences = [o.kl for o in continued if o.kl is not None and o.subtype != SAME_ANSWER]
     return Scores(
-        answer=answer,
-        reliability=_means(generated, "reliability")[""],
-        generalization=_means(generated, "generalization").get(""),
-        portability=_means(generated, "portability"),
-        locality=_means(continued, "locality"),
-        kl=sum(divergences) / len(divergences) if divergences else None,
+        **vars(form_scores(answer, generated, forced)),
         fluency=fluency,
         token_accuracy=TokenAccuracy(
             reliability=_means(easyedit, "reliability").get("", 0.0),
@@ -196,15 +220,42 @@ def case_scores(answer: str, generated: Sequence[Outcome], forced: Sequence[Outc
     )
 
 
+def form_scores(answer: str, generated: Sequence[Outcome], forced: Sequence[Outcome]) -> FormScores:
+    """The means over a case's questions, by sub-type.
+
+    Args:
+        answer: what the model answers to the edit's prompt.
+        generated: the outcomes of the generated answers.
+        forced: the outcomes of the base model's continuations, with KL; those without are not looked at.
+    """
+    continued = [outcome for outcome in forced if outcome.kl is not None]
+    divergences = [(outcome.subtype, outcome.kl) for outcome in continued if outcome.kl is not None]
+    counted = [kl for subtype, kl in divergences if subtype not in APART]
+    return FormScores(
+        answer=answer,
+        reliability=_means(generated, "reliability")[""],
+        generalization=_means(generated, "generalization").get(""),
+        portability=_means(generated, "portability"),
+        locality=_means(continued, "locality"),
+        kl=sum(counted) / len(counted) if counted else None,
+        kl_by=_grouped_means(divergences),
+        behind_sentence=_means(generated, "behind_sentence").get(""),
+    )
+
+
 def _as_published(outcome: Outcome) -> Outcome:
     """EasyEdit has no sub-type `SAME_ANSWER`: in its files these questions are under Relation_Specificity."""
-    return replace(outcome, subtype="Relation_Specificity") if outcome.subtype == SAME_ANSWER else outcome
+    return replace(outcome, subtype=RELATION_SPECIFICITY) if outcome.subtype == SAME_ANSWER else outcome
 
 
 def _means(outcomes: Iterable[Outcome], metric: MetricName) -> dict[str, float]:
     """The mean score of each sub-type of a metric."""
+    return _grouped_means((outcome.subtype, outcome.score) for outcome in outcomes if outcome.metric == metric)
+
+
+def _grouped_means(pairs: Iterable[tuple[str, float]]) -> dict[str, float]:
+    """The mean of the values of each name."""
     groups: dict[str, list[float]] = {}
-    for outcome in outcomes:
-        if outcome.metric == metric:
-            groups.setdefault(outcome.subtype, []).append(outcome.score)
-    return {subtype: sum(scores) / len(scores) for subtype, scores in groups.items()}
+    for name, value in pairs:
+        groups.setdefault(name, []).append(value)
+    return {name: sum(values) / len(values) for name, values in groups.items()}

@@ -6,6 +6,8 @@ from transformers import PreTrainedTokenizerBase
 
 from roselora.bench.metrics.case_questions import MetricName, Outcome, case_questions
 from roselora.bench.metrics.early_stopping import AnswerPrefixes
+from roselora.bench.metrics.question_forms import in_form
+from roselora.bench.records.edit_bench_records import FormName
 from roselora.bench.tasks.edit_case import EditCase
 from roselora.editing.answer_match import matches
 from roselora.editing.methods.token_batches import split_at_answer
@@ -24,7 +26,7 @@ class GeneratedQuestion:
 
     Attributes:
         metric, subtype: what it tests.
-        prompt: the question.
+        prompt: the question; ``text``: what the model reads, in the form in which it is asked.
         targets: the answers that count; at least one, none of them blank.
         max_new_tokens: an answer that is longer equals none of the targets.
         prefixes: of the answers that count.
@@ -33,6 +35,7 @@ class GeneratedQuestion:
     metric: MetricName
     subtype: str
     prompt: str
+    text: str
     targets: tuple[str, ...]
     max_new_tokens: int
     prefixes: AnswerPrefixes = field(compare=False)
@@ -46,8 +49,10 @@ class GeneratedQuestion:
         return Outcome(self.metric, self.subtype, float(answer.ended and matches(answer.text, self.targets)))
 
 
-def generated_questions(tokenizer: PreTrainedTokenizerBase, case: EditCase) -> list[GeneratedQuestion]:
-    """The case's prompt, its rephrasings and its portability questions; those without an answer are left out.
+def generated_questions(
+    tokenizer: PreTrainedTokenizerBase, case: EditCase, form: FormName = "bare"
+) -> list[GeneratedQuestion]:
+    """The case's questions but those of locality, in one form; those without an answer are left out.
 
     If a record asks the same question several times with different right answers (such as the official languages of a
     country), it is asked once, and any of them counts: no model could give them all at once.
@@ -61,7 +66,8 @@ def generated_questions(tokenizer: PreTrainedTokenizerBase, case: EditCase) -> l
     for (metric, subtype, prompt), wanted in answers.items():
         targets = tuple(dict.fromkeys(answer for answer in wanted if answer.strip()))
         if targets:
-            longest = max(len(split_at_answer(tokenizer, prompt, target)[1]) for target in targets)
+            text = in_form(tokenizer, prompt, form)
+            longest = max(len(split_at_answer(tokenizer, text, target)[1]) for target in targets)
             limit = max(SHOWN_TOKENS, longest + AROUND_TOKENS)
-            questions.append(GeneratedQuestion(metric, subtype, prompt, targets, limit, AnswerPrefixes(targets)))
+            questions.append(GeneratedQuestion(metric, subtype, prompt, text, targets, limit, AnswerPrefixes(targets)))
     return questions

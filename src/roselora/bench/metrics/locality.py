@@ -28,13 +28,14 @@ class Continuation:
     """A locality question with the base model's continuation, to be read in one pass.
 
     Attributes:
-        subtype: of the question.
+        subtype: of the question; ``prompt``: itself.
         row: what the model reads.
         expected: the tokens that it must predict along the row.
         base: (vocabulary,) fp32 on the CPU: the base model's log-probabilities of the first token; None until known.
     """
 
     subtype: str
+    prompt: str
     row: TeacherForcedRow
     expected: list[int]
     base: Tensor | None = None
@@ -65,6 +66,7 @@ def continuation_row(
     """What the model reads for one question, and the tokens that it must predict along it.
 
     Args:
+        prompt: in the form in which it is asked.
         generated: the base model's greedy tokens. Fewer than ``max_new_tokens`` mean that EOS ended them, which must
             then be predicted after them.
     """

@@ -5,11 +5,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
-from roselora.bench.metrics.edit_values import EditValues
+from roselora.bench.metrics.edit_values import NOT_SHARES, EditValues
 from roselora.bench.metrics.estimates import BOOTSTRAP_SEED, CostRange, Estimate, cost_range, estimate, mean_share
-from roselora.bench.records.edit_bench_records import Cost, EditRecord, TokenAccuracy
+from roselora.bench.records.edit_bench_records import Cost, EditRecord, FormName, TokenAccuracy
 
 V = TypeVar("V")
+
+
+@dataclass(frozen=True)
+class FormSummary:
+    """What a method's edits reach in one form; what has no values is left out.
+
+    Attributes:
+        means: by the metrics of `EditValues`; KL is in nats, the others are shares.
+        portability_by, locality_by: the same, by sub-type; locality's mean itself leaves `APART` out.
+    """
+
+    means: Mapping[str, Estimate]
+    portability_by: Mapping[str, Estimate]
+    locality_by: Mapping[str, Estimate]
 
 
 @dataclass(frozen=True)
@@ -20,11 +34,11 @@ class MethodSummary:
         method: its name.
         edits: how many edits were tried; ``failed``: how many ended in an error; ``failure``: the most frequent error,
             and ``failure_count``: how many ended in it.
-        reliability, generalization, portability, locality: means of the cases' shares (`EditValues`).
-        portability_by, locality_by: the same, by sub-type; ``locality`` itself leaves `SAME_ANSWER` out.
-        kl: nats; ``fluency``: as in ROME.
+        forms: what is measured in each form.
+        fluency: as in ROME.
         token_accuracy: EasyEdit's teacher-forced scores by name, of the edits that did not fail.
-        costs: by the fields of :class:`Cost`.
+        costs: by the fields of :class:`Cost`; ``first_seconds`` and ``later_seconds`` are those of the edit that was
+            made first and of all others.
     """
 
     method: str
@@ -32,53 +46,65 @@ class MethodSummary:
     failed: int
     failure: str | None
     failure_count: int
-    reliability: Estimate | None
-    generalization: Estimate | None
-    portability: Estimate | None
-    portability_by: Mapping[str, Estimate]
-    locality: Estimate | None
-    locality_by: Mapping[str, Estimate]
-    kl: Estimate | None
+    forms: Mapping[FormName, FormSummary]
     fluency: Estimate | None
     token_accuracy: Mapping[str, Estimate]
     costs: Mapping[str, CostRange]
 
 
 def summarize(
-    records: Sequence[EditRecord], methods: Iterable[str] = (), *, seed: int = BOOTSTRAP_SEED
+    records: Sequence[EditRecord],
+    methods: Iterable[str] = (),
+    *,
+    forms: Sequence[FormName] = ("bare",),
+    seed: int = BOOTSTRAP_SEED,
 ) -> list[MethodSummary]:
     """One row for each of the ``methods``, in their order, then for each other one that has records.
 
     `EditValues` defines what a failed edit counts; where it has no value, the n leaves it out.
 
     Args:
+        forms: those to summarize.
         seed: of the bootstrap.
     """
-    values = EditValues(records)
+    values = {form: EditValues(records, form) for form in forms}
     names = dict.fromkeys([*methods, *(record.method for record in records)])
     return [_summary(name, [record for record in records if record.method == name], values, seed) for name in names]
 
 
-def _summary(method: str, records: Sequence[EditRecord], values: EditValues, seed: int) -> MethodSummary:
+def _summary(
+    method: str, records: Sequence[EditRecord], values: Mapping[FormName, EditValues], seed: int
+) -> MethodSummary:
     scores = [record.scores for record in records if record.scores is not None]
     failures = Counter(record.error for record in records if record.error is not None)
     failure, failure_count = failures.most_common(1)[0] if failures else (None, 0)
     costs = [record.cost for record in records if record.cost is not None]
-    estimates = {
-        metric: estimate(map(value, records), share=metric not in ("kl", "fluency"), seed=seed)
-        for metric, value in values.by_metric.items()
-    }
+    taken = {field.name: [getattr(cost, field.name) for cost in costs] for field in fields(Cost)}
+    taken |= {"first_seconds": taken["seconds"][:1], "later_seconds": taken["seconds"][1:]}
     return MethodSummary(
         method=method,
         edits=len(records),
         failed=failures.total(),
         failure=failure,
         failure_count=failure_count,
+        forms={form: _form_summary(form, records, own, seed) for form, own in values.items()},
+        fluency=estimate((score.fluency for score in scores), share=False, seed=seed),
+        token_accuracy=_by_subtype((_token_accuracy(score.token_accuracy) for score in scores), seed),
+        costs=_present({name: cost_range(each) for name, each in taken.items()}),
+    )
+
+
+def _form_summary(form: FormName, records: Sequence[EditRecord], values: EditValues, seed: int) -> FormSummary:
+    scores = [found for record in records if (found := record.in_form(form)) is not None]
+    return FormSummary(
+        means=_present(
+            {
+                metric: estimate(map(value, records), share=metric not in NOT_SHARES, seed=seed)
+                for metric, value in values.by_metric.items()
+            }
+        ),
         portability_by=_by_subtype(map(values.portability_by_subtype, records), seed),
         locality_by=_by_subtype((score.locality for score in scores), seed),
-        token_accuracy=_by_subtype((_token_accuracy(score.token_accuracy) for score in scores), seed),
-        costs=_present({field.name: cost_range(getattr(cost, field.name) for cost in costs) for field in fields(Cost)}),
-        **estimates,
     )
 
 

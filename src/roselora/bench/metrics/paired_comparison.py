@@ -7,7 +7,7 @@ from typing import Literal
 
 from roselora.bench.metrics.edit_values import EditValues
 from roselora.bench.metrics.estimates import BOOTSTRAP_SEED, bootstrap_interval
-from roselora.bench.records.edit_bench_records import EditRecord
+from roselora.bench.records.edit_bench_records import EditRecord, FormName
 
 LEAST_CASES = 10
 """With fewer cases the bootstrap's interval is too narrow to conclude from: of one case it has no width at all."""
@@ -16,7 +16,16 @@ LEVEL = 0.05
 
 Verdict = Literal["wins", "loses", "no difference seen", "cannot be said"]
 
-COMPARED = ("reliability", "generalization", "portability", "locality", "kl")
+COMPARED = (
+    "reliability",
+    "behind_sentence",
+    "generalization",
+    "portability",
+    "locality",
+    "nearest",
+    "same_subject",
+    "kl",
+)
 LOWER_IS_BETTER = frozenset({"kl"})
 
 
@@ -25,7 +34,7 @@ class Comparison:
     """Our method minus another one, over the cases where both have a value of the metric.
 
     Attributes:
-        ours, other, metric: what is compared.
+        ours, other, metric, form: what is compared.
         n: how many cases; ``non_finite``: how many of the differences are inf or NaN.
         our_mean, other_mean: over these cases; ``difference``: the mean of the differences. None without cases.
         low, high: the paired bootstrap's 95% interval of the difference; None where there is none.
@@ -37,6 +46,7 @@ class Comparison:
     ours: str
     other: str
     metric: str
+    form: FormName
     n: int
     non_finite: int
     our_mean: float | None
@@ -47,8 +57,14 @@ class Comparison:
     verdict: Verdict
 
 
-def compare(records: Sequence[EditRecord], ours: str, *, seed: int = BOOTSTRAP_SEED) -> list[Comparison]:
-    """Our method against each other one, in reliability, generalization, portability, locality and KL.
+def compare(
+    records: Sequence[EditRecord],
+    ours: str,
+    *,
+    forms: Sequence[FormName] = ("bare",),
+    seed: int = BOOTSTRAP_SEED,
+) -> list[Comparison]:
+    """Our method against each other one, in each metric of `COMPARED` that the run has measured, in each form.
 
     Cases are resampled with the values of both methods together (the paired bootstrap). Failed edits count as in
     `EditValues`. There is no correction for the number of comparisons.
@@ -56,18 +72,24 @@ def compare(records: Sequence[EditRecord], ours: str, *, seed: int = BOOTSTRAP_S
     Returns:
         Method by method in the records' order; empty if ours has no records.
     """
-    values = EditValues(records)
+    values = {form: EditValues(records, form).by_metric for form in forms}
+    asked = [
+        (form, metric)
+        for form, by_metric in values.items()
+        for metric in COMPARED
+        if any(by_metric[metric](record) is not None for record in records)
+    ]
     mine = {record.case: record for record in records if record.method == ours}
     if not mine:
         return []
     comparisons = []
     for other in dict.fromkeys(record.method for record in records if record.method != ours):
         theirs = {record.case: record for record in records if record.method == other}
-        for metric in COMPARED:
-            value = values.by_metric[metric]
+        for form, metric in asked:
+            value = values[form][metric]
             pairs = [(value(mine[case]), value(theirs[case])) for case in mine if case in theirs]
             both = [(a, b) for a, b in pairs if a is not None and b is not None]
-            comparisons.append(_comparison(ours, other, metric, both, seed))
+            comparisons.append(_comparison(ours, other, metric, form, both, seed))
     return comparisons
 
 
@@ -88,10 +110,12 @@ def sign_test(above: int, below: int) -> float:
     return float(min(1.0, 2 * tail))
 
 
-def _comparison(ours: str, other: str, metric: str, pairs: Sequence[tuple[float, float]], seed: int) -> Comparison:
+def _comparison(
+    ours: str, other: str, metric: str, form: FormName, pairs: Sequence[tuple[float, float]], seed: int
+) -> Comparison:
     n = len(pairs)
     if not pairs:
-        return Comparison(ours, other, metric, 0, 0, None, None, None, None, None, "cannot be said")
+        return Comparison(ours, other, metric, form, 0, 0, None, None, None, None, None, "cannot be said")
     differences = [a - b for a, b in pairs]
     non_finite = sum(not math.isfinite(difference) for difference in differences)
     low, high = (None, None) if non_finite else bootstrap_interval(differences, seed=seed)
@@ -99,6 +123,7 @@ def _comparison(ours: str, other: str, metric: str, pairs: Sequence[tuple[float,
         ours,
         other,
         metric,
+        form,
         n,
         non_finite,
         our_mean=sum(a for a, _ in pairs) / n,

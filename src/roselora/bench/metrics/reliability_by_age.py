@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from roselora.bench.metrics.edit_values import reliability
 from roselora.bench.metrics.estimates import Estimate, estimate
-from roselora.bench.records.edit_bench_records import EditRecord
+from roselora.bench.records.edit_bench_records import EditRecord, FormName
 
 MOST_BINS = 10
 LEAST_EDITS = 10
@@ -21,8 +21,8 @@ class AgeBin:
     reliability: Estimate
 
 
-def reliability_by_age(records: Sequence[EditRecord], n: int) -> dict[str, list[AgeBin]]:
-    """For each method, reliability by the number of later edits, in bins of equal width.
+def reliability_by_age(records: Sequence[EditRecord], n: int, form: FormName = "bare") -> dict[str, list[AgeBin]]:
+    """For each method, reliability in one form by the number of later edits, in bins of equal width.
 
     There are at most ten bins, and fewer if a bin would span fewer than ten edits. Failed edits count as 0.
 
@@ -37,7 +37,7 @@ def reliability_by_age(records: Sequence[EditRecord], n: int) -> dict[str, list[
         ages = [(n - 1 - record.position, record) for record in records if record.method == method]
         found[method] = []
         for low, high in pairwise(edges):
-            rate = estimate((reliability(record) for age, record in ages if low <= age < high), share=True)
+            rate = estimate((reliability(record, form) for age, record in ages if low <= age < high), share=True)
             if rate is not None:
                 found[method].append(AgeBin(low, high - 1, rate))
     return found

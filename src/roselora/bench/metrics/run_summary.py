@@ -7,7 +7,7 @@ from roselora.bench.metrics.estimates import BOOTSTRAP_SEED, CostRange
 from roselora.bench.metrics.method_summary import MethodSummary, summarize
 from roselora.bench.metrics.paired_comparison import Comparison, compare
 from roselora.bench.metrics.reliability_by_age import AgeBin, reliability_by_age
-from roselora.bench.records.edit_bench_records import EditHead, EditRecord
+from roselora.bench.records.edit_bench_records import EditHead, EditRecord, FormName
 
 OURS = "rose"
 
@@ -24,9 +24,11 @@ class RunSummary:
         bootstrap_seed: of every bootstrap interval.
         ours: the methods that are compared with each other one: those of ours that have records, else the last one.
         methods: one row each, in the head's order. The number of entries that a sequence or batch changed is the
-            head's, counted once after all its edits.
+            head's, counted once after all its edits. ``first_seconds`` include loading the model and what the method
+            measures of it before its first edit; there are none where these are not known, or edits are not single.
         comparisons: of each of ours in turn; empty if none has records, or no other method.
-        reliability_by_age: of each method that edits one call after another; empty unless the run was sequential.
+        reliability_by_age: by form, of each method that edits one call after another; empty unless the run was
+            sequential.
     """
 
     head: EditHead
@@ -34,7 +36,7 @@ class RunSummary:
     ours: Sequence[str]
     methods: Sequence[MethodSummary]
     comparisons: Sequence[Comparison]
-    reliability_by_age: Mapping[str, Sequence[AgeBin]]
+    reliability_by_age: Mapping[FormName, Mapping[str, Sequence[AgeBin]]]
 
 
 def summarize_run(
@@ -53,14 +55,29 @@ def summarize_run(
         head=head,
         bootstrap_seed=seed,
         ours=compared,
-        methods=[_with_entries(row, head) for row in summarize(records, head.methods, seed=seed)],
-        comparisons=[item for method in compared for item in compare(records, method, seed=seed)],
-        reliability_by_age=reliability_by_age(one_after_another, head.n) if head.mode == "sequential" else {},
+        methods=[_with_head(row, head) for row in summarize(records, head.methods, forms=head.forms, seed=seed)],
+        comparisons=[item for method in compared for item in compare(records, method, forms=head.forms, seed=seed)],
+        reliability_by_age={
+            form: reliability_by_age(one_after_another, head.n, form)
+            for form in (head.forms if head.mode == "sequential" else ())
+        },
     )
 
 
-def _with_entries(row: MethodSummary, head: EditHead) -> MethodSummary:
-    entries = head.entries.get(row.method)
-    if entries is None or not row.costs:  # for a method whose every edit failed, 0 entries would look economical
+def _with_head(row: MethodSummary, head: EditHead) -> MethodSummary:
+    """The row with the costs that only the head knows; none for a method whose every edit failed."""
+    costs = dict(row.costs)
+    first = costs.pop("first_seconds", None)
+    if first is None:
         return row
-    return replace(row, costs={**row.costs, "entries": CostRange(entries, entries, entries, 1)})
+    if head.mode == "single" and head.loading_seconds is not None and row.method in head.preparation_seconds:
+        costs["first_seconds"] = _counted_once(
+            head.loading_seconds + head.preparation_seconds[row.method] + first.median
+        )
+    if row.method in head.entries:
+        costs["entries"] = _counted_once(head.entries[row.method])
+    return replace(row, costs=costs)
+
+
+def _counted_once(value: float) -> CostRange:
+    return CostRange(value, value, value, 1)

@@ -22,13 +22,14 @@ class ForcedAnswer:
     """A question with its first answer, to be read in one pass.
 
     Attributes:
-        metric, subtype: what it tests.
+        metric, subtype: what it tests; ``prompt``: the question.
         row: what the model reads: all but the answer's last token, after which nothing is predicted.
         expected: the tokens that count as right: the answer's, or for locality what the base model predicts.
     """
 
     metric: MetricName
     subtype: str
+    prompt: str
     row: TeacherForcedRow
     expected: list[int]
 
@@ -46,8 +47,8 @@ def forced_answers(tokenizer: PreTrainedTokenizerBase, case: EditCase) -> list[F
     found = []
     for metric, subtype, prompt, answers in case_questions(case):
         tokens = answer_row(tokenizer, prompt, answers[0]) if answers else None
-        if tokens is not None:
-            found.append(ForcedAnswer(metric, subtype, *tokens))
+        if tokens is not None and metric != "behind_sentence":  # which EasyEdit does not ask
+            found.append(ForcedAnswer(metric, subtype, prompt, *tokens))
     return found
 
 

@@ -15,6 +15,9 @@ from roselora.errors import FileFormatError
 
 Mode = Literal["single", "sequential", "batch"]
 
+FormName = Literal["bare", "chat"]
+"""How a question is asked: as it stands, or as a user's turn of the model's chat template."""
+
 LOCALITY_TOKENS = 16
 """How many tokens of the answer to a locality question are compared with the base model's."""
 
@@ -52,8 +55,8 @@ class TokenAccuracy:
 
 
 @dataclass(frozen=True)
-class Scores:
-    """How the edited model answers one case's questions in free generation.
+class FormScores:
+    """How the edited model answers one case's questions, asked in one form, in free generation.
 
     Attributes:
         answer: the greedy answer to the edit's prompt.
@@ -61,10 +64,11 @@ class Scores:
         generalization: the share of rephrasings whose answer does, or None if the case has none.
         portability: by sub-type, the share of questions whose answer equals any alias.
         locality: by sub-type, the share of questions whose 16 greedy tokens are exactly the base model's.
-        kl: mean KL(base || edited) of the next token after the locality questions, without those of the sub-type
-            `SAME_ANSWER`, in nats; None if there are none.
-        fluency: entropy of 100 generated tokens, as in ROME, or None where it was not measured.
-        token_accuracy: EasyEdit's scores.
+        kl: mean KL(base || edited) of the next token after the locality questions, without those of the sub-types
+            `APART`, in nats; None if there are none.
+        kl_by: the same by sub-type, these included; earlier versions recorded none.
+        behind_sentence: 1 if the answer to the prompt behind a sentence of small talk equals the target, else 0; None
+            where it was not asked.
     """
 
     answer: str
@@ -73,6 +77,19 @@ class Scores:
     portability: Mapping[str, Number]
     locality: Mapping[str, Number]
     kl: Number | None
+    kl_by: Mapping[str, Number] = field(default_factory=dict, kw_only=True)
+    behind_sentence: Number | None = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True)
+class Scores(FormScores):
+    """The scores of the bare form, and what is measured in it alone.
+
+    Attributes:
+        fluency: entropy of 100 generated tokens, as in ROME, or None where it was not measured.
+        token_accuracy: EasyEdit's scores.
+    """
+
     fluency: Number | None
     token_accuracy: TokenAccuracy
 
@@ -102,6 +119,7 @@ class EditRecord:
     Attributes:
         case: the case's key.
         position: its place in the order of edits, from 0; in a sequential run its age is n - 1 - position.
+        scores, chat: in the bare and in the chat form; None in a form that was not asked.
 
     Raises:
         ValueError: it has neither scores nor an error, or both.
@@ -115,10 +133,15 @@ class EditRecord:
     scores: Scores | None
     cost: Cost | None
     error: str | None = None
+    chat: FormScores | None = None
 
     def __post_init__(self) -> None:
-        if (self.scores is None) == (self.error is None):
+        if (self.scores is None and self.chat is None) == (self.error is None):
             raise ValueError("it must have either scores or an error")
+
+    def in_form(self, form: FormName) -> FormScores | None:
+        """Its scores in one form."""
+        return self.scores if form == "bare" else self.chat
 
 
 @dataclass(frozen=True)
@@ -146,12 +169,17 @@ class EditHead:
         model: its name on the command line; ``model_sha256``: the fingerprint of its weights.
         dataset: the benchmark's name; ``data_sha256``: the hash of its file; ``data_file``: that file's name.
         mode: how edits follow each other.
+        forms: in which questions are asked.
         n: how many cases are run, after the first ``skip`` of the shuffled order; ``skipped``: keys of cases that were
-            left out as repeated or conflicting.
+            left out as repeated or conflicting; ``without``: keys of cases that were left out of the draw because
+            earlier runs had asked them.
         seed: of the choice of cases and of every method.
         fluency: whether it is measured.
         methods: by name, every setting.
         requests_per_call: by method, how many requests a call takes; None is all of them.
+        loading_seconds: what it took to load the model; None in runs of earlier versions.
+        preparation_seconds: by method, what it took to measure, before its first edit, what it needs of the model;
+            what an earlier run had cached was only read.
         entries: by method, how many entries of the weights differ from the base's after all edits of a sequence.
         capability: by method (and "base"), measured after all edits, such as {"perplexity": 20.1}.
         failures: of the methods that were run last, what could not be run and so has no record.
@@ -167,10 +195,14 @@ class EditHead:
     n: int
     skip: int = 0
     skipped: tuple[str, ...]
+    without: tuple[str, ...] = ()
+    forms: tuple[FormName, ...] = ("bare",)
     seed: int
     fluency: bool
     methods: Annotated[Mapping[MethodName, Mapping[str, Setting]], AfterValidator(_settings_of_today)]
     requests_per_call: Mapping[MethodName, int | None]
+    loading_seconds: Number | None = None
+    preparation_seconds: Mapping[MethodName, Number] = field(default_factory=dict)
     entries: Mapping[MethodName, int] = field(default_factory=dict)
     capability: Mapping[MethodName, Mapping[str, Setting]] = field(default_factory=dict)
     failures: tuple[FailedRun, ...] = ()

@@ -5,14 +5,14 @@ from collections.abc import Callable, Mapping
 from roselora.bench.metrics.capability import PERPLEXITY
 from roselora.bench.metrics.estimates import Estimate
 from roselora.bench.metrics.fluency import FLUENCY_TOKENS
-from roselora.bench.metrics.method_summary import MethodSummary
+from roselora.bench.metrics.method_summary import FormSummary, MethodSummary
 from roselora.bench.metrics.run_summary import RunSummary
-from roselora.bench.records.edit_bench_records import LOCALITY_TOKENS
+from roselora.bench.records.edit_bench_records import LOCALITY_TOKENS, FormName
 from roselora.bench.records.run_files import BASE
-from roselora.bench.report.cells import capability_cell, estimate_cell, range_cell
+from roselora.bench.report.cells import capability_cell, estimate_cell, optional, range_cell
 from roselora.bench.report.edit_verdicts import verdict_sections
 from roselora.bench.report.report_files import failed_runs_section, section, settings_section
-from roselora.bench.tasks.edit_case import SAME_ANSWER
+from roselora.bench.tasks.edit_case import APART, SAME_ANSWER, SAME_SUBJECT
 from roselora.markdown import code, count, mebibytes, number, rate, seconds, table, text
 
 KEYS_SHOWN = 20
@@ -33,12 +33,13 @@ def edit_sections(run: RunSummary, plots: Mapping[str, str]) -> list[str]:
     return [
         f"# Editing benchmark: {text(run.head.dataset)}, {text(run.head.model)}, {run.head.mode}",
         _facts(run),
-        _scores(run),
+        *(_scores(run, form) for form in run.head.forms),
+        section("About the scores", *_score_notes(run)),
         *verdict_sections(run),
         *(f"![{caption}]({name})" for name, caption in plots.items()),
-        _by_type(run, "Portability by sub-type", lambda row: row.portability_by),
-        _by_type(run, "Locality by sub-type", lambda row: row.locality_by),
-        _reliability_by_age(run),
+        *(_by_type(run, form, "Portability", lambda found: found.portability_by) for form in run.head.forms),
+        *(_by_type(run, form, "Locality", lambda found: found.locality_by) for form in run.head.forms),
+        *(_reliability_by_age(run, form) for form in run.reliability_by_age),
         _costs(run),
         failed_runs_section(run.head.failures),
         _failed_edits(run),
@@ -58,7 +59,8 @@ def _facts(run: RunSummary) -> str:
         ("model", f"{text(head.model)}, SHA-256 of its weights `{head.model_sha256}`"),
         ("data", f"{text(head.dataset)}, {code(head.data_file)}, SHA-256 `{head.data_sha256}`"),
         ("mode", MODES[head.mode]),
-        ("cases", f"{head.n}, chosen by seed {head.seed}" + (f", after its first {head.skip}" if head.skip else "")),
+        ("cases", _cases(run)),
+        ("forms", " and ".join(head.forms)),
         ("left out as repeated or conflicting", f"{len(head.skipped)}{skipped}"),
         *dict.fromkeys(("versions", _listed(part.versions)) for part in head.parts),
         *dict.fromkeys(("machine", _listed(part.machine)) for part in head.parts),
@@ -66,23 +68,44 @@ def _facts(run: RunSummary) -> str:
     return table(["", ""], rows)
 
 
+def _cases(run: RunSummary) -> str:
+    head = run.head
+    without = f", without {len(head.without)} that earlier runs had asked" if head.without else ""
+    return f"{head.n}, chosen by seed {head.seed}{without}" + (f", after its first {head.skip}" if head.skip else "")
+
+
 def _listed(facts: Mapping[str, object]) -> str:
     return ", ".join(f"{text(name)} {text(value)}" for name, value in facts.items())
 
 
-def _scores(run: RunSummary) -> str:
-    columns = ["method", "edits", "reliability", "generalization", "portability", "locality", "KL, nats", "fluency"]
+SCORES = {
+    "reliability": ("reliability", rate),
+    "behind_sentence": ("behind a sentence", rate),
+    "generalization": ("generalization", rate),
+    "portability": ("portability", rate),
+    "locality": ("locality", rate),
+    "nearest": ("nearest question", rate),
+    "same_subject": ("same subject, other relation", rate),
+    "kl": ("KL, nats", number),
+    "nearest_kl": ("KL at the nearest question, nats", number),
+}
+"""The columns of the scores: the heading of each metric, and how it is shown."""
+
+
+def _scores(run: RunSummary, form: FormName) -> str:
     rows = [
         [
             text(row.method),
             str(row.edits) if row.edits == run.head.n else f"{row.edits} of {run.head.n}",
-            *map(estimate_cell, (row.reliability, row.generalization, row.portability, row.locality)),
-            estimate_cell(row.kl, number),
-            estimate_cell(row.fluency, number),
+            *(estimate_cell(row.forms[form].means.get(metric), show) for metric, (_, show) in SCORES.items()),
         ]
         for row in run.methods
     ]
-    return section("Scores", table(columns, rows), *_score_notes(run))
+    columns = ["method", "edits", *(heading for heading, _ in SCORES.values())]
+    if run.head.fluency and form == "bare":
+        columns.append("fluency")
+        rows = [[*cells, estimate_cell(row.fluency, number)] for cells, row in zip(rows, run.methods, strict=True)]
+    return section(f"Scores, {form}", table(columns, rows))
 
 
 def _score_notes(run: RunSummary) -> list[str]:
@@ -91,10 +114,12 @@ def _score_notes(run: RunSummary) -> list[str]:
     how = (
         "The edited model's own answers: mean [95% interval] (n). Intervals are Wilson's for shares where every case "
         f"scores 0 or 1, else the percentile bootstrap's over cases (seed {run.bootstrap_seed}). A failed edit counts "
-        "as 0 in reliability, generalization and portability, and is left out of the rest; a case without questions "
-        f"of a kind is left out of that kind. Locality compares {LOCALITY_TOKENS} tokens with the base model's. Lower "
-        "is better for KL, higher for the rest. Intervals cover the choice of cases, not other seeds or orders of "
-        "edits. All terms are explained in `docs/editing-benchmark.md`."
+        "as 0 in reliability, also behind a sentence, generalization and portability, and is left out of the rest; a "
+        "case without questions of a kind is left out of that kind. Locality, the nearest question and the same "
+        f"subject's compare {LOCALITY_TOKENS} tokens with the base model's. Lower is better for KL, higher for the "
+        "rest. Bare: each question as it stands; chat: as a user's turn of the model's chat template, compared with "
+        "the base model in chat. Intervals cover the choice of cases, not other seeds or orders of edits. All terms "
+        "are explained in `docs/editing-benchmark.md`."
     )
     if head.fluency:
         how += (
@@ -119,37 +144,46 @@ def _score_notes(run: RunSummary) -> list[str]:
     return notes
 
 
-def _by_type(run: RunSummary, title: str, pick: Callable[[MethodSummary], Mapping[str, Estimate]]) -> str:
+def _by_type(
+    run: RunSummary, form: FormName, metric: str, pick: Callable[[FormSummary], Mapping[str, Estimate]]
+) -> str:
     """A table with a column for each sub-type."""
-    names = list(dict.fromkeys(name for row in run.methods for name in pick(row)))
+    shares = {row.method: pick(row.forms[form]) for row in run.methods}
+    names = list(dict.fromkeys(name for own in shares.values() for name in own))
     if not names:
         return ""
-    rows = ([text(row.method), *(estimate_cell(pick(row).get(name)) for name in names)] for row in run.methods)
-    note = (
-        "Same Answer: questions that the data set wants unchanged although their answer is the edited fact's old one; "
-        "they are not part of locality's mean above, nor of KL."
-    )
+    rows = ([text(method), *(estimate_cell(own.get(name)) for name in names)] for method, own in shares.items())
+    apart = [name for name in names if name in APART]
     return section(
-        title,
-        table(["method", *(text(name).replace("_", " ") for name in names)], rows),
-        note if SAME_ANSWER in names else "",
+        f"{metric} by sub-type, {form}",
+        table(["method", *map(_spaced, names)], rows),
+        f"No part of locality's mean above, nor of KL: {', '.join(map(_spaced, apart))}." if apart else "",
+        "Same Answer: questions that the data set wants unchanged although their answer is the edited fact's old one."
+        if SAME_ANSWER in names
+        else "",
+        "Same Subject: our own questions about the subject, in cases that have none on other relations of it."
+        if SAME_SUBJECT in names
+        else "",
     )
 
 
-def _reliability_by_age(run: RunSummary) -> str:
-    if not run.reliability_by_age:
-        return ""
-    bins = sorted({(each.youngest, each.oldest) for found in run.reliability_by_age.values() for each in found})
+def _spaced(name: str) -> str:
+    return text(name).replace("_", " ")
+
+
+def _reliability_by_age(run: RunSummary, form: FormName) -> str:
+    by_method = run.reliability_by_age[form]
+    bins = sorted({(each.youngest, each.oldest) for found in by_method.values() for each in found})
     by_bin = {
         method: {(each.youngest, each.oldest): each.reliability for each in found}
-        for method, found in run.reliability_by_age.items()
+        for method, found in by_method.items()
     }
     rows = (
         [f"{low} to {high}", *(estimate_cell(found.get((low, high))) for found in by_bin.values())]
         for low, high in bins
     )
     return section(
-        "Reliability by age of edit",
+        f"Reliability by age of edit, {form}",
         "Reliability at the end, by how many edits came after; Wilson's intervals. Methods that take all requests in "
         "one call are left out, since their edits have no order.",
         table(["edits after", *map(text, by_bin)], rows),
@@ -160,7 +194,8 @@ def _costs(run: RunSummary) -> str:
     rows = [
         [
             text(row.method),
-            range_cell(row.costs.get("seconds"), seconds),
+            optional(row.costs.get("first_seconds"), lambda first: seconds(first.median)),
+            range_cell(row.costs.get("later_seconds"), seconds),
             range_cell(row.costs.get("peak_bytes"), mebibytes),
             _entries(run, row),
             range_cell(row.costs.get("steps"), count),
@@ -171,14 +206,22 @@ def _costs(run: RunSummary) -> str:
     parts = f" and come from {commands} separate commands (listed above)" if commands > 1 else ""
     notes = (
         "Median (range; n) of the edits that did not fail. Seconds are wall time on the machine with whatever else it "
-        f"was doing{parts}."
+        f"was doing{parts}. Those to the first edit include loading the model, and measuring what the method needs of "
+        "it unless an earlier run had cached that."
     )
     if run.head.entries:
         notes += (
             " Entries changed are those that differ from the base's after all edits; seconds and steps are a call's, "
             "divided by its requests; memory is a call's."
         )
-    columns = ["method", "seconds", "peak memory beyond the model, MiB", "entries changed", "steps"]
+    columns = [
+        "method",
+        "seconds to the first edit",
+        "seconds an edit after it",
+        "peak memory beyond the model, MiB",
+        "entries changed",
+        "steps",
+    ]
     return section("Cost per edit", notes, table(columns, rows))
 
 

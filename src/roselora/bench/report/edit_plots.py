@@ -1,6 +1,6 @@
 """The plots of an editing benchmark: reliability against locality, reliability by age, and costs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from roselora.bench.metrics.estimates import CostRange, Estimate
+from roselora.bench.metrics.reliability_by_age import AgeBin
 from roselora.bench.metrics.run_summary import RunSummary
 from roselora.bench.report.plotting import footnote, legend, new_figure, styles, with_grid
 from roselora.markdown import MIB, Show, count, mebibytes, seconds
@@ -46,14 +47,37 @@ COSTS = (
 
 
 def plot_scores(run: RunSummary) -> Figure | None:
-    """Reliability over locality, a point per method with both intervals; None if no method has both."""
+    """Reliability over locality, a panel per form, a point per method with both intervals; None without any point."""
     looks = styles([row.method for row in run.methods])
-    points = [(row.method, row.locality, row.reliability) for row in run.methods if row.locality and row.reliability]
-    if not points:
+    points = {
+        form: {
+            row.method: (locality, reliability)
+            for row in run.methods
+            if (locality := row.forms[form].means.get("locality"))
+            and (reliability := row.forms[form].means.get("reliability"))
+        }
+        for form in run.head.forms
+    }
+    if not any(points.values()):
         return None
-    figure = new_figure(8.5, 6)
-    axes = with_grid(figure.subplots())
-    for method, locality, reliability in points:
+    figure = new_figure(3 + 5.5 * len(points), 6)
+    panels = figure.subplots(1, len(points), sharey=True, squeeze=False)[0]
+    for axes, (form, found) in zip(panels, points.items(), strict=True):
+        _draw_scores(with_grid(axes), found, looks)
+        axes.set(xlabel="locality: share of unrelated answers that stay the same", title=form)
+    panels[0].set_ylabel("reliability")
+    figure.suptitle(f"Reliability against locality: {_title(run)}")
+    legend(max(panels, key=lambda axes: len(axes.containers)), beside=panels[-1])
+    absent = [row.method for row in run.methods if not all(row.method in found for found in points.values())]
+    note = f" Without a point in each form, since not all was measured: {', '.join(absent)}." if absent else ""
+    footnote(figure, f"Lines: 95% intervals.{note}")
+    return figure
+
+
+def _draw_scores(
+    axes: Axes, points: Mapping[str, tuple[Estimate, Estimate]], looks: Mapping[str, dict[str, Any]]
+) -> None:
+    for method, (locality, reliability) in points.items():
         axes.errorbar(
             locality.value,
             reliability.value,
@@ -67,30 +91,47 @@ def plot_scores(run: RunSummary) -> Figure | None:
             elinewidth=1,
             alpha=0.8,
         )
-    axes.set(xlabel="locality: share of unrelated answers that stay the same", ylabel="reliability")
-    axes.set_title(f"Reliability against locality: {_title(run)}")
-    legend(axes)
-    shown = {method for method, _, _ in points}
-    absent = [row.method for row in run.methods if row.method not in shown]
-    note = f" Without a point, since not both were measured: {', '.join(absent)}." if absent else ""
-    footnote(figure, f"Lines: 95% intervals.{note}")
-    return figure
 
 
 def plot_reliability_by_age(run: RunSummary) -> Figure | None:
-    """Reliability by age, a line per method; None for a run without ages.
+    """Reliability by age, a panel per form, a line per method; None for a run without ages.
 
     Each bin is one place on the axis, since its edits have different ages; the methods stand side by side in it.
     """
-    if not any(run.reliability_by_age.values()):
+    by_form = {form: found for form, found in run.reliability_by_age.items() if any(found.values())}
+    if not by_form:
         return None
     looks = styles([row.method for row in run.methods])
-    bins = sorted({(each.youngest, each.oldest) for found in run.reliability_by_age.values() for each in found})
-    step = min(BIN_STEP, BIN_WIDTH / len(run.reliability_by_age))
-    figure = new_figure(max(8.0, 3 + 0.9 * len(bins)), 4.8)
-    axes = with_grid(figure.subplots())
-    for place, (method, found) in enumerate(run.reliability_by_age.items()):
-        aside = (place - (len(run.reliability_by_age) - 1) / 2) * step
+    bins = sorted(
+        {
+            (each.youngest, each.oldest)
+            for by_method in by_form.values()
+            for found in by_method.values()
+            for each in found
+        }
+    )
+    figure = new_figure(max(8.0, 3 + 0.9 * len(bins)), 4.8 * len(by_form))
+    panels = figure.subplots(len(by_form), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, (form, by_method) in zip(panels, by_form.items(), strict=True):
+        _draw_ages(with_grid(axes), by_method, bins, looks)
+        axes.set(ylabel=f"reliability at the end, {form}", ylim=(-0.04, 1.04), xlim=(-0.5, len(bins) - 0.5))
+        legend(axes)
+    panels[-1].set_xticks(range(len(bins)), [f"{low} to {high}" if low < high else f"{low}" for low, high in bins])
+    panels[-1].set_xlabel("edits that came after")
+    figure.suptitle(f"Reliability by age of edit: {_title(run)}")
+    footnote(figure, "Vertical lines: 95% intervals (Wilson). Within a range of ages, methods are side by side.")
+    return figure
+
+
+def _draw_ages(
+    axes: Axes,
+    by_method: Mapping[str, Sequence[AgeBin]],
+    bins: Sequence[tuple[int, int]],
+    looks: Mapping[str, dict[str, Any]],
+) -> None:
+    step = min(BIN_STEP, BIN_WIDTH / len(by_method))
+    for place, (method, found) in enumerate(by_method.items()):
+        aside = (place - (len(by_method) - 1) / 2) * step
         axes.errorbar(
             [bins.index((each.youngest, each.oldest)) + aside for each in found],
             [each.reliability.value for each in found],
@@ -103,16 +144,9 @@ def plot_reliability_by_age(run: RunSummary) -> Figure | None:
             elinewidth=1,
             capsize=2,
         )
-    axes.set_xticks(range(len(bins)), [f"{low} to {high}" if low < high else f"{low}" for low, high in bins])
     axes.grid(visible=False, axis="x")
     for between in range(1, len(bins)):
         axes.axvline(between - 0.5, color="#dddddd", linewidth=0.8, zorder=0)
-    axes.set(xlabel="edits that came after", ylabel="reliability at the end", ylim=(-0.04, 1.04))
-    axes.set(xlim=(-0.5, len(bins) - 0.5))
-    axes.set_title(f"Reliability by age of edit: {_title(run)}")
-    legend(axes)
-    footnote(figure, "Vertical lines: 95% intervals (Wilson). Within a range of ages, methods are side by side.")
-    return figure
 
 
 def plot_costs(run: RunSummary) -> Figure | None:

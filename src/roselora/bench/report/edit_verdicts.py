@@ -8,7 +8,12 @@ from roselora.bench.report.cells import optional
 from roselora.bench.report.report_files import section
 from roselora.markdown import bounds, number, rate, text
 
-NAMES = {"kl": "KL"}
+NAMES = {
+    "behind_sentence": "reliability behind a sentence",
+    "nearest": "nearest question kept",
+    "same_subject": "same subject kept",
+    "kl": "KL",
+}
 
 COSTS = {
     "seconds": ("time per edit", "more", "less", 1.25),
@@ -56,9 +61,9 @@ def _sections(run: RunSummary, ours: str) -> list[str]:
 
 
 def _by_metric(items: Sequence[tuple[Comparison, str]]) -> str:
-    """One line for each comparison, those of one metric together."""
-    metrics = list(dict.fromkeys(item.metric for item, _ in items))
-    return "\n".join(f"- {line}" for item, line in sorted(items, key=lambda pair: metrics.index(pair[0].metric)))
+    """One line for each comparison, those of one metric and form together."""
+    names = list(dict.fromkeys(_name(item) for item, _ in items))
+    return "\n".join(f"- {line}" for item, line in sorted(items, key=lambda pair: names.index(_name(pair[0]))))
 
 
 def _difference(item: Comparison, words: str) -> str:
@@ -128,4 +133,4 @@ def _non_finite(item: Comparison) -> str:
 
 
 def _name(item: Comparison) -> str:
-    return NAMES.get(item.metric, item.metric)
+    return f"{NAMES.get(item.metric, item.metric)}, {item.form}"

@@ -36,9 +36,10 @@ def with_grid(axes: Axes) -> Axes:
     return axes
 
 
-def legend(axes: Axes) -> None:
-    """The methods beside the axes, where they cover nothing."""
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+def legend(axes: Axes, beside: Axes | None = None) -> None:
+    """The methods of the axes, beside these or other axes, where they cover nothing."""
+    handles, labels = axes.get_legend_handles_labels()
+    (beside or axes).legend(handles, labels, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
 
 
 def footnote(figure: Figure, note: str) -> None:

@@ -1,6 +1,7 @@
 """The editing benchmark's command: what it would run, and running it into a folder with its report, resumably."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ def described(plan: EditPlan, head: EditHead) -> dict[str, Any]:
         "dataset": head.dataset,
         "mode": head.mode,
         "cases": head.n,
+        "forms": head.forms,
         "output": str(plan.folder),
         "edits_to_make": waiting,
         "settings": {name: head.methods[name] for name in waiting},
@@ -67,7 +69,7 @@ def run_edit_bench(
             keeper = _HeadKeeper(request, loaded, head, on_progress)
             log = ResultLog(read_edit_records(folder), write, keeper.all_edited, keeper.fail)
             run = EditingRun(loaded.model, loaded.tokenizer, plan, log, on_progress, request.seconds)
-            run.read_texts()  # what cannot be read is refused before the head says that it was used
+            keeper.prepared(run.read_texts())  # what cannot be read is refused before the head says that it was used
             keeper.measure_capability(BASE)
             keeper.write()
             run.run()
@@ -86,6 +88,10 @@ class _HeadKeeper:
     def write(self) -> None:
         """Write the head as it is now."""
         write_head(self._request.folder, self.head)
+
+    def prepared(self, seconds: Mapping[str, float]) -> None:
+        """Note what it took to prepare each method, unless an earlier part of the run has noted it."""
+        self.head = replace(self.head, preparation_seconds={**seconds, **self.head.preparation_seconds})
 
     def all_edited(self, name: str, entries: int) -> None:
         """Note how many entries a method's edits have changed together and, if asked for, the capability now."""

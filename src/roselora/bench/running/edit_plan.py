@@ -3,14 +3,25 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from roselora.bench.methods.edit_method import Method
-from roselora.bench.records.edit_bench_records import EditHead, EditRecord, Mode, RunPart, read_edit_records
+from roselora.bench.metrics.question_forms import in_form
+from roselora.bench.records.edit_bench_records import (
+    EditHead,
+    EditRecord,
+    FormName,
+    Mode,
+    RunPart,
+    read_edit_records,
+)
 from roselora.bench.records.environment import machine, versions
 from roselora.bench.records.run_files import HEAD, read_head
 from roselora.bench.running.drawing import drawn
+from roselora.bench.running.earlier_cases import asked_before
 from roselora.bench.running.method_settings import as_plain
 from roselora.bench.running.resumption import require_same_run, require_same_settings
+from roselora.bench.tasks.added_questions import with_added_questions
 from roselora.bench.tasks.edit_case import EditCase, deduplicate
 from roselora.bench.tasks.edit_datasets import read_cases
 from roselora.errors import ConfigError
@@ -24,6 +35,8 @@ SAME_IN_ONE_FOLDER = {
     "mode": "mode",
     "seed": "seed",
     "skip": "number of skipped cases",
+    "without": "choice of cases that earlier runs had asked",
+    "forms": "form of the questions",
     "fluency": "fluency setting",
 }
 """Fields of the head that must be equal for all runs into one folder, with their names in messages."""
@@ -46,6 +59,8 @@ class EditBenchRequest:
         seconds: the time budget, after which the run stops and can be resumed; None is no limit.
         command: the command line that repeats the run.
         skip: how many cases of the shuffled order to skip, so that no case of an earlier draw is drawn again.
+        without: files that name cases which are not drawn, such as the records of earlier runs.
+        form: in which edits are made and questions are asked; "both" is bare where the tokenizer has no chat template.
     """
 
     dataset: str
@@ -60,6 +75,8 @@ class EditBenchRequest:
     seconds: float | None
     command: str
     skip: int = 0
+    without: tuple[Path, ...] = ()
+    form: Literal["bare", "chat", "both"] = "both"
 
 
 @dataclass(frozen=True)
@@ -73,6 +90,7 @@ class EditPlan:
             all requests in one call.
         folder: for checkpoints.
         fluency: whether 100 tokens are generated for each case and scored.
+        forms: in which edits are made and questions are asked.
     """
 
     cases: tuple[EditCase, ...]
@@ -80,6 +98,7 @@ class EditPlan:
     mode: Mode
     folder: Path
     fluency: bool = False
+    forms: tuple[FormName, ...] = ("bare",)
 
     def waiting(self, known: Sequence[EditRecord]) -> dict[str, int]:
         """How many edits of each method have no record yet."""
@@ -95,8 +114,13 @@ class EditPlan:
         return self.folder / f"{name}.checkpoint.safetensors"
 
 
-def make_plan(request: EditBenchRequest, loaded: LoadedModel) -> tuple[EditPlan, EditHead]:
+def make_plan(
+    request: EditBenchRequest, loaded: LoadedModel, loading_seconds: float | None = None
+) -> tuple[EditPlan, EditHead]:
     """What will be run, with the head that describes it; nothing is written.
+
+    Args:
+        loading_seconds: what it took to load the model, if that is known.
 
     Raises:
         ConfigError: the data cannot be read or holds too few cases, or the folder holds another run.
@@ -109,8 +133,13 @@ def make_plan(request: EditBenchRequest, loaded: LoadedModel) -> tuple[EditPlan,
     unique = deduplicate(data.cases)
     if not unique.cases:
         raise ConfigError(f"{data.file} holds no cases of {request.dataset}.")
-    cases = _drawn_cases(request, unique.cases)
-    plan = EditPlan(cases, request.methods, request.mode, request.folder, request.fluency)
+    without = asked_before(unique.cases, request.without, request.data_dir)
+    drawn_cases = _drawn_cases(request, [case for case in unique.cases if case.key not in frozenset(without)])
+    # Where all edits are in one model, the prompt of another of them may not be asked as a question that stays.
+    edited = frozenset() if request.mode == "single" else frozenset(case.key for case in drawn_cases)
+    cases = with_added_questions(drawn_cases, [case for case in unique.cases if case.key not in edited])
+    forms = _forms(request, loaded)
+    plan = EditPlan(cases, request.methods, request.mode, request.folder, request.fluency, forms)
     part = RunPart(request.command, tuple(request.methods), versions(), machine(loaded.model.device))
     head = EditHead(
         parts=(part,),
@@ -123,12 +152,28 @@ def make_plan(request: EditBenchRequest, loaded: LoadedModel) -> tuple[EditPlan,
         n=len(cases),
         skip=request.skip,
         skipped=(*unique.repeated, *unique.conflicting, *data.left_out),
+        without=without,
+        forms=forms,
+        loading_seconds=loading_seconds,
         seed=request.seed,
         fluency=request.fluency,
         methods={name: as_plain(method.config) for name, method in request.methods.items()},
         requests_per_call={name: plan.requests_per_call(name) for name in request.methods},
     )
     return plan, _joined(head, plan, bool(request.capability))
+
+
+def _forms(request: EditBenchRequest, loaded: LoadedModel) -> tuple[FormName, ...]:
+    """Those that are asked for; of both, only the bare one where the tokenizer has no other."""
+    if request.form == "bare":
+        return ("bare",)
+    try:
+        in_form(loaded.tokenizer, "Who?", "chat")
+    except ConfigError:
+        if request.form == "chat":
+            raise
+        return ("bare",)
+    return ("chat",) if request.form == "chat" else ("bare", "chat")
 
 
 def _drawn_cases(request: EditBenchRequest, cases: Sequence[EditCase]) -> tuple[EditCase, ...]:
@@ -167,6 +212,8 @@ def _joined(head: EditHead, plan: EditPlan, capability_asked: bool) -> EditHead:
         head,
         parts=(*(part for part in before.parts if part not in head.parts), *head.parts),
         n=max(head.n, before.n),
+        loading_seconds=before.loading_seconds,
+        preparation_seconds=before.preparation_seconds,
         methods={**before.methods, **head.methods},
         requests_per_call={**before.requests_per_call, **head.requests_per_call},
         entries=before.entries,

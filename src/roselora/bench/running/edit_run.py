@@ -1,6 +1,7 @@
 """Run editing methods on a benchmark's cases, and score the edited models, resumably."""
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.bench.methods.edit_method import EditCall, Method
-from roselora.bench.metrics.case_scoring import CaseScorer
+from roselora.bench.metrics.case_scoring import CaseScorer, CaseScores
 from roselora.bench.metrics.cost import measured
 from roselora.bench.records.edit_bench_records import Cost, EditRecord
 from roselora.bench.records.failed_run import FailedRun, error_line
@@ -64,7 +65,7 @@ class EditingRun:
     ) -> None:
         self._model, self._tokenizer, self._plan, self._log = model, tokenizer, plan, log
         self._known = {(record.method, record.case) for record in log.known}
-        self._scorer = CaseScorer(model, tokenizer, fluency=plan.fluency)
+        self._scorer = CaseScorer(model, tokenizer, forms=plan.forms, fluency=plan.fluency)
         self._deadline, self._on_progress = Deadline(seconds), on_progress
         left = plan.waiting(log.known)
         self._eta = Eta(left, len(plan.cases) * len(plan.methods) - sum(left.values()), on_progress)
@@ -86,13 +87,18 @@ class EditingRun:
                     self._run_sequence(name, base)
         self._require_unedited()
 
-    def read_texts(self) -> None:
+    def read_texts(self) -> dict[str, float]:
         """Let methods read the text that they take statistics of, so that no edit's time includes it.
+
+        Returns:
+            The seconds that each method took.
 
         Raises:
             ConfigError: a text cannot be read, or a method's settings do not fit the model.
         """
+        seconds = {}
         for name, method in self._plan.methods.items():
+            start = time.perf_counter()
 
             def on_progress(read: int, of: int, name: str = name) -> None:
                 self._on_progress(RunProgress(f"tokens read for {name}", read, of))
@@ -100,6 +106,8 @@ class EditingRun:
             if method.read_text is not None:
                 with suppress(UnsupportedError):  # each of the method's edits will say so
                     method.read_text(self._model, self._tokenizer, method.config, on_progress)
+            seconds[name] = time.perf_counter() - start
+        return seconds
 
     def _run_single(self) -> None:
         """Case by case, so that all methods share the answers of the unedited model."""
@@ -129,11 +137,15 @@ class EditingRun:
             self._require_unedited()
             return None
         try:
-            (scores,) = self._scorer.score([case])
+            (scores,) = self._scorer.score([case], self._before(method, [case]))
         finally:
             applied.undo()
         cost = Cost(taken.seconds, taken.peak_bytes, applied.entries, applied.steps)
-        return EditRecord(case.key, name, position, scores, cost)
+        return EditRecord(case.key, name, position, scores.bare, cost, chat=scores.chat)
+
+    def _before(self, method: Method, edited: Sequence[EditCase]) -> str:
+        """What the method puts before every question once these cases are edited."""
+        return "" if method.before is None else method.before(self._tokenizer, [case.request for case in edited])
 
     def _run_sequence(self, name: str, base: BaseWeights) -> None:
         """All edits of one method, then all scores."""
@@ -162,13 +174,17 @@ class EditingRun:
     def _score_all(self, name: str, attempts: Sequence[AttemptedEdit]) -> None:
         """Score all edits in the model, some cases at a time, so that each is kept soon after it is scored."""
         placed = list(enumerate(zip(self._plan.cases, attempts, strict=True)))
+        before = self._before(
+            self._plan.methods[name], [case for _, (case, attempt) in placed if attempt.error is None]
+        )
         for start in range(0, len(placed), SCORED_TOGETHER):
             part = placed[start : start + SCORED_TOGETHER]
             self._eta.begin(f"{name}, scoring {start + 1}/{len(placed)}")
-            scores = iter(self._scorer.score([case for _, (case, attempt) in part if attempt.error is None]))
+            made = [case for _, (case, attempt) in part if attempt.error is None]
+            scores = iter(self._scorer.score(made, before))
             for position, (case, attempt) in part:
-                score = next(scores) if attempt.error is None else None
-                self._keep(EditRecord(case.key, name, position, score, attempt.cost, attempt.error))
+                own = next(scores) if attempt.error is None else CaseScores(None, None)
+                self._keep(EditRecord(case.key, name, position, own.bare, attempt.cost, attempt.error, chat=own.chat))
 
     def _note_failed_run(self, name: str, case: EditCase, error: Exception) -> None:
         """Note a failure that is not a result of the method: it gets no record, and the next run tries it again."""

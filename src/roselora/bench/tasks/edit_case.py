@@ -18,6 +18,18 @@ Most of them ask for the very fact that is edited, so an edit that generalizes h
 asked and reported, but count neither in locality's mean nor in the KL divergence.
 """
 
+RELATION_SPECIFICITY = "Relation_Specificity"
+"""KnowEdit's sub-type of locality questions that ask for other relations of the edit's subject."""
+
+SAME_SUBJECT = "Same_Subject"
+"""Our own questions about the edit's subject, in cases that have none under `RELATION_SPECIFICITY`."""
+
+NEAREST = "Nearest_Question"
+"""The prompt of the record of the same set that shares most words with the edit's and asks of another subject."""
+
+APART = frozenset({SAME_ANSWER, SAME_SUBJECT, NEAREST})
+"""Sub-types that are shown by themselves and are part neither of locality's mean nor of its KL divergence."""
+
 
 @dataclass(frozen=True)
 class Probe:
@@ -37,6 +49,8 @@ class EditCase:
         rephrasings: prompts that must give the target too.
         portability: questions that follow from the new fact, by sub-type.
         locality: questions whose answers must not change, by sub-type.
+        behind_sentence: the prompt behind a sentence of small talk, which must give the target too; None where it is
+            not asked.
     """
 
     key: str
@@ -46,6 +60,7 @@ class EditCase:
     rephrasings: tuple[str, ...] = ()
     portability: Mapping[str, tuple[Probe, ...]] = field(default_factory=dict)
     locality: Mapping[str, tuple[Probe, ...]] = field(default_factory=dict)
+    behind_sentence: str | None = None
 
     @property
     def request(self) -> EditRequest:
