@@ -13,8 +13,9 @@ from tests.bench.methods.editing import FRANCE, GOLD, Before, ask, edit
 
 # A name read byte by byte has no key at its last token, so test_locate_then_edit tries ROME and its kin on words.
 OF_BYTES = [name for name in METHODS if name not in ("rome", "memit", "alphaedit")]
+CHANGE_NOTHING = ("no-edit", "fact-in-prompt")
 every_method = pytest.mark.parametrize("name", OF_BYTES)
-every_editing_method = pytest.mark.parametrize("name", [name for name in OF_BYTES if name != "no-edit"])
+every_editing_method = pytest.mark.parametrize("name", [name for name in OF_BYTES if name not in CHANGE_NOTHING])
 
 
 @every_method
@@ -26,7 +27,7 @@ def test_the_edited_model_says_the_target_by_itself_and_undo_puts_every_byte_bac
     assert ask(world_model, tiny_tokenizer, FRANCE) == ["Paris."]
 
     applied = edit(name, world_model, tiny_tokenizer, FRANCE)
-    assert ask(world_model, tiny_tokenizer, FRANCE) == ["Paris." if name == "no-edit" else "Rome."]
+    assert ask(world_model, tiny_tokenizer, FRANCE) == ["Paris." if name in CHANGE_NOTHING else "Rome."]
     assert applied.requests == (FRANCE,)
     assert applied.entries == sum(before.changed(world_model).values())
     assert before.state_is_the_same(world_model)
@@ -136,7 +137,7 @@ def test_a_row_has_the_one_signature_and_a_frozen_config_with_a_seed_where_anyth
     assert next(iter(inspect.signature(method.edit).parameters)) == "call"
     assert is_dataclass(method.config)
     assert type(method.config).__dataclass_params__.frozen
-    assert name in ("no-edit", "gate") or replace(method.config, seed=3).seed == 3
+    assert name in (*CHANGE_NOTHING, "gate") or replace(method.config, seed=3).seed == 3
 
 
 def test_grace_has_no_batch_size_since_it_trains_each_prompt_by_itself() -> None:

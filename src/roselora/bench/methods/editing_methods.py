@@ -1,10 +1,25 @@
 """Every editing method by name: a new one is one file and one row here."""
 
-from roselora.bench.methods import adalora, alphaedit, ft_l, ft_m, gate, grace, locft, lora, memit, no_edit, rome, rose
+from roselora.bench.methods import (
+    adalora,
+    alphaedit,
+    fact_in_prompt,
+    ft_l,
+    ft_m,
+    gate,
+    grace,
+    locft,
+    lora,
+    memit,
+    no_edit,
+    rome,
+    rose,
+)
 from roselora.bench.methods.edit_method import Method
 
 _ROWS = (
     no_edit.METHOD,
+    fact_in_prompt.METHOD,
     ft_l.METHOD,
     ft_m.METHOD,
     locft.METHOD,
