@@ -29,9 +29,29 @@ def test_what_an_earlier_version_stored_is_shown_under_todays_name(stored: str, 
 
 
 def test_keep_prompts_that_moved_are_told_in_words(capsys: pytest.CaptureFixture[str]) -> None:
-    edited = {"kind": "prompt", "prompt": "The capital of Spain is", "before": "Madrid.", "after": "Toledo"}
-    kept = {"kind": "keep", "prompt": "The capital of Italy is", "before": "Rome.", "after": "Rome."}
+    edited = {
+        "kind": "prompt",
+        "prompt": "The capital of Spain is",
+        "form": "bare",
+        "before": "Madrid.",
+        "after": "Toledo",
+    }
+    kept = {"kind": "keep", "prompt": "The capital of Italy is", "form": "bare", "before": "Rome.", "after": "Rome."}
     show_answers([edited, kept], "Toledo")
-    assert "moved" not in capsys.readouterr().out
+    show_answers([edited, {**kept, "before": "", "after": ""}], "Toledo")
+    assert "changed" not in capsys.readouterr().out
     show_answers([edited, kept, {**kept, "after": "Toledo"}], "Toledo")
-    assert "1 of 2 keep-prompts changed" in capsys.readouterr().out
+    assert "1 of 2 answers to keep-prompts changed" in capsys.readouterr().out
+
+
+def test_each_form_of_a_prompt_has_a_row_below_the_prompt(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = {"kind": "prompt", "prompt": "The capital of Spain is", "before": "Madrid.", "after": "Toledo"}
+    show_answers([{**asked, "form": form} for form in ("bare", "chat", "chat, system")], "Toledo")
+    rows = capsys.readouterr().out.splitlines()[1:]
+    assert [row.split("Madrid")[0].split() for row in rows] == [
+        ["prompt", "The", "capital", "of", "Spain", "is"],
+        ["chat"],
+        ["chat,", "system"],
+    ]
+    show_answers([{**asked, "form": "chat"}], "Toledo")
+    assert "(chat)" in capsys.readouterr().out

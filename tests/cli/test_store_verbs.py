@@ -80,6 +80,40 @@ def test_edits_are_kept_listed_and_shown(invoke: Invoke, ids: list[str]) -> None
         assert max(map(len, invoke(*verb, text=True).splitlines())) <= 80
 
 
+def test_every_report_says_in_which_form_it_asked(
+    invoke: Invoke, world_folder: Path, chat_tokenizer: Any, tmp_path: Path
+) -> None:
+    chat_tokenizer.save_pretrained(world_folder)
+    prompt, target = FACTS[1]
+    fact = ["--prompt", prompt, "--target", target, "--keep", "The symbol of iron is"]
+    said = invoke("edit", "world", *fact, *TINY, "--max-steps", "200", text=True)
+    assert [line.split()[0] for line in said.splitlines() if "Lyon" in line] == ["prompt", "chat", "chat,"]
+    (edit,) = invoke("log")
+    assert edit["form"] == "both"
+    assert [answer["form"] for answer in edit["answers"]] == ["bare", "chat", "chat, system"] * 2
+    assert f"prompt (chat, system) {prompt}" in invoke("show", edit["id"], text=True)
+    (state,) = invoke("check")["edits"]
+    assert [(answer["form"], answer["text"]) for answer in state["answers"]] == [
+        ("bare", "Lyon"),
+        ("chat", "Lyon"),
+        ("chat, system", "Lyon"),
+    ]
+    assert [line.split()[-2:] for line in invoke("check", text=True).splitlines()[1:4]] == [["Lyon", "holds"]] * 3
+    (tmp_path / "facts.json").write_text(json.dumps([{"prompt": FACTS[0][0], "target": "Go", "form": "bare"}]))
+    (made,) = invoke("edit", "world", "--from", "facts.json", *TINY)["edits"]
+    assert (made["form"], [answer["form"] for answer in made["answers"]]) == ("bare", ["bare"])
+    with pytest.raises(ConfigError, match="leave out --form"):
+        invoke("edit", "world", "--from", "facts.json", "--form", "chat", *TINY)
+
+
+def test_a_chat_that_the_template_cannot_write_is_refused_before_a_store_is_made(
+    invoke: Invoke, world_folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="cannot be asked in chat"):
+        invoke("edit", "world", "--prompt", FACTS[1][0], "--target", "Lyon", "--form", "chat", *TINY)
+    assert not (tmp_path / "edits").exists()
+
+
 def test_undo_and_redo_of_any_edit_and_what_the_exported_model_says(
     invoke: Invoke, ids: list[str], tmp_path: Path
 ) -> None:
@@ -189,7 +223,10 @@ def test_a_fact_that_was_superseded_is_edited_again_and_one_that_stands_there_th
     assert len(done["edits"]) == 2
     done = invoke("edit", "world", "--from", write_facts(tmp_path, *[(prompt, "Lyon")] * 3), *TINY)
     assert ([edit["target"] for edit in done["edits"]], done["skipped"]) == (["Lyon"], 2)
-    states = {edit["prompt"] + edit["target"]: edit["answers"] for edit in invoke("check")["edits"]}
+    states = {
+        edit["prompt"] + edit["target"]: [answer["text"] for answer in edit["answers"]]
+        for edit in invoke("check")["edits"]
+    }
     assert states == {prompt + "Lyon": ["Lyon"], prompt + "Nice": ["Lyon"]}
 
 

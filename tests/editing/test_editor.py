@@ -258,7 +258,7 @@ def test_check_tells_what_holds_what_was_broken_and_by_which_edit(filled: tuple[
     state = {state.edit_id: state for state in report.edits}[broken.id]
     assert not report.clean
     assert (state.holds, state.broken_by, state.superseded_by) == (False, breaker.id, None)
-    assert TARGET not in state.answers
+    assert TARGET not in [answer.text for answer in state.answers]
     clash = next(c for c in report.collisions if (c.first, c.second) == (broken.id, breaker.id))
     assert (clash.same_prompt, clash.same_subject) == (False, False)
     assert clash.first_norm == pytest.approx(clash.second_norm)
@@ -273,7 +273,7 @@ def test_check_does_not_call_broken_what_a_newer_edit_of_the_same_prompt_replace
     newer = editor.edit(PROMPT, "Nice", subject="France")
     report = editor.check()
     replaced = next(state for state in report.edits if state.edit_id == older.id)
-    assert (replaced.holds, replaced.answers) == (False, ("Nice",))
+    assert (replaced.holds, [answer.text for answer in replaced.answers]) == (False, ["Nice"])
     assert (replaced.broken_by, replaced.superseded_by) == (None, newer.id)
     assert report.clean
     clash = next(c for c in report.collisions if (c.first, c.second) == (older.id, newer.id))

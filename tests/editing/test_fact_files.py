@@ -21,6 +21,12 @@ def test_a_fact_a_line_or_one_list_of_facts(tmp_path: Path) -> None:
     assert read_requests(tmp_path / "facts.json") == REQUESTS
 
 
+def test_a_fact_says_in_which_forms_it_is_to_hold(tmp_path: Path) -> None:
+    facts = [{"prompt": "A is", "target": "B", "form": form} for form in ("bare", "chat", "both")]
+    (tmp_path / "facts.json").write_text(json.dumps(facts))
+    assert [request.form for request in read_requests(tmp_path / "facts.json")] == ["bare", "chat", "both"]
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
@@ -37,6 +43,7 @@ def test_a_fact_a_line_or_one_list_of_facts(tmp_path: Path) -> None:
         ('{"prompt": "A is", "target": "B", "keep": null}', "Line 2 of .*: keep must be a list of texts, not None"),
         ('{"prompt": "A is", "target": "B", "keep": {"C is": 1}}', "Line 2 of .*: keep must be a list of texts"),
         ('{"prompt": "A is", "target": "B", "space": "no"}', "Line 2 of .*: space must be true or false"),
+        ('{"prompt": "A is", "target": "B", "form": "loud"}', "Line 2 of .*: form must be one of bare, chat, both"),
         ('{"prompt": "\\udcba is", "target": "B"}', "Line 2 of .*: The prompt of an edit has a lone surrogate"),
         ("[" * 100_000, "line 2: it is nested too deeply"),
         ('{"prompt": "A is", "target": " "}', "Line 2 of .*The target of an edit must not be empty"),

@@ -25,6 +25,9 @@ from roselora.errors import ConfigError
         ({"subject": ""}, "subject of an edit must not be empty"),
         ({"prompt": "a \ud83c is"}, "lone surrogate at character 3"),
         ({"space": 1}, "space must be true or false"),
+        ({"form": "loud"}, "form must be one of bare, chat, both, not 'loud'"),
+        ({"form": None}, "form must be one of bare, chat, both, not None"),
+        ({"form": ["chat"]}, "form must be one of bare, chat, both"),
         ({"keep": ["The capital of France is"]}, "edited and kept"),
     ],
 )

@@ -9,11 +9,12 @@ from rich.table import Table
 from rich.text import Text
 
 from roselora.cli.console import out, print_json, styled, tell, working
+from roselora.cli.edit_display import asked_cell
 from roselora.cli.option_groups import takes_options
 from roselora.cli.stores import EditorOptions
 
 if TYPE_CHECKING:
-    from roselora.editing.edit_check import CheckReport, EditCollision
+    from roselora.editing.edit_check import CheckReport, EditCollision, EditState
 
 SHOWN_COLLISIONS = 5
 
@@ -39,12 +40,10 @@ def check(options: EditorOptions) -> None:
 def _print(report: "CheckReport") -> None:
     table = Table("id", "prompt", "says now", "", box=None, pad_edge=False)
     for state in report.edits:
-        verdict = ("holds", "green") if state.holds else ("broken", "bold red")
-        by = f" by {state.broken_by}" if state.broken_by else ""
-        if state.superseded_by and not state.holds:
-            verdict, by = ("superseded", "dim"), f" by {state.superseded_by}"
-        said = Text("\n").join(styled(answer) for answer in dict.fromkeys(state.answers))
-        table.add_row(state.edit_id, state.prompt, said, styled(verdict, by))
+        for number, (form, said) in enumerate(_by_form(state).items()):
+            asked = asked_cell(state.prompt, form, first=number == 0)
+            answers = Text("\n").join(map(styled, said))
+            table.add_row("" if number else state.edit_id, asked, answers, _verdict(state, said))
     out.print(table if report.edits else "No active edits.")
     if report.collisions:
         _print_collisions(report.collisions)
@@ -53,7 +52,26 @@ def _print(report: "CheckReport") -> None:
         tell()
         tell(f"keep-prompts: {len(report.kept) - len(moved)} of {len(report.kept)} answer as before")
         for answer in moved:
-            tell(f"  {answer.prompt}: {answer.before} -> {answer.now}")
+            tell(f"  {answer.prompt} ({answer.form}): {answer.before} -> {answer.now}")
+
+
+def _verdict(state: "EditState", said: Sequence[str]) -> Text:
+    """What the answers in one form say about an edit."""
+    if {*said} == {state.target}:
+        return styled(("holds", "green"))
+    if state.superseded_by:
+        return styled(("superseded", "dim"), f" by {state.superseded_by}")
+    return styled(("broken", "bold red"), f" by {state.broken_by}" if state.broken_by else "")
+
+
+def _by_form(state: "EditState") -> dict[str, list[str]]:
+    """The different answers to an edit's prompts in each form."""
+    found: dict[str, list[str]] = {}
+    for answer in state.answers:
+        said = found.setdefault(answer.form, [])
+        if answer.text not in said:
+            said.append(answer.text)
+    return found
 
 
 def _print_collisions(found: "Sequence[EditCollision]") -> None:

@@ -106,19 +106,28 @@ def demo(
 
 def _try(editor: "Editor", fact: Fact, original: str, title: str, *, show: bool) -> dict[str, Any]:
     """Make one edit, show it, undo it, and compare every byte."""
+    from roselora.editing.forms import asked_texts
     from roselora.models.fingerprint import fingerprint
 
-    kinds = ["prompt", *["held out"] * len(fact.held_out), *["elsewhere"] * len(fact.elsewhere)]
-    prompts = [fact.prompt, *fact.held_out, *fact.elsewhere]
-    before = editor.answers(prompts)
+    kinds = [("prompt", [fact.prompt]), ("held out", fact.held_out), ("elsewhere", fact.elsewhere)]
+    asked = [
+        (kind, text)
+        for kind, prompts in kinds
+        for prompt in prompts
+        for text in asked_texts(editor.tokenizer, prompt, "both")
+    ]
+    texts = [text.text for _, text in asked]
+    before = editor.answers(texts)
     try:
         with training(title, editor.settings.first_stop, editor.settings.max_steps) as on_step:
             edit = editor.edit(fact.prompt, fact.target, on_step=on_step)
     except EditError as error:
         err.print(f"{title}: {error}", soft_wrap=True)
         return {"prompt": fact.prompt, "edited": False, "restored": fingerprint(editor.model) == original}
-    rows = zip(kinds, prompts, before, editor.answers(prompts), strict=True)
-    answers = [{"kind": kind, "prompt": prompt, "before": old, "after": new} for kind, prompt, old, new in rows]
+    answers = [
+        {"kind": kind, "prompt": text.prompt, "form": text.form, "before": old, "after": new}
+        for (kind, text), old, new in zip(asked, before, editor.answers(texts), strict=True)
+    ]
     editor.undo(edit.id)
     restored = fingerprint(editor.model) == original
     if show:

@@ -23,7 +23,7 @@ from roselora.cli.stores import (
 from roselora.editing.fact_files import read_requests
 from roselora.editing.methods.gate.gate_settings import GateSettings
 from roselora.editing.methods.rose.rose_settings import EditSettings
-from roselora.editing.request import EditRequest
+from roselora.editing.request import EditRequest, Form
 from roselora.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def edit(
             "--from",
             **PATH,
             help="Many facts from a .jsonl file of objects, or a .json file with a list of them. Fields: prompt and "
-            "target; optionally subject, space (true or false), rephrasings and keep (lists).",
+            "target; optionally subject, space (true or false), form, rephrasings and keep (lists).",
         ),
     ] = None,
     subject: Annotated[
@@ -58,6 +58,13 @@ def edit(
         typer.Option(
             "--space/--no-space",
             help="Whether a space separates prompt and target; by default, what suits the language and the prompt.",
+        ),
+    ] = None,
+    form: Annotated[
+        Form | None,
+        typer.Option(
+            help="In which forms the edit must hold. bare: the prompts as they stand. chat: as a user's turn of the "
+            "model's chat template, with and without a system prompt. both: the default if there is a template."
         ),
     ] = None,
     store: StoreOption = DEFAULT_STORE,
@@ -93,7 +100,7 @@ def edit(
         raise ConfigError(f"--{next(iter(rose_options))} is a setting of RoseLoRA's factors; add --method rose.")
     # All of the request is checked before the model is loaded, which takes long.
     settings = _settings(method, rose_options | shared_options)
-    single = _given(prompt=prompt, target=target, subject=subject, rephrase=rephrase, keep=keep, space=space)
+    single = _given(prompt=prompt, target=target, subject=subject, rephrase=rephrase, keep=keep, space=space, form=form)
     requests = _requests(from_, single)
 
     from roselora.editing.store.store_folder import has_store, require_place

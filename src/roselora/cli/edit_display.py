@@ -4,36 +4,52 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from roselora.cli.console import out, styled, tell
 from roselora.editing.answer_match import matches
+from roselora.editing.request import BARE
 
 
 def show_answers(answers: Sequence[Mapping[str, str]], target: str) -> None:
     """Print a table of the model's answers before and after an edit, and a warning if keep-prompts changed.
 
     Args:
-        answers: each with ``kind``, ``prompt``, ``before`` and ``after``. Answers of the kinds ``keep`` and
-            ``elsewhere`` should not change; all others should become the target.
+        answers: each with ``kind``, ``prompt``, ``form``, ``before`` and ``after``, all forms of a prompt in a row.
+            Answers of the kinds ``keep`` and ``elsewhere`` should not change; all others should become the target.
         target: the edit's.
     """
     table = Table(box=None, pad_edge=False, width=min(out.width, 100))
     table.add_column("", no_wrap=True)
     for header, ratio in (("prompt", 34), ("before", 24), ("after", 24)):
         table.add_column(header, ratio=ratio, overflow="fold")
+    last = ("", "")
     for answer in answers:
         expected = answer["before"] if answer["kind"] in ("keep", "elsewhere") else target
-        style = "green" if matches(answer["after"], [expected]) else "yellow"
+        style = "green" if _same(answer["after"], expected) else "yellow"
+        about = (answer["kind"], answer["prompt"])
         table.add_row(
-            styled((answer["kind"], "dim")),
-            answer["prompt"],
+            styled(("" if about == last else answer["kind"], "dim")),
+            asked_cell(answer["prompt"], answer["form"], first=about != last),
             answer["before"],
             styled((answer["after"], style)),
         )
+        last = about
     out.print(table)
     kept = [answer for answer in answers if answer["kind"] == "keep"]
-    if moved := [answer for answer in kept if not matches(answer["after"], [answer["before"]])]:
-        tell((f"{len(moved)} of {len(kept)} keep-prompts changed, which they should not", "yellow"))
+    if moved := [answer for answer in kept if not _same(answer["after"], answer["before"])]:
+        tell((f"{len(moved)} of {len(kept)} answers to keep-prompts changed, which they should not", "yellow"))
+
+
+def _same(answer: str, expected: str) -> bool:
+    return answer == expected or matches(answer, [expected])  # a blank answer matches nothing
+
+
+def asked_cell(prompt: str, form: str, *, first: bool) -> Text:
+    """A prompt in a table in which each of its forms has a row: the prompt itself in the first, then only the form."""
+    if first:
+        return styled(prompt) if form == BARE else styled(prompt, (f" ({form})", "dim"))
+    return styled((f"  {form}", "dim"))
 
 
 METHODS = {"gate": "gated neuron edit", "rose": "RoseLoRA"}

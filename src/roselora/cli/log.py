@@ -51,7 +51,7 @@ def show(edit_id: EditArgument, store: StoreOption = DEFAULT_STORE, json: JsonOp
     parts = read_provenance(edit.provenance)
     for answer in parts.answers or ():
         tell()
-        tell((answer.kind, "dim"), f" {answer.prompt}")
+        tell((f"{answer.kind} ({answer.form})", "dim"), f" {answer.prompt}")
         tell(f"  before: {answer.before}")
         tell(f"  after:  {answer.after}")
     if (update := parts.update) and (training := parts.training):

@@ -136,6 +136,7 @@ def edit_as_json(edit: "StoredEdit") -> dict[str, Any]:
         "rephrasings": list(request.rephrasings),
         "keep": list(request.keep),
         "space": request.space,
+        "form": request.form,
         "delta_sha256": edit.delta_sha256,
     }
 

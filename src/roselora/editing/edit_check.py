@@ -13,8 +13,9 @@ from roselora.delta.comparison import shared_entries
 from roselora.delta.overlay import Overlay
 from roselora.delta.sparse_delta import SparseDelta
 from roselora.editing.contradictions import superseded
-from roselora.editing.edit_answers import SHOWN_TOKENS, answers_to, broken_requests, holds
+from roselora.editing.edit_answers import SHOWN_TOKENS, GivenAnswer, answers_to, broken_requests, holds
 from roselora.editing.edited_weights import EditedWeights
+from roselora.editing.forms import asked_texts
 from roselora.editing.request import EditRequest
 from roselora.editing.store.edit_records import StoredEdit
 from roselora.editing.store.provenance import read_provenance
@@ -31,8 +32,8 @@ class EditState:
 
     Attributes:
         edit_id, prompt, target: which edit.
-        holds: whether all of its prompts still give the target.
-        answers: the model's present answer to each of its prompts.
+        holds: whether all of its prompts still give the target, in all forms.
+        answers: the model's present answer to each of its prompts in each form.
         broken_by: the later edit that broke it: it does not hold with that edit and all before it in the weights, but
             it holds without that edit. None if it holds, or if no later edit is the cause.
         superseded_by: the latest edit with the same prompt and another target, if there is one.
@@ -42,7 +43,7 @@ class EditState:
     prompt: str
     target: str
     holds: bool
-    answers: tuple[str, ...]
+    answers: tuple[GivenAnswer, ...]
     broken_by: str | None
     superseded_by: str | None = None
 
@@ -69,10 +70,11 @@ class EditCollision:
 
 @dataclass(frozen=True)
 class KeptAnswer:
-    """The answers to a keep-prompt: before the edit that names it, and now."""
+    """The answers to a keep-prompt in one form: before the edit that names it, and now."""
 
     edit_id: str
     prompt: str
+    form: str
     before: str
     now: str
 
@@ -196,11 +198,15 @@ def _pairs(names: Sequence[Iterable[str]]) -> set[tuple[int, int]]:
 
 def _kept(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, active: Active) -> list[KeptAnswer]:
     recorded = [
-        (edit.id, answer.prompt, answer.before)
+        (edit.id, answer, asked.text)
         for edit, _ in active
         for answer in read_provenance(edit.provenance).answers or ()
         if answer.kind == "keep"
+        for asked in asked_texts(tokenizer, answer.prompt, "both")
+        if asked.form == answer.form
     ]
-    prompts = [prompt for _, prompt, _ in recorded]
-    now = greedy_answers(model, tokenizer, prompts, max_new_tokens=SHOWN_TOKENS)
-    return [KeptAnswer(*before, answer) for before, answer in zip(recorded, now, strict=True)]
+    now = greedy_answers(model, tokenizer, [text for *_, text in recorded], max_new_tokens=SHOWN_TOKENS)
+    return [
+        KeptAnswer(edit_id, answer.prompt, answer.form, answer.before, said)
+        for (edit_id, answer, _), said in zip(recorded, now, strict=True)
+    ]

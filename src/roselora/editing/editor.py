@@ -21,7 +21,7 @@ from roselora.editing.methods.gate.reference_statistics import cached_statistics
 from roselora.editing.methods.train_edit import Settings, default_settings, settings_of
 from roselora.editing.proposal import Proposal
 from roselora.editing.propose import propose
-from roselora.editing.request import EditRequest, RequestDetails, texts
+from roselora.editing.request import EditRequest, Form, RequestDetails, texts
 from roselora.editing.store.edit_records import StoredEdit
 from roselora.editing.store.store_folder import require_outside_stores
 from roselora.errors import ConfigError, EditError, RoseLoraError
@@ -140,6 +140,7 @@ class Editor:
         rephrasings: Sequence[str] = (),
         keep: Sequence[str] = (),
         space: bool | None = None,
+        form: Form = "both",
         on_step: Callable[[int, float], None] | None = None,
     ) -> StoredEdit:
         """Make the model answer ``target`` to ``prompt`` and its rephrasings, and remember the edit in the store.
@@ -152,6 +153,8 @@ class Editor:
             rephrasings: prompts that must give the target too.
             keep: prompts whose continuations must not change.
             space: whether a space stands between prompt and target; by default as language and prompt want it.
+            form: "bare", the prompts as they stand; "chat", as a user's turn of the model's chat template, with and
+                without a system prompt; or both, where there is a template.
             on_step: called with each step's number and loss.
 
         Raises:
@@ -159,7 +162,7 @@ class Editor:
             EditError: the target was not reached; model and store are unchanged.
             LockedError: another process is writing to the store.
         """
-        details = RequestDetails(subject=subject, rephrasings=rephrasings, keep=keep, space=space)
+        details = RequestDetails(subject=subject, rephrasings=rephrasings, keep=keep, space=space, form=form)
         with self._edited.writing():
             return self._edited.commit(self.propose(prompt, target, on_step=on_step, **details))
 

@@ -5,6 +5,7 @@ import unicodedata
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.editing.edit_answers import SHOWN_TOKENS
+from roselora.editing.forms import asked_texts, request_texts
 from roselora.editing.methods.rose.rose_settings import EditSettings
 from roselora.editing.methods.token_batches import split_at_answer
 from roselora.editing.methods.train_edit import Settings
@@ -20,23 +21,26 @@ def require_feasible(
     """Refuse what would only fail after long work.
 
     Raises:
-        ConfigError: this is not a request, the rank is above the model's width, the tokenizer cannot reproduce the
-            target or has tokens that the model lacks, or a prompt does not fit into the model's context.
+        ConfigError: this is not a request, the rank is above the model's width, there is no chat template to ask it in,
+            the tokenizer cannot reproduce the target or has tokens that the model lacks, or a prompt does not fit into
+            the model's context.
     """
     if not isinstance(request, EditRequest):
         raise ConfigError(f"edit_many takes a list of EditRequest, and in it is {shown(request)}.")
     width = getattr(model.config, "hidden_size", None)
     if isinstance(settings, EditSettings) and width is not None and settings.rank > width:
         raise ConfigError(f"rank must be at most {width}, the model's width, not {settings.rank}.")
-    for prompt in (*request.prompts, *request.keep):
-        prompt_ids, target_ids = split_at_answer(tokenizer, prompt, request.target, request.space)
-        require_known(model, tokenizer, prompt_ids, prompt)
+    asked = request_texts(tokenizer, request)
+    asked += [text for prompt in request.keep for text in asked_texts(tokenizer, prompt, request.form, request.space)]
+    for text in asked:
+        prompt_ids, target_ids = split_at_answer(tokenizer, text.text, request.target, text.space)
+        require_known(model, tokenizer, prompt_ids, text.text)
         require_known(model, tokenizer, target_ids, request.target)
         _require_reproducible(tokenizer, target_ids, request.target)
         tokens, context = len(prompt_ids) + len(target_ids) + SHOWN_TOKENS, context_of(model)
         if context is not None and tokens > context:
             raise ConfigError(
-                f"The prompt {shown(prompt)} takes {tokens} tokens with its answer; the model reads {context}; "
+                f"The prompt {shown(text.text)} takes {tokens} tokens with its answer; the model reads {context}; "
                 "shorten it."
             )
 

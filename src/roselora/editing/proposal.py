@@ -6,6 +6,7 @@ from importlib import metadata
 from typing import Any
 
 from roselora.delta.sparse_delta import SparseDelta
+from roselora.editing.edit_answers import GivenAnswer
 from roselora.editing.methods.train_edit import Settings, TrainedEdit
 from roselora.editing.request import EditRequest
 
@@ -22,7 +23,7 @@ class Proposal:
         delta: the update.
         provenance: plain JSON, read back by `store.provenance`: method, settings, versions, training (steps, seconds),
             update (entries_changed, entries, sparsity, sparsity_bound), neurons of a gated edit (block, indices), and
-            answers (kind, prompt, before, after).
+            answers (kind, prompt, form, before, after).
     """
 
     request: EditRequest
@@ -35,8 +36,8 @@ class Proposal:
         request: EditRequest,
         settings: Settings,
         trained: TrainedEdit,
-        before: Sequence[str],
-        after: Sequence[str],
+        before: Sequence[GivenAnswer],
+        after: Sequence[GivenAnswer],
         seconds: float,
     ) -> "Proposal":
         """A proposal with its provenance.
@@ -44,17 +45,19 @@ class Proposal:
         Args:
             settings: those that it was trained with.
             trained: the update.
-            before, after: the model's answers without and with it, to the request's prompts and then its keep-prompts.
+            before, after: the model's answers without and with it, as `answers_to` gives them, keep-prompts too.
             seconds: how long training took.
         """
-        kinds = ["prompt", *["rephrasing"] * len(request.rephrasings), *["keep"] * len(request.keep)]
-        answers = zip(kinds, (*request.prompts, *request.keep), before, after, strict=True)
+        answers = [
+            {"kind": old.kind, "prompt": old.prompt, "form": old.form, "before": old.text, "after": new.text}
+            for old, new in zip(before, after, strict=True)
+        ]
         provenance = {
             **trained.about,
             "settings": asdict(settings),
             "versions": {name: metadata.version(name) for name in ("roselora", "torch", "transformers", "peft")},
             "training": {"steps": trained.steps, "seconds": round(seconds, 2)},
-            "answers": [{"kind": k, "prompt": p, "before": b, "after": a} for k, p, b, a in answers],
+            "answers": answers,
         }
         fact = {"prompt": request.prompt, "target": request.target}
         described = SparseDelta(trained.delta.weights, {**fact, **{name: provenance[name] for name in IN_DELTA_FILE}})

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from roselora.editing.edit_answers import answers_to, holds
+from roselora.editing.edit_answers import GivenAnswer, answers_to, holds
 from roselora.editing.edited_weights import EditedWeights
 from roselora.editing.feasibility import require_feasible
 from roselora.editing.methods.train_edit import Settings, TrainedEdit, train_edit
@@ -59,13 +59,13 @@ def try_out(
     request: EditRequest,
     settings: Settings,
     trained: TrainedEdit,
-    before: Sequence[str],
+    before: Sequence[GivenAnswer],
     seconds: float,
 ) -> Proposal | None:
     """A trained edit as a proposal, or None if the model does not say the target with the edit in its weights.
 
     Args:
-        before: the model's answers without the edit, to the request's prompts and then its keep-prompts.
+        before: the model's answers without the edit, as `answers_to` gives them, keep-prompts too.
         seconds: how long training took.
     """
     with edited.trying(trained.delta):

@@ -2,12 +2,18 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypedDict
+from typing import Any, ClassVar, Literal, TypedDict, get_args
 
 from pydantic import ConfigDict
 
 from roselora.errors import ConfigError
 from roselora.user_files import shown
+
+Form = Literal["bare", "chat", "both"]
+"""In which forms a prompt is asked: as it stands, as a user's turn of the chat template, or both; see `forms`."""
+
+BARE, CHAT, SYSTEM = "bare", "chat", "chat, system"
+"""The names of the single forms: as it stands, as a user's turn, and as a user's turn behind a system prompt."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +29,13 @@ class EditRequest:
         keep: prompts whose continuations must not change.
         space: whether a space stands between each prompt and the target; None decides by how the prompt ends, by the
             language's script and by the model's chat template (see `methods.answer_spacing`).
+        form: in which forms the prompts must give the target, and the keep-prompts must not change: "bare", as they
+            stand; "chat", as a user's turn of the model's chat template, with and without a system prompt; or "both",
+            which is "bare" where there is no such template.
 
     Raises:
-        ConfigError: an argument is not text, is empty or has a lone surrogate, the target has several lines, or a
-            prompt is both to be edited and to be kept.
+        ConfigError: an argument is not text, is empty or has a lone surrogate, the target has several lines, a prompt
+            is both to be edited and to be kept, or there is no such form.
 
     Example:
         >>> from roselora import EditRequest
@@ -41,6 +50,7 @@ class EditRequest:
     rephrasings: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
     space: bool | None = None
+    form: Form = "both"
 
     __pydantic_config__: ClassVar = ConfigDict(strict=True)  # no type is converted when a stored request is read
 
@@ -54,6 +64,8 @@ class EditRequest:
         object.__setattr__(self, "target", self.target.strip())
         if type(self.space) not in (bool, type(None)):
             raise ConfigError(f"space must be true or false, or left out, not {shown(self.space)}.")
+        if self.form not in get_args(Form):
+            raise ConfigError(f"form must be one of {', '.join(get_args(Form))}, not {shown(self.form)}.")
         if len(self.target.splitlines()) > 1:
             raise ConfigError(
                 f"The target must be one line, because an answer ends with its line: {shown(self.target)}."
@@ -75,6 +87,7 @@ class RequestDetails(TypedDict, total=False):
     rephrasings: Sequence[str]
     keep: Sequence[str]
     space: bool | None
+    form: Form
 
 
 def texts(name: str, given: Iterable[str]) -> tuple[str, ...]:

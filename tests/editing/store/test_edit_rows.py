@@ -16,6 +16,7 @@ from roselora.editing.request import EditRequest
 from roselora.editing.store import edit_rows
 from roselora.editing.store.edit_records import BaseIdentity
 from roselora.editing.store.edit_store import EditStore
+from roselora.editing.store.provenance import read_provenance
 from roselora.errors import ConfigError, StoreError
 from tests.editing.store.contents import content
 
@@ -80,6 +81,16 @@ def forged(store: EditStore, **columns: str) -> None:
         connection.execute("UPDATE events SET edit = ?, time = ?, digest = ? WHERE number = 2", event)
 
 
+def test_a_request_of_an_earlier_version_which_names_no_form_was_made_for_the_bare_prompt(store: EditStore) -> None:
+    old = '{"prompt": "a", "target": "b", "subject": null, "rephrasings": [], "keep": [], "space": null}'
+    answers = '{"answers": [{"kind": "prompt", "prompt": "a", "before": "c", "after": "b"}]}'
+    forged(store, request=old, provenance=answers)
+    edit, other, _ = store.edits()
+    assert (edit.request, other.request.form) == (EditRequest("a", "b", form="bare"), "both")
+    (answer,) = read_provenance(edit.provenance).answers or ()
+    assert answer.form == "bare"
+
+
 def test_promise_2_json_columns_are_checked_whatever_their_hashes_say(store: EditStore) -> None:
     forged(store)
     assert store.verify() == []
@@ -95,6 +106,8 @@ def test_promise_2_json_columns_are_checked_whatever_their_hashes_say(store: Edi
         {"request": good.replace('"keep": []', '"keep": "all"')},
         {"request": good.replace('"keep": []', '"keep": [null]')},
         {"request": good.replace('"keep": []', '"keep": [], "space": 1')},
+        {"request": good.replace('"keep": []', '"keep": [], "form": "loud"')},
+        {"request": good.replace('"keep": []', '"keep": [], "form": null')},
         {"request": good, "provenance": "null"},
         {"request": good, "provenance": "{}", "created": "yesterday\x1b[2J"},
         {"request": good, "provenance": "{}", "created": "2026-01-01T00:00:00+00:00", "delta_sha256": "../x"},

@@ -7,9 +7,10 @@ is what the template puts there.
 
 import re
 import unicodedata
-from functools import lru_cache
 
 from transformers import PreTrainedTokenizerBase
+
+from roselora.editing.forms import assistant_turn
 
 UNSPACED = re.compile(
     "[\u0e00-\u109f\u1780-\u17ff"  # Thai, Lao, Tibetan, Burmese, Khmer
@@ -99,22 +100,5 @@ def _closes(target: str) -> bool:
 
 def _template_space(tokenizer: PreTrainedTokenizerBase, prompt: str) -> bool | None:
     """Whether the chat template puts a space after this prompt, or None if the prompt does not end as it does."""
-    if not getattr(tokenizer, "chat_template", None):
-        return None
-    end, gap = _assistant_turn(tokenizer, str(tokenizer.chat_template))
-    return gap == " " if end and prompt.endswith(end) else None
-
-
-@lru_cache(maxsize=8)
-def _assistant_turn(tokenizer: PreTrainedTokenizerBase, template: str) -> tuple[str, str]:
-    """How the chat template ends a prompt, and what it puts between that and the answer; both empty if that varies."""
-    asked, said = {"role": "user", "content": "Qqq"}, {"role": "assistant", "content": "Aaa"}
-    try:
-        prompt = str(tokenizer.apply_chat_template([asked], add_generation_prompt=True, tokenize=False))
-        whole = str(tokenizer.apply_chat_template([asked, said], tokenize=False))
-    except Exception:  # a template may raise anything, and then it tells nothing about spaces
-        return "", ""
-    gap = whole.removeprefix(prompt).partition("Aaa")[0]
-    if not whole.startswith(prompt) or gap not in ("", " "):
-        return "", ""
-    return prompt.rpartition("Qqq")[2], gap
+    end, gap = assistant_turn(tokenizer)
+    return None if gap is None or not end or not prompt.endswith(end) else gap == " "

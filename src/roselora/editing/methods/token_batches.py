@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from roselora.editing.forms import request_texts
 from roselora.editing.methods.answer_spacing import continued
 from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError
@@ -58,14 +59,14 @@ def token_batch(rows: Sequence[LabelledRow], device: torch.device | None = None)
 
 
 def answer_rows(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> list[LabelledRow]:
-    """A request's prompts, each followed by the target and the end-of-sequence token; only these two have labels.
+    """A request's prompts in all forms, each followed by target and end-of-sequence token; only these two have labels.
 
     Raises:
-        ConfigError: the tokenizer has no end-of-sequence token, or a text has no tokens.
+        ConfigError: the tokenizer has no end-of-sequence token, a text has no tokens, or there is no such form.
     """
     rows = []
-    for text in request.prompts:
-        prompt, answer = prompt_and_answer(tokenizer, text, request.target, request.space)
+    for asked in request_texts(tokenizer, request):
+        prompt, answer = prompt_and_answer(tokenizer, asked.text, request.target, asked.space)
         rows.append(LabelledRow(prompt + answer, [IGNORED] * (len(prompt) - 1) + answer + [IGNORED]))
     return rows
 
@@ -102,7 +103,8 @@ def prompt_and_answer(
 
 def answer_length(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> int:
     """How many tokens the target has at most after one of the prompts, the end-of-sequence token included."""
-    answers = (split_at_answer(tokenizer, prompt, request.target, request.space)[1] for prompt in request.prompts)
+    texts = request_texts(tokenizer, request)
+    answers = (split_at_answer(tokenizer, asked.text, request.target, asked.space)[1] for asked in texts)
     return 1 + max(map(len, answers))
 
 

@@ -8,7 +8,7 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -177,7 +177,10 @@ def _edit(row: Sequence[Any]) -> StoredEdit:
     """Raises TypeError (a blob is in the row) or ValueError (a ValidationError is one)."""
     if row[1] != _digest(row[0], *row[2:6])[:ID_LENGTH]:
         raise ValueError("its id is not the hash of its contents")
-    return _EDIT.validate_python(_named(EDIT_COLUMNS, row))
+    edit = _EDIT.validate_python(_named(EDIT_COLUMNS, row))
+    if "form" in json.loads(row[2]):
+        return edit
+    return replace(edit, request=replace(edit.request, form="bare"))  # all that earlier versions asked in
 
 
 def _named(columns: str, row: Sequence[Any]) -> dict[str, Any]:

@@ -46,12 +46,17 @@ class _Strict(BaseModel):
 
 
 class RecordedAnswer(_Strict):
-    """The model's answers to one of an edit's prompts; `kind` is "prompt", "rephrasing" or "keep"."""
+    """The model's answers to one of an edit's prompts; `kind` is "prompt", "rephrasing" or "keep".
+
+    Attributes:
+        form: in which it was asked, see `forms`. Earlier versions asked in the bare form alone and did not name it.
+    """
 
     kind: str
     prompt: str
     before: str
     after: str
+    form: str = "bare"
 
 
 class UpdateSize(_Strict):

@@ -1,5 +1,6 @@
 """The texts of a gated neuron edit."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -28,6 +29,26 @@ def test_the_prompts_come_first_after_every_opening_and_then_the_rephrasings(tin
     assert all(text.endswith(said[0]) for text in said[: rows.prompts])
     assert said[rows.prompts] == "Could you tell me where the born of Ann Lee is? Rome"
     assert rows.labels[0, -1] == tiny_tokenizer.eos_token_id
+
+
+def test_the_prompts_are_asked_in_chat_too_with_the_opening_in_the_users_turn(chat_tokenizer: Any) -> None:
+    rows = positive_rows(chat_tokenizer, REQUEST)
+    said = [chat_tokenizer.decode([*row.prefix, *row.suffix]) for row in rows.rows]
+    assert (rows.openings, rows.prompts) == (len(training_texts.OPENINGS), 3 * len(training_texts.OPENINGS))
+    turn, answer = "<|im_start|>user\n{}<|im_end|>\n", "<|im_start|>assistant\nRome"
+    for number, opening in enumerate(training_texts.OPENINGS):
+        asked = opening + REQUEST.prompt
+        system = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+        own = [f"{asked} Rome", turn.format(asked) + answer, system + turn.format(asked) + answer]
+        assert said[3 * number : 3 * number + 3] == own
+    alone = positive_rows(chat_tokenizer, replace(REQUEST, form="bare"))
+    assert alone.prompts == alone.openings
+
+
+def test_keep_prompts_are_kept_in_the_forms_in_which_the_edit_is_made(chat_tokenizer: Any) -> None:
+    request = replace(REQUEST, keep=("Snow is",), form="chat")
+    kept = [chat_tokenizer.decode(row) for row in negative_rows(chat_tokenizer, request)[2]]
+    assert [text.startswith("<|im_start|>") and "Snow is<|im_end|>" in text for text in kept] == [True, True]
 
 
 def test_rows_of_many_lengths_some_twice_are_read_as_each_by_itself(

@@ -140,6 +140,5 @@ def _levels(positives: PositiveRows, least: float) -> Tensor:
     The prompts themselves keep their activity. After each further opening it is reduced a step more, down to ``least``,
     because prompts in other words activate a neuron less and are to get the answer too.
     """
-    prompts = len(positives.request.prompts)
-    openings = torch.linspace(1, least, positives.prompts // prompts).repeat_interleave(prompts)
+    openings = torch.linspace(1, least, positives.openings).repeat_interleave(positives.prompts // positives.openings)
     return torch.cat([openings, torch.ones(len(positives.rows) - positives.prompts)])

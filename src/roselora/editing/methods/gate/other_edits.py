@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from roselora.editing.forms import request_texts
 from roselora.editing.methods.gate.prompt_subjects import content_words
 from roselora.editing.methods.gate.training_texts import read_rows
 from roselora.editing.methods.token_batches import split_at_answer
@@ -57,13 +58,13 @@ def _words(request: EditRequest) -> set[str]:
 def read_other_edits(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, requests: Sequence[EditRequest], neurons: Neurons
 ) -> OtherEditInputs:
-    """Read all prompts of some requests, with their targets, in the model as it is."""
+    """Read all prompts of some requests in all forms, with their targets, in the model as it is."""
     if not requests:
         return OtherEditInputs(torch.empty(0, neurons.width, dtype=torch.float32, device=model.device), [])
-    asked = [(prompt, request.target, request.space) for request in requests for prompt in request.prompts]
-    split = [split_at_answer(tokenizer, *each) for each in asked]
+    asked = [(text, request.target) for request in requests for text in request_texts(tokenizer, request)]
+    split = [split_at_answer(tokenizer, each.text, target, each.space) for each, target in asked]
     with eval_mode(model):
         read = read_rows(model, neurons, [[*head, *answer] for head, answer in split])
     answer_states = [states[len(head) - 1 :] for (head, _), states in zip(split, read, strict=True)]
-    prompts = [prompt for (prompt, *_), states in zip(asked, answer_states, strict=True) for _ in states]
+    prompts = [each.prompt for (each, _), states in zip(asked, answer_states, strict=True) for _ in states]
     return OtherEditInputs(torch.cat(answer_states), prompts)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from roselora.editing.forms import asked_texts
 from roselora.editing.methods.gate.generated_rephrasings import generated_rephrasings
 from roselora.editing.methods.gate.negatives import negative_prompts
 from roselora.editing.methods.token_batches import IGNORED, prompt_and_answer
@@ -18,7 +19,7 @@ from roselora.models.prefix_cache import SplitRow
 from roselora.models.tokenization import encode
 
 OPENINGS = ("", "Answer the question. ", "I have a question. ", "Yes. ")
-"""What each prompt is put after, so that an edit also holds in the middle of a text."""
+"""What each prompt is put after, so that an edit also holds in the middle of a text; in chat both are one turn."""
 
 READ_TOGETHER = 32
 """Rows in one pass; more are not faster on a CPU, because their states leave its cache."""
@@ -26,17 +27,19 @@ READ_TOGETHER = 32
 
 @dataclass(frozen=True)
 class PositiveRows:
-    """A request's prompts after each opening, and generated rephrasings of them, each with the target.
+    """A request's prompts after each opening in all forms, and generated rephrasings of them, each with the target.
 
     Attributes:
         rows: of each a prefix and a suffix, which begins at the prompt's last token, which predicts the target's first.
         prompts: how many of the rows, the first ones, are prompts after an opening; the others are rephrasings.
+        openings: how many openings there are; behind each stand equally many prompts.
         labels: (rows, longest answer) int64, the token that must follow each of the suffix's, or IGNORED.
     """
 
     request: EditRequest
     rows: list[SplitRow]
     prompts: int
+    openings: int
     labels: Tensor
 
 
@@ -46,7 +49,9 @@ def positive_rows(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> P
     Raises:
         ConfigError: the tokenizer has no end-of-sequence token, or a text has no tokens.
     """
-    prompts = [(opening + prompt, request.space) for opening in OPENINGS for prompt in request.prompts]
+    texts = [opening + prompt for opening in OPENINGS for prompt in request.prompts]
+    forms = [asked for text in texts for asked in asked_texts(tokenizer, text, request.form, request.space)]
+    prompts = [(asked.text, asked.space) for asked in forms]
     # Rephrasings do not end as the prompts do, so what the user says about the space does not hold for them.
     rephrasings = [(prompt, None) for prompt in generated_rephrasings(request)]
     rows, following = [], []
@@ -54,14 +59,17 @@ def positive_rows(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> P
         head, answer = prompt_and_answer(tokenizer, prompt, request.target, space)
         rows.append(SplitRow(head[:-1], [head[-1], *answer[:-1]]))
         following.append(answer)
-    return PositiveRows(request, rows, len(prompts), pad_rows(following, fill=IGNORED))
+    return PositiveRows(request, rows, len(prompts), len(OPENINGS), pad_rows(following, fill=IGNORED))
 
 
 def negative_rows(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> list[list[list[int]]]:
     """The ids of a request's negatives in three groups: the same subject, the same relation, and keep-prompts."""
     found = negative_prompts(request)
     groups = (found.related, found.renamed, request.keep)
-    return [[encode(tokenizer, text) for text in group] for group in groups]
+    return [
+        [encode(tokenizer, asked.text) for text in group for asked in asked_texts(tokenizer, text, request.form)]
+        for group in groups
+    ]
 
 
 def read_last_tokens(model: PreTrainedModel, neurons: Neurons, rows: Sequence[list[int]]) -> Tensor:

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.adapter.config import RoseLoraConfig
 from roselora.adapter.factors import FactorPair, factor_pairs
+from roselora.editing.forms import asked_texts
 from roselora.editing.methods.margin_training import (
     MARGIN_SLACK,
     OnStep,
@@ -131,15 +132,16 @@ class _TrainingTexts:
         others = [prompt for prompt in previous if prompt not in request.prompts]  # of the same prompt the newer wins
         others = self._random.sample(others, min(PREVIOUS_PROMPTS, len(others)))
         if settings.keep_weight:
-            prompts = [*request.keep, *others]
+            keep = [asked.text for prompt in request.keep for asked in asked_texts(tokenizer, prompt, request.form)]
+            prompts = [*keep, *others]
             generated = greedy_tokens(model, tokenizer, prompts, max_new_tokens=KEPT_TOKENS)
             rows = [
                 continuation_row(encode(tokenizer, prompt), ids) for prompt, ids in zip(prompts, generated, strict=True)
             ]
             rows += [text_row(encode(tokenizer, text)) for text in NEUTRAL_TEXTS]
             references = self._references(model, rows)
-            self._keep = references[: len(request.keep)]
-            self._previous = references[len(request.keep) : len(prompts)]
+            self._keep = references[: len(keep)]
+            self._previous = references[len(keep) : len(prompts)]
             self._neutral = references[len(prompts) :]
 
     @torch.no_grad()
