@@ -175,12 +175,12 @@ def _show_scores(head: "EditHead", records: "list[EditRecord]") -> None:
     from roselora.bench.metrics.method_summary import summarize
 
     table = Table(box=None, pad_edge=False)
-    columns = ("reliability", "generalization", "portability", "locality", "nearest", "kl")
-    for column in ("method", "form", "edits", *columns):
+    columns = ("reliability", "generalization", "locality", "nearest", "kl")
+    for column in ("method", "form", *columns):
         table.add_column(column, no_wrap=True)
     for row in summarize(records, head.methods, forms=head.forms):
         for form, found in row.forms.items():
             means = [found.means.get(column) for column in columns]
             cells = ["-" if mean is None else f"{mean.value:.3f}" for mean in means]
-            table.add_row(row.method, form, str(row.edits), *cells)
+            table.add_row(row.method, form, *cells)
     out.print(table)

@@ -125,7 +125,11 @@ def test_in_chat_every_question_is_a_users_turn_and_is_compared_with_the_base_mo
     world_model, tiny_tokenizer
 ):
     chatting = copy.deepcopy(tiny_tokenizer)
-    chatting.chat_template = "{% for m in messages %}U: {{ m['content'] }}{% endfor %}{{ ' A:' }}"
+    chatting.chat_template = (
+        "{% for m in messages %}U: {{ m['content'] }}{% endfor %}{% if add_generation_prompt %}{{ ' A:' }}{% endif %}"
+    )
+        "{% for m in messages %}U: {{ m['content'] }}{% endfor %}{% if add_generation_prompt %}{{ ' A:' }}{% endif %}"
+    )
     by_hand = wrapped(ASKING, "U: ", " A:")
     both = CaseScorer(world_model, chatting, [ASKING], forms=("bare", "chat"))
     apart = CaseScorer(world_model, tiny_tokenizer, [ASKING, by_hand])

@@ -13,15 +13,17 @@ from roselora.bench.methods.edit_method import Applied, EditCall, Method
 from roselora.bench.methods.editing_methods import METHODS
 from roselora.bench.methods.weight_changes import Snapshot, undone_on_error
 from roselora.bench.metrics.case_scoring import CaseScorer
-from roselora.bench.records.edit_bench_records import EditRecord, Mode
+from roselora.bench.records.edit_bench_records import EditRecord, FormName, Mode
 from roselora.bench.records.failed_run import FailedRun
 from roselora.bench.running import edit_sequence as sequence
 from roselora.bench.running.edit_plan import EditPlan
 from roselora.bench.running.edit_run import EditingRun, ResultLog
 from roselora.bench.running.eta import RunProgress
 from roselora.bench.tasks.edit_case import EditCase, Probe
+from roselora.editing.forms import asked_texts
 from roselora.errors import ConfigError, EditError, StoppedError
 from roselora.models.fingerprint import fingerprint
+from roselora.models.generation import greedy_answers
 
 CASES = tuple(
     EditCase(
@@ -298,3 +300,47 @@ def test_edits_in_a_side_memory_get_the_same_scores_when_a_sequence_is_resumed(
     again = run(grace, "sequential")
     assert [replace(record, cost=None) for record in again] == [replace(record, cost=None) for record in whole]
     assert not any(module._forward_hooks for module in world_model.modules())
+
+
+@pytest.mark.parametrize("mode", ["single", "sequential"])
+@pytest.mark.parametrize(("forms", "form"), [(("bare",), "bare"), (("chat",), "chat"), (("bare", "chat"), "both")])
+def test_every_method_is_asked_to_edit_in_the_forms_that_are_scored(
+    mode: Mode,
+    forms: tuple[FormName, ...],
+    form: str,
+    world_model: LlamaForCausalLM,
+    chat_tokenizer: PreTrainedTokenizerFast,
+    tmp_path: Path,
+) -> None:
+    asked: list[str] = []
+
+    def edit(call: EditCall[NudgeConfig]) -> Applied:
+        asked.extend(request.form for request in call.requests)
+        return Applied(tuple(call.requests), lambda: None, entries=0)
+
+    records: list[EditRecord] = []
+    plan = EditPlan(CASES, method(edit), mode, tmp_path, forms=forms)
+    EditingRun(world_model, chat_tokenizer, plan, ResultLog((), records.append)).run()
+    assert asked == [form] * len(CASES)
+    for record in records:
+        assert (record.scores is not None, record.chat is not None) == ("bare" in forms, "chat" in forms)
+
+
+def test_fine_tuning_for_both_forms_is_trained_in_chat_too(
+    world_model: LlamaForCausalLM, chat_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    tuned = replace(METHODS["ft-m"], config=replace(METHODS["ft-m"].config, learning_rate=1e-2))
+    plan = EditPlan(CASES[:1], {"ft-m": tuned}, "single", tmp_path, forms=("bare", "chat"))
+    records: list[EditRecord] = []
+    EditingRun(world_model, chat_tokenizer, plan, ResultLog((), records.append)).run()
+    (record,) = records
+    assert record.scores is not None
+    assert record.chat is not None
+    assert (record.scores.answer, record.chat.answer) == ("Rome", "Rome")
+    # Trained on the bare prompt alone, it does not hold in chat.
+    with_bare = tuned.edit(
+        EditCall(world_model, chat_tokenizer, [replace(CASES[0].request, form="bare")], tuned.config)
+    )
+    (in_chat,) = asked_texts(chat_tokenizer, CASES[0].prompt, "chat")[:1]
+    assert greedy_answers(world_model, chat_tokenizer, [in_chat.text], max_new_tokens=8) != ["Rome"]
+    with_bare.undo()

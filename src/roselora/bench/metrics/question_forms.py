@@ -3,7 +3,7 @@
 from transformers import PreTrainedTokenizerBase
 
 from roselora.bench.records.edit_bench_records import FormName
-from roselora.errors import ConfigError
+from roselora.editing.forms import asked_texts
 from roselora.models.teacher_forcing import TeacherForcedRow
 
 
@@ -13,12 +13,7 @@ def in_form(tokenizer: PreTrainedTokenizerBase, prompt: str, form: FormName) -> 
     Raises:
         ConfigError: the tokenizer has no chat template that writes the prompt.
     """
-    if form == "bare":
-        return prompt
-    if not tokenizer.chat_template:
-        raise ConfigError("The tokenizer has no chat template, so nothing can be asked in chat: give --form bare.")
-    turn = [{"role": "user", "content": prompt}]
-    return str(tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
+    return asked_texts(tokenizer, prompt, form)[0].text
 
 
 def with_prompt(row: TeacherForcedRow, prompt: list[int]) -> TeacherForcedRow:

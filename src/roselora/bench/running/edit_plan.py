@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from roselora.bench.methods.edit_method import Method
 from roselora.bench.metrics.question_forms import in_form
@@ -24,6 +23,7 @@ from roselora.bench.running.resumption import require_same_run, require_same_set
 from roselora.bench.tasks.added_questions import with_added_questions
 from roselora.bench.tasks.edit_case import EditCase, deduplicate
 from roselora.bench.tasks.edit_datasets import read_cases
+from roselora.editing.request import EditRequest, Form
 from roselora.errors import ConfigError
 from roselora.models.fingerprint import fingerprint
 from roselora.models.loading import LoadedModel
@@ -76,7 +76,7 @@ class EditBenchRequest:
     command: str
     skip: int = 0
     without: tuple[Path, ...] = ()
-    form: Literal["bare", "chat", "both"] = "both"
+    form: Form = "both"
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,10 @@ class EditPlan:
     folder: Path
     fluency: bool = False
     forms: tuple[FormName, ...] = ("bare",)
+
+    def request(self, case: EditCase) -> EditRequest:
+        """What a method is given for a case: its fact, to be learnt in the forms that are asked."""
+        return replace(case.request, form="both" if len(self.forms) > 1 else self.forms[0])
 
     def waiting(self, known: Sequence[EditRecord]) -> dict[str, int]:
         """How many edits of each method have no record yet."""

@@ -127,7 +127,7 @@ class EditingRun:
         try:
             self._scorer.prepare([case])
             with measured(self._model.device) as taken:
-                applied = method.edit(EditCall(self._model, self._tokenizer, [case.request], method.config))
+                applied = method.edit(EditCall(self._model, self._tokenizer, [self._plan.request(case)], method.config))
         except EDIT_FAILURES as error:
             logger.debug("%s failed on %s", name, case.key, exc_info=error)
             self._require_unedited()
@@ -145,7 +145,7 @@ class EditingRun:
 
     def _before(self, method: Method, edited: Sequence[EditCase]) -> str:
         """What the method puts before every question once these cases are edited."""
-        return "" if method.before is None else method.before(self._tokenizer, [case.request for case in edited])
+        return "" if method.before is None else method.before(self._tokenizer, [*map(self._plan.request, edited)])
 
     def _run_sequence(self, name: str, base: BaseWeights) -> None:
         """All edits of one method, then all scores."""

@@ -48,7 +48,7 @@ class EditSequence:
         name: str,
     ) -> None:
         self._model, self._tokenizer, self._base = model, tokenizer, base
-        self._name, self._method, self._cases = name, plan.methods[name], plan.cases
+        self._plan, self._name, self._method, self._cases = plan, name, plan.methods[name], plan.cases
         self._size = plan.requests_per_call(name) or len(plan.cases)
         self._path = plan.checkpoint(name)
         self._history: list[Applied] = []
@@ -106,7 +106,7 @@ class EditSequence:
         self._base.restore(checkpoint.weights)
         attempts = list(checkpoint.attempts)
         made = zip(self._cases, attempts, strict=False)
-        requests = tuple(case.request for case, attempt in made if attempt.error is None)
+        requests = tuple(self._plan.request(case) for case, attempt in made if attempt.error is None)
         if requests:
             undo = _nothing
             if self._method.reinstall is not None:
@@ -116,7 +116,7 @@ class EditSequence:
 
     def _call(self, cases: Sequence[EditCase], on_progress: Progress) -> list[AttemptedEdit]:
         """One call of the method. If it fails, all of its requests have, and the model is as before the call."""
-        requests = [case.request for case in cases]
+        requests = [*map(self._plan.request, cases)]
         try:
             with measured(self._model.device) as taken:
                 call = EditCall(self._model, self._tokenizer, requests, self._method.config, self._history, on_progress)
