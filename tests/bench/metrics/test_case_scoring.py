@@ -128,8 +128,6 @@ def test_in_chat_every_question_is_a_users_turn_and_is_compared_with_the_base_mo
     chatting.chat_template = (
         "{% for m in messages %}U: {{ m['content'] }}{% endfor %}{% if add_generation_prompt %}{{ ' A:' }}{% endif %}"
     )
-        "{% for m in messages %}U: {{ m['content'] }}{% endfor %}{% if add_generation_prompt %}{{ ' A:' }}{% endif %}"
-    )
     by_hand = wrapped(ASKING, "U: ", " A:")
     both = CaseScorer(world_model, chatting, [ASKING], forms=("bare", "chat"))
     apart = CaseScorer(world_model, tiny_tokenizer, [ASKING, by_hand])
