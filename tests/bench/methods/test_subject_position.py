@@ -62,3 +62,14 @@ def test_an_end_of_sequence_behind_the_text_is_not_its_last_token(tiny_tokenizer
 def test_a_character_of_several_tokens_ends_at_its_last(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     assert len(tiny_tokenizer("Orlé is").input_ids) == 8
     assert subject_end(tiny_tokenizer, "Orlé is", "Orlé") == 4
+
+
+def test_a_text_that_opens_as_chat_templates_do_has_its_beginning_counted_once(
+    tiny_tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    opening = copy.deepcopy(tiny_tokenizer)
+    start = [("<|im_start|>", opening.bos_token_id)]
+    opening.backend_tokenizer.post_processor = processors.TemplateProcessing("<|im_start|> $A", special_tokens=start)
+    assert subject_end(opening, "Rome is", "Rome") == 4
+    assert subject_end(opening, "<|im_start|>Rome is", "Rome") == 4
+    assert subject_end(opening, "<|im_start|>Rome is", None) == 7

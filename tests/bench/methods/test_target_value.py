@@ -123,3 +123,26 @@ def test_a_model_that_gives_nan_is_an_error(
     config = LocateConfig(prefixes=0)
     with pytest.raises(EditError, match="diverged"):
         optimize_value(world_model, tiny_tokenizer, LYON, contexts(tiny_tokenizer, LYON, config), BLOCK, config)
+
+
+def test_in_both_forms_the_prompt_is_a_users_turn_too_and_each_context_has_the_target_as_it_follows_there(
+    world_model: LlamaForCausalLM, chat_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    config = LocateConfig(prefixes=1, steps=3, learning_rate=0.1)
+    rows = contexts(chat_tokenizer, LYON, config)
+    texts = [chat_tokenizer.decode(row.ids) for row in rows]
+    turn = f"<|im_start|>user\n{LYON.prompt}<|im_end|>\n<|im_start|>assistant\n"
+    assert texts[0] == LYON.prompt
+    assert texts[2] == turn
+    assert texts[3].startswith("<|im_start|>system\n")
+    assert texts[3].endswith(f"<|im_end|>\n{turn}")
+    assert [chat_tokenizer.decode(row.ids[: row.position + 1])[-6:] for row in rows] == ["France"] * 4
+    assert [chat_tokenizer.decode(row.answer) for row in rows] == [" Lyon<|im_end|>"] * 2 + ["Lyon<|im_end|>"] * 2
+    value = optimize_value(world_model, chat_tokenizer, LYON, rows, BLOCK, config)
+    losses: list[Tensor] = []
+    for row in rows:
+        whole = Context([*row.ids, *row.answer[:-1]], row.position)
+        with torch.no_grad():
+            predicted = naive(world_model, whole, BLOCK, value.delta.float(), len(row.answer))
+        losses += [-each[token] for each, token in zip(predicted, row.answer, strict=True)]
+    assert value.loss == pytest.approx(float(torch.stack(losses).mean()), rel=1e-4)

@@ -17,15 +17,16 @@ from roselora.bench.methods.covariance import covariance
 from roselora.bench.methods.edit_method import EditCall
 from roselora.bench.methods.module_states import Context
 from roselora.bench.methods.subject_position import subject_end
+from roselora.editing.forms import asked_texts
 from roselora.editing.methods.neutral_texts import NEUTRAL_TEXTS
 from roselora.editing.methods.setting_bounds import BoundedSettings, number, whole
-from roselora.editing.request import EditRequest
+from roselora.editing.methods.token_batches import prompt_and_answer
+from roselora.editing.request import BARE, EditRequest
 from roselora.errors import ConfigError, NonFiniteError, UnsupportedError
 from roselora.float64 import double
 from roselora.models.inference import Progress
 from roselora.models.mlp_neurons import weight_matrix
 from roselora.models.tensor_cache import cache_folder
-from roselora.models.tokenization import encode
 
 RIDGE = 1e-6
 """A share of C's mean diagonal that is added to it, since a neuron that never fires makes it singular."""
@@ -77,7 +78,7 @@ class LocateConfig(BoundedSettings):
 
 
 def contexts(tokenizer: PreTrainedTokenizerBase, request: EditRequest, config: LocateConfig) -> list[Context]:
-    """The prompt alone, then after each prefix, read at the subject's last token.
+    """The prompt alone, after each prefix, and in its other forms, read at the subject's last token, with the target.
 
     A subject that is only the very first token is passed over for the prompt's last token: at the first position
     models have a huge key that all texts share, and an edit of it would change them all.
@@ -87,12 +88,13 @@ def contexts(tokenizer: PreTrainedTokenizerBase, request: EditRequest, config: L
         subject = None
     prefixes = random.Random(config.seed).sample(NEUTRAL_TEXTS, config.prefixes)
     rows = []
-    for prefix in ("", *(f"{prefix} " for prefix in prefixes)):
-        text = prefix + prompt
-        ids = encode(tokenizer, text)
-        if not ids:
-            raise ConfigError(f"The tokenizer produces no tokens for {prompt!r}.")
-        rows.append(Context(ids, subject_end(tokenizer, text, subject, len(prefix))))
+    for asked in asked_texts(tokenizer, prompt, request.form, request.space):
+        before = asked.text.index(prompt.strip())  # how a chat opens the user's turn
+        for prefix in ("", *(f"{prefix} " for prefix in prefixes if asked.form == BARE)):
+            text = prefix + asked.text
+            ids, answer = prompt_and_answer(tokenizer, text, request.target, asked.space)
+            end = subject_end(tokenizer, text, subject, len(prefix) + before)
+            rows.append(Context(ids, end, tuple(answer)))
     return rows
 
 

@@ -17,10 +17,16 @@ BATCH_SIZE = 32
 
 @dataclass(frozen=True)
 class Context:
-    """A text's tokens, and the position among them at which activations are read and changed."""
+    """A text's tokens, and the position among them at which activations are read and changed.
+
+    Attributes:
+        ids, position: these.
+        answer: the tokens that are to follow, where some are.
+    """
 
     ids: list[int]
     position: int
+    answer: tuple[int, ...] = ()
 
 
 def left_padded(model: PreTrainedModel, contexts: Sequence[Context]) -> tuple[dict[str, Tensor], Tensor]:

@@ -23,11 +23,13 @@ def subject_end(tokenizer: PreTrainedTokenizerBase, text: str, subject: str | No
             f"{type(tokenizer).__name__} does not report its tokens' positions in the text: use a fast tokenizer."
         )
     encoded = tokenizer(text, return_offsets_mapping=True)
-    last = len(encode(tokenizer, text)) - 1
+    ids = encode(tokenizer, text)
+    dropped = next(at for at in range(len(encoded.input_ids)) if encoded.input_ids[at : at + len(ids)] == ids)
+    last = len(ids) - 1
     span = _find(text, subject.strip(), start) if subject and subject.strip() else None
     if span is None:
         return last
-    tokens = [index for index, (a, b) in enumerate(encoded.offset_mapping) if a < span[1] and b > span[0]]
+    tokens = [index - dropped for index, (a, b) in enumerate(encoded.offset_mapping) if a < span[1] and b > span[0]]
     return tokens[-1] if tokens else last
 
 

@@ -13,12 +13,13 @@ from roselora.bench.methods.locate_then_edit import LocateConfig
 from roselora.bench.methods.module_states import Context, left_padded, read_states
 from roselora.bench.methods.subject_position import subject_end
 from roselora.editing.methods.adam_steps import adam_steps
-from roselora.editing.methods.token_batches import prompt_and_answer
+from roselora.editing.methods.token_batches import IGNORED
 from roselora.editing.request import EditRequest
 from roselora.errors import EditError
 from roselora.float64 import double
 from roselora.models.activation_hooks import hooked
 from roselora.models.inference import frozen
+from roselora.models.padding import pad_rows
 from roselora.models.partial_logits import logits_of
 from roselora.models.prefix_cache import PrefixCache
 from roselora.models.tokenization import encode
@@ -56,25 +57,24 @@ def optimize_value(
     and what stands before the subject is computed once.
 
     Raises:
-        ConfigError: the tokenizer has no end-of-sequence token, or the target no tokens.
         EditError: the loss became NaN or infinite.
     """
-    _, answer = prompt_and_answer(tokenizer, request.prompt, request.target, request.space)
-    rows = [Context(row.ids + answer[:-1], row.position) for row in contexts]
+    rows = [Context([*row.ids, *row.answer[:-1]], row.position) for row in contexts]
+    answers = pad_rows([list(row.answer) for row in contexts], side="left", fill=IGNORED)
     essence = _essence(tokenizer, request)
     start = read_states(model, contexts[:1], outputs_of=[module])[module].norm().float()
     with frozen(model):
         inputs, at = left_padded(model, [*rows, *essence])
         cache = PrefixCache(model, inputs, start=int(at.min()))
-        wanted = torch.tensor(answer * len(rows), device=at.device)
+        wanted = answers.flatten().to(at.device)
         delta = torch.zeros(model.config.hidden_size, device=start.device, requires_grad=True)
         base: Tensor | None = None
         for step in adam_steps([delta], config.learning_rate):
             _clamp(delta, config.clamp * float(start))
             with _added(model.get_submodule(module), delta, at - cache.begin):
                 states = cache.run(range(len(at)))
-            predicted = logits_of(model, states[:, -len(answer) :]).log_softmax(-1)
-            loss = functional.nll_loss(predicted[: len(rows)].flatten(0, 1), wanted)
+            predicted = logits_of(model, states[:, -answers.shape[1] :]).log_softmax(-1)
+            loss = functional.nll_loss(predicted[: len(rows)].flatten(0, 1), wanted, ignore_index=IGNORED)
             if not bool(loss.isfinite()):
                 raise EditError(f"The value for {request.prompt!r} diverged: lower learning_rate ({config}).")
             if step == config.steps or float(loss.detach()) < config.stop_loss:
