@@ -28,7 +28,7 @@ from roselora.bench.methods.weight_changes import Deltas, undone_on_error
 from roselora.bench.metrics.perplexity import perplexity, text_losses
 from roselora.bench.tasks.edit_case import EditCase
 from roselora.bench.tasks.general_ability import perplexity_texts
-from roselora.editing.edit_answers import answers_to, broken_requests
+from roselora.editing.edit_answers import GivenAnswer, answers_to, broken_requests
 from roselora.editing.editor import Editor
 from roselora.editing.methods.gate.edited_mlp import EditedMlp
 from roselora.editing.methods.gate.gate_edit import in_batches, least_important, train_gate_edits
@@ -141,7 +141,7 @@ def together(loaded: LoadedModel, cases: Sequence[EditCase]) -> None:
         taken_out(editor, dict(zip(requests, said_before, strict=True)))
 
 
-def taken_out(editor: Editor, said_before: Mapping[EditRequest, Sequence[str]]) -> None:
+def taken_out(editor: Editor, said_before: Mapping[EditRequest, Sequence[GivenAnswer]]) -> None:
     """Every seventh edit undone by itself and brought back, then all of them undone."""
     model = editor.model, editor.tokenizer
     edits, edited = editor.edits, fingerprint(editor.model)
