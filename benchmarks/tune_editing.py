@@ -3,7 +3,8 @@
     python benchmarks/tune_editing.py --data-dir DATA --covariance-text TEXT --output FILE
 
 Every method has the same budget: three candidates (its defaults and two others, written below), each tried on the
-same cases, half from WikiData_recent's and half from WikiData_counterfact's train file, as single edits. The winner
+same cases, half from WikiData_recent's and half from WikiData_counterfact's train file, as single edits that are made
+and asked bare and in chat, where the model has a chat template. The winner
 has the highest reliability, because an edit that does not hold is none; ties go to the higher mean of portability
 (aliases of the subject stand in for rephrasings, which the train files lack) and locality, then to the lower KL
 divergence.
@@ -23,7 +24,7 @@ import torch
 
 from roselora.bench.methods.edit_method import Method
 from roselora.bench.methods.editing_methods import METHODS
-from roselora.bench.records.edit_bench_records import EditRecord, read_edit_records
+from roselora.bench.records.edit_bench_records import EditRecord, FormName, read_edit_records
 from roselora.bench.records.run_files import appending
 from roselora.bench.running.drawing import drawn
 from roselora.bench.running.edit_plan import EditPlan
@@ -31,6 +32,7 @@ from roselora.bench.running.edit_run import EditingRun, ResultLog
 from roselora.bench.running.method_settings import as_plain, configured, with_settings
 from roselora.bench.tasks.edit_case import EditCase, deduplicate
 from roselora.bench.tasks.edit_datasets import read_cases
+from roselora.editing.forms import asked_texts
 from roselora.models.loading import load
 
 DATASETS = ("wikidata_recent_train", "wikidata_counterfact_train")
@@ -53,6 +55,8 @@ CANDIDATES: dict[str, tuple[Mapping[str, Any], ...]] = {
 """The two that each method tries beside its defaults."""
 
 
+FORMS: tuple[FormName, ...] = ("bare", "chat")
+
 ORDER = (("reliability", 1), ("reach", 1), ("kl", -1))
 """What decides, and whether more of it is better."""
 
@@ -73,8 +77,9 @@ def candidates(names: Sequence[str], text: Path | None, seed: int) -> dict[str, 
 
 
 def quality(records: Sequence[EditRecord]) -> dict[str, float]:
-    """The means that decide; a failed edit counts as 0."""
-    scores = [record.scores for record in records]
+    """The means that decide, over all forms; a failed edit counts as 0 in each."""
+    asked = [form for form in FORMS if any(record.in_form(form) for record in records)] or FORMS[:1]
+    scores = [record.in_form(form) for record in records for form in asked]
     portability = [mean(s.portability.values()) if s else 0.0 for s in scores if s is None or s.portability]
     parts = {
         "reliability": mean(s.reliability if s else 0.0 for s in scores),
@@ -111,7 +116,8 @@ def main() -> None:
     loaded = load(arguments.model)
     arguments.work.mkdir(parents=True, exist_ok=True)
 
-    plan = EditPlan(tuple(chosen), methods, "single", arguments.work)
+    forms = FORMS if len(asked_texts(loaded.tokenizer, "Who?", "both")) > 1 else FORMS[:1]
+    plan = EditPlan(tuple(chosen), methods, "single", arguments.work, forms=forms)
     known = read_edit_records(arguments.work)
     with appending(arguments.work, EditRecord) as append:
 

@@ -151,12 +151,32 @@ def test_list_and_dry_run_change_nothing(run: Run, world_folder: Path, data: Pat
     assert "alphaedit: Fang et al." in listed.stdout
     planned = edit(run, world_folder, "--dry-run", "--methods", "no-edit,grace")
     assert planned.returncode == 0, planned.stderr
-    assert "3 edits of zsre, single, into out" in planned.stdout
+    assert "3 edits of zsre, single, asked bare, into out" in planned.stdout
     assert "grace: 3 to make; depth" in planned.stdout
     unwritable = edit(run, world_folder, "--methods", "no-edit", "--output", "data/knowledge_editing/zsre_test.json")
     assert unwritable.returncode == 2
     assert "is no folder that you may write to" in unwritable.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_cases_of_an_earlier_run_are_not_drawn_and_a_form_that_the_model_lacks_is_refused(
+    run: Run, world_folder: Path, data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "earlier.jsonl").write_text('{"case": "zsre_stream/1", "method": "rose"}\n')  # Spain, in another set
+    drawn = edit(run, world_folder, "--methods", "no-edit", "--without", "earlier.jsonl")
+    assert drawn.returncode == 0, drawn.stderr
+    lines = (tmp_path / "out" / "records.jsonl").read_text().splitlines()
+    assert sorted(json.loads(line)["case"] for line in lines) == ["zsre/0", "zsre/2"]
+    head = json.loads((tmp_path / "out" / "head.json").read_text())
+    assert head["without"] == ["zsre/1"]
+    assert head["forms"] == ["bare"], "the model's template marks no turns"
+    assert "without 1 that earlier runs had asked" in (tmp_path / "out" / "report.md").read_text()
+    other = edit(run, world_folder, "--methods", "no-edit")
+    assert other.returncode == 2
+    assert "another choice of cases that earlier runs had asked" in other.stderr
+    chat = edit(run, world_folder, "--methods", "no-edit", "--form", "chat", "--output", "chat")
+    assert chat.returncode == 2
+    assert "cannot be asked in chat" in chat.stderr
 
 
 def test_what_could_not_be_run_is_one_sentence_and_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
