@@ -50,7 +50,7 @@ CANDIDATES: dict[str, tuple[Mapping[str, Any], ...]] = {
     "memit": ({"depth": 0.5}, {"clamp": 1.5}),
     "alphaedit": ({"depth": 0.5}, {"threshold": 0.002}),
     "grace": ({"radius": 3.0}, {"radius": 3.0, "depth": 0.6}),
-    "rose": ({"learning_rate": 2e-3}, {"rank": 16, "density": 0.1, "learning_rate": 2e-3}),
+    "rose": ({"learning_rate": 0.05}, {"rank": 8, "density": 0.1}),
 }
 """The two that each method tries beside its defaults."""
 

@@ -20,7 +20,14 @@ from roselora.models import LoadedModel
 from roselora.models.generation import greedy_answers
 from tests.weights import same_bytes, weights
 
-SETTINGS = EditSettings(warmup=2, ramp=6, max_steps=60, learning_rate=2e-2, density=0.25, keep_weight=0.1)
+SETTINGS = EditSettings(
+    rank=8,
+    warmup=2,
+    ramp=6,
+    learning_rate=2e-2,
+    keep_weight=0.1,
+    target_modules=("v_proj", "down_proj"),  # a byte-wise model of two blocks needs them all
+)
 PROMPT, TARGET = "The capital of France is", "Lyon"
 
 
@@ -354,7 +361,7 @@ def test_the_answers_to_the_prompts_of_other_edits_stay(
     world_model: Any, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "roselora.editing.methods.rose.factor_training.NEUTRAL_TEXTS", ("Nothing.",)
+        "roselora.editing.methods.rose.training_rows.NEUTRAL_TEXTS", ("Nothing.",)
     )  # so that these do not help
     held = ["The capital of Germany is", "The capital of Italy is"]
     settings = replace(SETTINGS, keep_weight=1.0)

@@ -111,7 +111,7 @@ def test_what_is_measured_is_the_base_whatever_edits_are_in_it(
     world: LoadedModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("ROSELORA_HOME", str(tmp_path / "home"))
-    editor = Editor(world, EditSettings(warmup=2, ramp=6, learning_rate=2e-2, density=0.25, keep_weight=0.1))
+    editor = Editor(world, EditSettings(warmup=2, ramp=6, learning_rate=0.2, density=0.25, keep_weight=0.1))
     before = weights(world.model)
     editor.edit(*FRANCE, subject="France")
     edited = weights(world.model)

@@ -25,7 +25,7 @@ from tests.weights import same_bytes, weights
 
 
 @pytest.mark.parametrize(
-    "settings", [SETTINGS, EditSettings(warmup=2, ramp=6, learning_rate=2e-2, density=0.25, keep_weight=1.0)]
+    "settings", [SETTINGS, EditSettings(warmup=2, ramp=6, learning_rate=0.2, density=0.25, keep_weight=1.0)]
 )
 def test_each_of_many_edits_comes_out_by_itself(world: LoadedModel, settings: Settings) -> None:
     before = weights(world.model)

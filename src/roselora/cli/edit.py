@@ -71,8 +71,8 @@ def edit(
     method: Annotated[
         Literal["gate", "rose"] | None,
         typer.Option(
-            help="gate: gated neurons, which replace a few neurons of one layer. rose: RoseLoRA, sparse low-rank "
-            "factors in every layer, as in the paper. By default gate, if the model's layers allow it."
+            help="gate: gated neurons, which replace a few neurons of one layer. rose: RoseLoRA, the paper's "
+            "sparse low-rank factors, in one layer. By default gate, if the model's layers allow it."
         ),
     ] = None,
     rank: Annotated[int | None, typer.Option(min=1, help="Rank of RoseLoRA's factors.")] = None,

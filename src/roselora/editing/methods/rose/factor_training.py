@@ -1,4 +1,4 @@
-"""Train a low-rank adapter until the greedy answer is the target, and keep its predictions elsewhere."""
+"""Train sparse low-rank factors until the greedy answer is the target, and keep the model's predictions elsewhere."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.adapter.config import RoseLoraConfig
 from roselora.adapter.factors import FactorPair, factor_pairs
-from roselora.editing.forms import asked_texts
 from roselora.editing.methods.margin_training import (
     MARGIN_SLACK,
     OnStep,
@@ -22,37 +21,49 @@ from roselora.editing.methods.margin_training import (
     margin_loss,
     train_to_margin,
 )
-from roselora.editing.methods.neutral_texts import NEUTRAL_TEXTS
+from roselora.editing.methods.rose.contrast_start import contrast_directions, new_places
 from roselora.editing.methods.rose.rose_settings import EditSettings
-from roselora.editing.methods.token_batches import (
-    IGNORED,
-    LabelledRow,
-    answer_rows,
-    continuation_row,
-    text_row,
-    token_batch,
-)
+from roselora.editing.methods.rose.training_rows import TrainingRows
+from roselora.editing.methods.token_batches import IGNORED
 from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError, reason_of
-from roselora.models.architecture import edit_targets
+from roselora.models.architecture import edited_output
 from roselora.models.devices import seeded
-from roselora.models.generation import greedy_tokens
-from roselora.models.tokenization import encode
+from roselora.models.mlp_neurons import weight_matrix
+from roselora.models.partial_logits import logits_of
+from roselora.models.token_tree import TokenTree
 
-KEPT_TOKENS = 16
-"""How many tokens of a keep-prompt's continuation must not change: as many as locality compares."""
+A_STEP = 0.05
+"""How far one step moves an entry of A, in units of their standard deviation: A starts well, B at zero."""
 
-PREVIOUS_PROMPTS = 16
-"""How many prompts of previous edits one edit must not change, drawn at random, so that its cost does not grow."""
+STILL_SHARE = 0.1
+"""Weight of the change of the layer's output where nothing may change, as a share of the KL divergence's weight."""
 
 
-def rose_config(settings: EditSettings, model: PreTrainedModel) -> RoseLoraConfig:
-    """The RoseLoRA adapter that an edit of ``model`` trains."""
+@dataclass(frozen=True)
+class _Start:
+    """How the factors of the layer at a depth start.
+
+    Attributes:
+        directions: (rank, inputs), the rows of A up to their size.
+        kept: (tokens, inputs), what the layer reads where nothing may change.
+        output: the mean square of what it returns there.
+        unit: the root mean square of the hidden states that enter the block.
+    """
+
+    directions: Tensor
+    kept: Tensor
+    output: float
+    unit: float
+
+
+def rose_config(settings: EditSettings, targets: Sequence[str]) -> RoseLoraConfig:
+    """The RoseLoRA adapter that an edit trains."""
     return RoseLoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,  # type: ignore[arg-type]  # PEFT takes any number
         lora_dropout=settings.dropout,
-        target_modules=list(settings.target_modules) if settings.target_modules else edit_targets(model),
+        target_modules=list(targets),
         density=settings.density,
         warmup=settings.warmup,
         ramp=settings.ramp,
@@ -83,101 +94,116 @@ def train_factors(
     Raises:
         ConfigError: the model cannot be adapted with these settings, or a text has no tokens.
         NonFiniteError: the model's logits are not finite.
+        UnsupportedError: the model has no list of blocks.
     """
-    texts = _TrainingTexts(model, tokenizer, request, settings, previous)
-    with adapted_model(model, rose_config(settings, model), settings.seed) as adapted:
+    rows = TrainingRows.of(model, tokenizer, request, settings, previous)
+    if settings.target_modules is None:
+        block, layer = edited_output(model, settings.depth)
+        tree = TokenTree(model, rows.ids, block)
+        start = _start(model, layer, tree, rows, settings)
+        targets: Sequence[str] = [layer]
+    else:
+        tree, start, targets = TokenTree(model, rows.ids, 0), None, settings.target_modules
+    references = _references(model, tree, rows)
+    with adapted_model(model, rose_config(settings, targets), settings.seed) as adapted:
+        pairs = tuple(factor_pairs(adapted.get_base_model(), "default"))
+        drawn = random.Random(settings.seed)
+
+        def loss() -> StepLoss:
+            found = _loss(model, tree, rows, references, settings, drawn)
+            if start is None or not settings.keep_weight:
+                return found
+            (pair,) = pairs
+            change = pair.scale * (start.kept @ pair.a.T) @ pair.b.T
+            still = STILL_SHARE * settings.keep_weight * change.square().mean() / start.output
+            return StepLoss(found.objective + still, found.loss, found.lead)
+
         (stopped,) = train_to_margin(
             [[parameter for parameter in adapted.parameters() if parameter.requires_grad]],
-            lambda _: {0: texts.loss(adapted)},
-            learning_rate=settings.learning_rate,
+            lambda _: {0: loss()},
+            learning_rate=settings.learning_rate if start is None else _begin(pairs[0], start, settings),
             first_stop=settings.first_stop,
             max_steps=settings.max_steps,
             margin=settings.margin,
             on_step=on_step,
         )
-        return tuple(factor_pairs(adapted.get_base_model(), "default")), stopped
+        return pairs, stopped
 
 
-@dataclass(frozen=True)
-class _ReferenceRow:
-    """A text on which the model must not change.
+def _start(model: PreTrainedModel, layer: str, tree: TokenTree, rows: TrainingRows, settings: EditSettings) -> _Start:
+    """A's directions, from what the layer reads at the edit's tokens and where nothing may change."""
+    module = model.get_submodule(layer)
+    read, answers = tree.read(module), len(rows.answers)
+    kept_rows, edited_rows = rows.ids[answers:], rows.ids[:answers]
+    kept = _at(read[answers:], new_places(kept_rows))
+    edited = _at(read[:answers], new_places(edited_rows, kept_rows))
+    with seeded(settings.seed, model.device):
+        directions = contrast_directions(edited, kept, settings.rank)
+    output = (kept @ weight_matrix(module).float().T).square().mean()
+    unit = tree.entering.float().square().mean(-1).median().sqrt()
+    return _Start(directions, kept, float(output), float(unit))
 
-    Attributes:
-        row: the text, with labels where the predictions count.
-        log_probabilities: (labelled positions, vocabulary) fp32, what the base model predicts there.
+
+def _at(read: Sequence[Tensor], places: Sequence[list[int]]) -> Tensor:
+    return torch.cat([own[at] for own, at in zip(read, places, strict=True)])
+
+
+@torch.no_grad()
+def _begin(pair: FactorPair, start: _Start, settings: EditSettings) -> float:
+    """Set A to its start, in the size in which one rate of Adam suits A and B; returns this rate."""
+    spread = float(start.directions.std())
+    rate = (A_STEP * spread * settings.learning_rate * start.unit / pair.scale) ** 0.5
+    pair.a.copy_(start.directions * (rate / (A_STEP * spread)))
+    return rate
+
+
+@torch.no_grad()
+def _references(model: PreTrainedModel, tree: TokenTree, rows: TrainingRows) -> dict[int, Tensor]:
+    """Of each row where nothing may change what the model predicts at its labels, log-probabilities in fp32."""
+    kept = [row for group in rows.kept for row in group.rows]
+    if not kept:
+        return {}
+    wanted = [states[rows.labels[row] != IGNORED] for row, states in zip(kept, tree.run(kept), strict=True)]
+    found = logits_of(model, torch.cat(wanted)).log_softmax(-1)
+    return dict(zip(kept, torch.split(found, [len(own) for own in wanted]), strict=True))
+
+
+def _loss(
+    model: PreTrainedModel,
+    tree: TokenTree,
+    rows: TrainingRows,
+    references: dict[int, Tensor],
+    settings: EditSettings,
+    drawn: random.Random,
+) -> StepLoss:
+    """The answers' cross-entropy plus ``keep_weight`` times KL(base || model) on texts that must not change.
+
+    An answer's cross-entropy is the sum over its tokens, in the mean over the prompts, and half of it for rephrasings.
+    Each group of texts that must not change adds the mean over its own labels.
     """
+    groups = [group.some(settings.keep_texts, drawn) for group in rows.kept] if settings.keep_weight else []
+    picked = [*rows.answers, *(row for group in groups for row in group)]
+    wanted = [rows.labels[row] for row in picked]
+    states = [own[labels != IGNORED] for own, labels in zip(tree.run(picked), wanted, strict=True)]
+    parts = torch.split(logits_of(model, torch.cat(states)), [len(own) for own in states])
+    logits = dict(zip(picked, parts, strict=True))
+    enough = settings.margin + MARGIN_SLACK
 
-    row: LabelledRow
-    log_probabilities: Tensor
+    def cross_entropy(answers: Sequence[int]) -> tuple[Tensor, float]:
+        labels = torch.cat([rows.labels[row][rows.labels[row] != IGNORED] for row in answers])
+        loss, lead = margin_loss(torch.cat([logits[row] for row in answers])[None], labels[None], enough)
+        return loss * len(labels) / len(answers), lead
 
-
-class _TrainingTexts:
-    """The texts of one edit: its prompts with the target, and texts on which the model must not change."""
-
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
-        request: EditRequest,
-        settings: EditSettings,
-        previous: Sequence[str],
-    ) -> None:
-        self._settings = settings
-        self._device = next(model.parameters()).device
-        self._random = random.Random(settings.seed)
-        self._answers = answer_rows(tokenizer, request)
-        self._keep: list[_ReferenceRow] = []
-        self._previous: list[_ReferenceRow] = []
-        self._neutral: list[_ReferenceRow] = []
-        others = [prompt for prompt in previous if prompt not in request.prompts]  # of the same prompt the newer wins
-        others = self._random.sample(others, min(PREVIOUS_PROMPTS, len(others)))
-        if settings.keep_weight:
-            keep = [asked.text for prompt in request.keep for asked in asked_texts(tokenizer, prompt, request.form)]
-            prompts = [*keep, *others]
-            generated = greedy_tokens(model, tokenizer, prompts, max_new_tokens=KEPT_TOKENS)
-            rows = [
-                continuation_row(encode(tokenizer, prompt), ids) for prompt, ids in zip(prompts, generated, strict=True)
-            ]
-            rows += [text_row(encode(tokenizer, text)) for text in NEUTRAL_TEXTS]
-            references = self._references(model, rows)
-            self._keep = references[: len(keep)]
-            self._previous = references[len(keep) : len(prompts)]
-            self._neutral = references[len(prompts) :]
-
-    @torch.no_grad()
-    def _references(self, model: PreTrainedModel, rows: Sequence[LabelledRow]) -> list[_ReferenceRow]:
-        """The rows with what the model, which has no adapter yet, predicts in them."""
-        batch = token_batch(rows, self._device)
-        logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
-        return [
-            _ReferenceRow(row, own[labels != IGNORED].float().log_softmax(-1))
-            for row, own, labels in zip(rows, logits, batch.labels, strict=True)
-        ]
-
-    def loss(self, model: PeftModel) -> StepLoss:
-        """The answers' cross-entropy plus ``keep_weight`` times KL(base || model) on texts that must not change.
-
-        There are two groups of such texts, continuations of prompts and neutral texts. Each group's divergence is a
-        mean over its own positions.
-        """
-        settings = self._settings
-        groups = [[*self._keep, *self._some(self._previous)], self._some(self._neutral)]
-        groups = [group for group in groups if group]
-        rows = [*self._answers, *(reference.row for group in groups for reference in group)]
-        batch = token_batch(rows, self._device)
-        logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
-        end = len(self._answers)
-        loss, lead = margin_loss(logits[:end], batch.labels[:end], settings.margin + MARGIN_SLACK)
-        divergence = torch.zeros((), device=self._device)
-        for group in groups:
-            start, end = end, end + len(group)
-            predicted = logits[start:end][batch.labels[start:end] != IGNORED].float().log_softmax(-1)
-            base = torch.cat([reference.log_probabilities for reference in group])
-            divergence = divergence + functional.kl_div(predicted, base, log_target=True, reduction="batchmean")
-        return StepLoss(loss + settings.keep_weight * divergence, float(loss.detach()), lead)
-
-    def _some(self, pool: Sequence[_ReferenceRow]) -> list[_ReferenceRow]:
-        return self._random.sample(pool, min(self._settings.keep_texts, len(pool)))
+    loss, lead = cross_entropy(rows.answers[: rows.prompts])
+    objective = loss
+    if rephrasings := rows.answers[rows.prompts :]:
+        objective = objective + 0.5 * cross_entropy(rephrasings)[0]
+    for group in filter(None, groups):
+        predicted = torch.cat([logits[row] for row in group]).log_softmax(-1)
+        base = torch.cat([references[row] for row in group])
+        divergence = functional.kl_div(predicted, base, log_target=True, reduction="batchmean")
+        objective = objective + settings.keep_weight * divergence
+    return StepLoss(objective, float(loss.detach()), lead)
 
 
 @contextmanager
