@@ -14,7 +14,8 @@ def edit_texts(request: EditRequest) -> Iterator[str]:
     """Every text that either method reads for an edit of the request, without what follows it, such as the target.
 
     A text that is read as a user's turn of a chat template is given as it stands in the turn. A benchmark's questions
-    must not be among these texts: a test counts them.
+    must not be among these texts: a test counts them. The names that a model itself writes in the subject's place, for
+    an edit by factors, are not given: they are names that nobody has (`rose.rose_texts.altered_names`).
     """
     for prompt in request.prompts:
         yield from (opening + prompt for opening in OPENINGS)
