@@ -134,7 +134,7 @@ def test_what_the_model_says_to_a_kept_prompt_stays(editor: Editor) -> None:
     editor.edit(PROMPT, TARGET)
     moved_without = sum(a != b for a, b in zip(before, editor.answers(kept), strict=True))
     editor.undo()
-    settings = replace(SETTINGS, keep_weight=2.0, keep_texts=2)
+    settings = replace(SETTINGS, keep_weight=5.0)
     strong = Editor(LoadedModel(editor.model, editor.tokenizer, "tiny"), settings)
     strong.edit(PROMPT, TARGET, keep=kept)
     moved_with = sum(a != b for a, b in zip(before, strong.answers(kept), strict=True))
@@ -148,7 +148,8 @@ def test_a_model_of_another_architecture_is_edited_by_its_own_structure(tiny_tok
     size = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 128, "initializer_range": 0.3}
     config = GPT2Config(vocab_size=len(tiny_tokenizer), bos_token_id=1, eos_token_id=2, **size)
     model = GPT2LMHeadModel(config).eval()
-    editor = Editor(LoadedModel(model, tiny_tokenizer, "gpt2"), replace(SETTINGS, max_steps=200))
+    settings = EditSettings(warmup=2, ramp=6, max_steps=200)
+    editor = Editor(LoadedModel(model, tiny_tokenizer, "gpt2"), settings)
     base = weights(model)
     editor.edit(PROMPT, "L")
     assert editor.answers([PROMPT]) == ["L"]
@@ -364,7 +365,7 @@ def test_the_answers_to_the_prompts_of_other_edits_stay(
         "roselora.editing.methods.rose.training_rows.NEUTRAL_TEXTS", ("Nothing.",)
     )  # so that these do not help
     held = ["The capital of Germany is", "The capital of Italy is"]
-    settings = replace(SETTINGS, keep_weight=1.0)
+    settings = replace(SETTINGS, keep_weight=5.0)
 
     editor = Editor(LoadedModel(world_model, tiny_tokenizer, "tiny"), settings)
 
