@@ -36,7 +36,8 @@ class TokenTree:
 
     def __init__(self, model: PreTrainedModel, rows: Sequence[list[int]], block: int) -> None:
         self.rows = rows
-        self._model, self._padded = model, None
+        self._model = model
+        self._padded: PrefixCache | None = None
         names = block_names(model)
         self._below = [model.get_submodule(name) for name in names[:block]]
         known: dict[tuple[int, int], int] = {}  # from a node's parent, or -1, and its token
@@ -73,8 +74,8 @@ class TokenTree:
                 return self.entering
         except Exception as error:  # whatever a model's own code raises when it is not what it is taken for
             logger.info("%s cannot run texts as a tree (%s).", type(self._model).__name__, error)
-        self._padded = PrefixCache(self._model, padded_inputs(self.rows), block=len(self._below))
-        return self._padded.entering[self._padded.mask]
+        padded = self._padded = PrefixCache(self._model, padded_inputs(self.rows), block=len(self._below))
+        return padded.entering[padded.mask]
 
     def run(self, picked: Sequence[int]) -> list[Tensor]:
         """The output of the model's body at each token of some rows, (length, width) each."""

@@ -1,5 +1,6 @@
 """Train sparse low-rank factors until the greedy answer is the target, and keep the model's predictions elsewhere."""
 
+import math
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -152,7 +153,7 @@ def _at(read: Sequence[Tensor], places: Sequence[list[int]]) -> Tensor:
 def _begin(pair: FactorPair, start: _Start, settings: EditSettings) -> float:
     """Set A to its start, in the size in which one rate of Adam suits A and B; returns this rate."""
     spread = float(start.directions.std())
-    rate = (A_STEP * spread * settings.learning_rate * start.unit / pair.scale) ** 0.5
+    rate = math.sqrt(A_STEP * spread * settings.learning_rate * start.unit / pair.scale)
     pair.a.copy_(start.directions * (rate / (A_STEP * spread)))
     return rate
 
