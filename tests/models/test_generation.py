@@ -6,12 +6,13 @@ from peft import LoraConfig, get_peft_model
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from roselora.errors import ConfigError
+from roselora.errors import ConfigError, NonFiniteError
 from roselora.models.generation import (
     GeneratedAnswer,
     greedy_answers,
     greedy_tokens,
     limited_answers,
+    sampled_tokens,
     searched_texts,
 )
 
@@ -236,6 +237,39 @@ def test_what_cannot_be_generated_is_refused_by_name(tiny_model, tiny_tokenizer)
         greedy_answers(model, tiny_tokenizer, ["a"], max_new_tokens=0)
     with pytest.raises(ConfigError, match="batch_size is 0"):
         greedy_answers(model, tiny_tokenizer, ["a"], max_new_tokens=3, batch_size=0)
+
+
+def test_sampled_tokens_come_as_often_as_the_model_says(tiny_model):
+    model = tiny_model()
+    starts = torch.full((4000, 1), 9)
+    with torch.no_grad():
+        model.lm_head.weight.mul_(10)  # far from uniform
+        expected = model(starts[:1]).logits[0, -1].softmax(-1)
+    seen = []
+    drawn = sampled_tokens(model, starts, new_tokens=1, seed=0, on_token=seen.append)[:, 1]
+    counts = torch.bincount(drawn, minlength=len(expected)) / len(starts)
+    deviation = (expected * (1 - expected) / len(starts)).sqrt()
+    assert seen == [1]
+    assert float(expected.max()) > 0.1
+    assert bool(((counts - expected).abs() <= 5 * deviation + 1 / len(starts)).all())
+
+
+def test_samples_are_the_same_again_and_leave_the_random_numbers_alone(tiny_model):
+    model, starts, before = tiny_model(), torch.tensor([[5, 6], [7, 8]]), torch.random.get_rng_state()
+    rows = sampled_tokens(model, starts, new_tokens=6, seed=3)
+    assert rows.shape == (2, 8)
+    assert torch.equal(rows[:, :2], starts)
+    assert torch.equal(rows, sampled_tokens(model, starts, new_tokens=6, seed=3))
+    assert not torch.equal(rows, sampled_tokens(model, starts, new_tokens=6, seed=4))
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_nothing_is_sampled_from_logits_that_are_not_finite(tiny_model):
+    model = tiny_model()
+    with torch.no_grad():
+        model.model.norm.weight[0] = torch.nan
+    with pytest.raises(NonFiniteError, match="not finite"):
+        sampled_tokens(model, torch.tensor([[5]]), new_tokens=1, seed=0)
 
 
 @pytest.mark.demo

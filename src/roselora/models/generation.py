@@ -144,16 +144,26 @@ def searched_texts(
 
 @default_torch_modes()
 @torch.no_grad()
-def sampled_tokens(model: PreTrainedModel, starts: Tensor, *, new_tokens: int, seed: int) -> Tensor:
+def sampled_tokens(
+    model: PreTrainedModel,
+    starts: Tensor,
+    *,
+    new_tokens: int,
+    seed: int,
+    on_token: Callable[[int], None] | None = None,
+) -> Tensor:
     """Each start (n, length) with a continuation drawn from the model's own distribution: (n, length + new_tokens).
 
     Nothing ends before ``new_tokens``; the end-of-sequence token may be drawn like any other.
+
+    Args:
+        on_token: called after each token with how many are drawn.
 
     Raises:
         NonFiniteError: the logits are not finite.
     """
     config = GenerationConfig(  # type: ignore[no-untyped-call]
-        max_new_tokens=new_tokens, do_sample=True, temperature=1.0, top_k=0, top_p=1.0, use_cache=True, pad_token_id=0
+        max_new_tokens=new_tokens, do_sample=False, num_beams=1, use_cache=True, pad_token_id=0
     )
     generate: Any = model.generate
     with eval_mode(model), own_generation_config(model), seeded(seed, model.device):
@@ -161,7 +171,7 @@ def sampled_tokens(model: PreTrainedModel, starts: Tensor, *, new_tokens: int, s
             starts,
             attention_mask=torch.ones_like(starts),
             generation_config=config,
-            logits_processor=LogitsProcessorList([_RefuseNaN()]),
+            logits_processor=LogitsProcessorList([_Draw(starts.shape[1], on_token)]),
         )
     return made
 
@@ -256,13 +266,26 @@ class _WatchForNaN(LogitsProcessor):
         return scores
 
 
-class _RefuseNaN(LogitsProcessor):
-    """Raises where a probability is not finite, before anything is drawn from it."""
+class _Draw(LogitsProcessor):
+    """Draws a token from each row's distribution and makes it the only one that greedy decoding can take.
+
+    It looks a uniform number up in the cumulative distribution: `torch.multinomial` draws one for every token of the
+    vocabulary, and takes twenty times as long on a CPU.
+    """
+
+    def __init__(self, start: int, on_token: Callable[[int], None] | None) -> None:
+        self._start, self._on_token = start, on_token
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        if not torch.isfinite(scores.softmax(-1)).all():
+        reached = scores.float().softmax(-1).cumsum(-1)
+        if not torch.isfinite(reached[:, -1]).all():  # a sum is finite only if all of its terms are
             raise NonFiniteError("The logits are not finite; load the model in float32.")
-        return scores
+        # A number below the whole sum always finds a token, and never one of probability 0.
+        below = torch.rand(len(scores), 1, device=scores.device) * reached[:, -1:]
+        drawn = torch.searchsorted(reached, below, right=True).clamp(max=scores.shape[-1] - 1)
+        if self._on_token is not None:
+            self._on_token(input_ids.shape[1] + 1 - self._start)
+        return torch.full_like(scores, -torch.inf).scatter_(-1, drawn, 0.0)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 from roselora.editing.methods.gate.generated_rephrasings import generated_rephrasings
 from roselora.editing.methods.gate.negatives import negative_prompts
-from roselora.editing.methods.gate.reference_statistics import fact_prompts
 from roselora.editing.methods.gate.training_texts import OPENINGS
 from roselora.editing.methods.neutral_texts import NEUTRAL_TEXTS
 from roselora.editing.request import EditRequest
@@ -22,4 +21,4 @@ def edit_texts(request: EditRequest) -> Iterator[str]:
     yield from generated_rephrasings(request)
     found = negative_prompts(request)
     yield from (*found.related, *found.renamed, *request.keep)
-    yield from (*NEUTRAL_TEXTS, *fact_prompts())
+    yield from NEUTRAL_TEXTS
