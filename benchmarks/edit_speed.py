@@ -33,12 +33,14 @@ from roselora.bench.methods.edit_method import EditCall
 from roselora.bench.running.method_settings import configured
 from roselora.editing.methods.gate.edited_mlp import EditedMlp
 from roselora.editing.methods.gate.gate_edit import GateEdit, train_gate_edits
+from roselora.editing.methods.gate.gate_fitting import ANSWER_TOKENS
 from roselora.editing.methods.gate.gate_settings import GateSettings
 from roselora.editing.methods.gate.layer_choice import editable_mlps
 from roselora.editing.methods.gate.reference_statistics import reference_statistics
-from roselora.editing.methods.gate.training_texts import negative_rows, positive_rows
+from roselora.editing.methods.gate.training_texts import negative_texts, positive_rows
 from roselora.editing.request import EditRequest
 from roselora.models.loading import load
+from roselora.models.tokenization import encode
 
 TUNED = Path(__file__).parent / "results/editing_tuning.json"
 PEERS = ("rose-published", "ft-m", "locft-bf", "rome")
@@ -82,9 +84,10 @@ def operations(
     embeddings = {id(w): w.numel() for w in (model.get_input_embeddings().weight, model.get_output_embeddings().weight)}
     of_block = (sum(p.numel() for p in model.parameters()) - sum(embeddings.values())) / blocks
     own = positive_rows(tokenizer, request).rows
-    read = sum(len(row) for group in negative_rows(tokenizer, request) for row in group)
+    negatives = [text for group in negative_texts(model, tokenizer, request) for text in group]
+    read = sum(len(encode(tokenizer, text)) + ANSWER_TOKENS for text in negatives)
     suffixes = sum(len(row.suffix) for row in own)
-    once = edit.neurons.block * read + blocks * (suffixes + sum(len(row.prefix) for row in own))
+    once = blocks * read + blocks * (suffixes + sum(len(row.prefix) for row in own))
     return 2 * of_block * (once + 2 * (edit.steps + 1) * (blocks - edit.neurons.block) * suffixes)
 
 

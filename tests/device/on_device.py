@@ -86,7 +86,7 @@ def test_a_module_keeps_its_tied_weights_and_its_gradients_are_on_the_device(tin
 def world(world_model, tiny_tokenizer, monkeypatch, tmp_path):
     monkeypatch.setenv("ROSELORA_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(reference_statistics, "NEW_TOKENS", 12)
-    monkeypatch.setattr(training_texts, "OPENINGS", ("",))  # of whose words this model knows none
+    monkeypatch.setattr(training_texts, "OPENINGS", ())  # of whose words this model knows none
     return LoadedModel(world_model.to(NAME), tiny_tokenizer, "tiny")
 
 

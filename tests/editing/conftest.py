@@ -14,5 +14,5 @@ def world(
 ) -> LoadedModel:
     # One home for all tests: what the model does in ordinary text is measured once.
     monkeypatch.setenv("ROSELORA_HOME", str(tmp_path_factory.getbasetemp() / "home"))
-    monkeypatch.setattr(training_texts, "OPENINGS", ("",))  # of whose words this model knows none
+    monkeypatch.setattr(training_texts, "OPENINGS", ())  # of whose words this model knows none
     return LoadedModel(world_model, tiny_tokenizer, "tiny")

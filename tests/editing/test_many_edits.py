@@ -79,11 +79,11 @@ def test_edits_go_to_the_lower_mlp_first_and_come_back_in_their_requests_order(
     word_model: Any, word_tokenizer: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("ROSELORA_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(training_texts, "OPENINGS", ("",))  # of whose words this model knows none
+    monkeypatch.setattr(training_texts, "OPENINGS", ())  # of whose words this model knows none
     monkeypatch.setattr(layer_choice, "LEVEL", 0.01)  # each MLP is full after one edit
     base = copy.deepcopy(word_model)
     before = weights(word_model)
-    settings = replace(SETTINGS, depth=1.0, lowest_depth=0.0, highest_depth=1.0)
+    settings = replace(SETTINGS, depth=1.0, lowest_depth=0.0)
     editor = Editor(LoadedModel(word_model, word_tokenizer, "tiny"), settings)
     seen: list[StoredEdit] = []
     requests = [

@@ -25,6 +25,7 @@ from transformers import (
 from roselora.errors import NonFiniteError
 from roselora.models.devices import seeded
 from roselora.models.inference import default_torch_modes, eval_mode, unwrapped
+from roselora.models.mlp_neurons import Neurons, recorded_inputs
 from roselora.models.prompt_batches import PromptBatch, pad_id, prompt_batches
 from roselora.models.tokenization import answer_of, decode
 
@@ -111,6 +112,36 @@ def greedy_tokens(
     """
     limits = [max_new_tokens] * len(prompts)
     return [row.ids for row in _greedy(model, tokenizer, prompts, limits, batch_size, stop_at_eos=stop_at_eos)]
+
+
+def greedy_activations(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    mlp: Neurons,
+    *,
+    max_new_tokens: int,
+    batch_size: int = 4 * BATCH_SIZE,
+) -> list[Tensor]:
+    """What an MLP reads where the model reads its own greedy answer to each prompt, (tokens, width) fp32.
+
+    The first token is the prompt's last, and the others are those of the answer up to EOS; the last of
+    ``max_new_tokens`` is never read.
+
+    Raises:
+        ConfigError: a prompt has no tokens or too many, or ``max_new_tokens`` or ``batch_size`` is below 1.
+    """
+    eos, found = tokenizer.eos_token_id, {}
+    for batch in prompt_batches(model, tokenizer, prompts, [max_new_tokens] * len(prompts), batch_size):
+        config = GenerationConfig(num_beams=1, eos_token_id=eos)  # type: ignore[no-untyped-call]
+        with recorded_inputs(model, mlp) as read:
+            rows = _continued(model, tokenizer, batch, config)
+        width = read[0].shape[-1]
+        states = torch.stack([each.reshape(len(rows), -1, width)[:, -1] for each in read], 1).float()
+        for index, row, own in zip(batch.indices, rows, states, strict=True):
+            tokens = row.index(eos) if eos in row else len(row)
+            found[index] = own[: 1 + tokens].clone()
+    return [found[index] for index in range(len(prompts))]
 
 
 def searched_texts(

@@ -138,3 +138,16 @@ def neuron_activity(mlp: Neurons, gate: Tensor | None, up: Tensor, inputs: Tenso
     """The activity, (..., n), of neurons with these rows, (n, width), on inputs (..., width)."""
     read = inputs @ up.T
     return mlp.act(read) if gate is None else mlp.act(inputs @ gate.T) * read
+
+
+@torch.no_grad()
+def own_importance(model: nn.Module, mlp: Neurons, inputs: Tensor) -> Tensor:
+    """E[a²]·‖d‖² of the MLP's neurons, (neurons,), on inputs (tokens, width) fp32: what each adds to the output."""
+
+    def rows(reader: NeuronRows) -> Tensor:
+        weight = weight_matrix(model.get_submodule(reader.layer))
+        return weight[reader.offset : reader.offset + mlp.count].float()
+
+    activity = neuron_activity(mlp, None if mlp.gate is None else rows(mlp.gate), rows(mlp.up), inputs)
+    columns = weight_matrix(model.get_submodule(mlp.writer)).float()
+    return activity.square().mean(0) * columns.square().sum(0)

@@ -11,7 +11,7 @@ from tests.words import SENTENCES
 @pytest.fixture(autouse=True)
 def known_words_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Gated edits are trained without openings, of whose words the tiny models know none."""
-    monkeypatch.setattr(training_texts, "OPENINGS", ("",))
+    monkeypatch.setattr(training_texts, "OPENINGS", ())
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ REQUESTS = (
     EditRequest("The capital of Germany is", "Oslo", "Germany"),
     EditRequest("The capital of Spain is", "Paris", "Spain"),
 )
-TWO_BLOCKS = {"depth": 0.5, "lowest_depth": 0.5, "highest_depth": 1.0, "learning_rate": 0.3}
+TWO_BLOCKS = {"depth": 1.0, "lowest_depth": 0.5, "learning_rate": 0.3}
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_what_does_not_hold_is_made_anew_in_neurons_of_its_own(
     before = Before(word_model)
     monkeypatch.setattr(edit_repair, "broken_requests", lambda *_: [1, 2])
     applied = edit("gate", word_model, word_tokenizer, *REQUESTS, **TWO_BLOCKS)
-    assert passes == [list(REQUESTS), [REQUESTS[2]], [REQUESTS[1]]], "in the order in which they were committed"
+    assert passes == [list(REQUESTS), [REQUESTS[0]], [REQUESTS[2]]], "in the order in which they were committed"
     taken = list(map(tuple, applied.memory["neurons"].tolist()))
     assert {block for block, _ in taken} == {1, 2}
     assert len(set(taken)) == len(taken)

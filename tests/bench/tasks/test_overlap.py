@@ -6,6 +6,7 @@ in the turn.
 
 import json
 import os
+import random
 import string
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,7 +20,10 @@ from roselora.bench.tasks.added_questions import ABOUT, SMALL_TALK, with_added_q
 from roselora.bench.tasks.edit_case import NEAREST, SAME_SUBJECT, EditCase, Probe
 from roselora.bench.tasks.edit_datasets import DATASETS, FOLDER, read_cases
 from roselora.editing.methods.edit_texts import edit_texts
+from roselora.editing.methods.gate.altered_prompts import altered_prompts
+from roselora.editing.methods.gate.training_texts import OPENINGS, OTHER_NAMES
 from roselora.editing.methods.neutral_texts import NEUTRAL_TEXTS
+from roselora.editing.methods.rose.rose_texts import altered_names
 from roselora.editing.request import EditRequest
 from tests.bench.methods.editing import edit
 
@@ -170,10 +174,13 @@ def test_the_list_of_what_edits_are_made_with_is_whole(
         read.update([text] if isinstance(text, str) else text)
         return tokenize(self, text, *arguments, **options)
 
-    monkeypatch.setattr(PreTrainedTokenizerFast, "__call__", noting)
     request = EditRequest("The capital of France is", "Rome", "France")
+    altered = altered_prompts(word_model, word_tokenizer, request.prompt, request.subject, OTHER_NAMES)
+    altered += altered_names(word_model, word_tokenizer, request.prompt, "France", random.Random(0))
+    monkeypatch.setattr(PreTrainedTokenizerFast, "__call__", noting)
     edit(name, word_model, word_tokenizer, request).undo()
-    known = set(map(plain, made_with(request)))
+    known = set(map(plain, [*made_with(request), *altered, *(o + text for o in OPENINGS for text in altered)]))
     bare = {plain(text.strip().removesuffix(request.target)) for text in read - {request.target, f" {request.target}"}}
-    assert bare - known == set()
+    # The model reads a prompt up to its subject too, to find other names.
+    assert [text for text in bare - known if not plain(request.prompt).startswith(text)] == []
     assert read or name == "no-edit"

@@ -49,10 +49,10 @@ FACTORS: tuple[tuple[str, Any], ...] = (
 GATES: tuple[tuple[str, Any], ...] = (
     ("depth", 1.5),
     ("ridge", 0),
-    ("activity", 0),
-    ("quantile", math.nan),
-    ("lowest", "low"),
-    ("min_steps", None),
+    ("threshold", 2),
+    ("ridge", math.nan),
+    ("full", "low"),
+    ("lowest_depth", None),
 )
 
 

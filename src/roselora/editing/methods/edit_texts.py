@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from roselora.editing.methods.gate.generated_rephrasings import generated_rephrasings
-from roselora.editing.methods.gate.negatives import negative_prompts
+from roselora.editing.methods.gate.negatives import related_prompts
 from roselora.editing.methods.gate.training_texts import OPENINGS
 from roselora.editing.methods.neutral_texts import NEUTRAL_TEXTS
 from roselora.editing.request import EditRequest
@@ -12,13 +12,10 @@ from roselora.editing.request import EditRequest
 def edit_texts(request: EditRequest) -> Iterator[str]:
     """Every text that either method reads for an edit of the request, without what follows it, such as the target.
 
-    A text that is read as a user's turn of a chat template is given as it stands in the turn. A benchmark's questions
-    must not be among these texts: a test counts them. The names that a model itself writes in the subject's place, for
-    an edit by factors, are not given: they are names that nobody has (`rose.rose_texts.altered_names`).
+    Missing are only those that the model itself makes of a prompt by altering one token (`altered_prompts`). A text
+    that is read as a user's turn of a chat template is given as it stands in the turn. A benchmark's questions must not
+    be among these texts: a test counts them.
     """
-    for prompt in request.prompts:
-        yield from (opening + prompt for opening in OPENINGS)
-    yield from generated_rephrasings(request)
-    found = negative_prompts(request)
-    yield from (*found.related, *found.renamed, *request.keep)
-    yield from NEUTRAL_TEXTS
+    for text in (*request.prompts, *related_prompts(request)):
+        yield from (text, *(opening + text for opening in OPENINGS))
+    yield from (*generated_rephrasings(request), *request.keep, *NEUTRAL_TEXTS)

@@ -23,7 +23,7 @@ REQUESTS = (
     EditRequest("The symbol of gold is", "Fe", "gold"),
     EditRequest("The capital of Spain is", "Paris", "Spain"),
 )
-TWO_BLOCKS = GateSettings(depth=0.5, lowest_depth=0.5, highest_depth=1.0, learning_rate=0.3)
+TWO_BLOCKS = GateSettings(depth=1.0, lowest_depth=0.5, learning_rate=0.3)
 
 
 @dataclass
@@ -51,7 +51,7 @@ def made(
     word_model: LlamaForCausalLM, word_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> Made:
     monkeypatch.setattr(layer_choice, "LEVEL", 0.01)
-    monkeypatch.setattr(training_texts, "OPENINGS", ("",))  # of whose words this model knows none
+    monkeypatch.setattr(training_texts, "OPENINGS", ())  # of whose words this model knows none
     made = Made(word_model, word_tokenizer)
     above = word_model.get_submodule(neurons(word_model, 2).writer)
 
@@ -63,9 +63,9 @@ def made(
         note("read", own.block, requests)
         return read_other_edits(model, tokenizer, requests, own)
 
-    def train(mlp: EditedMlp, requests: Sequence[EditRequest], *given: Any) -> list[GateEdit]:
+    def train(mlp: EditedMlp, requests: Sequence[EditRequest], *given: Any, planned: bool) -> list[GateEdit]:
         note("train", mlp.neurons.block, requests)
-        return train_gate_edits(mlp, requests, *given)
+        return train_gate_edits(mlp, requests, *given, planned=planned)
 
     monkeypatch.setattr(edited_mlp, "read_other_edits", read)
     monkeypatch.setattr(joint_edits, "train_gate_edits", train)
@@ -93,9 +93,9 @@ def test_the_lower_mlp_is_edited_first_and_the_higher_one_reads_what_that_made(m
     made.joint(*REQUESTS).make(made.put)
     assert made.calls == [
         ("read", 1, 3),
-        ("train", 1, 2),
+        ("train", 1, 1),
         ("read", 2, 3),
-        ("train", 2, 1),
+        ("train", 2, 2),
     ]
 
 
@@ -112,9 +112,10 @@ def test_what_the_higher_mlp_will_lose_is_silent_until_that_is_edited(
     monkeypatch.setattr(joint_edits, "silenced", silent)
     made.joint(*REQUESTS).make(made.put)
     assert made.silent == [(1, 1), (1, 1), (2, 0), (2, 0)]
-    assert silenced == [(2, made.edits[1].indices)]
-    lower = made.edits[0].indices + made.edits[2].indices
-    assert len(set(lower)) == len(lower), "no neuron holds two edits"
+    upper = made.edits[0].indices + made.edits[2].indices
+    ((block, lost),) = silenced
+    assert (block, lost[: len(upper)]) == (2, upper)
+    assert len(set(upper)) == len(upper), "no neuron holds two edits"
 
 
 def test_no_neuron_that_holds_an_earlier_edit_is_taken_and_a_full_mlp_is_passed_over(made: Made) -> None:
@@ -123,9 +124,9 @@ def test_no_neuron_that_holds_an_earlier_edit_is_taken_and_a_full_mlp_is_passed_
     first = made.edits[0]
     previous = PreviousEdits([REQUESTS[0]], {first.neurons.block: first.indices})
     made.joint(*REQUESTS[1:], previous=previous).make(made.put)
-    assert [edit.neurons.block for edit in made.edits.values()] == [2, 1]
+    assert {number: edit.neurons.block for number, edit in made.edits.items()} == {0: 1, 1: 2}
     assert not set(first.indices) & set(made.edits[1].indices)
-    assert made.calls[0] == ("read", 1, 0)
+    assert made.calls[0] == ("read", 2, 0)
     assert made.calls[2] == ("read", 1, 3)
 
 

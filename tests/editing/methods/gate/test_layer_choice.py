@@ -10,7 +10,7 @@ from roselora.editing.methods.gate.layer_choice import choose_mlp, editable_mlps
 from roselora.errors import ConfigError, UnsupportedError
 from roselora.models.mlp_neurons import Neurons
 
-DEEP = GateSettings(depth=0.5, lowest_depth=0.25, highest_depth=0.75)
+DEEP = GateSettings(depth=0.75, lowest_depth=0.25)
 
 
 @pytest.fixture
@@ -18,12 +18,12 @@ def mlps(tiny_model: Callable[..., PreTrainedModel]) -> list[Neurons]:
     return editable_mlps(tiny_model(num_hidden_layers=5), DEEP)
 
 
-def test_the_preferred_block_comes_first_then_those_above_it_then_those_below(mlps: list[Neurons]) -> None:
-    assert [mlp.block for mlp in mlps] == [2, 3, 1]
+def test_the_preferred_block_comes_first_then_those_below_it(mlps: list[Neurons]) -> None:
+    assert [mlp.block for mlp in mlps] == [3, 2, 1]
 
 
 def test_the_first_block_is_never_edited(tiny_model: Callable[..., PreTrainedModel]) -> None:
-    whole = GateSettings(depth=1.0, lowest_depth=0.0, highest_depth=1.0)
+    whole = GateSettings(depth=1.0, lowest_depth=0.0)
     assert [mlp.block for mlp in editable_mlps(tiny_model(num_hidden_layers=3), whole)] == [2, 1]
     with pytest.raises(UnsupportedError, match="a block below"):
         editable_mlps(tiny_model(num_hidden_layers=1), whole)
@@ -34,12 +34,12 @@ def test_a_block_is_filled_to_a_tenth_before_the_next_and_all_before_any_is_fill
 ) -> None:
     count = mlps[0].count
     tenth, two_tenths = -(-count // 10), -(-count // 5)
-    assert choose_mlp(mlps, {}, 1).block == 2
-    assert choose_mlp(mlps, {2: count // 10 - 1}, 1).block == 2
-    assert choose_mlp(mlps, {2: tenth}, 1).block == 3
-    assert choose_mlp(mlps, {2: tenth, 3: tenth}, 1).block == 1
-    assert choose_mlp(mlps, {2: tenth, 3: tenth, 1: tenth}, 1).block == 2
-    assert choose_mlp(mlps, {2: two_tenths, 3: tenth, 1: tenth}, 1).block == 3
+    assert choose_mlp(mlps, {}, 1).block == 3
+    assert choose_mlp(mlps, {3: count // 10 - 1}, 1).block == 3
+    assert choose_mlp(mlps, {3: tenth}, 1).block == 2
+    assert choose_mlp(mlps, {3: tenth, 2: tenth}, 1).block == 1
+    assert choose_mlp(mlps, {3: tenth, 2: tenth, 1: tenth}, 1).block == 3
+    assert choose_mlp(mlps, {3: two_tenths, 2: tenth, 1: tenth}, 1).block == 2
 
 
 def test_an_edit_goes_where_all_of_its_neurons_find_room(mlps: list[Neurons]) -> None:
@@ -53,6 +53,6 @@ def test_where_all_are_nearly_full_the_emptiest_is_chosen(mlps: list[Neurons]) -
     assert choose_mlp(mlps, {2: count, 3: count - 1, 1: count - 2}, 1).block == 1
 
 
-def test_a_preferred_depth_outside_the_range_of_depths_is_refused() -> None:
-    with pytest.raises(ConfigError, match="between lowest_depth"):
+def test_a_preferred_depth_below_the_lowest_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"lowest_depth .0.6. must be at most depth"):
         GateSettings(depth=0.5, lowest_depth=0.6)

@@ -4,10 +4,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from roselora.editing.methods.gate import ridge_gate
-from roselora.editing.methods.gate.ridge_gate import Gate, GateInputs, OrdinaryFit, fit_gate
+from roselora.editing.methods.gate.ridge_gate import HIGHEST, Gate, GateInputs, OrdinaryFit, fit_gate
 
 NONE = torch.empty(0, 7, dtype=torch.float64)
-LIMITS = {"quantile": 1.0, "lowest": -9.0, "highest": 9.0}
+LIMITS = {"threshold": 0.6, "full": 0.75}
 
 
 def some(seed: int, *shape: int) -> Tensor:
@@ -49,53 +49,45 @@ def naive(
 def test_the_direction_is_the_weighted_least_squares_fit() -> None:
     text, own, groups = some(0, 90, 7) + 1, some(1, 3, 7), [some(2, 5, 7), some(3, 4, 7)]
     rest, rephrased = some(4, 6, 7), some(5, 2, 7)
-    gate = fit_gate(ordinary(text), GateInputs(own, rephrased, rest, groups, NONE), **LIMITS)
+    gate = fit_gate(ordinary(text), GateInputs(own, rephrased, rest, groups, NONE, NONE), **LIMITS)
     expected = naive(text, own, groups, rest, rephrased=rephrased)
     torch.testing.assert_close(gate.direction, expected / (own @ expected).mean())
     assert gate.score(own).mean() == pytest.approx(1)
 
 
-def test_the_threshold_is_what_a_negative_would_score_had_it_not_been_fitted() -> None:
-    text, own, group, rest = some(0, 90, 7) + 1, some(1, 3, 7), some(2, 5, 7), some(4, 6, 7)
-
-    def gate(quantile: float, lowest: float, highest: float, groups: list[Tensor]) -> Gate:
-        inputs = GateInputs(own, NONE, rest, groups, NONE)
-        return fit_gate(ordinary(text), inputs, quantile=quantile, lowest=lowest, highest=highest)
-
-    scale = (own @ naive(text, own, [group], rest)).mean()
-    scores = []
-    for index in range(len(group)):
-        others = torch.cat([group[:index], group[index + 1 :]])
-        # Each of the others weighs what it weighed before.
-        left_out = naive(text, own, [others], rest, share=len(others) / len(group))
-        scores.append(float(group[index] @ left_out / scale))
-    assert gate(1.0, -9, 9, [group]).threshold == pytest.approx(max(scores))
-    assert gate(0.5, -9, 9, [group]).threshold == pytest.approx(sorted(scores)[2])
-    assert gate(1.0, 5, 9, [group]).threshold == 5
-    assert gate(1.0, -9, -8, [group]).threshold == -8
-    assert gate(1.0, 0.2, 0.7, []).threshold == 0.2
-
-
-def test_the_inputs_of_other_edits_that_score_highest_become_negatives_in_rounds(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_of_many_inputs_those_that_score_highest_become_negatives_in_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ridge_gate, "HARDEST", 2)
-    text, own, group, rest, others = some(0, 90, 7) + 1, some(1, 3, 7), some(2, 5, 7), some(4, 6, 7), some(5, 20, 7)
+    text, own, group, rest, many = some(0, 90, 7) + 1, some(1, 3, 7), some(2, 5, 7), some(4, 6, 7), some(5, 20, 7)
     chosen: set[int] = set()
     expected = naive(text, own, [group], rest)
     for _ in range(2):
-        chosen |= set((others @ expected).argsort()[-2:].tolist())
-        expected = naive(text, own, [group, others[sorted(chosen)]], rest)
-    gate = fit_gate(ordinary(text), GateInputs(own, NONE, rest, [group], others), **LIMITS)
+        chosen |= set((many @ expected).argsort()[-2:].tolist())
+        expected = naive(text, own, [group, many[sorted(chosen)]], rest)
+    # The model's answers to negatives and other edits compete for the same places.
+    gate = fit_gate(ordinary(text), GateInputs(own, NONE, rest, [group], many[:8], many[8:]), **LIMITS)
     torch.testing.assert_close(gate.direction, expected / (own @ expected).mean())
 
 
-def test_the_threshold_is_not_below_the_score_at_any_other_edit(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("share", "raised"), [(0.7, None), (0.95, HIGHEST), (0.1, 0.6)])
+def test_the_threshold_is_raised_to_the_score_at_other_edits_up_to_a_limit(
+    monkeypatch: pytest.MonkeyPatch, share: float, raised: float | None
+) -> None:
     monkeypatch.setattr(ridge_gate, "HARDEST", 0)
+    text, own, rest = some(0, 90, 7) + 1, some(1, 1, 7).repeat(3, 1), some(4, 6, 7)
+    others = own[:1] * share  # which scores the share itself
+    gate = fit_gate(ordinary(text), GateInputs(own, NONE, rest, [], NONE, others), **LIMITS)
+    assert gate.threshold == pytest.approx(share if raised is None else raised)
+    assert gate.full - gate.threshold == pytest.approx(0.15)
+    answers = fit_gate(ordinary(text), GateInputs(own, NONE, rest, [], others, NONE), **LIMITS)
+    assert answers.threshold == 0.6
+
+
+def test_where_a_prompt_scores_low_the_gate_is_open_at_it_all_the_same() -> None:
     text, own, rest = some(0, 90, 7) + 1, some(1, 3, 7), some(4, 6, 7)
-    others = torch.cat([own * 0.9 + some(6, 3, 7) / 9 for _ in range(4)])
-    gate = fit_gate(ordinary(text), GateInputs(own, NONE, rest, [], others), quantile=0.0, lowest=-9.0, highest=9.0)
-    assert gate.threshold == pytest.approx(float(gate.score(others).max()))
+    gate = fit_gate(ordinary(text), GateInputs(own, NONE, rest, [], NONE, NONE), **LIMITS)
+    lowest = float(gate.score(own).min())
+    assert 0.15 < lowest < 0.75
+    assert (gate.full, gate.threshold) == (pytest.approx(lowest), pytest.approx(lowest - 0.15))
 
 
 def test_one_reads_about_one_everywhere() -> None:
@@ -107,14 +99,14 @@ def test_one_reads_about_one_everywhere() -> None:
 def test_the_bias_of_a_gate_is_the_least_squares_fit_of_one_to_all_that_the_gate_is_fitted_to() -> None:
     none = NONE.new_empty(0, 60)
     text, own, group, rest = some(0, 90, 60), some(1, 3, 60) + 2, some(2, 5, 60) - 3, some(4, 6, 60)
-    gate = fit_gate(ordinary(text), GateInputs(own, none, rest, [group], none), **LIMITS)
+    gate = fit_gate(ordinary(text), GateInputs(own, none, rest, [group], none, none), **LIMITS)
     expected = naive(text, own, [group], rest, wanted=(1.0, 1.0, 1.0))
     torch.testing.assert_close(gate.one, expected / (own @ expected).mean())
 
 
 def test_a_neuron_is_inactive_below_the_threshold_and_then_rises_linearly() -> None:
     """The score is an input's first entry; the second is the bias."""
-    gate = Gate(torch.tensor([1.0, 0, 0]), torch.tensor([0.0, 1, 0]), 0.4)
+    gate = Gate(torch.tensor([1.0, 0, 0]), torch.tensor([0.0, 1, 0]), 0.4, 1.0)
     scores = torch.tensor([-1.0, 0.0, 0.3, 0.7, 1.0, 1.6])
     inputs = torch.stack([scores, torch.ones(6), torch.ones(6)], 1)
     row, gain = gate.row()

@@ -9,22 +9,35 @@ import torch
 from roselora.editing.methods.gate import training_texts
 from roselora.editing.methods.gate.gate_settings import GateSettings
 from roselora.editing.methods.gate.layer_choice import editable_mlps
-from roselora.editing.methods.gate.training_texts import negative_rows, positive_rows, read_last_tokens
+from roselora.editing.methods.gate.training_texts import negative_texts, positive_rows, read_rows
 from roselora.editing.request import EditRequest
 
 REQUEST = EditRequest("Where was Ann Lee born?", "Rome", "Ann Lee")
 
 
-def test_keep_prompts_are_all_looked_after(tiny_tokenizer: Any) -> None:
+def test_keep_prompts_are_all_looked_after(tiny_model: Any, tiny_tokenizer: Any) -> None:
     request = EditRequest(REQUEST.prompt, "Rome", "Ann Lee", keep=("Snow is", "Coal is"))
-    kept = negative_rows(tiny_tokenizer, request)[2]
-    assert [tiny_tokenizer.decode(row) for row in kept] == ["Snow is", "Coal is"]
+    assert negative_texts(tiny_model(), tiny_tokenizer, request)[2] == ["Snow is", "Coal is"]
+
+
+def test_negatives_stand_in_all_forms_and_behind_all_openings_half_of_them_behind_none(
+    tiny_model: Any, chat_tokenizer: Any
+) -> None:
+    related, renamed, _ = negative_texts(tiny_model(), chat_tokenizer, REQUEST)
+    openings = training_texts.OPENINGS
+    for group in (related, renamed):
+        opened = [text for text in group if any(opening in text for opening in openings)]
+        assert len(opened) == len(group) // 2
+        for each in (*openings, "<|im_start|>system", "<|im_start|>user"):
+            assert any(each in text for text in group)
+    assert all("Ann Lee" in text for text in related)
+    assert not any(REQUEST.prompt in text for text in renamed)
 
 
 def test_the_prompts_come_first_after_every_opening_and_then_the_rephrasings(tiny_tokenizer: Any) -> None:
     rows = positive_rows(tiny_tokenizer, REQUEST)
     said = [tiny_tokenizer.decode([*row.prefix, *row.suffix]) for row in rows.rows]
-    assert rows.prompts == len(training_texts.OPENINGS)
+    assert rows.prompts == 1 + len(training_texts.OPENINGS)
     assert said[0] == "Where was Ann Lee born? Rome"
     assert all(text.endswith(said[0]) for text in said[: rows.prompts])
     assert said[rows.prompts] == "Could you tell me where the born of Ann Lee is? Rome"
@@ -34,20 +47,21 @@ def test_the_prompts_come_first_after_every_opening_and_then_the_rephrasings(tin
 def test_the_prompts_are_asked_in_chat_too_with_the_opening_in_the_users_turn(chat_tokenizer: Any) -> None:
     rows = positive_rows(chat_tokenizer, REQUEST)
     said = [chat_tokenizer.decode([*row.prefix, *row.suffix]) for row in rows.rows]
-    assert (rows.openings, rows.prompts) == (len(training_texts.OPENINGS), 3 * len(training_texts.OPENINGS))
     turn, answer = "<|im_start|>user\n{}<|im_end|>\n", "<|im_start|>assistant\nRome"
-    for number, opening in enumerate(training_texts.OPENINGS):
+    system = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+    expected = []
+    for opening in ("", *training_texts.OPENINGS):
         asked = opening + REQUEST.prompt
-        system = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
-        own = [f"{asked} Rome", turn.format(asked) + answer, system + turn.format(asked) + answer]
-        assert said[3 * number : 3 * number + 3] == own
+        expected += [f"{asked} Rome", turn.format(asked) + answer]
+        expected += [] if opening else [system + turn.format(asked) + answer]
+    assert said[: rows.prompts] == expected
     alone = positive_rows(chat_tokenizer, replace(REQUEST, form="bare"))
-    assert alone.prompts == alone.openings
+    assert alone.prompts == 1 + len(training_texts.OPENINGS)
 
 
-def test_keep_prompts_are_kept_in_the_forms_in_which_the_edit_is_made(chat_tokenizer: Any) -> None:
+def test_keep_prompts_are_kept_in_the_forms_in_which_the_edit_is_made(tiny_model: Any, chat_tokenizer: Any) -> None:
     request = replace(REQUEST, keep=("Snow is",), form="chat")
-    kept = [chat_tokenizer.decode(row) for row in negative_rows(chat_tokenizer, request)[2]]
+    kept = negative_texts(tiny_model(), chat_tokenizer, request)[2]
     assert [text.startswith("<|im_start|>") and "Snow is<|im_end|>" in text for text in kept] == [True, True]
 
 
@@ -58,6 +72,6 @@ def test_rows_of_many_lengths_some_twice_are_read_as_each_by_itself(
     model = tiny_model()
     mlp = editable_mlps(model, GateSettings())[0]
     rows = [[5, 9, 7], [8], [4, 4], [5, 9, 7], [8, 3, 6, 2], [9, 9], [8]]
-    together = read_last_tokens(model, mlp, rows)
+    together = read_rows(model, mlp, rows)
     for row, read in zip(rows, together, strict=True):
-        assert torch.allclose(read, read_last_tokens(model, mlp, [row])[0], atol=1e-5)
+        assert torch.allclose(read, read_rows(model, mlp, [row])[0], atol=1e-5)

@@ -79,5 +79,5 @@ class GatedNeurons:
         return cls(rows, gains[:, None] * torch.stack([gate.one for gate in gates]), torch.ones_like(gains))
 
     def activity(self, neurons: Neurons, inputs: Tensor) -> Tensor:
-        """How active they are at inputs (..., width): (..., k), 1 in the mean of the edited prompts."""
+        """How active they are at inputs (..., width): (..., k)."""
         return neuron_activity(neurons, self.gate, self.up, inputs) * self.gains

@@ -91,14 +91,26 @@ def in_batches(items: Sequence[_Item]) -> list[Sequence[_Item]]:
     return [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
 
 
-def least_important(statistics: ReferenceStatistics, taken: Collection[int]) -> list[int]:
-    """The neurons that hold no edits, in the order in which edits replace them."""
-    held = set(taken)
-    return [index for index in statistics.importance.argsort().tolist() if index not in held]
+def least_important(statistics: ReferenceStatistics, taken: Collection[int], nearby: Tensor | None = None) -> list[int]:
+    """The neurons that hold no edits, in the order in which edits replace them.
+
+    Args:
+        nearby: (neurons,), their importance at the neighbours of an edit, which then counts as much as that in ordinary
+            text: neurons that neither needs come first.
+    """
+    held, importance = set(taken), statistics.importance / statistics.importance.mean()
+    if nearby is not None:
+        importance = importance + nearby.to(importance) / nearby.mean().to(importance)
+    return [index for index in importance.argsort().tolist() if index not in held]
 
 
 def train_gate_edits(
-    mlp: EditedMlp, requests: Sequence[EditRequest], taken: Collection[int] = (), on_step: OnStep | None = None
+    mlp: EditedMlp,
+    requests: Sequence[EditRequest],
+    taken: Collection[int] = (),
+    on_step: OnStep | None = None,
+    *,
+    planned: bool = False,
 ) -> list[GateEdit]:
     """Train the neurons of each request, all requests side by side; afterwards the model is as before.
 
@@ -107,6 +119,8 @@ def train_gate_edits(
 
     Args:
         taken: neurons that must not be replaced, because they hold other edits.
+        planned: replace neurons in the order of their importance in ordinary text alone, which is known beforehand; by
+            default their importance at the request's negatives counts as much.
 
     Raises:
         ConfigError: a text has no tokens.
@@ -116,10 +130,11 @@ def train_gate_edits(
     with frozen(mlp.model):
         cache, fitted = fit_gates(mlp, requests)
         trained = train_values(mlp, cache, fitted, on_step)
-    free = least_important(mlp.statistics, taken)
+    held = set(taken)
     edits = []
     for fit, (values, stopped) in zip(fitted, trained, strict=True):
         needed = len(fit.neurons.up)
+        free = least_important(mlp.statistics, held, None if planned else fit.nearby)
         if needed > len(free):
             raise EditError(
                 f"Block {mlp.neurons.block} has no {needed} neurons left for {fit.request.prompt!r}; "
@@ -127,5 +142,5 @@ def train_gate_edits(
             )
         gate, up, columns = fit.neurons.gate, fit.neurons.up, fit.neurons.gains * values.T
         edits.append(GateEdit(mlp.neurons, free[:needed], gate, up, columns, stopped.steps, stopped.reached))
-        free = free[needed:]
+        held.update(free[:needed])
     return edits

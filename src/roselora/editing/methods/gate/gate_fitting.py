@@ -7,21 +7,20 @@ import torch
 from torch import Tensor
 
 from roselora.editing.methods.gate.edited_mlp import EditedMlp, GatedNeurons
-from roselora.editing.methods.gate.ridge_gate import Gate, GateInputs, fit_gate
-from roselora.editing.methods.gate.training_texts import (
-    PositiveRows,
-    negative_rows,
-    positive_rows,
-    read_last_tokens,
-)
+from roselora.editing.methods.gate.ridge_gate import GateInputs, fit_gate
+from roselora.editing.methods.gate.training_texts import PositiveRows, negative_texts, positive_rows
 from roselora.editing.methods.token_batches import IGNORED
 from roselora.editing.request import EditRequest
-from roselora.models.mlp_neurons import recorded_inputs
+from roselora.models.generation import greedy_activations
+from roselora.models.mlp_neurons import own_importance, recorded_inputs
 from roselora.models.partial_logits import logits_of
 from roselora.models.prefix_cache import PrefixCache
 
 CANDIDATES = 64
-"""How many tokens compete with the target's at each position of an answer: the likeliest before the edit."""
+"""How many tokens compete with the target's at each position of an answer at first: the likeliest before the edit."""
+
+ANSWER_TOKENS = 12
+"""How many tokens of the model's answers to negatives a gate must stay closed at."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +31,11 @@ class FittedEdit:
         request: what is edited.
         rows: which of the cache's rows are the request's.
         prompts: how many of these rows, the first ones, are edited prompts; the others are generated rephrasings.
-        neurons: k of them, one for each token of the answer that needs one.
+        neurons: k of them, one for each token of an answer that needs one.
         activity: (rows, longest suffix, k), how active they are in the suffixes in training. Training changes only what
             these neurons write, so this stays constant.
-        vocabulary: (v,) int64, ascending: the tokens that compete, those of the target among them.
+        nearby: (neurons,), the importance of the MLP's own neurons, as in `ReferenceStatistics`, at the negatives.
+        vocabulary: (v,) int64, the tokens that compete, those of the target among them.
         labels: (rows, longest answer) int64, the index in the vocabulary of the token that must follow, or IGNORED.
     """
 
@@ -44,6 +44,7 @@ class FittedEdit:
     prompts: int
     neurons: GatedNeurons
     activity: Tensor
+    nearby: Tensor
     vocabulary: Tensor
     labels: Tensor
 
@@ -61,22 +62,37 @@ def fit_gates(mlp: EditedMlp, requests: Sequence[EditRequest]) -> tuple[PrefixCa
     fitted, start = [], 0
     for own, negatives in zip(positives, _negatives(mlp, requests), strict=True):
         rows = slice(start, start + len(own.rows))
-        prefixes, mask = inputs[rows, : cache.start][: own.prompts], cache.mask[rows, : cache.start][: own.prompts]
-        states = _RowStates(prefixes[mask], inputs[rows, cache.start :], cache.states[rows])
+        states = _RowStates(inputs[rows, cache.start :], cache.states[rows])
         fitted.append(_fit_request(mlp, own, range(rows.start, rows.stop), states, negatives))
         start = rows.stop
     return cache, fitted
 
 
-def _negatives(mlp: EditedMlp, requests: Sequence[EditRequest]) -> list[list[Tensor]]:
-    """What the MLP reads at the last token of each request's negatives, by group."""
-    groups = [negative_rows(mlp.tokenizer, request) for request in requests]
-    flat = [row for own in groups for group in own for row in group]
-    if not flat:
-        return [[] for _ in requests]
-    sizes = [len(group) for own in groups for group in own]
-    read = iter(torch.split(read_last_tokens(mlp.model, mlp.neurons, flat), sizes))
-    return [[next(read) for _ in own] for own in groups]
+@dataclass(frozen=True)
+class _Negatives:
+    """What the MLP reads at one request's negatives, each (tokens, width) fp32.
+
+    Attributes:
+        last: at their last tokens, by group.
+        answers: at the tokens of the model's answers to them.
+    """
+
+    last: list[Tensor]
+    answers: Tensor
+
+
+def _negatives(mlp: EditedMlp, requests: Sequence[EditRequest]) -> list[_Negatives]:
+    groups = [negative_texts(mlp.model, mlp.tokenizer, request) for request in requests]
+    texts = [text for own in groups for group in own for text in group]
+    read = iter(greedy_activations(mlp.model, mlp.tokenizer, texts, mlp.neurons, max_new_tokens=ANSWER_TOKENS))
+    found = []
+    for own in groups:
+        states = [[next(read) for _ in group] for group in own]
+        last = [torch.stack([each[0] for each in group]) for group in states if group]
+        answers = [each[1:] for group in states for each in group]
+        nothing = torch.empty(0, mlp.neurons.width, dtype=torch.float32, device=mlp.model.device)
+        found.append(_Negatives(last, torch.cat([nothing, *answers])))
+    return found
 
 
 @dataclass(frozen=True)
@@ -84,61 +100,67 @@ class _RowStates:
     """What one request's rows gave in the first pass.
 
     Attributes:
-        background: (tokens, width) fp32, what the MLP reads at all tokens of the prompts' prefixes.
-        inputs: (rows, longest suffix, width) fp32, what it reads in the suffixes.
+        inputs: (rows, longest suffix, width) fp32, what the MLP reads in the suffixes.
         final: (rows, longest suffix, width), what the model's body gives out there.
     """
 
-    background: Tensor
     inputs: Tensor
     final: Tensor
 
 
 def _fit_request(
-    mlp: EditedMlp, positives: PositiveRows, rows: range, states: _RowStates, negatives: Sequence[Tensor]
+    mlp: EditedMlp, positives: PositiveRows, rows: range, states: _RowStates, negatives: _Negatives
 ) -> FittedEdit:
     """Fit one request's gates.
 
     Args:
         rows: which of the cache's rows are the request's.
-        negatives: what the MLP reads at the request's negatives, by group.
     """
     settings, prompts = mlp.settings, positives.prompts
     labels = positives.labels.to(states.inputs.device, copy=True)
     row, position = (labels != IGNORED).nonzero(as_tuple=True)  # of each answer token, (tokens,)
-    wanted = labels[row, position]
+    wanted, inputs = labels[row, position], states.inputs[row, position]
     logits = logits_of(mlp.model, states.final[row, position])  # (tokens, whole vocabulary)
     likeliest = logits.topk(min(CANDIDATES, logits.shape[1])).indices
     vocabulary = torch.unique(torch.cat([likeliest.flatten(), wanted]))
+    places = _answer_places(positives.labels).to(row.device)[row, position]
     labels[row, position] = torch.searchsorted(vocabulary, wanted)
 
-    target = wanted[:, None]
+    target, asked = wanted[:, None], row < prompts
     lead = logits.gather(1, target)[:, 0] - logits.scatter(1, target, -torch.inf).amax(1)
-    trailing = torch.unique(position[(row < prompts) & (lead < settings.margin)]).tolist()
-    other_edits = mlp.other_edits.excluding(positives.request)
-    gates: list[Gate] = []
-    for at in trailing or [0]:  # an answer that leads everywhere gets one gate, for later edits may take its lead
-        here = row[position == at]
-        inputs = GateInputs(
-            prompts=states.inputs[here[here < prompts], at],
-            rephrasings=states.inputs[here[here >= prompts], at],
-            background=states.background,
-            negatives=negatives,
-            other_edits=other_edits,
+    trailing = torch.unique(places[asked & (lead < settings.margin)]).tolist()
+    gates = [
+        fit_gate(
+            mlp.ordinary,
+            GateInputs(
+                prompts=inputs[asked & (places == place)],
+                rephrasings=inputs[~asked & (places == place)],
+                background=inputs[places != place],
+                negatives=negatives.last,
+                answers=negatives.answers,
+                other_edits=mlp.other_edits.excluding(positives.request),
+            ),
+            threshold=settings.threshold,
+            full=settings.full,
         )
-        quantile, lowest, highest = settings.quantile, settings.lowest, settings.highest
-        gates.append(fit_gate(mlp.ordinary, inputs, quantile=quantile, lowest=lowest, highest=highest))
+        # An answer that leads everywhere gets one gate, for later edits may take its lead.
+        for place in trailing or [int(places[asked].min())]
+    ]
     neurons = GatedNeurons.of(gates, mlp.neurons)
-    levels = _levels(positives, settings.activity).to(states.inputs)
-    activity = levels[:, None, None] * neurons.activity(mlp.neurons, states.inputs)
-    return FittedEdit(positives.request, rows, prompts, neurons, activity, vocabulary, labels)
+    activity = neurons.activity(mlp.neurons, states.inputs)
+    # Prompts in other words activate a neuron less, down to 1, and are to get the answer too.
+    activity[::2] = activity[::2].clamp(max=1.0)
+    nearby = own_importance(mlp.model, mlp.neurons, torch.cat([*negatives.last, negatives.answers, inputs]))
+    return FittedEdit(positives.request, rows, prompts, neurons, activity, nearby, vocabulary, labels)
 
 
-def _levels(positives: PositiveRows, least: float) -> Tensor:
-    """By what each row's activity is multiplied in training, (rows,).
+def _answer_places(labels: Tensor) -> Tensor:
+    """Which gate opens where each token of the answers is predicted, (rows, longest answer) int64.
 
-    The prompts themselves keep their activity. After each further opening it is reduced a step more, down to ``least``,
-    because prompts in other words activate a neuron less and are to get the answer too.
+    An answer can have other tokens in one form than in another, most often at its beginning: behind a bare prompt it
+    begins with a space. Tokens that are equal, and equally far from the end, share a gate.
     """
-    openings = torch.linspace(1, least, positives.openings).repeat_interleave(positives.prompts // positives.openings)
-    return torch.cat([openings, torch.ones(len(positives.rows) - positives.prompts)])
+    left = (labels != IGNORED).flip(1).cumsum(1).flip(1)  # tokens from here to the end
+    pairs = torch.stack([-left, labels], -1).flatten(0, 1)  # the first tokens come first
+    places: Tensor = torch.unique(pairs, dim=0, return_inverse=True)[1]
+    return places.reshape(labels.shape)

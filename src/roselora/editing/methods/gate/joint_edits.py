@@ -90,7 +90,8 @@ class JointEdits:
                 mlp = EditedMlp.read(self._model, self._tokenizer, self._settings, neurons, statistics, self._others)
                 for batch in in_batches(of_block[block]):
                     requests = [self._requests[number] for number in batch]
-                    edits = train_gate_edits(mlp, requests, self._taken[block], on_step)
+                    planned = len(upwards) > 1  # else nothing was silenced
+                    edits = train_gate_edits(mlp, requests, self._taken[block], on_step, planned=planned)
                     self._taken[block].update(index for edit in edits for index in edit.indices)
                     put(batch, edits)
 

@@ -16,7 +16,7 @@ LEVEL = 0.1
 def editable_mlps(model: PreTrainedModel, settings: GateSettings) -> list[Neurons]:
     """The MLPs whose neurons edits replace, in the order in which they are filled.
 
-    The preferred one comes first, then those above it, which do not change what lower gates read, then those below.
+    The preferred one comes first, then those below it.
     The first block's is never among them: there is no cached prefix below it.
 
     Raises:
@@ -25,9 +25,9 @@ def editable_mlps(model: PreTrainedModel, settings: GateSettings) -> list[Neuron
     preferred = block_at(model, settings.depth)
     if preferred == 0:
         raise UnsupportedError("Gated neuron edits need a block below theirs; choose another depth, or --method rose.")
-    lowest, highest = max(1, block_at(model, settings.lowest_depth)), block_at(model, settings.highest_depth)
+    lowest = max(1, block_at(model, settings.lowest_depth))
     found = [neurons(model, preferred)]
-    for block in (*range(preferred + 1, highest + 1), *range(preferred - 1, lowest - 1, -1)):
+    for block in range(preferred - 1, lowest - 1, -1):
         try:
             found.append(neurons(model, block))
         except UnsupportedError:

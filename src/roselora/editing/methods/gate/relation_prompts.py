@@ -91,23 +91,3 @@ def _relation(number: int, thing: str, clause: str) -> Relation:
 
 # Two neighbours share a number, so that every second relation, which is what negatives take, has all forms.
 RELATIONS = tuple(_relation(number // 2, thing, clause) for number, (thing, clause) in enumerate(THINGS_AND_CLAUSES))
-
-NAMES = (
-    "the painter Clara Hoffmann",
-    "the country Canada",
-    "the novel The Silver Tide",
-    "the metal copper",
-    "the company Nissan Motor",
-    "the plant geranium",
-    "the city of Warsaw",
-    "the footballer Lars Nygaard",
-    "the river Tagus",
-    "the school Fairview High",
-    "the singer Maria Castellano",
-    "the ship HMS Halcyon",
-    "the protein interferon alpha-2",
-    "the aircraft Lockheed Electra",
-    "the record label Green Harbour",
-    "the asteroid 4512",
-)
-"""Names of many kinds, which take the place of an edit's subject."""

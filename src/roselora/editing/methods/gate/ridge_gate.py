@@ -6,8 +6,8 @@ With z (d,) what the layer reads at one token, the direction w (d,) is the least
 
 These are the targets of a linear logical *and*: an input that shares only the subject or only the relation with the
 edit is half way between one that shares both and one that shares neither. The neuron is active where w·z exceeds a
-threshold that few negatives would have exceeded if they had not been fitted, and its activity grows linearly from
-there.
+threshold, and its activity rises so steeply from there that prompts in other words, which score lower than the edited
+ones, get all of the answer.
 
 Ordinary text enters by its moments alone. With C = E[z zᵀ] + λI = L Lᵀ and m = E[z], the fit to it by itself is C⁻¹m
 times the target. The other inputs Z (n, d), with targets t (n,) and weights, correct this fit by Lᵀ⁻¹ X a, where X =
@@ -15,11 +15,11 @@ L⁻¹ Zᵀ (d, n) are the whitened inputs, for which the ridge penalty is the i
 
     G a = t - (what the fit to ordinary text gives),    G = Xᵀ X + diag(1 / weight)    (n, n).
 
-n is some dozens where d is hundreds or thousands. The dual also gives the leave-one-out residual of input i without
-another fit: a_i / (G⁻¹)_ii.
+n is some hundreds where d is hundreds or thousands.
 
-*Inputs of other edits* may be thousands, and most score low. Those that score highest become negatives, in rounds (hard
-negative mining: Sung & Poggio, 1998, IEEE TPAMI 20(1)), and the threshold is at least the highest score of all of them.
+*Inputs of which there are many*, the tokens of the model's own answers to negatives and those of other edits, mostly
+score low. Those that score highest become negatives, in rounds (hard negative mining: Sung & Poggio, 1998, IEEE TPAMI
+20(1)).
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,10 @@ SHARPNESS = 40.0
 """How steeply a neuron's activity rises from its threshold: within a score of about 1 / SHARPNESS."""
 
 HARDEST, ROUNDS = 32, 2
-"""How many inputs of other edits become negatives in one round, and how many rounds there are."""
+"""How many of many inputs become negatives in one round, and how many rounds there are."""
+
+HIGHEST = 0.8
+"""Up to where the inputs of other edits raise the threshold; the edited prompts score 1."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +75,9 @@ class GateInputs:
     Attributes:
         prompts: at the edited prompts.
         rephrasings: at generated rephrasings of them.
-        background: at the tokens before the edited position.
+        background: where other tokens of the edit's own answer are predicted.
         negatives: at negatives, by group; each group weighs as much as all of ordinary text.
+        answers: at the tokens of the model's own answers to negatives.
         other_edits: where other edits are asked for and answered.
     """
 
@@ -81,6 +85,7 @@ class GateInputs:
     rephrasings: Tensor
     background: Tensor
     negatives: Sequence[Tensor]
+    answers: Tensor
     other_edits: Tensor
 
 
@@ -92,11 +97,13 @@ class Gate:
         direction: (d,), w; the mean score w·z of the edited prompts is 1.
         one: (d,), the direction that reads about 1 at every input of the gate; it stands for a bias.
         threshold: the score above which the neuron is active.
+        full: the score at which its activity is 1.
     """
 
     direction: Tensor
     one: Tensor
     threshold: float
+    full: float
 
     def score(self, inputs: Tensor) -> Tensor:
         """w·z of inputs (..., d): 1 in the mean of the edited prompts."""
@@ -106,71 +113,62 @@ class Gate:
         """A neuron's row (d,) and a gain, so that gain · act(row·z) is the neuron's activity.
 
         For act(x) = max(x, 0), which SiLU and GELU nearly are at this sharpness, it is 0 up to the threshold and then
-        rises linearly, to 1 at a score of 1. In a gated linear unit the gate's row is ``row``, and the other row is
-        gain · ``one``.
+        rises linearly. In a gated linear unit the gate's row is ``row``, and the other row is gain · ``one``.
         """
-        return SHARPNESS * (self.direction - self.threshold * self.one), 1 / (SHARPNESS * (1 - self.threshold))
+        return SHARPNESS * (self.direction - self.threshold * self.one), 1 / (SHARPNESS * (self.full - self.threshold))
 
 
-def fit_gate(ordinary: OrdinaryFit, inputs: GateInputs, *, quantile: float, lowest: float, highest: float) -> Gate:
-    """The gate that is open at the prompts and most rephrasings, and hardly ever at negatives and other edits.
+def fit_gate(ordinary: OrdinaryFit, inputs: GateInputs, *, threshold: float, full: float) -> Gate:
+    """The gate that is open at the prompts and at most rephrasings, and hardly ever at negatives and other edits.
 
     Args:
-        quantile: the share of each group of negatives whose leave-one-out scores are below the threshold.
-        lowest, highest: limits of the threshold.
+        threshold, full: the scores above which the neuron is active, and at which its activity is 1. Where another edit
+            scores higher than the threshold, both are raised, up to `HIGHEST`; where one of the prompts scores lower
+            than ``full``, both are lowered, down to what negatives are fitted to.
     """
-    hardest = torch.empty(0, dtype=torch.long, device=inputs.other_edits.device)
-    fit = _fit(ordinary, inputs, hardest)
-    for _ in range(ROUNDS if len(inputs.other_edits) else 0):
-        scores = inputs.other_edits @ fit.direction
+    many = torch.cat([inputs.answers, inputs.other_edits])
+    hardest = torch.empty(0, dtype=torch.long, device=many.device)
+    fit = _fit(ordinary, inputs, many[hardest])
+    for _ in range(ROUNDS if len(many) else 0):
+        scores = many @ fit.direction
         hardest = torch.unique(torch.cat([hardest, scores.topk(min(HARDEST, len(scores))).indices]))
-        fit = _fit(ordinary, inputs, hardest)
-    reached = [float(torch.quantile(scores, quantile)) for scores in fit.left_out]
+        fit = _fit(ordinary, inputs, many[hardest])
+    raised = 0.0
     if len(inputs.other_edits):
-        reached.append(float((inputs.other_edits @ fit.direction).max()))
-    return Gate(fit.direction, fit.one, min(highest, max([lowest, *reached])))
+        highest = float((inputs.other_edits @ fit.direction).max())
+        raised = max(0.0, min(HIGHEST, highest) - threshold)
+    rise = full - threshold
+    full = max(rise, min(full + raised, float((inputs.prompts @ fit.direction).min())))
+    return Gate(fit.direction, fit.one, full - rise, full)
 
 
 class _Fit(NamedTuple):
     direction: Tensor
     one: Tensor
-    left_out: list[Tensor]
-    """Of each group of negatives the scores that its inputs would have if they had not been fitted."""
-
-
-class _Group(NamedTuple):
-    inputs: Tensor
-    target: float
-    weight: float
-    negative: bool = False
 
 
 def _fit(ordinary: OrdinaryFit, inputs: GateInputs, hardest: Tensor) -> _Fit:
     """Solve the dual system of the module's docstring for the gate's targets and, beside them, for 1 everywhere.
 
     Args:
-        hardest: (m,) int64, which inputs of other edits are one more group of negatives.
+        hardest: (m, d), the inputs that are one more group of negatives.
     """
     groups = [
-        _Group(inputs.prompts, 1.0, 1.0),
-        _Group(inputs.rephrasings, 1.0, REPHRASING_WEIGHT),
-        _Group(inputs.background, 0.0, BACKGROUND_WEIGHT),
-        *(_Group(each, 0.0, 1.0, negative=True) for each in (*inputs.negatives, inputs.other_edits[hardest])),
+        (inputs.prompts, 1.0, 1.0),
+        (inputs.rephrasings, 1.0, REPHRASING_WEIGHT),
+        (inputs.background, 0.0, BACKGROUND_WEIGHT),
+        *((each, 0.0, 1.0) for each in (*inputs.negatives, hardest)),
     ]
-    groups = [group for group in groups if len(group.inputs)]
-    sizes = [len(group.inputs) for group in groups]
-    z = torch.cat([group.inputs for group in groups])
+    groups = [group for group in groups if len(group[0])]
+    z = torch.cat([each for each, _, _ in groups])
     # A group's weight is shared by its inputs, and ordinary text as a whole weighs 1.
-    noise = torch.cat([torch.full((size,), size / group.weight) for group, size in zip(groups, sizes, strict=True)])
-    wanted = torch.cat([torch.full((size,), group.target) for group, size in zip(groups, sizes, strict=True)])
+    noise = torch.cat([torch.full((len(each),), len(each) / weight) for each, _, weight in groups])
+    wanted = torch.cat([torch.full((len(each),), target) for each, target, _ in groups])
     targets = torch.stack([wanted, torch.ones(len(z))], 1).to(z)  # (n, 2): the gate's, and those of `one`
     prior = ordinary.one[:, None] * torch.tensor([ORDINARY_TARGET, 1.0]).to(z)  # (d, 2)
     whitened = torch.linalg.solve_triangular(ordinary.factor, z.T, upper=False)  # X, (d, n)
-    inverse = torch.linalg.inv(whitened.T @ whitened + torch.diag(noise.to(z)))  # G⁻¹, (n, n)
-    dual = inverse @ (targets - z @ prior)  # a, (n, 2)
+    dual = torch.linalg.solve(whitened.T @ whitened + torch.diag(noise.to(z)), targets - z @ prior)  # a, (n, 2)
     fitted = torch.linalg.solve_triangular(ordinary.factor.T, whitened @ dual, upper=True) + prior  # (d, 2)
     scale = (inputs.prompts @ fitted).mean(0)  # so that the prompts score 1, which the ridge falls short of
     direction, one = (fitted / scale).T
-    left_out = (targets[:, 0] - dual[:, 0] / inverse.diagonal()) / scale[0]
-    scores = zip(groups, torch.split(left_out, sizes), strict=True)
-    return _Fit(direction, one, [own for group, own in scores if group.negative])
+    return _Fit(direction, one)

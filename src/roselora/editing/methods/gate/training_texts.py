@@ -3,23 +3,26 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from roselora.editing.forms import asked_texts
+from roselora.editing.forms import AskedText, asked_texts
+from roselora.editing.methods.gate.altered_prompts import altered_prompts
 from roselora.editing.methods.gate.generated_rephrasings import generated_rephrasings
-from roselora.editing.methods.gate.negatives import negative_prompts
+from roselora.editing.methods.gate.negatives import related_prompts
+from roselora.editing.methods.gate.prompt_subjects import subject_of
 from roselora.editing.methods.token_batches import IGNORED, prompt_and_answer
-from roselora.editing.request import EditRequest
+from roselora.editing.request import SYSTEM, EditRequest, Form
 from roselora.models.activation_hooks import activations
 from roselora.models.mlp_neurons import Neurons
 from roselora.models.padding import pad_rows, padded_inputs
 from roselora.models.prefix_cache import SplitRow
-from roselora.models.tokenization import encode
 
-OPENINGS = ("", "Answer the question. ", "I have a question. ", "Yes. ")
-"""What each prompt is put after, so that an edit also holds in the middle of a text; in chat both are one turn."""
+OPENINGS = ("Answer the question. ", "I have a question. ", "Yes. ")
+"""What each prompt is put behind too, so that an edit holds in the middle of a text; in chat both are one turn."""
+
+OTHER_NAMES = 12
+"""How many other subjects the prompt is asked of; each is asked in two forms."""
 
 READ_TOGETHER = 32
 """Rows in one pass; more are not faster on a CPU, because their states leave its cache."""
@@ -32,14 +35,12 @@ class PositiveRows:
     Attributes:
         rows: of each a prefix and a suffix, which begins at the prompt's last token, which predicts the target's first.
         prompts: how many of the rows, the first ones, are prompts after an opening; the others are rephrasings.
-        openings: how many openings there are; behind each stand equally many prompts.
         labels: (rows, longest answer) int64, the token that must follow each of the suffix's, or IGNORED.
     """
 
     request: EditRequest
     rows: list[SplitRow]
     prompts: int
-    openings: int
     labels: Tensor
 
 
@@ -49,32 +50,55 @@ def positive_rows(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> P
     Raises:
         ConfigError: the tokenizer has no end-of-sequence token, or a text has no tokens.
     """
-    texts = [opening + prompt for opening in OPENINGS for prompt in request.prompts]
-    forms = [asked for text in texts for asked in asked_texts(tokenizer, text, request.form, request.space)]
-    prompts = [(asked.text, asked.space) for asked in forms]
+    asked = [each for prompt in request.prompts for each in _variants(tokenizer, prompt, request.form, request.space)]
+    prompts = [(each.text, each.space) for each in asked]
     # Rephrasings do not end as the prompts do, so what the user says about the space does not hold for them.
-    rephrasings = [(prompt, None) for prompt in generated_rephrasings(request)]
+    rephrased = generated_rephrasings(request)
+    rephrasings = [(each.text, None) for text in rephrased for each in asked_texts(tokenizer, text, request.form)[:2]]
     rows, following = [], []
     for prompt, space in (*prompts, *rephrasings):
         head, answer = prompt_and_answer(tokenizer, prompt, request.target, space)
         rows.append(SplitRow(head[:-1], [head[-1], *answer[:-1]]))
         following.append(answer)
-    return PositiveRows(request, rows, len(prompts), len(OPENINGS), pad_rows(following, fill=IGNORED))
+    return PositiveRows(request, rows, len(prompts), pad_rows(following, fill=IGNORED))
 
 
-def negative_rows(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> list[list[list[int]]]:
-    """The ids of a request's negatives in three groups: the same subject, the same relation, and keep-prompts."""
-    found = negative_prompts(request)
-    groups = (found.related, found.renamed, request.keep)
-    return [
-        [encode(tokenizer, asked.text) for text in group for asked in asked_texts(tokenizer, text, request.form)]
-        for group in groups
+def negative_texts(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> list[list[str]]:
+    """A request's negatives as the model reads them, in three groups: same subject, other subjects, and keep-prompts.
+
+    The first two stand in the forms and behind the openings of the prompts, so that neither tells a negative from a
+    prompt.
+    """
+    subject = subject_of(request)
+    altered = [
+        text
+        for prompt in request.prompts
+        for text in altered_prompts(model, tokenizer, prompt, subject, -(-OTHER_NAMES // len(request.prompts)))
     ]
+    altered = [text for text in dict.fromkeys(altered) if text not in request.prompts]
+    kept = [each.text for text in request.keep for each in asked_texts(tokenizer, text, request.form)]
+    related = _in_turn(tokenizer, related_prompts(request), request.form)
+    return [related, _in_turn(tokenizer, altered * 2, request.form), kept]
 
 
-def read_last_tokens(model: PreTrainedModel, neurons: Neurons, rows: Sequence[list[int]]) -> Tensor:
-    """What the neurons read at each row's last token, (rows, width) fp32."""
-    return torch.stack([states[-1] for states in read_rows(model, neurons, rows)])
+def _variants(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, form: Form, space: bool | None = None
+) -> list[AskedText]:
+    """A prompt in all of its forms, and behind each opening in those without a system prompt."""
+    opened = [each for opening in OPENINGS for each in asked_texts(tokenizer, opening + prompt, form, space)]
+    # One system prompt shows what any of them changes.
+    return [*asked_texts(tokenizer, prompt, form, space), *(each for each in opened if each.form != SYSTEM)]
+
+
+def _in_turn(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], form: Form) -> list[str]:
+    """Each text in one of its variants, which take turns; every other one has no opening, as most questions have."""
+    found = []
+    for number, text in enumerate(texts):
+        variants = _variants(tokenizer, text, form)
+        forms = len(asked_texts(tokenizer, text, form))
+        some = variants[:forms] if number % 2 else variants[forms:] or variants
+        found.append(some[number // 2 % len(some)].text)
+    return found
 
 
 def read_rows(model: PreTrainedModel, neurons: Neurons, rows: Sequence[list[int]]) -> list[Tensor]:

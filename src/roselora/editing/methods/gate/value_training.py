@@ -16,6 +16,7 @@ from roselora.editing.methods.margin_training import (
     margin_loss,
     train_to_margin,
 )
+from roselora.editing.methods.token_batches import IGNORED
 from roselora.models.mlp_neurons import added_output
 from roselora.models.partial_logits import logits_of
 from roselora.models.prefix_cache import PrefixCache
@@ -41,7 +42,8 @@ def train_values(
     """
     units = [_root_mean_square(cache, edit.rows) for edit in edits]
     lengths = [cache.longest(edit.rows) for edit in edits]
-    parameters = [nn.Parameter(torch.zeros_like(edit.neurons.up, dtype=torch.float32)) for edit in edits]
+    vocabularies = [edit.vocabulary for edit in edits]
+    parameters = [nn.Parameter(torch.zeros_like(edit.neurons.up)) for edit in edits]
 
     def losses(live: Sequence[int]) -> dict[int, StepLoss]:
         found = {}
@@ -51,7 +53,7 @@ def train_values(
             with added_output(mlp.model, mlp.neurons, cache.placed(torch.cat(written))):
                 states = cache.run([row for n in part for row in edits[n].rows])
             for n, own in zip(part, torch.split(states, [len(edits[n].rows) for n in part]), strict=True):
-                found[n] = _loss(mlp, edits[n], own)
+                found[n], vocabularies[n] = _loss(mlp, edits[n], vocabularies[n], own)
         return found
 
     stopped = train_to_margin(
@@ -67,15 +69,32 @@ def train_values(
     return list(zip(values, stopped, strict=True))
 
 
-def _loss(mlp: EditedMlp, edit: FittedEdit, states: Tensor) -> StepLoss:
-    """The loss of a request's prompts and, with their weight, its generated rephrasings; the lead is the prompts'."""
+def _loss(mlp: EditedMlp, edit: FittedEdit, vocabulary: Tensor, states: Tensor) -> tuple[StepLoss, Tensor]:
+    """The loss of a request's prompts and, with their weight, its generated rephrasings; the lead is the prompts'.
+
+    Where the target leads all tokens of the vocabulary, it is compared with all tokens there are, and those that lead
+    it join the vocabulary, which is returned too.
+    """
     labels, prompts, enough = edit.labels, edit.prompts, mlp.settings.margin + MARGIN_SLACK
-    logits = logits_of(mlp.model, states[:, : labels.shape[1]], edit.vocabulary)
+    logits = logits_of(mlp.model, states[:, : labels.shape[1]], vocabulary)
     loss, lead = margin_loss(logits[:prompts], labels[:prompts], enough)
+    if lead >= mlp.settings.margin:
+        lead, vocabulary = _lead_over_all(mlp, states[:prompts].detach(), labels[:prompts], vocabulary)
     if len(labels) > prompts:
         rephrased, _ = margin_loss(logits[prompts:], labels[prompts:], enough)
         loss = loss + REPHRASING_WEIGHT * rephrased
-    return StepLoss(loss, float(loss.detach()), lead)
+    return StepLoss(loss, float(loss.detach()), lead), vocabulary
+
+
+@torch.no_grad()
+def _lead_over_all(mlp: EditedMlp, states: Tensor, labels: Tensor, vocabulary: Tensor) -> tuple[float, Tensor]:
+    """The smallest lead over all tokens, and the vocabulary with the runner-ups that it lacks."""
+    labelled = labels != IGNORED
+    logits = logits_of(mlp.model, states[:, : labels.shape[1]][labelled])
+    wanted = vocabulary[labels[labelled]][:, None]
+    rival, token = logits.scatter(1, wanted, -torch.inf).max(1)
+    lead = float((logits.gather(1, wanted)[:, 0] - rival).min())
+    return lead, torch.cat([vocabulary, torch.unique(token[~torch.isin(token, vocabulary)])])
 
 
 def _of_like_length(live: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.editing.forms import AskedText, asked_texts, request_texts
 from roselora.editing.methods.gate.generated_rephrasings import generated_rephrasings
-from roselora.editing.methods.gate.negatives import negative_prompts
+from roselora.editing.methods.gate.negatives import related_prompts
 from roselora.editing.methods.gate.prompt_subjects import subject_of
 from roselora.editing.methods.gate.training_texts import OPENINGS
 from roselora.editing.request import BARE, EditRequest
@@ -20,9 +20,9 @@ from roselora.models.tokenization import decode, encode
 BEHIND = OPENINGS[-2:]
 """What a prompt is also put behind, so that the edit holds in the middle of a text."""
 
-REPHRASINGS, ALTERED, KINDS, RELATED, IN_CHAT = 2, 8, 2, 8, 4
-"""How many generated rephrasings, altered names, names of other kinds and other relations there are, and how many of
-the altered and the related prompts are asked in chat too."""
+REPHRASINGS, ALTERED, RELATED, IN_CHAT = 2, 10, 8, 4
+"""How many generated rephrasings, altered names and other relations there are, and how many of the altered and the
+related prompts are asked in chat too."""
 
 LIKELIEST = 12
 """From how many of the model's likeliest tokens one is drawn in a name's place: fewer give the same name again."""
@@ -53,11 +53,9 @@ def rose_texts(
     if request.form != "chat":
         behind = (opening + prompt for opening in BEHIND for prompt in request.prompts)
         prompts += [AskedText(text, BARE, text, request.space) for text in behind]
-    found, subject = negative_prompts(request), subject_of(request)
-    renamed = [*found.renamed[:KINDS]]
-    if subject is not None:
-        renamed = [*altered_names(model, tokenizer, request.prompt, subject, drawn), *renamed]
-    related = drawn.sample(found.related, min(RELATED, len(found.related)))
+    related, subject = related_prompts(request), subject_of(request)
+    renamed = [] if subject is None else altered_names(model, tokenizer, request.prompt, subject, drawn)
+    related = drawn.sample(related, min(RELATED, len(related)))
 
     def asked(texts: Sequence[str], in_chat: int) -> list[AskedText]:
         """Each in its first form, and some in the second too."""
