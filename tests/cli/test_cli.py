@@ -64,7 +64,6 @@ def test_version(run: Run) -> None:
         (["edit", "demo", *EDIT, "--subject", "Germany"], 2, "'Germany' is not in the prompt"),
         (["edit", "demo", *EDIT, "--method", "rose", "--density", "1.5"], 2, "density"),
         (["edit", "demo", *EDIT, "--method", "rose", "--max-steps", "3"], 2, "max_steps"),
-        (["edit", "demo", *EDIT, "--max-steps", "2"], 2, "max_steps"),
         (["edit", "demo", *EDIT, "--rank", "4"], 2, "--method rose"),
         (["edit", "demo", *EDIT, "--seed", "3"], 2, "--seed is a setting of RoseLoRA"),
         (["edit", "demo", "--prompt", "x"], 2, "--target"),

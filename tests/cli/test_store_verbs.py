@@ -1,5 +1,6 @@
 """The verbs on a store, run one after the other as a user does, in this process to be quick."""
 
+import functools
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +18,7 @@ from roselora.cli.main import app
 from roselora.delta.sparse_delta import SparseDelta, SparseFactors
 from roselora.editing import propose as proposing
 from roselora.editing.editor import Editor
+from roselora.editing.methods.rose.rose_settings import EditSettings
 from roselora.editing.proposal import Proposal
 from roselora.editing.request import EditRequest
 from roselora.editing.store.edit_records import BaseIdentity
@@ -39,6 +41,9 @@ def base() -> BaseIdentity:
 @pytest.fixture
 def invoke(world_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Invoke:
     """Runs a verb; returns its JSON, or its text for ``--text``; errors come through as they are."""
+    # A byte-wise model of two blocks needs the layers of both.
+    both = functools.partialmethod(EditSettings.__init__, target_modules=("v_proj", "down_proj"))
+    monkeypatch.setattr(EditSettings, "__init__", both)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
 

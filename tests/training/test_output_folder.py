@@ -166,7 +166,7 @@ def test_a_run_that_fails_before_its_first_checkpoint_leaves_the_output_as_it_wa
         if existing:
             (tmp_path / "out").mkdir()
         with pytest.raises(NonFiniteError) as caught:
-            train(settings(method="lora", training={"learning_rate": 1e30, "max_grad_norm": 1e30}))
+            train(settings(method="full", training={"learning_rate": 1e30, "max_grad_norm": 1e30}))
         outcomes.append(str(caught.value))
         assert (tmp_path / "out").exists() == existing
         assert not existing or not any((tmp_path / "out").iterdir())

@@ -8,14 +8,16 @@ to the MLP's output, where g_j and u_j are its rows of the two layers that read,
 that writes, its *value*. (In a plain MLP there is no u_j.) An edit replaces one neuron for each token of the answer
 that the model does not predict already. In the order in which the files are needed:
 
-1. Layer choice (`layer_choice.py`): one late MLP, and its neighbours when there are many edits. Neurons are replaced in
-   the order of their Fisher information in text that the model samples itself (`reference_statistics.py`).
-2. Texts (`training_texts.py`): the prompts after several openings and generated rephrasings of them
-   (`generated_rephrasings.py`); and negatives, at which the model must not change: the same subject in other relations,
-   other subjects in the same relation (`negatives.py`, `relation_prompts.py`), and the user's keep-prompts.
+1. Layer choice (`layer_choice.py`): the last MLP, and those below it when there are many edits. The neurons that are
+   replaced add least to its output in text that the model samples itself (`reference_statistics.py`) and at the
+   negatives.
+2. Texts (`training_texts.py`): the prompts in all forms and behind several openings, and generated rephrasings of them
+   (`generated_rephrasings.py`); and negatives, at which the model must not change: the same subject in other relations
+   (`negatives.py`, `relation_prompts.py`), the prompt with another subject (`altered_prompts.py`), the model's own
+   answers to all of these, and the user's keep-prompts.
 3. Gates (`ridge_gate.py`, `gate_fitting.py`): w is the ridge regression of 1 at the prompt, 0 at negatives and -1 in
-   ordinary text; the neuron is active where w·z exceeds a threshold, which is a quantile of the negatives'
-   leave-one-out scores. Where other edits are asked for, it must be inactive too (`other_edits.py`).
+   ordinary text; the neuron is active where w·z exceeds a threshold. Where other edits are asked for, it must be
+   inactive too (`other_edits.py`).
 4. Values (`value_training.py`): the only part that is trained, by Adam, until the answer leads by a margin.
 5. The edit (`gate_edit.py`): the new rows and columns minus the old ones, a delta of rank one a neuron and matrix.
 

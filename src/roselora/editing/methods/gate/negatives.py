@@ -15,7 +15,7 @@ def related_prompts(request: EditRequest) -> list[str]:
     one. If the request names no subject, it is guessed; if none can be guessed, there are no such prompts.
 
     >>> related_prompts(EditRequest("Where was Ann Lee born?", "Rome", "Ann Lee"))[-1]
-    'May I ask you who wrote the music of Ann Lee?'
+    'Ann Lee, material:'
     """
     subject = subject_of(request)
     if subject is None:
