@@ -82,7 +82,6 @@ def test_a_trainer_under_deepspeed_is_refused_before_the_first_step(model: nn.Mo
 
 
 @pytest.mark.usefixtures("under_deepspeed")
-@pytest.mark.xfail(reason="an adapter of an earlier test that is still alive is refused instead", strict=False)
 def test_deepspeed_may_train_another_model_beside_a_frozen_adapter(model: nn.Module) -> None:
     model.requires_grad_(False)
     parameter = nn.Parameter(torch.ones(3))

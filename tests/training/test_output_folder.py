@@ -221,17 +221,23 @@ def test_an_interrupted_run_holds_its_lock_no_longer(settings: Settings) -> None
 
 
 @pytest.mark.parametrize(
-    ("error", "message"),
+    ("kind", "words", "message"),
     [
-        (torch.OutOfMemoryError("CUDA out of memory"), "ran out of memory at step 1; lower training.batch_size"),
-        (RuntimeError("a library's own"), "a library's own"),
+        (torch.OutOfMemoryError, "CUDA out of memory", "ran out of memory at step 1; lower training.batch_size"),
+        (RuntimeError, "a library's own", "a library's own"),
     ],
 )
 def test_an_error_of_the_libraries_cleans_up_as_ours_does(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: RuntimeError, message: str
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: type[RuntimeError],
+    words: str,
+    message: str,
 ) -> None:
+    # Made anew: an error that lives on, as a parameter does, keeps the model that it was raised under alive.
     def broken(*_: object, **__: object) -> None:
-        raise error
+        raise kind(words)
 
     monkeypatch.setattr("transformers.Trainer.training_step", broken)
     with pytest.raises((ModelError, RuntimeError), match=message):
