@@ -14,6 +14,7 @@ from roselora.cli.device_options import DeviceOption, DtypeOption
 from roselora.cli.path_options import PATH
 from roselora.cli.stores import DryRunOption, JsonOption
 from roselora.cli.tuning_options import DataDirOption
+from roselora.editing.request import Form
 from roselora.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def edit(
         typer.Option(**PATH, help="The records.jsonl of an earlier run, whose cases are not drawn; may be repeated."),
     ] = None,
     form: Annotated[
-        Literal["bare", "chat", "both"],
+        Form,
         typer.Option(
             help="In which edits are made and questions asked: as they stand, as a user's turn of the model's chat "
             "template, or both, which is bare where there is no template."

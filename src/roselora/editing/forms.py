@@ -68,6 +68,12 @@ def request_texts(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> l
     ]
 
 
+def users_turn(tokenizer: PreTrainedTokenizerBase) -> str:
+    """What the chat template writes before a user's words; empty without a template, or if it does not write them."""
+    before, words, _ = _rendered(tokenizer, [{"role": "user", "content": "Qqq"}], opening=False).partition("Qqq")
+    return before if words else ""
+
+
 def assistant_turn(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str | None]:
     """How the chat template ends a user's turn and opens the assistant's, and what it puts before the answer.
 

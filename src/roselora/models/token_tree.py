@@ -90,8 +90,8 @@ class TokenTree:
         everything = range(len(self.rows))
         with hooked(inputs={layer: found.append}):
             self.run(everything)
-        count, tokens = (1, -1) if self._padded is None else (len(self.rows), -1)
-        return self._by_row(found[0].reshape(count, tokens, found[0].shape[-1]).float(), everything)
+        count = 1 if self._padded is None else len(self.rows)
+        return self._by_row(found[0].reshape(count, -1, found[0].shape[-1]).float(), everything)
 
     def _by_row(self, states: Tensor, picked: Sequence[int]) -> list[Tensor]:
         """States of a pass over some rows, (1, nodes, width) or padded rows, as each row's own."""

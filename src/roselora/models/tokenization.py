@@ -47,6 +47,16 @@ def _tokenized(tokenizer: PreTrainedTokenizerBase, text: Any) -> tuple[list[int]
         raise ConfigError(f"The tokenizer cannot read {shown(text)} ({type(error).__name__}: {reason}).") from error
 
 
+def shared_beginning(some: Sequence[int], others: Sequence[int]) -> int:
+    """How many tokens two texts begin with alike.
+
+    >>> shared_beginning([5, 6, 7], [5, 6, 8, 9])
+    2
+    """
+    pairs = enumerate(zip(some, others, strict=False))
+    return next((place for place, (one, other) in pairs if one != other), min(len(some), len(others)))
+
+
 def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
     """The text of tokens, without special ones."""
     return str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.models.inference import known_arguments
 from roselora.models.partial_logits import logits_of
-from roselora.models.tokenization import decode, encode
+from roselora.models.tokenization import decode, encode, shared_beginning
 
 
 @torch.no_grad()
@@ -29,8 +29,7 @@ def altered_prompts(
     # Where the tokens before the subject are not those of the whole text, the border lies inside a token, which is
     # then taken for one of the subject's.
     head = encode(tokenizer, prompt[:start].rstrip()) if prompt[:start].strip() else []
-    first = next((n for n, (one, other) in enumerate(zip(head, ids, strict=False)) if one != other), len(head))
-    places = range(max(first, 1), len(ids))
+    places = range(max(shared_beginning(head, ids), 1), len(ids))
     if not places:
         return []
     body = model.base_model

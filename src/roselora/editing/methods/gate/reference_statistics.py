@@ -10,12 +10,12 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from roselora.editing.forms import users_turn
 from roselora.models.activation_hooks import InputHook, hooked
 from roselora.models.fingerprint import fingerprint
 from roselora.models.generation import sampled_tokens
@@ -124,21 +124,9 @@ def openings(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> list[Tenso
     drawn = torch.randint(len(ordinary), (ROWS,), generator=torch.Generator().manual_seed(SEED)).tolist()
     before = encode(tokenizer, "")
     kinds = [[[*before, ordinary[place]] for place in drawn]]
-    if turn := encode(tokenizer, _user_turn(tokenizer)):
+    if turn := encode(tokenizer, users_turn(tokenizer)):
         kinds.append([turn] * ROWS)
     return [torch.tensor(rows) for rows in kinds]
-
-
-def _user_turn(tokenizer: PreTrainedTokenizerBase) -> str:
-    """What the chat template writes before a user's words, or an empty text if it has none or does not say."""
-    if not getattr(tokenizer, "chat_template", None):
-        return ""
-    render: Any = tokenizer.apply_chat_template
-    try:
-        before, words, _ = str(render([{"role": "user", "content": "Qqq"}], tokenize=False)).partition("Qqq")
-    except Exception:  # a template may raise anything
-        return ""
-    return before if words else ""
 
 
 @dataclass

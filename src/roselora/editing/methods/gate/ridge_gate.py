@@ -33,7 +33,7 @@ ORDINARY_TARGET = -1.0
 """What a gate scores in ordinary text."""
 
 BACKGROUND_WEIGHT = 0.3
-"""The weight of the tokens before the edited position, which are less likely to be mistaken for it than negatives."""
+"""The weight of where other tokens of the answer are predicted, which is easier to tell apart than negatives are."""
 
 REPHRASING_WEIGHT = 0.3
 """The weight of generated rephrasings, in the fit and in training; that of the edited prompts is 1."""

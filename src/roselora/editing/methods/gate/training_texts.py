@@ -50,7 +50,8 @@ def positive_rows(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> P
     Raises:
         ConfigError: the tokenizer has no end-of-sequence token, or a text has no tokens.
     """
-    asked = [each for prompt in request.prompts for each in _variants(tokenizer, prompt, request.form, request.space)]
+    variants = [_variants(tokenizer, prompt, request.form, request.space) for prompt in request.prompts]
+    asked = [each for alone, opened in variants for each in (*alone, *opened)]
     prompts = [(each.text, each.space) for each in asked]
     # Rephrasings do not end as the prompts do, so what the user says about the space does not hold for them.
     rephrased = generated_rephrasings(request)
@@ -83,20 +84,19 @@ def negative_texts(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, r
 
 def _variants(
     tokenizer: PreTrainedTokenizerBase, prompt: str, form: Form, space: bool | None = None
-) -> list[AskedText]:
-    """A prompt in all of its forms, and behind each opening in those without a system prompt."""
+) -> tuple[list[AskedText], list[AskedText]]:
+    """A prompt in all of its forms; and behind each opening in those without a system prompt."""
     opened = [each for opening in OPENINGS for each in asked_texts(tokenizer, opening + prompt, form, space)]
     # One system prompt shows what any of them changes.
-    return [*asked_texts(tokenizer, prompt, form, space), *(each for each in opened if each.form != SYSTEM)]
+    return asked_texts(tokenizer, prompt, form, space), [each for each in opened if each.form != SYSTEM]
 
 
 def _in_turn(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], form: Form) -> list[str]:
     """Each text in one of its variants, which take turns; every other one has no opening, as most questions have."""
     found = []
     for number, text in enumerate(texts):
-        variants = _variants(tokenizer, text, form)
-        forms = len(asked_texts(tokenizer, text, form))
-        some = variants[:forms] if number % 2 else variants[forms:] or variants
+        alone, opened = _variants(tokenizer, text, form)
+        some = alone if number % 2 else opened or alone
         found.append(some[number // 2 % len(some)].text)
     return found
 

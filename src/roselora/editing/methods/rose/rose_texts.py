@@ -15,7 +15,7 @@ from roselora.editing.methods.gate.prompt_subjects import subject_of
 from roselora.editing.methods.gate.training_texts import OPENINGS
 from roselora.editing.request import BARE, EditRequest
 from roselora.models.inference import known_arguments
-from roselora.models.tokenization import decode, encode
+from roselora.models.tokenization import decode, encode, shared_beginning
 
 BEHIND = OPENINGS[-2:]
 """What a prompt is also put behind, so that the edit holds in the middle of a text."""
@@ -84,7 +84,7 @@ def altered_names(
     if at < 0:
         return []
     ids = encode(tokenizer, prompt)
-    start, end = (_shared(encode(tokenizer, prompt[:stop].rstrip()), ids) for stop in (at, at + len(subject)))
+    start, end = (shared_beginning(encode(tokenizer, prompt[:stop].rstrip()), ids) for stop in (at, at + len(subject)))
     opening = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     given = torch.tensor([[opening, *ids]], device=model.device)
     forward: Any = model
@@ -105,12 +105,6 @@ def altered_names(
             name[place] = drawn.choice(others[place])
         found[decode(tokenizer, name)] = None
     return [text for text in found if text != prompt]
-
-
-def _shared(some: Sequence[int], others: Sequence[int]) -> int:
-    """How many tokens two texts begin with alike."""
-    pairs = enumerate(zip(some, others, strict=False))
-    return next((place for place, (one, other) in pairs if one != other), min(len(some), len(others)))
 
 
 def _sort(tokenizer: PreTrainedTokenizerBase, token: int) -> tuple[bool, str]:
