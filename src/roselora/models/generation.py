@@ -1,9 +1,10 @@
 """Text that a model generates after many prompts at once: greedy answers and tokens, beam search, and samples.
 
-A prompt is raw text, tokenized as the tokenizer does by default. Batches are padded on the left and masked, and each
-prompt keeps the positions that it has alone, so that batching changes no answer. Generation ends where the model's
-context ends. The model's own generation settings (sampling, penalties) have no influence, and its train or eval mode is
-restored. If the logits of a broken model contain NaN, the text ends before that token and counts as not ended.
+A prompt is raw text, tokenized as the tokenizer does by default. Batches are padded and masked, what several prompts
+begin with is read once, and each prompt keeps the positions that it has alone, so that batching changes no answer.
+Generation ends where the model's context ends. The model's own generation settings (sampling, penalties) have no
+influence, and its train or eval mode is restored. If the logits of a broken model contain NaN, the text ends before
+that token and counts as not ended.
 """
 
 import contextlib
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from transformers import (
+    DynamicCache,
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
@@ -27,6 +29,7 @@ from roselora.models.devices import seeded
 from roselora.models.inference import default_torch_modes, eval_mode, unwrapped
 from roselora.models.mlp_neurons import Neurons, recorded_inputs
 from roselora.models.prompt_batches import PromptBatch, pad_id, prompt_batches
+from roselora.models.shared_prefix import past_of
 from roselora.models.tokenization import answer_of, decode
 
 BATCH_SIZE = 16
@@ -134,8 +137,9 @@ def greedy_activations(
     eos, found = tokenizer.eos_token_id, {}
     for batch in prompt_batches(model, tokenizer, prompts, [max_new_tokens] * len(prompts), batch_size):
         config = GenerationConfig(num_beams=1, eos_token_id=eos)  # type: ignore[no-untyped-call]
+        past = _past(model, batch)
         with recorded_inputs(model, mlp) as read:
-            rows = _continued(model, tokenizer, batch, config)
+            rows = _continued(model, tokenizer, batch, config, past=past)
         width = read[0].shape[-1]
         states = torch.stack([each.reshape(len(rows), -1, width)[:, -1] for each in read], 1).float()
         for index, row, own in zip(batch.indices, rows, states, strict=True):
@@ -230,12 +234,20 @@ def _greedy(
     for batch in prompt_batches(model, tokenizer, prompts, limits, batch_size):
         watch, stop = _WatchForNaN(batch), _StopRows(tokenizer, batch, done)
         config = GenerationConfig(num_beams=1, eos_token_id=eos)  # type: ignore[no-untyped-call]
-        found = _continued(model, tokenizer, batch, config, watch, stop)
+        found = _continued(model, tokenizer, batch, config, watch, stop, past=_past(model, batch))
         ends = map(min, stop.lengths, watch.lengths.tolist())
         for index, row, end in zip(batch.indices, found, ends, strict=True):
             new = row[:end]  # what follows is padding, which may look like EOS
             rows[index] = _Row(new[: new.index(eos)], True) if eos in new else _Row(new, False)
     return [rows[index] for index in range(len(prompts))]
+
+
+@default_torch_modes()
+def _past(model: PreTrainedModel, batch: PromptBatch) -> DynamicCache | None:
+    """The keys and values of what a batch's prompts begin with."""
+    rows, columns = batch.inputs["input_ids"].shape
+    with eval_mode(model):
+        return past_of(model, batch.prefixes, rows, columns + max(batch.limits), batch.inputs["input_ids"].device)
 
 
 @default_torch_modes()
@@ -247,14 +259,21 @@ def _continued(
     config: GenerationConfig,
     processor: LogitsProcessor | None = None,
     criterion: StoppingCriteria | None = None,
+    *,
+    past: DynamicCache | None = None,
 ) -> list[list[int]]:
-    """The new ids of each row of a batch, with padding behind those that are done; nothing is sampled."""
+    """The new ids of each row of a batch, with padding behind those that are done; nothing is sampled.
+
+    Args:
+        past: of the shared prefixes, which are then not read again; it serves one call.
+    """
     config.max_new_tokens, config.pad_token_id = max(batch.limits), pad_id(model, tokenizer)
     config.do_sample, config.use_cache = False, True
     generate: Any = model.generate
     with eval_mode(model), own_generation_config(model):
         ids: Tensor = generate(
             **batch.inputs,
+            **({} if past is None else {"past_key_values": past}),
             generation_config=config,
             logits_processor=LogitsProcessorList([processor] if processor else []),
             stopping_criteria=StoppingCriteriaList([criterion] if criterion else []),

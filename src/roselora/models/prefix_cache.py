@@ -15,6 +15,7 @@ from roselora.models.activation_hooks import hooked, replaced_forward
 from roselora.models.architecture import block_names
 from roselora.models.inference import known_arguments
 from roselora.models.padding import padded_inputs, positions
+from roselora.models.shared_prefix import SharedPrefix, inputs_behind, past_of, shared_prefixes
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,8 @@ class PrefixCache:
         block: the index of the lowest block that runs again.
         start: the first column that runs again.
         batch_size: rows of the first pass that run together, without the padding that they do not need; by default all.
+        prefixes: what several rows begin with, in columns of its own, which the first pass reads once; with them, all
+            rows run together.
 
     Attributes:
         states: (n, length - start, width), the output of the model's body in the first pass; empty if all blocks run.
@@ -65,8 +68,9 @@ class PrefixCache:
         block: int = 0,
         start: int = 0,
         batch_size: int | None = None,
+        prefixes: Sequence[SharedPrefix] = (),
     ) -> None:
-        self._model, self.start = model, start
+        self._model, self.start, self._prefixes = model, start, prefixes
         self._below = [model.get_submodule(name) for name in block_names(model)[:block]]
         self._ids, self._mask = (inputs[name].to(model.device) for name in ("input_ids", "attention_mask"))
         self._positions, self.mask = positions(self._mask), self._mask.bool()
@@ -82,25 +86,30 @@ class PrefixCache:
     @classmethod
     def of_rows(cls, model: PreTrainedModel, block: int, rows: Sequence[SplitRow]) -> "PrefixCache":
         """Rows of which all suffixes begin at one column: prefixes are padded on the left, suffixes on the right."""
-        parts = padded_inputs([row.prefix for row in rows], side="left"), padded_inputs([row.suffix for row in rows])
+        heads = [row.prefix for row in rows]
+        shared = shared_prefixes(heads)
+        parts = inputs_behind(heads, shared, fill=0), padded_inputs([row.suffix for row in rows])
         inputs = {name: torch.cat([part[name] for part in parts], dim=1) for name in parts[0]}
-        return cls(model, inputs, block=block, start=parts[0]["input_ids"].shape[1])
+        return cls(model, inputs, block=block, start=parts[0]["input_ids"].shape[1], prefixes=shared)
 
     @torch.no_grad()
     def _first_pass(self, picked: Tensor) -> tuple[tuple[Tensor, Tensor], list[tuple[Tensor, Tensor]]]:
         """For some rows the states and what enters the block, and each layer's keys and values."""
-        cache = DynamicCache(config=self._model.config) if self.start else None
+        rows, columns = self._ids.shape
+        past = past_of(self._model, self._prefixes, rows, columns, self._ids.device)
+        begin = 0 if past is None else past.get_seq_length()
+        cache = DynamicCache(config=self._model.config) if self.start and past is None else past
         # If no block is skipped, nothing is kept of the columns that run again.
         end = self.start if self.start and not self._below else self.start + self.longest(picked.tolist())
         entering: list[Tensor] = []
         with hooked(outputs={below: lambda _, made: entering.append(made) for below in self._below[-1:]}):
-            states = self._run(picked.to(self._ids.device), 0, end, cache)[:, self.start :]
+            states = self._run(picked.to(self._ids.device), begin, end, cache)[:, self.start - begin :]
         layers: Any = [] if cache is None else cache.layers
         try:
-            past = [(layer.keys[:, :, : self.start], layer.values[:, :, : self.start]) for layer in layers]
+            kept = [(layer.keys[:, :, : self.start], layer.values[:, :, : self.start]) for layer in layers]
         except (AttributeError, TypeError, IndexError):  # not every layer keeps keys and values
-            past = []
-        return (states, entering[0][:, self.start :] if entering else states), past
+            kept = []
+        return (states, entering[-1][:, self.start - begin :] if entering else states), kept
 
     @torch.no_grad()
     def _skipping_changes_nothing(self) -> bool:

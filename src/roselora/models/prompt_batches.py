@@ -1,4 +1,4 @@
-"""Prompts as left-padded batches for generation, within the model's context."""
+"""Prompts as padded batches for generation, within the model's context."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.errors import ConfigError
-from roselora.models.padding import padded_inputs
+from roselora.models.shared_prefix import SharedPrefix, inputs_behind, shared_prefixes
 from roselora.models.tokenization import context_of, embedding_rows, encode, require_known
 from roselora.user_files import shown
 
@@ -19,12 +19,15 @@ class PromptBatch(NamedTuple):
     Attributes:
         indices: of the prompts in the list that was asked for.
         limits: how many new tokens each prompt gets: what was asked for, or what the model's context has room for.
-        inputs: ``input_ids`` and ``attention_mask``, (batch, length), padded on the left, on the model's device.
+        inputs: ``input_ids`` and ``attention_mask``, (batch, length), on the model's device; the padding stands between
+            shared prefixes and the rest.
+        prefixes: what several of the prompts begin with, in the order of its columns.
     """
 
     indices: list[int]
     limits: list[int]
     inputs: dict[str, Tensor]
+    prefixes: list[SharedPrefix]
 
 
 def prompt_batches(
@@ -51,10 +54,10 @@ def prompt_batches(
     room = [int(min(limit, context + 1 - len(row))) for limit, row in zip(limits, ids, strict=True)]
     device, pad = next(model.parameters()).device, pad_id(model, tokenizer)
     for indices in _groups([len(row) for row in ids], room, batch_size, context):
-        inputs = padded_inputs([ids[index] for index in indices], side="left", fill=pad)
-        yield PromptBatch(
-            indices, [room[index] for index in indices], {name: rows.to(device) for name, rows in inputs.items()}
-        )
+        rows = [ids[index] for index in indices]
+        prefixes = shared_prefixes(rows)
+        inputs = {name: each.to(device) for name, each in inputs_behind(rows, prefixes, pad).items()}
+        yield PromptBatch(indices, [room[index] for index in indices], inputs, prefixes)
 
 
 def _encoded(
