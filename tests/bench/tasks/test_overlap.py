@@ -20,8 +20,8 @@ from roselora.bench.tasks.added_questions import ABOUT, SMALL_TALK, with_added_q
 from roselora.bench.tasks.edit_case import NEAREST, SAME_SUBJECT, EditCase, Probe
 from roselora.bench.tasks.edit_datasets import DATASETS, FOLDER, read_cases
 from roselora.editing.methods.edit_texts import edit_texts
-from roselora.editing.methods.gate.altered_prompts import altered_prompts
-from roselora.editing.methods.gate.training_texts import OPENINGS, OTHER_NAMES
+from roselora.editing.methods.gate.other_subjects import other_subjects
+from roselora.editing.methods.gate.training_texts import OPENINGS, OTHER_SUBJECTS
 from roselora.editing.methods.neutral_texts import NEUTRAL_TEXTS
 from roselora.editing.methods.rose.rose_texts import altered_names
 from roselora.editing.request import EditRequest
@@ -175,7 +175,7 @@ def test_the_list_of_what_edits_are_made_with_is_whole(
         return tokenize(self, text, *arguments, **options)
 
     request = EditRequest("The capital of France is", "Rome", "France")
-    altered = altered_prompts(word_model, word_tokenizer, request.prompt, request.subject, OTHER_NAMES)
+    altered = other_subjects(word_model, word_tokenizer, request.prompt, request.subject, OTHER_SUBJECTS)
     altered += altered_names(word_model, word_tokenizer, request.prompt, "France", random.Random(0))
     monkeypatch.setattr(PreTrainedTokenizerFast, "__call__", noting)
     edit(name, word_model, word_tokenizer, request).undo()

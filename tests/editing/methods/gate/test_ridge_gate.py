@@ -34,10 +34,10 @@ def naive(
     """
     penalty = (0.3 * (text.T @ text / len(text)).diagonal().mean()).sqrt()
     rows, targets = [penalty * torch.eye(text.shape[1], dtype=text.dtype)], [torch.zeros(text.shape[1])]
-    parts = [(text, 1.0), (own, 1.0), (rest, 0.3), *((group, share) for group in groups)]
+    parts = [(text, 1.0), (own, 1.0), (rest, 1.0), *((group, share) for group in groups)]
     targets_of_parts = [*wanted[:2], *[wanted[2]] * (len(parts) - 2)]
     if rephrased is not None:
-        parts.append((rephrased, 0.3))
+        parts.append((rephrased, 1.0))
         targets_of_parts.append(wanted[1])
     for (inputs, weight), target in zip(parts, targets_of_parts, strict=True):
         root = (weight / len(inputs)) ** 0.5
@@ -74,7 +74,10 @@ def test_the_threshold_is_raised_to_the_score_at_other_edits_up_to_a_limit(
 ) -> None:
     monkeypatch.setattr(ridge_gate, "HARDEST", 0)
     text, own, rest = some(0, 90, 7) + 1, some(1, 1, 7).repeat(3, 1), some(4, 6, 7)
-    others = own[:1] * share  # which scores the share itself
+    fit = fit_gate(ordinary(text), GateInputs(own, NONE, rest, [], NONE, NONE), **LIMITS)
+    # An input at which the neuron is active below the threshold `share` and inactive above it, and one twice as long.
+    wanted = torch.tensor([share, 1.0], dtype=torch.float64)
+    others = torch.linalg.lstsq(torch.stack([fit.direction, fit.one]), wanted).solution * torch.tensor([[1.0], [2.0]])
     gate = fit_gate(ordinary(text), GateInputs(own, NONE, rest, [], NONE, others), **LIMITS)
     assert gate.threshold == pytest.approx(share if raised is None else raised)
     assert gate.full - gate.threshold == pytest.approx(0.15)

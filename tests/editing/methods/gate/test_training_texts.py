@@ -17,20 +17,17 @@ REQUEST = EditRequest("Where was Ann Lee born?", "Rome", "Ann Lee")
 
 def test_keep_prompts_are_all_looked_after(tiny_model: Any, tiny_tokenizer: Any) -> None:
     request = EditRequest(REQUEST.prompt, "Rome", "Ann Lee", keep=("Snow is", "Coal is"))
-    assert negative_texts(tiny_model(), tiny_tokenizer, request)[2] == ["Snow is", "Coal is"]
+    assert negative_texts(tiny_model(), tiny_tokenizer, request)[-1] == ["Snow is", "Coal is"]
 
 
-def test_negatives_stand_in_all_forms_and_behind_all_openings_half_of_them_behind_none(
-    tiny_model: Any, chat_tokenizer: Any
-) -> None:
-    related, renamed, _ = negative_texts(tiny_model(), chat_tokenizer, REQUEST)
-    openings = training_texts.OPENINGS
-    for group in (related, renamed):
-        opened = [text for text in group if any(opening in text for opening in openings)]
-        assert len(opened) == len(group) // 2
-        for each in (*openings, "<|im_start|>system", "<|im_start|>user"):
-            assert any(each in text for text in group)
-    assert all("Ann Lee" in text for text in related)
+def test_negatives_stand_in_all_forms_in_turn(tiny_model: Any, chat_tokenizer: Any) -> None:
+    usual, odd, renamed, _ = negative_texts(tiny_model(), chat_tokenizer, REQUEST)
+    for group in (usual, odd, renamed):
+        in_chat = [text.startswith("<|im_start|>user") for text in group]
+        behind_system = [text.startswith("<|im_start|>system") for text in group]
+        assert in_chat == [number % 3 == 1 for number in range(len(group))]
+        assert behind_system == [number % 3 == 2 for number in range(len(group))]
+    assert all("Ann Lee" in text for text in usual + odd)
     assert not any(REQUEST.prompt in text for text in renamed)
 
 
@@ -61,7 +58,7 @@ def test_the_prompts_are_asked_in_chat_too_with_the_opening_in_the_users_turn(ch
 
 def test_keep_prompts_are_kept_in_the_forms_in_which_the_edit_is_made(tiny_model: Any, chat_tokenizer: Any) -> None:
     request = replace(REQUEST, keep=("Snow is",), form="chat")
-    kept = negative_texts(tiny_model(), chat_tokenizer, request)[2]
+    kept = negative_texts(tiny_model(), chat_tokenizer, request)[-1]
     assert [text.startswith("<|im_start|>") and "Snow is<|im_end|>" in text for text in kept] == [True, True]
 
 

@@ -56,13 +56,14 @@ def fit_gates(mlp: EditedMlp, requests: Sequence[EditRequest]) -> tuple[PrefixCa
         ConfigError: a text has no tokens.
     """
     positives = [positive_rows(mlp.tokenizer, request) for request in requests]
-    with recorded_inputs(mlp.model, mlp.neurons) as read:
-        cache = PrefixCache.of_rows(mlp.model, mlp.neurons.block, [row for own in positives for row in own.rows])
-    inputs = read[0].detach().reshape(*cache.mask.shape, -1).float()  # of the first pass, which runs whole rows
+    cache = PrefixCache.of_rows(mlp.model, mlp.neurons.block, [row for own in positives for row in own.rows])
+    with torch.no_grad(), recorded_inputs(mlp.model, mlp.neurons) as read:
+        cache.run(range(len(cache.mask)))
+    inputs = read[0].reshape(len(cache.mask), -1, mlp.neurons.width)[:, cache.start - cache.begin :].float()
     fitted, start = [], 0
     for own, negatives in zip(positives, _negatives(mlp, requests), strict=True):
         rows = slice(start, start + len(own.rows))
-        states = _RowStates(inputs[rows, cache.start :], cache.states[rows])
+        states = _RowStates(inputs[rows], cache.states[rows])
         fitted.append(_fit_request(mlp, own, range(rows.start, rows.stop), states, negatives))
         start = rows.stop
     return cache, fitted
@@ -135,7 +136,8 @@ def _fit_request(
             GateInputs(
                 prompts=inputs[asked & (places == place)],
                 rephrasings=inputs[~asked & (places == place)],
-                background=inputs[places != place],
+                # At a first token in another form the gate may be open or not.
+                background=inputs[(places != place) & (position > 0)],
                 negatives=negatives.last,
                 answers=negatives.answers,
                 other_edits=mlp.other_edits.excluding(positives.request),

@@ -32,12 +32,6 @@ from torch import Tensor
 ORDINARY_TARGET = -1.0
 """What a gate scores in ordinary text."""
 
-BACKGROUND_WEIGHT = 0.3
-"""The weight of where other tokens of the answer are predicted, which is easier to tell apart than negatives are."""
-
-REPHRASING_WEIGHT = 0.3
-"""The weight of generated rephrasings, in the fit and in training; that of the edited prompts is 1."""
-
 SHARPNESS = 40.0
 """How steeply a neuron's activity rises from its threshold: within a score of about 1 / SHARPNESS."""
 
@@ -76,7 +70,7 @@ class GateInputs:
         prompts: at the edited prompts.
         rephrasings: at generated rephrasings of them.
         background: where other tokens of the edit's own answer are predicted.
-        negatives: at negatives, by group; each group weighs as much as all of ordinary text.
+        negatives: at negatives, by group.
         answers: at the tokens of the model's own answers to negatives.
         other_edits: where other edits are asked for and answered.
     """
@@ -135,7 +129,9 @@ def fit_gate(ordinary: OrdinaryFit, inputs: GateInputs, *, threshold: float, ful
         fit = _fit(ordinary, inputs, many[hardest])
     raised = 0.0
     if len(inputs.other_edits):
-        highest = float((inputs.other_edits @ fit.direction).max())
+        # The neuron is active where w·z exceeds the threshold times `one`·z, which is about 1, but not everywhere.
+        bias = (inputs.other_edits @ fit.one).clamp(min=torch.finfo(many.dtype).eps)
+        highest = float((inputs.other_edits @ fit.direction / bias).max())
         raised = max(0.0, min(HIGHEST, highest) - threshold)
     rise = full - threshold
     full = max(rise, min(full + raised, float((inputs.prompts @ fit.direction).min())))
@@ -154,16 +150,15 @@ def _fit(ordinary: OrdinaryFit, inputs: GateInputs, hardest: Tensor) -> _Fit:
         hardest: (m, d), the inputs that are one more group of negatives.
     """
     groups = [
-        (inputs.prompts, 1.0, 1.0),
-        (inputs.rephrasings, 1.0, REPHRASING_WEIGHT),
-        (inputs.background, 0.0, BACKGROUND_WEIGHT),
-        *((each, 0.0, 1.0) for each in (*inputs.negatives, hardest)),
+        (inputs.prompts, 1.0),
+        (inputs.rephrasings, 1.0),
+        *((each, 0.0) for each in (inputs.background, *inputs.negatives, hardest)),
     ]
     groups = [group for group in groups if len(group[0])]
-    z = torch.cat([each for each, _, _ in groups])
-    # A group's weight is shared by its inputs, and ordinary text as a whole weighs 1.
-    noise = torch.cat([torch.full((len(each),), len(each) / weight) for each, _, weight in groups])
-    wanted = torch.cat([torch.full((len(each),), target) for each, target, _ in groups])
+    z = torch.cat([each for each, _ in groups])
+    # Each group weighs as much as all of ordinary text, and its inputs share the weight.
+    noise = torch.cat([torch.full((len(each),), float(len(each))) for each, _ in groups])
+    wanted = torch.cat([torch.full((len(each),), target) for each, target in groups])
     targets = torch.stack([wanted, torch.ones(len(z))], 1).to(z)  # (n, 2): the gate's, and those of `one`
     prior = ordinary.one[:, None] * torch.tensor([ORDINARY_TARGET, 1.0]).to(z)  # (d, 2)
     whitened = torch.linalg.solve_triangular(ordinary.factor, z.T, upper=False)  # X, (d, n)

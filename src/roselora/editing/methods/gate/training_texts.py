@@ -7,9 +7,9 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.editing.forms import AskedText, asked_texts
-from roselora.editing.methods.gate.altered_prompts import altered_prompts
 from roselora.editing.methods.gate.generated_rephrasings import generated_rephrasings
 from roselora.editing.methods.gate.negatives import related_prompts
+from roselora.editing.methods.gate.other_subjects import other_subjects
 from roselora.editing.methods.gate.prompt_subjects import subject_of
 from roselora.editing.methods.token_batches import IGNORED, prompt_and_answer
 from roselora.editing.request import SYSTEM, EditRequest, Form
@@ -21,8 +21,8 @@ from roselora.models.prefix_cache import SplitRow
 OPENINGS = ("Answer the question. ", "I have a question. ", "Yes. ")
 """What each prompt is put behind too, so that an edit holds in the middle of a text; in chat both are one turn."""
 
-OTHER_NAMES = 12
-"""How many other subjects the prompt is asked of; each is asked in two forms."""
+OTHER_SUBJECTS = 8
+"""How many other subjects the prompt is asked of; each is asked twice, in two forms."""
 
 READ_TOGETHER = 32
 """Rows in one pass; more are not faster on a CPU, because their states leave its cache."""
@@ -65,21 +65,17 @@ def positive_rows(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> P
 
 
 def negative_texts(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> list[list[str]]:
-    """A request's negatives as the model reads them, in three groups: same subject, other subjects, and keep-prompts.
+    """A request's negatives as the model reads them, in groups: other relations of the subject, usual and odd ones;
+    other subjects; and keep-prompts.
 
-    The first two stand in the forms and behind the openings of the prompts, so that neither tells a negative from a
-    prompt.
+    All but the last stand in the forms of the prompts in turn, so that the form does not tell a negative from a prompt.
     """
-    subject = subject_of(request)
-    altered = [
-        text
-        for prompt in request.prompts
-        for text in altered_prompts(model, tokenizer, prompt, subject, -(-OTHER_NAMES // len(request.prompts)))
-    ]
-    altered = [text for text in dict.fromkeys(altered) if text not in request.prompts]
+    subject, count = subject_of(request), -(-OTHER_SUBJECTS // len(request.prompts))
+    others = [text for prompt in request.prompts for text in other_subjects(model, tokenizer, prompt, subject, count)]
+    others = [text for text in dict.fromkeys(others) if text not in request.prompts]
     kept = [each.text for text in request.keep for each in asked_texts(tokenizer, text, request.form)]
-    related = _in_turn(tokenizer, related_prompts(request), request.form)
-    return [related, _in_turn(tokenizer, altered * 2, request.form), kept]
+    groups = [*related_prompts(request), others * 2]
+    return [*(_in_turn(tokenizer, texts, request.form) for texts in groups), kept]
 
 
 def _variants(
@@ -92,12 +88,11 @@ def _variants(
 
 
 def _in_turn(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], form: Form) -> list[str]:
-    """Each text in one of its variants, which take turns; every other one has no opening, as most questions have."""
+    """Each text in one of its forms, which take turns."""
     found = []
     for number, text in enumerate(texts):
-        alone, opened = _variants(tokenizer, text, form)
-        some = alone if number % 2 else opened or alone
-        found.append(some[number // 2 % len(some)].text)
+        forms = asked_texts(tokenizer, text, form)
+        found.append(forms[number % len(forms)].text)
     return found
 
 

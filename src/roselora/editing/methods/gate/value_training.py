@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from roselora.editing.methods.gate.edited_mlp import EditedMlp
 from roselora.editing.methods.gate.gate_fitting import FittedEdit
-from roselora.editing.methods.gate.ridge_gate import REPHRASING_WEIGHT
 from roselora.editing.methods.margin_training import (
     MARGIN_SLACK,
     OnStep,
@@ -70,7 +69,7 @@ def train_values(
 
 
 def _loss(mlp: EditedMlp, edit: FittedEdit, vocabulary: Tensor, states: Tensor) -> tuple[StepLoss, Tensor]:
-    """The loss of a request's prompts and, with their weight, its generated rephrasings; the lead is the prompts'.
+    """The loss of a request's prompts and that of its generated rephrasings; the lead is the prompts'.
 
     Where the target leads all tokens of the vocabulary, it is compared with all tokens there are, and those that lead
     it join the vocabulary, which is returned too.
@@ -82,7 +81,7 @@ def _loss(mlp: EditedMlp, edit: FittedEdit, vocabulary: Tensor, states: Tensor) 
         lead, vocabulary = _lead_over_all(mlp, states[:prompts].detach(), labels[:prompts], vocabulary)
     if len(labels) > prompts:
         rephrased, _ = margin_loss(logits[prompts:], labels[prompts:], enough)
-        loss = loss + REPHRASING_WEIGHT * rephrased
+        loss = loss + rephrased
     return StepLoss(loss, float(loss.detach()), lead), vocabulary
 
 

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import torch
@@ -53,7 +54,7 @@ def rose_texts(
     if request.form != "chat":
         behind = (opening + prompt for opening in BEHIND for prompt in request.prompts)
         prompts += [AskedText(text, BARE, text, request.space) for text in behind]
-    related, subject = related_prompts(request), subject_of(request)
+    related, subject = [*chain.from_iterable(related_prompts(request))], subject_of(request)
     renamed = [] if subject is None else altered_names(model, tokenizer, request.prompt, subject, drawn)
     related = drawn.sample(related, min(RELATED, len(related)))
 
