@@ -19,7 +19,7 @@ from roselora.models.prefix_cache import PrefixCache
 CANDIDATES = 64
 """How many tokens compete with the target's at each position of an answer at first: the likeliest before the edit."""
 
-ANSWER_TOKENS = 12
+ANSWER_TOKENS = 4
 """How many tokens of the model's answers to negatives a gate must stay closed at."""
 
 
