@@ -122,29 +122,31 @@ def greedy_activations(
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[str],
     mlp: Neurons,
+    limits: Sequence[int],
     *,
-    max_new_tokens: int,
     batch_size: int = 2 * BATCH_SIZE,
 ) -> list[Tensor]:
     """What an MLP reads where the model reads its own greedy answer to each prompt, (tokens, width) fp32.
 
-    The first token is the prompt's last, and the others are those of the answer up to EOS; the last of
-    ``max_new_tokens`` is never read.
+    The first token is the prompt's last, and the others are those of the answer up to EOS.
+
+    Args:
+        limits: how many tokens of each prompt are read at most.
 
     Raises:
-        ConfigError: a prompt has no tokens or too many, or ``max_new_tokens`` or ``batch_size`` is below 1.
+        ConfigError: a prompt has no tokens or too many, or a limit or ``batch_size`` is below 1.
     """
     eos, found = tokenizer.eos_token_id, {}
-    for batch in prompt_batches(model, tokenizer, prompts, [max_new_tokens] * len(prompts), batch_size):
+    for batch in prompt_batches(model, tokenizer, prompts, limits, batch_size):
         config = GenerationConfig(num_beams=1, eos_token_id=eos)  # type: ignore[no-untyped-call]
         past = _past(model, batch)
         with recorded_inputs(model, mlp) as read:
             rows = _continued(model, tokenizer, batch, config, past=past)
         width = read[0].shape[-1]
         states = torch.stack([each.reshape(len(rows), -1, width)[:, -1] for each in read], 1).float()
-        for index, row, own in zip(batch.indices, rows, states, strict=True):
+        for index, row, own, limit in zip(batch.indices, rows, states, batch.limits, strict=True):
             tokens = row.index(eos) if eos in row else len(row)
-            found[index] = own[: 1 + tokens].clone()
+            found[index] = own[: min(1 + tokens, limit)].clone()
     return [found[index] for index in range(len(prompts))]
 
 

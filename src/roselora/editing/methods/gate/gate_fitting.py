@@ -19,8 +19,14 @@ from roselora.models.prefix_cache import PrefixCache
 CANDIDATES = 64
 """How many tokens compete with the target's at each position of an answer at first: the likeliest before the edit."""
 
-ANSWER_TOKENS = 4
-"""How many tokens of the model's answers to negatives a gate must stay closed at."""
+ANSWERED = 12
+"""How many tokens are read of a negative and the model's answer to it, in which a gate must stay closed too."""
+
+RELATED_ANSWERED = 3
+"""Of every how many prompts on the subject the answer is read: those about other subjects come nearest to the edit."""
+
+RELATED_GROUPS = 2
+"""How many groups of negatives, the first ones, are on the subject."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,13 @@ class _Negatives:
 def _negatives(mlp: EditedMlp, requests: Sequence[EditRequest]) -> list[_Negatives]:
     groups = [negative_texts(mlp.model, mlp.tokenizer, request) for request in requests]
     texts = [text for own in groups for group in own for text in group]
-    read = iter(greedy_activations(mlp.model, mlp.tokenizer, texts, mlp.neurons, max_new_tokens=ANSWER_TOKENS))
+    limits = [
+        1 if place < RELATED_GROUPS and number % RELATED_ANSWERED else ANSWERED
+        for own in groups
+        for place, group in enumerate(own)
+        for number in range(len(group))
+    ]
+    read = iter(greedy_activations(mlp.model, mlp.tokenizer, texts, mlp.neurons, limits))
     found = []
     for own in groups:
         states = [[next(read) for _ in group] for group in own]
