@@ -33,7 +33,7 @@ from roselora.bench.methods.edit_method import EditCall
 from roselora.bench.running.method_settings import configured
 from roselora.editing.methods.gate.edited_mlp import EditedMlp
 from roselora.editing.methods.gate.gate_edit import GateEdit, train_gate_edits
-from roselora.editing.methods.gate.gate_fitting import ANSWER_TOKENS
+from roselora.editing.methods.gate.gate_fitting import tokens_read
 from roselora.editing.methods.gate.gate_settings import GateSettings
 from roselora.editing.methods.gate.layer_choice import editable_mlps
 from roselora.editing.methods.gate.reference_statistics import reference_statistics
@@ -84,8 +84,10 @@ def operations(
     embeddings = {id(w): w.numel() for w in (model.get_input_embeddings().weight, model.get_output_embeddings().weight)}
     of_block = (sum(p.numel() for p in model.parameters()) - sum(embeddings.values())) / blocks
     own = positive_rows(tokenizer, request).rows
-    negatives = [text for group in negative_texts(model, tokenizer, request) for text in group]
-    read = sum(len(encode(tokenizer, text)) + ANSWER_TOKENS for text in negatives)
+    groups = negative_texts(model, tokenizer, request)
+    negatives = [text for group in groups for text in group]
+    # What several texts begin with is read once, which is not counted here.
+    read = sum(len(encode(tokenizer, text)) for text in negatives) + sum(tokens_read(groups)) - len(negatives)
     suffixes = sum(len(row.suffix) for row in own)
     once = blocks * read + blocks * (suffixes + sum(len(row.prefix) for row in own))
     return 2 * of_block * (once + 2 * (edit.steps + 1) * (blocks - edit.neurons.block) * suffixes)

@@ -88,15 +88,19 @@ class _Negatives:
     answers: Tensor
 
 
+def tokens_read(negatives: Sequence[Sequence[str]]) -> list[int]:
+    """Of each of a request's negatives, given by group, how many tokens are read at most: its last, and its answer's."""
+    return [
+        1 if place < RELATED_GROUPS and number % RELATED_ANSWERED else ANSWERED
+        for place, group in enumerate(negatives)
+        for number in range(len(group))
+    ]
+
+
 def _negatives(mlp: EditedMlp, requests: Sequence[EditRequest]) -> list[_Negatives]:
     groups = [negative_texts(mlp.model, mlp.tokenizer, request) for request in requests]
     texts = [text for own in groups for group in own for text in group]
-    limits = [
-        1 if place < RELATED_GROUPS and number % RELATED_ANSWERED else ANSWERED
-        for own in groups
-        for place, group in enumerate(own)
-        for number in range(len(group))
-    ]
+    limits = [limit for own in groups for limit in tokens_read(own)]
     read = iter(greedy_activations(mlp.model, mlp.tokenizer, texts, mlp.neurons, limits))
     found = []
     for own in groups:
