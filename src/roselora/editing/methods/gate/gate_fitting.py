@@ -89,7 +89,7 @@ class _Negatives:
 
 
 def tokens_read(negatives: Sequence[Sequence[str]]) -> list[int]:
-    """Of each of a request's negatives, given by group, how many tokens are read at most: its last, and its answer's."""
+    """How many tokens are read at most of each of a request's negatives, given by group: its last, and its answer's."""
     return [
         1 if place < RELATED_GROUPS and number % RELATED_ANSWERED else ANSWERED
         for place, group in enumerate(negatives)
