@@ -27,14 +27,14 @@ class GateSettings(BoundedSettings):
 
     Example:
         >>> GateSettings(depth=0.9).threshold
-        0.5
+        0.55
     """
 
     depth: float = number(1.0, least=0, most=1)
     lowest_depth: float = number(0.65, least=0, most=1)
     ridge: float = number(0.3, above=0)
-    threshold: float = number(0.5, least=0, most=1)
-    full: float = number(0.6, above=0, most=1)
+    threshold: float = number(0.55, least=0, most=1)
+    full: float = number(0.65, above=0, most=1)
     learning_rate: float = number(0.05, above=0)
     max_steps: int = whole(60)
     margin: float = number(1.0)
