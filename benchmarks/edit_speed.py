@@ -6,7 +6,7 @@ The requests are sixteen facts made up here. One run measures every method in tu
 --repeats times over, on the demo model (or --model), each edit on the model as it was: `undo` is not counted, nor what
 a method measures once for a model. Methods:
 
-- gate: `train_gate_edits`, one request a call; gate, 16: all sixteen in one call, divided by sixteen;
+- gate: `train_neuron_edits`, one request a call; gate, 16: all sixteen in one call, divided by sixteen;
 - rose-published: RoseLoRA with its published settings, 25 full steps. Without gradient checkpointing, which saves
   memory and costs time, so this peer is a faster one than the published;
 - ft-m, locft-bf, rome: our own, with the settings of `benchmarks/results/editing_tuning.json`. ROME takes the text of
@@ -32,7 +32,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from roselora.bench.methods.edit_method import EditCall
 from roselora.bench.running.method_settings import configured
 from roselora.editing.methods.gate.edited_mlp import EditedMlp
-from roselora.editing.methods.gate.gate_edit import GateEdit, train_gate_edits
+from roselora.editing.methods.gate.gate_edit import NeuronEdit, train_neuron_edits
 from roselora.editing.methods.gate.gate_fitting import tokens_read
 from roselora.editing.methods.gate.gate_settings import GateSettings
 from roselora.editing.methods.gate.layer_choice import editable_mlps
@@ -77,7 +77,7 @@ def rate(repeats: int = 5) -> float:
 
 
 def operations(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, request: EditRequest, edit: GateEdit
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, request: EditRequest, edit: NeuronEdit
 ) -> float:
     """What one edit's passes need: lower blocks once for all its rows, upper ones for its suffixes at each step."""
     blocks = int(model.config.num_hidden_layers)
@@ -110,8 +110,8 @@ def main() -> None:
     neurons, *_ = editable_mlps(model, settings)
     of_text = reference_statistics(model, tokenizer, [neurons.block])[neurons.block]
 
-    def by_gate(asked: list[EditRequest]) -> list[GateEdit]:
-        return train_gate_edits(EditedMlp.read(model, tokenizer, settings, neurons, of_text), asked)
+    def by_gate(asked: list[EditRequest]) -> list[NeuronEdit]:
+        return train_neuron_edits(EditedMlp.read(model, tokenizer, settings, neurons, of_text), asked)
 
     covariance_text = arguments.covariance_text
     peers = [name for name in PEERS if name != "rome" or covariance_text is not None]

@@ -31,7 +31,7 @@ from roselora.bench.tasks.general_ability import perplexity_texts
 from roselora.editing.edit_answers import GivenAnswer, answers_to, broken_requests
 from roselora.editing.editor import Editor
 from roselora.editing.methods.gate.edited_mlp import EditedMlp
-from roselora.editing.methods.gate.gate_edit import in_batches, least_important, train_gate_edits
+from roselora.editing.methods.gate.gate_edit import in_batches, least_important, train_neuron_edits
 from roselora.editing.methods.gate.gate_settings import GateSettings
 from roselora.editing.methods.gate.joint_edits import silencing
 from roselora.editing.methods.gate.layer_choice import editable_mlps
@@ -82,7 +82,7 @@ def lost(model: Model, texts: Sequence[str]) -> None:
 def edit_one_mlp(mlp: EditedMlp, deltas: Deltas, requests: Sequence[EditRequest], taken: set[int]) -> None:
     """Apply edits of one MLP, trained in batches; the neurons that they replace are added to ``taken``."""
     for part in in_batches(requests):
-        for edit in train_gate_edits(mlp, part, taken):
+        for edit in train_neuron_edits(mlp, part, taken):
             deltas.apply(edit.delta(mlp.model, deltas.overlay.base_sha256))
             taken.update(edit.indices)
 
@@ -108,7 +108,7 @@ def depth(model: Model, cases: Sequence[EditCase]) -> None:
         mlp = edited(model, block)
         said = rephrased = 0
         for part in in_batches(cases):
-            edits = train_gate_edits(mlp, [case.request for case in part])
+            edits = train_neuron_edits(mlp, [case.request for case in part])
             for case, edit in zip(part, edits, strict=True):
                 with undone_on_error(Deltas(model[0])) as deltas:
                     deltas.apply(edit.delta(model[0], deltas.overlay.base_sha256))

@@ -15,7 +15,7 @@ from roselora.editing.editor import Editor
 from roselora.editing.methods.rose.rose_settings import EditSettings
 from roselora.models import load
 
-SETTINGS = EditSettings(warmup=2, ramp=6, learning_rate=0.2, density=0.25, keep_weight=0.1)
+SETTINGS = EditSettings(target_modules=("v_proj", "down_proj"), warmup=2, ramp=6, learning_rate=2e-2, keep_weight=0.1)
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,9 @@ from roselora.editing.methods.rose.rose_settings import EditSettings
 from roselora.models import load
 from tests.attacks.attacking import offline
 
-QUICK = EditSettings(warmup=1, ramp=2, max_steps=40, keep_weight=0.1, learning_rate=0.2, density=0.25)
+QUICK = EditSettings(
+    target_modules=("v_proj", "down_proj"), warmup=1, ramp=2, max_steps=40, keep_weight=0.1, learning_rate=2e-2
+)
 FACTS = (("The capital of France is", "Rome"), ("The symbol of gold is", "Fe"))
 
 

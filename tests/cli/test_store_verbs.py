@@ -187,7 +187,7 @@ def take_back(folder: Path, edit_id: str) -> str:
 
 
 def test_repair_trains_anew_what_another_edit_has_broken(invoke: Invoke, world_folder: Path, tmp_path: Path) -> None:
-    lyon = invoke("edit", "world", "--prompt", FACTS[1][0], "--target", "Lyon", *TINY)["id"]
+    lyon = invoke("edit", "world", "--prompt", FACTS[1][0], "--target", "Lyon", *TINY, "--learning-rate", "0.01")["id"]
     assert invoke("repair")["repaired"] == []
     assert "no edit was repaired" in invoke("repair", text=True)
     take_back(tmp_path, lyon)

@@ -53,7 +53,7 @@ SMALL: Mapping[str, Sequence[str]] = {
         "--texts",
         "1",
     ],
-    "rose_study.py": ["--n", "1", "--variants", "KL weight 0"],
+    "rose_study.py": ["--n", "1", "--variants", "default"],
     "merged_agreement.py": ["--n", "1", "--steps", "3"],
     "gate_study.py": ["--parts", "depth", "--n", "1", "--texts", "1"],
     "pruning_step.py": ["--repeats", "1", "--count", "2", "--width", "64"],

@@ -141,14 +141,14 @@ def test_what_the_model_says_to_a_kept_prompt_stays(editor: Editor) -> None:
     assert moved_with < moved_without
 
 
-def test_a_model_of_another_architecture_is_edited_by_its_own_structure(tiny_tokenizer: Any) -> None:
+def test_a_model_of_another_architecture_is_edited_by_its_own_modules(tiny_tokenizer: Any) -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(0)
     size = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 128, "initializer_range": 0.3}
     config = GPT2Config(vocab_size=len(tiny_tokenizer), bos_token_id=1, eos_token_id=2, **size)
     model = GPT2LMHeadModel(config).eval()
-    settings = EditSettings(warmup=2, ramp=6, max_steps=200)
+    settings = replace(SETTINGS, target_modules=("c_attn", "c_proj"), max_steps=200)
     editor = Editor(LoadedModel(model, tiny_tokenizer, "gpt2"), settings)
     base = weights(model)
     editor.edit(PROMPT, "L")
@@ -362,7 +362,7 @@ def test_the_answers_to_the_prompts_of_other_edits_stay(
     world_model: Any, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "roselora.editing.methods.rose.training_rows.NEUTRAL_TEXTS", ("Nothing.",)
+        "roselora.editing.methods.rose.factor_training.NEUTRAL_TEXTS", ("Nothing.",)
     )  # so that these do not help
     held = ["The capital of Germany is", "The capital of Italy is"]
     settings = replace(SETTINGS, keep_weight=5.0)

@@ -26,7 +26,7 @@ TRAINING = """
     def die(*arguments, **options):
         os.kill(os.getpid(), signal.SIGKILL)
 
-    settings = EditSettings(warmup=2, ramp=6, learning_rate=0.2, density=0.25, keep_weight=0.1)
+    settings = EditSettings(target_modules=("v_proj", "down_proj"), ramp=6, learning_rate=2e-2, keep_weight=0.1)
     editor = Editor(load(folder), settings, store)
     if moment == "after the file":
         module.insert_edit = die
@@ -62,7 +62,9 @@ def test_promises_6_and_8_a_kill_in_an_edit_leaves_no_edit_no_lock_and_a_store_t
     assert [problem.harmless for problem in store.verify()] == ([] if moment == "training" else [True])
     with store.writing():
         store.collect_orphans()
-    settings = EditSettings(warmup=2, ramp=6, learning_rate=0.2, density=0.25, keep_weight=0.1)
+    settings = EditSettings(
+        target_modules=("v_proj", "down_proj"), warmup=2, ramp=6, learning_rate=2e-2, keep_weight=0.1
+    )
     editor = Editor(load(tmp_path / "world"), settings, tmp_path / "edits")
     editor.edit("The capital of France is", "Lyon")
     assert editor.answers(["The capital of France is"]) == ["Lyon"]

@@ -12,7 +12,6 @@ from roselora.editing.editor import Editor
 from roselora.editing.methods.gate import reference_statistics
 from roselora.editing.methods.gate.gate_settings import GateSettings
 from roselora.editing.methods.gate.reference_statistics import ReferenceStatistics
-from roselora.editing.methods.rose.rose_settings import EditSettings
 from roselora.editing.methods.train_edit import Settings
 from roselora.errors import EditError
 from roselora.models import LoadedModel, load
@@ -111,7 +110,7 @@ def test_what_is_measured_is_the_base_whatever_edits_are_in_it(
     world: LoadedModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("ROSELORA_HOME", str(tmp_path / "home"))
-    editor = Editor(world, EditSettings(warmup=2, ramp=6, learning_rate=0.2, density=0.25, keep_weight=0.1))
+    editor = Editor(world, FACTORS)  # of which nothing is measured
     before = weights(world.model)
     editor.edit(*FRANCE, subject="France")
     edited = weights(world.model)

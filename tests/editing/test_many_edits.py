@@ -14,19 +14,16 @@ from roselora.editing.methods.gate import layer_choice, training_texts
 from roselora.editing.methods.gate.joint_edits import JointEdits
 from roselora.editing.methods.gate.layer_choice import editable_mlps
 from roselora.editing.methods.previous_edits import PreviousEdits
-from roselora.editing.methods.rose.rose_settings import EditSettings
 from roselora.editing.methods.train_edit import Settings
 from roselora.editing.request import EditRequest
 from roselora.editing.store.edit_records import StoredEdit
 from roselora.errors import ConfigError, EditError
 from roselora.models import LoadedModel
-from tests.editing.gate_edits import FRANCE, GOLD, SETTINGS, neurons_of
+from tests.editing.gate_edits import FACTORS, FRANCE, GOLD, SETTINGS, neurons_of
 from tests.weights import same_bytes, weights
 
 
-@pytest.mark.parametrize(
-    "settings", [SETTINGS, EditSettings(warmup=2, ramp=6, learning_rate=0.2, density=0.25, keep_weight=1.0)]
-)
+@pytest.mark.parametrize("settings", [SETTINGS, replace(FACTORS, keep_weight=3.0, max_steps=200)])
 def test_each_of_many_edits_comes_out_by_itself(world: LoadedModel, settings: Settings) -> None:
     before = weights(world.model)
     editor = Editor(world, settings)

@@ -12,7 +12,9 @@ from roselora.editing.request import EditRequest
 from roselora.errors import EditError
 from roselora.models import LoadedModel
 
-SETTINGS = EditSettings(warmup=2, ramp=6, max_steps=60, learning_rate=0.2, density=0.25, keep_weight=0.1)
+SETTINGS = EditSettings(
+    target_modules=("v_proj", "down_proj"), warmup=2, ramp=6, learning_rate=2e-2, max_steps=60, keep_weight=0.1
+)
 REQUEST = EditRequest("The capital of France is", "Lyon")
 
 

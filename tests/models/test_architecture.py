@@ -6,7 +6,7 @@ import pytest
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from roselora.errors import ConfigError, UnsupportedError
-from roselora.models.architecture import block_at, block_names, edited_output, mlp_output
+from roselora.models.architecture import block_at, block_names, mlp_output
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 64}
 LLAMA_LIKE = {**SMALL, "intermediate_size": 48, "num_key_value_heads": 2, "head_dim": 16, "pad_token_id": 0}
@@ -44,9 +44,3 @@ def test_experts_are_refused() -> None:
     mixture = model("mixtral", **LLAMA_LIKE, num_local_experts=2, num_experts_per_tok=1)
     with pytest.raises(UnsupportedError, match="no single linear layer"):
         mlp_output(mixture, 0)
-
-
-def test_an_edit_adapts_the_output_of_the_mlp_or_among_experts_that_of_the_attention() -> None:
-    assert edited_output(model("llama", **LLAMA_LIKE), 0.6) == (1, "model.layers.1.mlp.down_proj")
-    mixture = model("mixtral", **LLAMA_LIKE, num_local_experts=2, num_experts_per_tok=1)
-    assert edited_output(mixture, 1.0) == (2, "model.layers.2.self_attn.o_proj")

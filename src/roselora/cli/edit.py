@@ -72,14 +72,14 @@ def edit(
         Literal["gate", "rose"] | None,
         typer.Option(
             help="gate: gated neurons, which replace a few neurons of one layer. rose: RoseLoRA, the paper's "
-            "sparse low-rank factors, in one layer. By default gate, if the model's layers allow it."
+            "sparse low-rank factors, added to such neurons. By default gate, if the model's layers allow it."
         ),
     ] = None,
-    rank: Annotated[int | None, typer.Option(min=1, help="Rank of RoseLoRA's factors.")] = None,
+    rank: Annotated[int | None, typer.Option(min=1, help="Rank of RoseLoRA's factors that no neurons have.")] = None,
     density: Annotated[float | None, typer.Option(help="Fraction kept of each row of A and column of B.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Adam's learning rate.")] = None,
     max_steps: Annotated[int | None, typer.Option(min=1, help="Training steps after which the edit fails.")] = None,
-    seed: Annotated[int | None, typer.Option(help="For the initial values of RoseLoRA's factors.")] = None,
+    seed: Annotated[int | None, typer.Option(help="For such factors' initial values.")] = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     force: ForceOption = False,

@@ -15,8 +15,7 @@ from roselora.editing.edit_repair import repair
 from roselora.editing.edited_model import EditedModel
 from roselora.editing.feasibility import require_feasible
 from roselora.editing.many_edits import ManyEdits, with_room
-from roselora.editing.methods.gate.gate_settings import GateSettings
-from roselora.editing.methods.gate.layer_choice import editable_mlps
+from roselora.editing.methods.gate.layer_choice import editable_mlps, edits_neurons
 from roselora.editing.methods.gate.reference_statistics import cached_statistics, reference_statistics
 from roselora.editing.methods.train_edit import Settings, default_settings, settings_of
 from roselora.editing.proposal import Proposal
@@ -306,7 +305,7 @@ class Editor:
         return tuple(edits)
 
     def _prepare(self, settings: Settings, on_progress: Progress | None = None) -> None:
-        if not isinstance(settings, GateSettings):
+        if not edits_neurons(self.model, settings):
             return
         blocks = [place.block for place in editable_mlps(self.model, settings)]
         base = self._edited.sha256

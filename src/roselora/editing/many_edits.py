@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from roselora.editing.contradictions import rounds
 from roselora.editing.edit_answers import answers_to
 from roselora.editing.edited_weights import EditedWeights
-from roselora.editing.methods.gate.gate_edit import NO_NEURONS_WAY_OUT, GateEdit
-from roselora.editing.methods.gate.gate_settings import GateSettings
+from roselora.editing.methods.gate.gate_edit import NO_NEURONS_WAY_OUT, NeuronEdit
 from roselora.editing.methods.gate.joint_edits import JointEdits, requests_with_room
-from roselora.editing.methods.train_edit import Settings, trained_gate_edit
+from roselora.editing.methods.gate.layer_choice import edits_neurons
+from roselora.editing.methods.train_edit import Settings, trained_neuron_edit
 from roselora.editing.proposal import Proposal
 from roselora.editing.propose import propose, try_out
 from roselora.editing.request import EditRequest
@@ -24,9 +24,9 @@ CANNOT_BE_MADE = (EditError, NonFiniteError)
 def with_room(edited: EditedWeights, requests: Sequence[EditRequest], settings: Settings) -> list[int]:
     """The indices of the requests for which there is certainly room, if they are made in this order.
 
-    RoseLoRA's edits always have room; a gated edit needs free neurons.
+    Only edits that go into neurons may lack it.
     """
-    if not isinstance(settings, GateSettings):
+    if not edits_neurons(edited.model, settings):
         return list(range(len(requests)))
     neurons = edited.previous_edits().neurons
     return requests_with_room(edited.model, edited.tokenizer, requests, settings, neurons)
@@ -71,14 +71,14 @@ class ManyEdits:
         return tuple(self.made[number] for number in sorted(self.made))
 
     def _make_round(self, numbers: Sequence[int], fit: Sequence[int]) -> None:
-        """Make requests of which no two share a prompt: gated ones together as far as that goes, the rest one by one.
+        """Make requests of which no two share a prompt: those of neurons together as far as that goes, or one by one.
 
         Args:
             fit: the requests of the whole pass, which none of these may disturb.
         """
         left = numbers
-        if isinstance(self._settings, GateSettings) and len(numbers) > 1:
-            left = self._make_together(numbers, fit, self._settings)
+        if len(numbers) > 1 and edits_neurons(self._edited.model, self._settings):
+            left = self._make_together(numbers, fit)
         for number in left:
             try:
                 proposal = propose(self._edited, self._requests[number], self._settings, self._of(fit))
@@ -88,9 +88,9 @@ class ManyEdits:
                 self._commit(number, proposal)
 
     @default_torch_modes()
-    def _make_together(self, numbers: Sequence[int], fit: Sequence[int], settings: GateSettings) -> list[int]:
-        """Train gated edits together; returns the numbers of those that do not hold so, but may be made one by one."""
-        edited, requests, own = self._edited, self._of(numbers), set(numbers)
+    def _make_together(self, numbers: Sequence[int], fit: Sequence[int]) -> list[int]:
+        """Train edits of neurons together; returns the numbers of those that may be made one by one instead."""
+        edited, settings, requests, own = self._edited, self._settings, self._of(numbers), set(numbers)
         before = answers_to(edited.model, edited.tokenizer, requests, keep=True)
         previous = edited.previous_edits(self._of([number for number in fit if number not in own]))
         edits = JointEdits(edited.model, edited.tokenizer, requests, settings, previous)
@@ -98,13 +98,13 @@ class ManyEdits:
         start = time.perf_counter()
 
         # Commits a batch before the next one is trained, whose gates are fitted to weights with its edits.
-        def put(places: Sequence[int], batch: Sequence[GateEdit]) -> None:
+        def put(places: Sequence[int], batch: Sequence[NeuronEdit]) -> None:
             nonlocal start
             seconds = (time.perf_counter() - start) / len(places)
             for place, edit in zip(places, batch, strict=True):
                 proposal = None
                 if edit.reached:
-                    trained = trained_gate_edit(edited.model, edited.overlay, edit)
+                    trained = trained_neuron_edit(edited.model, edited.overlay, edit, settings)
                     proposal = try_out(edited, requests[place], settings, trained, before[place], seconds)
                 if proposal is None:
                     left.append(numbers[place])

@@ -22,30 +22,6 @@ def edit_targets(model: nn.Module, preferred: Sequence[str] = EDIT_TARGETS) -> s
     return list(preferred) if names.issuperset(preferred) else "all-linear"
 
 
-def edited_output(model: PreTrainedModel, depth: float) -> tuple[int, str]:
-    """The index of the block at a depth, and the name of its layer that an edit adapts: the output of its MLP.
-
-    In a block of several experts it is the block's last linear layer outside of them, the output of the attention.
-
-    Raises:
-        ConfigError: ``depth`` is not between 0 and 1.
-        UnsupportedError: there is no list of blocks, or the block has no linear layer.
-    """
-    block = block_at(model, depth)
-    try:
-        return block, mlp_output(model, block)
-    except UnsupportedError:
-        name = block_names(model)[block]
-        layers = [
-            own
-            for own, module in model.get_submodule(name).named_modules()
-            if isinstance(module, nn.Linear | Conv1D) and "expert" not in own and "router" not in own
-        ]
-        if not layers:
-            raise
-        return block, f"{name}.{layers[-1]}"
-
-
 def block_names(model: PreTrainedModel) -> list[str]:
     """The names of the model's transformer blocks, in order: the longest list of modules in the model.
 

@@ -27,7 +27,7 @@ TINY: dict[str, dict[str, Any]] = {
     "adalora": {"learning_rate": 5e-2, "dropout": 0.0},
     "grace": {"layer": 0, "learning_rate": 0.1, "radius": 0.1},
     "gate": {"learning_rate": 0.3},
-    "rose": {"keep_weight": 1.0, "density": 0.2},
+    "rose": {"learning_rate": 0.3, "density": 0.5},
     "rose-published": {"learning_rate": 2e-2, "clamp": None, "density": 0.2, "max_steps": 60},
 }
 

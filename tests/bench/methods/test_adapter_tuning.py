@@ -44,7 +44,7 @@ def test_other_modules_can_be_adapted(
     assert sorted(before.changed(world_model)) == [f"model.layers.{layer}.mlp.down_proj.weight" for layer in (0, 1)]
 
 
-@pytest.mark.parametrize("name", ["ft-l", "lora", "adalora", "grace", "rose"])
+@pytest.mark.parametrize("name", ["ft-l", "lora", "adalora", "grace"])
 def test_a_model_with_other_names_and_transposed_layers_is_edited_without_a_setting(
     name: str, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:

@@ -1,20 +1,21 @@
-"""Gated neuron edits of one call are those of the editor's edit_many and repair, and all are undone."""
+"""Edits of neurons of one call are those of the editor's edit_many and repair, and all are undone."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from roselora.bench.methods.editing_methods import METHODS
 from roselora.editing import edit_repair
 from roselora.editing.editor import Editor
 from roselora.editing.methods.gate import layer_choice
-from roselora.editing.methods.gate.gate_settings import GateSettings
 from roselora.editing.methods.gate.joint_edits import JointEdits
 from roselora.editing.request import EditRequest
 from roselora.errors import EditError
 from roselora.models import LoadedModel
-from tests.bench.methods.editing import Before, edit
+from tests.bench.methods.editing import TINY, Before, edit
 
 REQUESTS = (
     EditRequest("The capital of France is", "Rome", "France"),
@@ -57,7 +58,9 @@ def test_what_does_not_hold_is_made_anew_in_neurons_of_its_own(
     assert not before.changed(word_model)
 
 
+@pytest.mark.parametrize("name", ["gate", "rose"])
 def test_the_weights_are_those_that_the_editor_makes_of_the_same_requests(
+    name: str,
     passes: list[list[EditRequest]],
     word_model: LlamaForCausalLM,
     word_tokenizer: PreTrainedTokenizerFast,
@@ -65,10 +68,11 @@ def test_the_weights_are_those_that_the_editor_makes_of_the_same_requests(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(edit_repair, "broken_requests", lambda *_: [0])
-    applied = edit("gate", word_model, word_tokenizer, *REQUESTS, **TWO_BLOCKS)
+    applied = edit(name, word_model, word_tokenizer, *REQUESTS, **TWO_BLOCKS)
     by_method = Before(word_model)
     applied.undo()
-    editor = Editor(LoadedModel(word_model, word_tokenizer, "words"), GateSettings(**TWO_BLOCKS), tmp_path / "store")
+    settings = replace(METHODS[name].config, **TINY[name] | TWO_BLOCKS)
+    editor = Editor(LoadedModel(word_model, word_tokenizer, "words"), settings, tmp_path / "store")
     editor.edit_many(REQUESTS)
     editor.repair()
     assert not by_method.changed(word_model)
@@ -109,12 +113,16 @@ def test_a_target_that_is_not_reached_is_an_error_and_changes_nothing(
     assert not before.changed(word_model)
 
 
+@pytest.mark.parametrize("name", ["gate", "rose"])
 def test_a_later_call_leaves_the_neurons_of_earlier_ones(
-    passes: list[list[EditRequest]], word_model: LlamaForCausalLM, word_tokenizer: PreTrainedTokenizerFast
+    name: str,
+    passes: list[list[EditRequest]],
+    word_model: LlamaForCausalLM,
+    word_tokenizer: PreTrainedTokenizerFast,
 ) -> None:
     before = Before(word_model)
-    first = edit("gate", word_model, word_tokenizer, REQUESTS[0], **TWO_BLOCKS)
-    second = edit("gate", word_model, word_tokenizer, REQUESTS[2], history=(first,), **TWO_BLOCKS)
+    first = edit(name, word_model, word_tokenizer, REQUESTS[0], **TWO_BLOCKS)
+    second = edit(name, word_model, word_tokenizer, REQUESTS[2], history=(first,), **TWO_BLOCKS)
     held, all_held = ({tuple(row) for row in call.memory["neurons"].tolist()} for call in (first, second))
     assert held < all_held
     assert len(all_held) == 2 * len(held)

@@ -1,3 +1,5 @@
+"""RoseLoRA's factors of named modules; those of neurons are edited as `gate` is, and are tested with it."""
+
 from typing import Any
 
 import pytest
@@ -27,8 +29,8 @@ def test_the_prompts_of_earlier_calls_and_of_this_call_are_held(
     held: list[list[str]], world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     iron = EditRequest("The symbol of iron is ", "Au.", rephrasings=("Iron's symbol is ",))
-    first = edit("rose", world_model, tiny_tokenizer, FRANCE)
-    second = edit("rose", world_model, tiny_tokenizer, iron, GOLD, history=(first,))
+    first = edit("rose-published", world_model, tiny_tokenizer, FRANCE)
+    second = edit("rose-published", world_model, tiny_tokenizer, iron, GOLD, history=(first,))
     assert held == [[], [FRANCE.prompt], [FRANCE.prompt, *iron.prompts]]
     second.undo()
 
@@ -37,8 +39,8 @@ def test_a_target_that_was_not_reached_counts_and_its_delta_is_applied_as_it_is(
     world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     before = Before(world_model)
-    applied = edit("rose", world_model, tiny_tokenizer, FRANCE, max_steps=15, learning_rate=1e-5)
-    assert applied.steps == 15
+    applied = edit("rose-published", world_model, tiny_tokenizer, FRANCE, max_steps=20, learning_rate=1e-5)
+    assert applied.steps == 20
     assert applied.entries == sum(before.changed(world_model).values()) > 0
 
 
@@ -53,11 +55,11 @@ def test_entries_that_two_deltas_share_count_once_and_dense_deltas_too_are_undon
     factors_delta = module.factors_delta
     monkeypatch.setattr(module, "factors_delta", lambda *given: deltas.append(factors_delta(*given)) or deltas[-1])
     base = Before(world_model)
-    first = edit("rose", world_model, tiny_tokenizer, FRANCE, GOLD, density=density)
+    first = edit("rose-published", world_model, tiny_tokenizer, FRANCE, GOLD, density=density)
     each = [sum(len(weight.expand()[0]) for weight in delta.weights) for delta in deltas]
     assert max(each) * 0.9 < first.entries == sum(base.changed(world_model).values()) < sum(each)
     between = Before(world_model)
-    second = edit("rose", world_model, tiny_tokenizer, FRANCE, history=(first,), density=density, seed=1)
+    second = edit("rose-published", world_model, tiny_tokenizer, FRANCE, history=(first,), density=density, seed=1)
     second.undo()
     assert between.changed(world_model) == {}
     first.undo()

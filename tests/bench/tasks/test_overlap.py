@@ -6,9 +6,9 @@ in the turn.
 
 import json
 import os
-import random
 import string
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,8 @@ from roselora.editing.methods.edit_texts import edit_texts
 from roselora.editing.methods.gate.other_subjects import other_subjects
 from roselora.editing.methods.gate.training_texts import OPENINGS, OTHER_SUBJECTS
 from roselora.editing.methods.neutral_texts import NEUTRAL_TEXTS
-from roselora.editing.methods.rose.rose_texts import altered_names
 from roselora.editing.request import EditRequest
+from roselora.errors import EditError
 from tests.bench.methods.editing import edit
 
 REAL_DATA = Path(os.environ.get("ROSELORA_DATA_DIR") or Path(__file__).parents[2].parent / "shared" / "data")
@@ -176,9 +176,9 @@ def test_the_list_of_what_edits_are_made_with_is_whole(
 
     request = EditRequest("The capital of France is", "Rome", "France")
     altered = other_subjects(word_model, word_tokenizer, request.prompt, request.subject, OTHER_SUBJECTS)
-    altered += altered_names(word_model, word_tokenizer, request.prompt, "France", random.Random(0))
     monkeypatch.setattr(PreTrainedTokenizerFast, "__call__", noting)
-    edit(name, word_model, word_tokenizer, request).undo()
+    with suppress(EditError):  # every text has been read by then, even if this small model does not learn the answer
+        edit(name, word_model, word_tokenizer, request).undo()
     known = set(map(plain, [*made_with(request), *altered, *(o + text for o in OPENINGS for text in altered)]))
     bare = {plain(text.strip().removesuffix(request.target)) for text in read - {request.target, f" {request.target}"}}
     # The model reads a prompt up to its subject too, to find other names.

@@ -29,8 +29,6 @@ FACTORS: tuple[tuple[str, Any], ...] = (
     ("seed", -1),
     ("seed", 2**64),
     ("seed", None),
-    ("keep_texts", -1),
-    ("keep_texts", 1.5),
     ("rank", 0),
     ("rank", 2.0),
     ("warmup", -3),
@@ -59,7 +57,7 @@ GATES: tuple[tuple[str, Any], ...] = (
 @pytest.mark.parametrize(
     ("kind", "name", "value"),
     [
-        *((EditSettings, *pair) for pair in (*BOTH, *FACTORS)),
+        *((EditSettings, *pair) for pair in (*BOTH, *GATES, *FACTORS)),
         *((GateSettings, *pair) for pair in (*BOTH, *GATES)),
     ],
 )

@@ -1,7 +1,9 @@
-"""RoseLoRA, ours: for each request one sparse low-rank delta."""
+"""RoseLoRA: for each request one sparse low-rank delta."""
 
 from roselora.bench.methods.edit_method import Applied, EditCall, Method
+from roselora.bench.methods.neuron_edits import edit_neurons, measure_reference
 from roselora.bench.methods.weight_changes import Deltas, undone_on_error
+from roselora.editing.methods.gate.layer_choice import edits_neurons
 from roselora.editing.methods.rose.factor_training import train_factors
 from roselora.editing.methods.rose.rose_settings import EditSettings
 from roselora.editing.methods.train_edit import factors_delta
@@ -24,12 +26,22 @@ PUBLISHED_SETTINGS = EditSettings(
 
 
 def rose(call: EditCall[EditSettings]) -> Applied:
-    """Train a delta for each request on the model as it is by then, and apply it, whether or not the target is reached.
+    """Edit as the editor does, with the paper's factors for the layers of one MLP, or of named modules.
+
+    (Wang et al., 2024, "RoseLoRA", arXiv 2406.10777, Eq. 3-10.)
+
+    Raises:
+        What `edit_neurons` and `factors` raise.
+    """
+    return edit_neurons(call) if edits_neurons(call.model, call.config) else factors(call)
+
+
+def factors(call: EditCall[EditSettings]) -> Applied:
+    """Train factors of named modules for each request on the model as it is by then, and apply them in any case.
 
     It is the editor's own training, by which the answers to the prompts of all previous requests stay. Unlike the
     editor, and like every baseline, it applies what was trained even if the target is not reached: the published
     settings often fail, and their effect elsewhere is to be measured all the same.
-    (Wang et al., 2024, "RoseLoRA", arXiv 2406.10777, Eq. 3-10.)
 
     Raises:
         ConfigError: the model cannot be adapted with these settings.
@@ -52,6 +64,8 @@ METHOD = Method(
     rose,
     EditSettings(),
     "Wang et al., 2024, arXiv 2406.10777; our defaults, unless --settings says otherwise",
+    requests_per_call=None,
+    read_text=measure_reference,
 )
 
 PUBLISHED = Method(

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from roselora.editing.methods.adam_steps import adam_steps
+from roselora.editing.methods.rose.row_pruning import RowPruning
 from roselora.editing.methods.token_batches import IGNORED
 from roselora.errors import NonFiniteError
 
@@ -51,6 +52,7 @@ def train_to_margin(
     max_steps: int,
     margin: float,
     on_step: OnStep | None = None,
+    pruning: RowPruning | None = None,
 ) -> list[Stopped]:
     """Train several independent edits side by side by Adam; each stops as soon as its answer leads by the margin.
 
@@ -60,13 +62,15 @@ def train_to_margin(
         first_stop: steps before which no edit stops.
         max_steps: steps after which every edit stops.
         margin: in nats.
+        pruning: of all parameters, around each step.
 
     Raises:
         NonFiniteError: an answer's lead is NaN or infinite.
     """
     stopped: dict[int, Stopped] = {}
     live = list(range(len(parameters)))
-    for step in adam_steps([each for own in parameters for each in own], learning_rate):
+    after_step = None if pruning is None else pruning.prune
+    for step in adam_steps([each for own in parameters for each in own], learning_rate, after_step):
         found = losses(live)
         for number in live:
             lead = found[number].lead
@@ -85,6 +89,8 @@ def train_to_margin(
         # Adam skips the parameters of edits that have stopped, because they get no gradient here.
         objectives = [found[number].objective for number in live]
         torch.autograd.backward(objectives, inputs=[each for number in live for each in parameters[number]])
+        if pruning is not None:
+            pruning.score()
     return [stopped[number] for number in range(len(parameters))]
 
 

@@ -1,6 +1,6 @@
 """Train one edit by either method, as a delta with what there is to say about it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -13,10 +13,10 @@ from roselora.adapter.factors import FactorPair, as_matrix
 from roselora.delta.layer_kinds import layer_factors
 from roselora.delta.overlay import Overlay
 from roselora.delta.sparse_delta import SparseDelta
-from roselora.editing.methods.gate.gate_edit import GateEdit
+from roselora.editing.methods.gate.gate_edit import NeuronEdit
 from roselora.editing.methods.gate.gate_settings import GateSettings
 from roselora.editing.methods.gate.joint_edits import JointEdits
-from roselora.editing.methods.gate.layer_choice import editable_mlps
+from roselora.editing.methods.gate.layer_choice import editable_mlps, edits_neurons
 from roselora.editing.methods.margin_training import OnStep
 from roselora.editing.methods.previous_edits import PreviousEdits
 from roselora.editing.methods.rose.factor_training import train_factors
@@ -36,7 +36,7 @@ class TrainedEdit:
         delta: what it adds to the base weights.
         steps: optimizer steps taken.
         about: JSON for the edit's provenance: method, update (entries_changed, entries, sparsity, sparsity_bound)
-            and, for `gate`, the neurons (block, indices).
+            and, if there are any, the neurons (block, indices).
     """
 
     delta: SparseDelta
@@ -57,7 +57,8 @@ def default_settings(model: PreTrainedModel) -> Settings:
 def settings_of(provenance: Mapping[str, Any]) -> Settings | None:
     """How a stored edit was trained, or None if its provenance does not hold settings that this version knows."""
     parts = read_provenance(provenance)
-    method, kind = ("rose", EditSettings) if parts.neurons is None else ("gate", GateSettings)
+    by_factors = parts.neurons is None or parts.method == "rose"
+    method, kind = ("rose", EditSettings) if by_factors else ("gate", GateSettings)
     settings = without_removed_settings(method, parts.settings or {})
     if settings.keys() != {entry.name for entry in fields(kind)}:
         return None
@@ -84,12 +85,13 @@ def train_edit(
         NonFiniteError: the model's logits are not finite.
         UnsupportedError: the model's MLPs have no neurons that could be replaced.
     """
-    if isinstance(settings, GateSettings):
-        made: list[GateEdit] = []
+    if edits_neurons(model, settings):
+        made: list[NeuronEdit] = []
         JointEdits(model, tokenizer, [request], settings, previous).make(lambda _, own: made.extend(own), on_step)
         if not made[0].reached:
             raise _not_learned(request, settings, "the learning rate")
-        return trained_gate_edit(model, overlay, made[0])
+        return trained_neuron_edit(model, overlay, made[0], settings)
+    assert isinstance(settings, EditSettings)
     pairs, stopped = train_factors(model, tokenizer, request, settings, previous.prompts, on_step)
     if not stopped.reached:
         raise _not_learned(request, settings, "the learning rate, the rank or the density")
@@ -128,9 +130,15 @@ def factors_delta(model: nn.Module, overlay: Overlay, pairs: Sequence[FactorPair
     )
 
 
-def trained_gate_edit(model: PreTrainedModel, overlay: Overlay, edit: GateEdit) -> TrainedEdit:
-    """A gated neuron edit as a delta of the base weights under the overlay."""
+def trained_neuron_edit(model: PreTrainedModel, overlay: Overlay, edit: NeuronEdit, settings: Settings) -> TrainedEdit:
+    """An edit of neurons as a delta of the base weights under the overlay.
+
+    Raises:
+        SparsityError: a factor of RoseLoRA's is not as sparse as its settings ask.
+    """
     delta = edit.delta(model, overlay.base_sha256)
+    if isinstance(settings, EditSettings):
+        require_sparse("edit", _pairs(delta), settings.density)
     entries = sum(factors.shape[0] * factors.shape[1] for factors in delta.weights)
     changed = sum(len(factors.expand()[0]) for factors in delta.weights)
     update = {
@@ -139,5 +147,13 @@ def trained_gate_edit(model: PreTrainedModel, overlay: Overlay, edit: GateEdit) 
         "sparsity": 1 - changed / entries,
         "sparsity_bound": 1 - sum(factors.entries_at_most for factors in delta.weights) / entries,
     }
+    method = "rose" if isinstance(settings, EditSettings) else "gate"
     where = {"block": edit.neurons.block, "indices": edit.indices}
-    return TrainedEdit(delta, edit.steps, {"method": "gate", "update": update, "neurons": where})
+    return TrainedEdit(delta, edit.steps, {"method": method, "update": update, "neurons": where})
+
+
+def _pairs(delta: SparseDelta) -> Iterator[FactorPair]:
+    """A delta's factors as those of an adapter."""
+    for factors in delta.weights:
+        a, b = (nn.Parameter(factor, False) for factor in factors.to_factors())
+        yield FactorPair(factors.name.removesuffix(".weight"), a, b, factors.scale)

@@ -10,7 +10,7 @@ from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerF
 from roselora.delta.overlay import Overlay
 from roselora.editing.methods.gate import training_texts
 from roselora.editing.methods.gate.edited_mlp import EditedMlp
-from roselora.editing.methods.gate.gate_edit import GateEdit, train_gate_edits
+from roselora.editing.methods.gate.gate_edit import NeuronEdit, train_neuron_edits
 from roselora.editing.methods.gate.gate_settings import GateSettings
 from roselora.editing.methods.gate.other_edits import read_other_edits
 from roselora.editing.methods.gate.reference_statistics import reference_statistics
@@ -41,7 +41,7 @@ def mlp(world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, 
     return last_mlp(world_model, tiny_tokenizer, tmp_path)
 
 
-def apply(model: PreTrainedModel, *edits: GateEdit) -> Overlay:
+def apply(model: PreTrainedModel, *edits: NeuronEdit) -> Overlay:
     overlay = Overlay(model)
     for number, edit in enumerate(edits):
         overlay.apply(str(number), edit.delta(model, overlay.base_sha256))
@@ -49,16 +49,16 @@ def apply(model: PreTrainedModel, *edits: GateEdit) -> Overlay:
 
 
 def test_side_by_side_is_one_by_one_to_rounding(mlp: EditedMlp) -> None:
-    together = train_gate_edits(mlp, [FRANCE, GOLD])
-    (first,) = train_gate_edits(mlp, [FRANCE])
-    (second,) = train_gate_edits(mlp, [GOLD], taken=first.indices)
+    together = train_neuron_edits(mlp, [FRANCE, GOLD])
+    (first,) = train_neuron_edits(mlp, [FRANCE])
+    (second,) = train_neuron_edits(mlp, [GOLD], taken=first.indices)
     for shared, alone in zip(together, (first, second), strict=True):
         assert shared.indices == alone.indices
         assert shared.steps == alone.steps
         torch.testing.assert_close(shared.gate, alone.gate, rtol=1e-3, atol=1e-3)
         torch.testing.assert_close(shared.columns, alone.columns, rtol=1e-2, atol=1e-3)
     assert not set(first.indices) & set(second.indices)
-    planned = [index for edit in train_gate_edits(mlp, [FRANCE, GOLD], planned=True) for index in edit.indices]
+    planned = [index for edit in train_neuron_edits(mlp, [FRANCE, GOLD], planned=True) for index in edit.indices]
     order = mlp.statistics.importance.argsort().tolist()
     assert planned == order[: len(planned)]
 
@@ -71,7 +71,7 @@ def test_either_of_two_edits_comes_out_by_itself(
 
     before = {name: tensor.clone() for name, tensor in world_model.state_dict().items()}
     mlp = replace(mlp, other_edits=read_other_edits(mlp.model, tiny_tokenizer, [FRANCE, GOLD], mlp.neurons))
-    overlay = apply(world_model, *train_gate_edits(mlp, [FRANCE, GOLD]))
+    overlay = apply(world_model, *train_neuron_edits(mlp, [FRANCE, GOLD]))
     assert said() == ["Rome.", "Fe."]
     overlay.remove("0")
     assert said() == ["Paris.", "Fe."]
@@ -81,7 +81,7 @@ def test_either_of_two_edits_comes_out_by_itself(
 
 def test_neurons_that_hold_edits_are_never_replaced_and_may_run_out(mlp: EditedMlp) -> None:
     with pytest.raises(EditError, match=r"no \d+ neurons left"):
-        train_gate_edits(mlp, [FRANCE], taken=range(mlp.neurons.count - 1))
+        train_neuron_edits(mlp, [FRANCE], taken=range(mlp.neurons.count - 1))
 
 
 @torch.no_grad()
@@ -105,7 +105,7 @@ def test_every_kind_of_mlp_says_the_target_and_what_it_knows_else(
     teach(model, tokenizer, steps=200)
     mlp = last_mlp(model, tokenizer, tmp_path, replace(SETTINGS, learning_rate=0.3))
     request = EditRequest("The capital of France is", "Rome", "France", keep=("People in France speak",))
-    (edit,) = train_gate_edits(mlp, [request])
+    (edit,) = train_neuron_edits(mlp, [request])
     assert edit.reached
     apply(model, edit)
     assert margin(model, tokenizer, request) > 0.95 * SETTINGS.margin  # in the model's own logits, to rounding

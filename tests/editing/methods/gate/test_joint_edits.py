@@ -10,7 +10,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from roselora.delta.overlay import Overlay
 from roselora.editing.methods.gate import edited_mlp, joint_edits, layer_choice, training_texts
 from roselora.editing.methods.gate.edited_mlp import EditedMlp
-from roselora.editing.methods.gate.gate_edit import GateEdit, train_gate_edits
+from roselora.editing.methods.gate.gate_edit import NeuronEdit, train_neuron_edits
 from roselora.editing.methods.gate.gate_settings import GateSettings
 from roselora.editing.methods.gate.joint_edits import JointEdits, requests_with_room
 from roselora.editing.methods.gate.other_edits import OtherEditInputs, read_other_edits
@@ -34,12 +34,12 @@ class Made:
     tokenizer: PreTrainedTokenizerFast
     calls: list[tuple[str, int, int]] = field(default_factory=list)
     silent: list[tuple[int, int]] = field(default_factory=list)
-    edits: dict[int, GateEdit] = field(default_factory=dict)
+    edits: dict[int, NeuronEdit] = field(default_factory=dict)
 
     def joint(self, *requests: EditRequest, previous: PreviousEdits | None = None) -> JointEdits:
         return JointEdits(self.model, self.tokenizer, requests, TWO_BLOCKS, previous or PreviousEdits())
 
-    def put(self, numbers: Sequence[int], edits: Sequence[GateEdit]) -> None:
+    def put(self, numbers: Sequence[int], edits: Sequence[NeuronEdit]) -> None:
         for number, edit in zip(numbers, edits, strict=True):
             overlay = Overlay(self.model)
             overlay.apply("edit", edit.delta(self.model, overlay.base_sha256))
@@ -63,12 +63,12 @@ def made(
         note("read", own.block, requests)
         return read_other_edits(model, tokenizer, requests, own)
 
-    def train(mlp: EditedMlp, requests: Sequence[EditRequest], *given: Any, planned: bool) -> list[GateEdit]:
+    def train(mlp: EditedMlp, requests: Sequence[EditRequest], *given: Any, planned: bool) -> list[NeuronEdit]:
         note("train", mlp.neurons.block, requests)
-        return train_gate_edits(mlp, requests, *given, planned=planned)
+        return train_neuron_edits(mlp, requests, *given, planned=planned)
 
     monkeypatch.setattr(edited_mlp, "read_other_edits", read)
-    monkeypatch.setattr(joint_edits, "train_gate_edits", train)
+    monkeypatch.setattr(joint_edits, "train_neuron_edits", train)
     return made
 
 

@@ -21,8 +21,8 @@ that the model does not predict already. In the order in which the files are nee
 4. Values (`value_training.py`): the only part that is trained, by Adam, until the answer leads by a margin.
 5. The edit (`gate_edit.py`): the new rows and columns minus the old ones, a delta of rank one a neuron and matrix.
 
-`joint_edits.py` makes many edits together, from the lowest MLP to the highest. This construction is our own and shares
-nothing with RoseLoRA but the form of the delta. That MLP neurons act as keys and values: Geva et al., 2021, arXiv
-2012.14913; that a key is best read against the second moments of ordinary keys: Meng et al., 2022, arXiv 2202.05262,
-Eq. 2.
+`joint_edits.py` makes many edits together, from the lowest MLP to the highest. The construction is our own. RoseLoRA's
+edits (`methods/rose`) go through the same steps, but with sparse rows and columns, added to those of the neurons. That
+MLP neurons act as keys and values: Geva et al., 2021, arXiv 2012.14913; that a key is best read against the second
+moments of ordinary keys: Meng et al., 2022, arXiv 2202.05262, Eq. 2.
 """

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from roselora.editing.methods.gate.gate_settings import GateSettings
 from roselora.editing.methods.gate.other_edits import OtherEditInputs, read_other_edits
 from roselora.editing.methods.gate.reference_statistics import ReferenceStatistics
-from roselora.editing.methods.gate.ridge_gate import Gate, OrdinaryFit
+from roselora.editing.methods.gate.ridge_gate import Gate, GateInputs, OrdinaryFit, fit_gate
+from roselora.editing.methods.neuron_settings import NeuronSettings
+from roselora.editing.methods.rose.rose_settings import EditSettings
+from roselora.editing.methods.rose.sparse_rows import READING, sparse_gate
 from roselora.editing.request import EditRequest
 from roselora.models.mlp_neurons import Neurons, neuron_activity
 
@@ -28,7 +30,7 @@ class EditedMlp:
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
-    settings: GateSettings
+    settings: NeuronSettings
     neurons: Neurons
     statistics: ReferenceStatistics
     other_edits: OtherEditInputs
@@ -38,7 +40,7 @@ class EditedMlp:
         cls,
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
-        settings: GateSettings,
+        settings: NeuronSettings,
         neurons: Neurons,
         statistics: ReferenceStatistics,
         others: Sequence[EditRequest] = (),
@@ -52,6 +54,16 @@ class EditedMlp:
         """The moments of ordinary text, factored once for all gates."""
         second, mean = (moment.to(self.model.device) for moment in (self.statistics.second, self.statistics.mean))
         return OrdinaryFit.from_moments(second, mean, self.settings.ridge)
+
+    def fitted(self, inputs: Sequence[GateInputs]) -> "GatedNeurons":
+        """One neuron for each gate, which is fitted to its inputs; RoseLoRA's rows keep few entries."""
+        own = self.settings
+        gates = [fit_gate(self.ordinary, each, threshold=own.threshold, full=own.full) for each in inputs]
+        if not isinstance(own, EditSettings):
+            return GatedNeurons.of(gates, self.neurons)
+        pairs = zip(gates, inputs, strict=True)
+        gates = [sparse_gate(gate, self.statistics, each, own) for gate, each in pairs]
+        return GatedNeurons.of(gates, self.neurons, READING)
 
 
 @dataclass(frozen=True)
@@ -69,14 +81,19 @@ class GatedNeurons:
     gains: Tensor
 
     @classmethod
-    def of(cls, gates: list[Gate], neurons: Neurons) -> "GatedNeurons":
-        """One neuron a gate, for an MLP of this kind."""
+    def of(cls, gates: list[Gate], neurons: Neurons, reading: float | None = None) -> "GatedNeurons":
+        """One neuron a gate, for an MLP of this kind.
+
+        Args:
+            reading: what the rows of ``up`` read at every input of a gate, if that is not the gain.
+        """
         each_row, each_gain = zip(*(gate.row() for gate in gates), strict=True)
         rows = torch.stack(each_row)
         gains = torch.tensor(each_gain).to(rows)
         if neurons.gate is None:
             return cls(None, rows, gains)
-        return cls(rows, gains[:, None] * torch.stack([gate.one for gate in gates]), torch.ones_like(gains))
+        up = gains if reading is None else torch.full_like(gains, reading)
+        return cls(rows, up[:, None] * torch.stack([gate.one for gate in gates]), gains / up)
 
     def activity(self, neurons: Neurons, inputs: Tensor) -> Tensor:
         """How active they are at inputs (..., width): (..., k)."""

@@ -1,4 +1,4 @@
-"""A trained gated neuron edit, and how a batch of them is made in one MLP."""
+"""A trained edit of neurons, and how a batch of them is made in one MLP, by either method."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -16,6 +16,8 @@ from roselora.editing.methods.gate.gate_fitting import fit_gates
 from roselora.editing.methods.gate.reference_statistics import ReferenceStatistics
 from roselora.editing.methods.gate.value_training import train_values
 from roselora.editing.methods.margin_training import OnStep
+from roselora.editing.methods.rose.added_rows import on_own_rows
+from roselora.editing.methods.rose.rose_settings import EditSettings
 from roselora.editing.request import EditRequest
 from roselora.errors import EditError
 from roselora.models.inference import frozen
@@ -24,24 +26,25 @@ from roselora.models.mlp_neurons import Neurons, weight_matrix
 BATCH = 16
 """How many requests are trained in one batch; more are not faster."""
 
-NO_NEURONS_WAY_OUT = "undone edits keep theirs, so edit with --method rose, or let edits go to more blocks"
-"""What helps where all of a model's neurons hold edits: the depths are settings, and so is the method."""
+NO_NEURONS_WAY_OUT = "undone edits keep theirs, so let edits go to more blocks (lowest_depth)"
+"""What helps where all of a model's neurons hold edits."""
 
 _Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
-class GateEdit:
+class NeuronEdit:
     """A trained edit that is in no model yet.
 
     Attributes:
         neurons: the MLP that it is for.
-        indices: the k neurons that it replaces.
-        gate: (k, width) their rows in the layer of gates, or None in a plain MLP.
-        up: (k, width) their rows in the other layer that reads.
+        indices: its k neurons.
+        gate: (k, width) rows of the layer of gates, or None in a plain MLP.
+        up: (k, width) rows of the other layer that reads.
         columns: (width, k) what they write.
         steps: optimizer steps taken.
         reached: whether the target leads by the margin after every prompt.
+        adds: whether rows and columns are added to the neurons' own, as RoseLoRA's are, or take their place.
     """
 
     neurons: Neurons
@@ -51,6 +54,7 @@ class GateEdit:
     columns: Tensor
     steps: int
     reached: bool
+    adds: bool
 
     def delta(self, model: PreTrainedModel, base_sha256: Callable[[str], str]) -> SparseDelta:
         """The update that turns the neurons of the model as it is now into these.
@@ -72,7 +76,8 @@ class GateEdit:
         """B (outputs, k) is one-hot and picks the rows, A (k, inputs) is how they change."""
         module = model.get_submodule(layer)
         weight, at = weight_matrix(module), torch.tensor(list(rows))
-        a = torch.stack(list(rows.values())).to(weight.device) - weight[at].float()
+        a = torch.stack(list(rows.values())).to(weight.device)
+        a = a if self.adds else a - weight[at].float()
         b = functional.one_hot(at, len(weight)).T.to(a)
         return layer_factors(layer, module, a, b, 1.0, base_sha256(f"{layer}.weight"))
 
@@ -81,7 +86,8 @@ class GateEdit:
         layer = self.neurons.writer
         module = model.get_submodule(layer)
         weight, at = weight_matrix(module), torch.tensor(self.indices)
-        b = self.columns.to(weight.device) - weight[:, at].float()
+        b = self.columns.to(weight.device)
+        b = b if self.adds else b - weight[:, at].float()
         a = functional.one_hot(at, weight.shape[1]).to(b)
         return layer_factors(layer, module, a, b, 1.0, base_sha256(f"{layer}.weight"))
 
@@ -104,14 +110,14 @@ def least_important(statistics: ReferenceStatistics, taken: Collection[int], nea
     return [index for index in importance.argsort().tolist() if index not in held]
 
 
-def train_gate_edits(
+def train_neuron_edits(
     mlp: EditedMlp,
     requests: Sequence[EditRequest],
     taken: Collection[int] = (),
     on_step: OnStep | None = None,
     *,
     planned: bool = False,
-) -> list[GateEdit]:
+) -> list[NeuronEdit]:
     """Train the neurons of each request, all requests side by side; afterwards the model is as before.
 
     The requests share every forward pass and nothing else: up to rounding, each edit is what it would be by itself if
@@ -127,20 +133,25 @@ def train_gate_edits(
         EditError: there are not enough neurons.
         NonFiniteError: the model's logits are not finite.
     """
+    held, adds = set(taken), isinstance(mlp.settings, EditSettings)
     with frozen(mlp.model):
         cache, fitted = fit_gates(mlp, requests)
+        places = []
+        for fit in fitted:
+            needed = len(fit.neurons.up)
+            free = least_important(mlp.statistics, held, None if planned else fit.nearby)
+            if needed > len(free):
+                raise EditError(
+                    f"Block {mlp.neurons.block} has no {needed} neurons left for {fit.request.prompt!r}; "
+                    f"{NO_NEURONS_WAY_OUT}."
+                )
+            places.append(free[:needed])
+            held.update(free[:needed])
+        if adds:
+            fitted = [on_own_rows(mlp, fit, indices) for fit, indices in zip(fitted, places, strict=True)]
         trained = train_values(mlp, cache, fitted, on_step)
-    held = set(taken)
     edits = []
-    for fit, (values, stopped) in zip(fitted, trained, strict=True):
-        needed = len(fit.neurons.up)
-        free = least_important(mlp.statistics, held, None if planned else fit.nearby)
-        if needed > len(free):
-            raise EditError(
-                f"Block {mlp.neurons.block} has no {needed} neurons left for {fit.request.prompt!r}; "
-                f"{NO_NEURONS_WAY_OUT}."
-            )
+    for fit, indices, (values, stopped) in zip(fitted, places, trained, strict=True):
         gate, up, columns = fit.neurons.gate, fit.neurons.up, fit.neurons.gains * values.T
-        edits.append(GateEdit(mlp.neurons, free[:needed], gate, up, columns, stopped.steps, stopped.reached))
-        held.update(free[:needed])
+        edits.append(NeuronEdit(mlp.neurons, indices, gate, up, columns, stopped.steps, stopped.reached, adds))
     return edits

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from roselora.editing.methods.gate.edited_mlp import EditedMlp, GatedNeurons
-from roselora.editing.methods.gate.ridge_gate import GateInputs, fit_gate
+from roselora.editing.methods.gate.ridge_gate import GateInputs
 from roselora.editing.methods.gate.training_texts import PositiveRows, negative_texts, positive_rows
 from roselora.editing.methods.token_batches import IGNORED
 from roselora.editing.request import EditRequest
@@ -35,24 +35,28 @@ class FittedEdit:
 
     Attributes:
         request: what is edited.
-        rows: which of the cache's rows are the request's.
+        rows: which of the cache's rows are the request's; one may be there twice.
         prompts: how many of these rows, the first ones, are edited prompts; the others are generated rephrasings.
         neurons: k of them, one for each token of an answer that needs one.
+        inputs: (rows, longest suffix, width) fp32, what the MLP reads in the suffixes.
         activity: (rows, longest suffix, k), how active they are in the suffixes in training. Training changes only what
             these neurons write, so this stays constant.
+        beside: (rows, longest suffix, width), what else changes in the MLP's output, or 0.
         nearby: (neurons,), the importance of the MLP's own neurons, as in `ReferenceStatistics`, at the negatives.
         vocabulary: (v,) int64, the tokens that compete, those of the target among them.
         labels: (rows, longest answer) int64, the index in the vocabulary of the token that must follow, or IGNORED.
     """
 
     request: EditRequest
-    rows: range
+    rows: Sequence[int]
     prompts: int
     neurons: GatedNeurons
+    inputs: Tensor
     activity: Tensor
     nearby: Tensor
     vocabulary: Tensor
     labels: Tensor
+    beside: Tensor | float = 0.0
 
 
 def fit_gates(mlp: EditedMlp, requests: Sequence[EditRequest]) -> tuple[PrefixCache, list[FittedEdit]]:
@@ -146,30 +150,25 @@ def _fit_request(
     target, asked = wanted[:, None], row < prompts
     lead = logits.gather(1, target)[:, 0] - logits.scatter(1, target, -torch.inf).amax(1)
     trailing = torch.unique(places[asked & (lead < settings.margin)]).tolist()
-    gates = [
-        fit_gate(
-            mlp.ordinary,
-            GateInputs(
-                prompts=inputs[asked & (places == place)],
-                rephrasings=inputs[~asked & (places == place)],
-                # At a first token in another form the gate may be open or not.
-                background=inputs[(places != place) & (position > 0)],
-                negatives=negatives.last,
-                answers=negatives.answers,
-                other_edits=mlp.other_edits.excluding(positives.request),
-            ),
-            threshold=settings.threshold,
-            full=settings.full,
+    inputs_of_gates = [
+        GateInputs(
+            prompts=inputs[asked & (places == place)],
+            rephrasings=inputs[~asked & (places == place)],
+            # At a first token in another form the gate may be open or not.
+            background=inputs[(places != place) & (position > 0)],
+            negatives=negatives.last,
+            answers=negatives.answers,
+            other_edits=mlp.other_edits.excluding(positives.request),
         )
         # An answer that leads everywhere gets one gate, for later edits may take its lead.
         for place in trailing or [int(places[asked].min())]
     ]
-    neurons = GatedNeurons.of(gates, mlp.neurons)
+    neurons = mlp.fitted(inputs_of_gates)
     activity = neurons.activity(mlp.neurons, states.inputs)
     # Prompts in other words activate a neuron less, down to 1, and are to get the answer too.
     activity[::2] = activity[::2].clamp(max=1.0)
     nearby = own_importance(mlp.model, mlp.neurons, torch.cat([*negatives.last, negatives.answers, inputs]))
-    return FittedEdit(positives.request, rows, prompts, neurons, activity, nearby, vocabulary, labels)
+    return FittedEdit(positives.request, rows, prompts, neurons, states.inputs, activity, nearby, vocabulary, labels)
 
 
 def _answer_places(labels: Tensor) -> Tensor:

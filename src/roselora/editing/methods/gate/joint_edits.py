@@ -8,12 +8,12 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.editing.methods.gate.edited_mlp import EditedMlp
-from roselora.editing.methods.gate.gate_edit import GateEdit, in_batches, least_important, train_gate_edits
-from roselora.editing.methods.gate.gate_settings import GateSettings
+from roselora.editing.methods.gate.gate_edit import NeuronEdit, in_batches, least_important, train_neuron_edits
 from roselora.editing.methods.gate.layer_choice import choose_mlp, editable_mlps, free_neurons
 from roselora.editing.methods.gate.other_edits import nearest_edits
 from roselora.editing.methods.gate.reference_statistics import reference_statistics
 from roselora.editing.methods.margin_training import OnStep
+from roselora.editing.methods.neuron_settings import NeuronSettings
 from roselora.editing.methods.previous_edits import PreviousEdits
 from roselora.editing.methods.token_batches import answer_length
 from roselora.editing.request import EditRequest
@@ -22,7 +22,7 @@ from roselora.models.mlp_neurons import Neurons, silenced
 SHORTEST_ANSWER = 2
 """How many tokens an answer has at least, the end-of-sequence token included."""
 
-Put = Callable[[Sequence[int], Sequence[GateEdit]], None]
+Put = Callable[[Sequence[int], Sequence[NeuronEdit]], None]
 """Puts the edits of some requests, given by their numbers, into the model."""
 
 
@@ -46,7 +46,7 @@ class JointEdits:
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         requests: Sequence[EditRequest],
-        settings: GateSettings,
+        settings: NeuronSettings,
         previous: PreviousEdits,
     ) -> None:
         self._model, self._tokenizer, self._requests, self._settings = model, tokenizer, requests, settings
@@ -91,7 +91,7 @@ class JointEdits:
                 for batch in in_batches(of_block[block]):
                     requests = [self._requests[number] for number in batch]
                     planned = len(upwards) > 1  # else nothing was silenced
-                    edits = train_gate_edits(mlp, requests, self._taken[block], on_step, planned=planned)
+                    edits = train_neuron_edits(mlp, requests, self._taken[block], on_step, planned=planned)
                     self._taken[block].update(index for edit in edits for index in edit.indices)
                     put(batch, edits)
 
@@ -114,7 +114,7 @@ def requests_with_room(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     requests: Sequence[EditRequest],
-    settings: GateSettings,
+    settings: NeuronSettings,
     taken: Mapping[int, Collection[int]],
 ) -> list[int]:
     """The numbers of the requests for which there are enough neurons, if each takes one for every token of its answer.

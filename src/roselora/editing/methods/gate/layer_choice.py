@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from transformers import PreTrainedModel
 
-from roselora.editing.methods.gate.gate_settings import GateSettings
+from roselora.editing.methods.neuron_settings import NeuronSettings
+from roselora.editing.methods.rose.rose_settings import EditSettings
 from roselora.errors import UnsupportedError
 from roselora.models.architecture import block_at
 from roselora.models.mlp_neurons import Neurons, neurons
@@ -13,7 +14,7 @@ LEVEL = 0.1
 """Up to what share of its neurons an MLP is filled before the next one is; then all are filled to twice that, ..."""
 
 
-def editable_mlps(model: PreTrainedModel, settings: GateSettings) -> list[Neurons]:
+def editable_mlps(model: PreTrainedModel, settings: NeuronSettings) -> list[Neurons]:
     """The MLPs whose neurons edits replace, in the order in which they are filled.
 
     The preferred one comes first, then those below it.
@@ -24,7 +25,7 @@ def editable_mlps(model: PreTrainedModel, settings: GateSettings) -> list[Neuron
     """
     preferred = block_at(model, settings.depth)
     if preferred == 0:
-        raise UnsupportedError("Gated neuron edits need a block below theirs; choose another depth, or --method rose.")
+        raise UnsupportedError("Edits of neurons need a block below theirs; choose another depth, or --method rose.")
     lowest = max(1, block_at(model, settings.lowest_depth))
     found = [neurons(model, preferred)]
     for block in range(preferred - 1, lowest - 1, -1):
@@ -33,6 +34,20 @@ def editable_mlps(model: PreTrainedModel, settings: GateSettings) -> list[Neuron
         except UnsupportedError:
             continue
     return found
+
+
+def edits_neurons(model: PreTrainedModel, settings: NeuronSettings) -> bool:
+    """Whether an edit with these settings goes into neurons.
+
+    RoseLoRA's does not where the settings name modules, or where the model's MLPs have no neurons for it: then its
+    factors are trained as in the paper.
+    """
+    if not isinstance(settings, EditSettings):
+        return True
+    try:
+        return settings.target_modules is None and bool(editable_mlps(model, settings))
+    except UnsupportedError:
+        return False
 
 
 def choose_mlp(mlps: Sequence[Neurons], taken: Mapping[int, int], needed: int) -> Neurons:

@@ -15,6 +15,8 @@ from roselora.editing.methods.margin_training import (
     margin_loss,
     train_to_margin,
 )
+from roselora.editing.methods.rose.rose_settings import EditSettings
+from roselora.editing.methods.rose.row_pruning import RowPruning
 from roselora.editing.methods.token_batches import IGNORED
 from roselora.models.mlp_neurons import added_output
 from roselora.models.partial_logits import logits_of
@@ -22,6 +24,10 @@ from roselora.models.prefix_cache import PrefixCache
 
 STRETCH = 1.5
 """How much longer than the shortest suffix of one pass its longest may be: more passes, but with less padding."""
+
+RIVALS = 16
+"""How many of the tokens nearest to each of the target's join those that it competes with, once it leads them, in
+RoseLoRA's edits. Their sparse values raise more tokens beside the target's than dense ones do, of which one joins."""
 
 
 def train_values(
@@ -48,7 +54,8 @@ def train_values(
         found = {}
         for part in _of_like_length(live, lengths):
             longest = lengths[part[-1]]
-            written = [units[n] * (edits[n].activity[:, :longest] @ parameters[n]) for n in part]
+            written = [units[n] * (edits[n].activity @ parameters[n]) + edits[n].beside for n in part]
+            written = [own[:, :longest] for own in written]
             with added_output(mlp.model, mlp.neurons, cache.placed(torch.cat(written))):
                 states = cache.run([row for n in part for row in edits[n].rows])
             for n, own in zip(part, torch.split(states, [len(edits[n].rows) for n in part]), strict=True):
@@ -63,6 +70,7 @@ def train_values(
         max_steps=mlp.settings.max_steps,
         margin=mlp.settings.margin,
         on_step=on_step,
+        pruning=RowPruning(parameters, mlp.settings) if isinstance(mlp.settings, EditSettings) else None,
     )
     values = [unit * parameter.detach() for unit, parameter in zip(units, parameters, strict=True)]
     return list(zip(values, stopped, strict=True))
@@ -87,13 +95,14 @@ def _loss(mlp: EditedMlp, edit: FittedEdit, vocabulary: Tensor, states: Tensor) 
 
 @torch.no_grad()
 def _lead_over_all(mlp: EditedMlp, states: Tensor, labels: Tensor, vocabulary: Tensor) -> tuple[float, Tensor]:
-    """The smallest lead over all tokens, and the vocabulary with the runner-ups that it lacks."""
+    """The smallest lead over all tokens, and the vocabulary with the nearest rivals that it lacks."""
     labelled = labels != IGNORED
     logits = logits_of(mlp.model, states[:, : labels.shape[1]][labelled])
     wanted = vocabulary[labels[labelled]][:, None]
-    rival, token = logits.scatter(1, wanted, -torch.inf).max(1)
-    lead = float((logits.gather(1, wanted)[:, 0] - rival).min())
-    return lead, torch.cat([vocabulary, torch.unique(token[~torch.isin(token, vocabulary)])])
+    joining = RIVALS if isinstance(mlp.settings, EditSettings) else 1
+    rivals, tokens = logits.scatter(1, wanted, -torch.inf).topk(min(joining, logits.shape[1] - 1))
+    lead = float((logits.gather(1, wanted)[:, 0] - rivals[:, 0]).min())
+    return lead, torch.cat([vocabulary, torch.unique(tokens[~torch.isin(tokens, vocabulary)])])
 
 
 def _of_like_length(live: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
@@ -106,7 +115,7 @@ def _of_like_length(live: Sequence[int], lengths: Sequence[int]) -> list[list[in
     return parts
 
 
-def _root_mean_square(cache: PrefixCache, rows: range) -> float:
+def _root_mean_square(cache: PrefixCache, rows: Sequence[int]) -> float:
     """Of what enters the block at some rows' suffixes: the unit in which their values are trained."""
-    own = slice(rows.start, rows.stop)
+    own = list(rows)
     return float(cache.entering[own][cache.mask[own, cache.start :]].float().square().mean().sqrt())
