@@ -28,8 +28,8 @@ def test_a_name_that_the_model_says_takes_the_subjects_place(
     world_model: Any, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = saying(monkeypatch, tiny_tokenizer, [" Italy", " Spain", " France", " Italy"])
-    found = other_subjects(world_model, tiny_tokenizer, PROMPT, "France", 4)
-    assert found == ["What is the capital of Italy?", "What is the capital of Spain?"]
+    found = other_subjects(world_model, tiny_tokenizer, PROMPT, "France", 8)
+    assert found[:2] == ["What is the capital of Italy?", "What is the capital of Spain?"]
     assert asked[0][0].endswith("the capital of")
 
 
@@ -49,6 +49,18 @@ def test_without_a_subject_the_second_half_is_said_anew(
     (found,) = other_subjects(world_model, tiny_tokenizer, PROMPT, None, 1)
     assert found.startswith(PROMPT[:12])
     assert found != PROMPT
+
+
+def test_half_of_the_names_share_a_half_with_the_subject(
+    world_model: Any, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saying(monkeypatch, tiny_tokenizer, [" Italy"])
+    found = [text.split()[-1].rstrip("?") for text in other_subjects(world_model, tiny_tokenizer, PROMPT, "France", 8)]
+    altered = [name for name in found if name != "Italy"]
+    assert len(altered) > 1
+    for name in altered:
+        assert name.istitle()
+        assert name[:2] == "Fr" or name[-2:] == "ce"
 
 
 def test_names_are_the_same_each_time_and_one_line_long(world_model: Any, tiny_tokenizer: Any) -> None:

@@ -35,10 +35,10 @@ class FittedEdit:
 
     Attributes:
         request: what is edited.
-        rows: which of the cache's rows are the request's; one may be there twice.
+        rows: which of the cache's rows are the request's; the prompts' are there twice, as in `as_active_and_less`.
         prompts: how many of these rows, the first ones, are edited prompts; the others are generated rephrasings.
         neurons: k of them, one for each token of an answer that needs one.
-        inputs: (rows, longest suffix, width) fp32, what the MLP reads in the suffixes.
+        inputs: (cache's rows, longest suffix, width) fp32, what the MLP reads in the suffixes.
         activity: (rows, longest suffix, k), how active they are in the suffixes in training. Training changes only what
             these neurons write, so this stays constant.
         beside: (rows, longest suffix, width), what else changes in the MLP's output, or 0.
@@ -165,10 +165,26 @@ def _fit_request(
     ]
     neurons = mlp.fitted(inputs_of_gates)
     activity = neurons.activity(mlp.neurons, states.inputs)
-    # Prompts in other words activate a neuron less, down to 1, and are to get the answer too.
-    activity[::2] = activity[::2].clamp(max=1.0)
     nearby = own_importance(mlp.model, mlp.neurons, torch.cat([*negatives.last, negatives.answers, inputs]))
-    return FittedEdit(positives.request, rows, prompts, neurons, states.inputs, activity, nearby, vocabulary, labels)
+    return FittedEdit(
+        positives.request,
+        rows=[*rows[:prompts], *rows],
+        prompts=2 * prompts,
+        neurons=neurons,
+        inputs=states.inputs,
+        activity=as_active_and_less(activity, prompts),
+        nearby=nearby,
+        vocabulary=vocabulary,
+        labels=torch.cat([labels[:prompts], labels]),
+    )
+
+
+def as_active_and_less(activity: Tensor, prompts: int) -> Tensor:
+    """The activity (rows, ...) in training: that of the prompts, the first rows, and then of all rows, but at most 1.
+
+    Prompts in other words activate a neuron less than the prompts do, down to 1, and are to get the answer too.
+    """
+    return torch.cat([activity[:prompts], activity.clamp(max=1.0)])
 
 
 def _answer_places(labels: Tensor) -> Tensor:

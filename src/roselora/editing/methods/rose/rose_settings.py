@@ -33,8 +33,6 @@ class EditSettings(NeuronSettings):
         12
     """
 
-    threshold: float = number(0.5, least=0, most=1)
-    full: float = number(0.6, above=0, most=1)
     learning_rate: float = number(0.1, above=0)
     density: float = number(0.25, above=0, most=1)
     warmup: int = whole(3)
