@@ -1,6 +1,7 @@
 """The demo's verdicts, on a tiny model that knows a small world."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from typer.testing import CliRunner
 from roselora.cli import demo as verb
 from roselora.cli.main import app
 from roselora.editing.editor import Editor
+from roselora.editing.methods.gate.gate_settings import GateSettings
 from roselora.editing.methods.rose.rose_settings import EditSettings
 from roselora.models import LoadedModel
 
@@ -33,6 +35,22 @@ def world(monkeypatch: pytest.MonkeyPatch, world_model: Any, tiny_tokenizer: Any
     editor = Editor(LoadedModel(world_model, tiny_tokenizer, "world"), SETTINGS)
     monkeypatch.setattr(Editor, "open", lambda source, **options: editor)
     monkeypatch.setattr(verb, "FACTS", (FACT, FACT, FACT))
+    monkeypatch.setattr(verb, "methods", lambda: {"RoseLoRA": SETTINGS})
+
+
+def test_facts_are_edited_by_roselora_first_and_then_by_gated_neurons(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    assert list(verb.methods().values()) == [EditSettings(), GateSettings()]
+
+
+def test_the_demo_edits_every_fact_by_each_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verb, "methods", lambda: {"RoseLoRA": SETTINGS, "gated neurons": replace(SETTINGS, seed=1)})
+    monkeypatch.setattr(verb, "FACTS", (FACT,))
+    result = CliRunner().invoke(app, ["demo"])
+    assert result.exit_code == 0, result.output
+    titles = [line for line in result.stdout.splitlines() if ", edit 1 of 1" in line]
+    assert [title.partition(",")[0] for title in titles] == ["RoseLoRA", "gated neurons"]
+    assert "2 edits made and undone" in result.stdout
 
 
 def test_the_demo_ends_well_when_every_edit_holds_and_every_byte_is_back() -> None:

@@ -1,4 +1,4 @@
-"""``roselora demo``: edit three facts of a real model, and undo each edit byte for byte."""
+"""``roselora demo``: edit three facts of a real model by both methods, and undo each edit byte for byte."""
 
 import time
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from roselora.errors import EditError
 
 if TYPE_CHECKING:
     from roselora.editing.editor import Editor
+    from roselora.editing.methods.train_edit import Settings
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,20 @@ FACTS = (
 )
 
 
+def methods() -> "dict[str, Settings]":
+    """How the facts are edited, by the method's name: first as in the paper, then as is the default."""
+    from roselora.editing.methods.gate.gate_settings import GateSettings
+    from roselora.editing.methods.rose.rose_settings import EditSettings
+
+    return {"RoseLoRA": EditSettings(), "gated neurons": GateSettings()}
+
+
 def demo(
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
-    """Edit three facts in SmolLM2-135M-Instruct by gated neurons, and undo each edit byte for byte.
+    """Edit three facts in SmolLM2-135M-Instruct by RoseLoRA and by gated neurons, and undo each edit byte for byte.
 
     The first run downloads the model (98 MB). Exits with 1 if an edit fails or a byte differs.
     """
@@ -89,16 +98,17 @@ def demo(
         editor.prepare(on_progress)
     start = time.perf_counter()
     results = []
-    for number, fact in enumerate(FACTS, 1):
-        result = _try(editor, fact, original, f"edit {number} of {len(FACTS)}", show=not json)
-        results.append(result)
+    for name, editor.settings in methods().items():
+        for number, fact in enumerate(FACTS, 1):
+            title = f"{name}, edit {number} of {len(FACTS)}"
+            results.append(_try(editor, fact, original, title, show=not json))
     seconds = time.perf_counter() - start
     ok = all(result["edited"] and result["restored"] for result in results)
     if json:
         print_json({"model": "demo", "ok": ok, "seconds": round(seconds, 1), "edits": results})
     elif ok:
         tell()
-        tell(f"Three edits made and undone in {seconds:.0f} s; every byte of the model is restored.")
+        tell(f"{len(results)} edits made and undone in {seconds:.0f} s; every byte of the model is restored.")
     if not ok:
         complain("an edit failed, or undo did not restore every byte.")
         raise typer.Exit(1)
