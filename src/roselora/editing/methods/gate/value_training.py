@@ -26,8 +26,7 @@ STRETCH = 1.5
 """How much longer than the shortest suffix of one pass its longest may be: more passes, but with less padding."""
 
 RIVALS = 16
-"""How many of the tokens nearest to each of the target's join those that it competes with, once it leads them, in
-RoseLoRA's edits. Their sparse values raise more tokens beside the target's than dense ones do, of which one joins."""
+"""How many of the tokens nearest to each of the target's join those that it competes with, once it leads them."""
 
 
 def train_values(
@@ -99,8 +98,7 @@ def _lead_over_all(mlp: EditedMlp, states: Tensor, labels: Tensor, vocabulary: T
     labelled = labels != IGNORED
     logits = logits_of(mlp.model, states[:, : labels.shape[1]][labelled])
     wanted = vocabulary[labels[labelled]][:, None]
-    joining = RIVALS if isinstance(mlp.settings, EditSettings) else 1
-    rivals, tokens = logits.scatter(1, wanted, -torch.inf).topk(min(joining, logits.shape[1] - 1))
+    rivals, tokens = logits.scatter(1, wanted, -torch.inf).topk(min(RIVALS, logits.shape[1] - 1))
     lead = float((logits.gather(1, wanted)[:, 0] - rivals[:, 0]).min())
     return lead, torch.cat([vocabulary, torch.unique(tokens[~torch.isin(tokens, vocabulary)])])
 
