@@ -136,17 +136,15 @@ def test_the_same_question_about_others_is_read_as_before() -> None:
     @torch.no_grad()
     def predicted() -> Tensor:
         rows = [tokenizer(text, return_tensors="pt").input_ids for text in others]
-        return torch.cat([model(row).logits[0].log_softmax(-1) for row in rows])
+        # From the question's last token on: what follows "The" is nearly a tie in this model.
+        return torch.cat([model(row).logits[0, -2:].log_softmax(-1) for row in rows])
 
     before = predicted()
     overlay.apply("edit", delta)
     after = predicted()
     divergence = (before.exp() * (before - after)).sum(-1)
     assert float(divergence.median()) < 1e-2
-    first, second = before.topk(2).values.T
-    decided = first - second > 0.1  # several sentences begin with "The", so what follows it is nearly a tie
-    assert int(decided.sum()) > len(decided) / 2
-    assert torch.equal(before.argmax(-1)[decided], after.argmax(-1)[decided])
+    assert torch.equal(before.argmax(-1), after.argmax(-1))
 
 
 def test_in_bf16_the_rounded_weights_say_the_target() -> None:
