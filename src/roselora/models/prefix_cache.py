@@ -109,7 +109,7 @@ class PrefixCache:
             kept = [(layer.keys[:, :, : self.start], layer.values[:, :, : self.start]) for layer in layers]
         except (AttributeError, TypeError, IndexError):  # not every layer keeps keys and values
             kept = []
-        return (states, entering[-1][:, self.start - begin :] if entering else states), kept
+        return (states, entering[0][:, self.start - begin :] if entering else states), kept
 
     @torch.no_grad()
     def _skipping_changes_nothing(self) -> bool:

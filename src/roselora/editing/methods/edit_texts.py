@@ -17,6 +17,7 @@ def edit_texts(request: EditRequest) -> Iterator[str]:
     user's turn of a chat template is given as it stands in the turn. A benchmark's questions must not be among these
     texts: a test counts them.
     """
-    for text in (*request.prompts, *chain.from_iterable(related_prompts(request))):
-        yield from (text, *(opening + text for opening in OPENINGS))
-    yield from (*generated_rephrasings(request), *request.keep, *NEUTRAL_TEXTS)
+    for prompt in request.prompts:
+        yield from (prompt, *(opening + prompt for opening in OPENINGS))
+    yield from (*generated_rephrasings(request), *chain.from_iterable(related_prompts(request)))
+    yield from (*request.keep, *NEUTRAL_TEXTS)

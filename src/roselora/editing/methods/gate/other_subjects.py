@@ -52,9 +52,10 @@ class _Named(NamedTuple):
 
 
 def _parts(tokenizer: PreTrainedTokenizerBase, prompt: str, subject: str | None) -> _Named:
-    named = subject is not None and subject in prompt
-    start = prompt.index(subject) if subject is not None and named else len(prompt) // 2
-    end = start + len(subject) if subject is not None and named else len(prompt)
+    start, end = len(prompt) // 2, len(prompt)
+    if subject is not None and subject in prompt:
+        start = prompt.index(subject)
+        end = start + len(subject)
     # What stands before the name says of which kind it is; where it comes first, another prompt of its kind does.
     before = prompt[:start].rstrip()
     text = before or prompt + "\n"

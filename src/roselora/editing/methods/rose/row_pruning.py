@@ -5,13 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from roselora.adapter.config import RoseLoraConfig
 from roselora.core.importance import sensitivity, smooth_importance_
 from roselora.core.pruning import prune_rows_
 from roselora.core.schedule import density_at
 from roselora.editing.methods.rose.rose_settings import EditSettings
-
-BETA = 0.8
-"""How much of the old average of the importance stays (Eq. 4)."""
 
 
 class RowPruning:
@@ -32,7 +30,9 @@ class RowPruning:
             if parameter.grad is not None:
                 new = sensitivity(parameter, parameter.grad)
                 known = self._importance.get(number)
-                self._importance[number] = new if known is None else smooth_importance_(known, new, BETA)
+                self._importance[number] = (
+                    new if known is None else smooth_importance_(known, new, RoseLoraConfig.importance_beta)
+                )
 
     @torch.no_grad()
     def prune(self, step: int) -> None:
