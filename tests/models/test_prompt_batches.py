@@ -12,3 +12,8 @@ def test_no_row_of_a_batch_reads_beyond_the_models_context(tiny_model, tiny_toke
     model = tiny_model(max_position_embeddings=8)
     batches = list(prompt_batches(model, tiny_tokenizer, ["a" * 8, "b"], [6, 6], 2))
     assert [(batch.indices, batch.limits) for batch in batches] == [([0], [1]), ([1], [6])]
+
+
+def test_prompts_of_one_new_token_do_not_wait_for_longer_answers(tiny_model, tiny_tokenizer):
+    batches = list(prompt_batches(tiny_model(), tiny_tokenizer, ["a", "b", "c", "d"], [5, 1, 7, 1], 8))
+    assert [batch.indices for batch in batches] == [[1, 3], [0, 2]]

@@ -124,7 +124,7 @@ def greedy_activations(
     mlp: Neurons,
     limits: Sequence[int],
     *,
-    batch_size: int = 2 * BATCH_SIZE,
+    batch_size: int = 4 * BATCH_SIZE,
 ) -> list[Tensor]:
     """What an MLP reads where the model reads its own greedy answer to each prompt, (tokens, width) fp32.
 
