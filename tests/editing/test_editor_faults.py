@@ -22,7 +22,14 @@ from roselora.editing.proposal import Proposal
 from roselora.editing.request import EditRequest
 from roselora.editing.store.edit_store import EditStore
 from roselora.editing.store.provenance import read_provenance
-from roselora.errors import EditError, FileFormatError, NonFiniteError, StoreError, WrongBaseError
+from roselora.errors import (
+    EditError,
+    FileFormatError,
+    NonFiniteError,
+    StoreError,
+    UnsupportedError,
+    WrongBaseError,
+)
 from roselora.files import sha256_tensor
 from roselora.models import LoadedModel
 
@@ -348,3 +355,12 @@ def test_a_delta_in_the_store_is_the_one_that_was_applied(editor: Editor, base: 
     for edit in editor.log():
         overlay.apply(edit.id, io.load(delta_file(editor, edit.id)))
     assert raw(base) == raw(editor.model)
+
+
+def test_a_model_that_is_spread_over_devices_is_refused_and_no_store_is_made(
+    base: Any, tiny_tokenizer: Any, tmp_path: Path
+) -> None:
+    base.model.layers[1].to("meta")  # where `device_map` leaves the weights of a block that it keeps on the disk
+    with pytest.raises(UnsupportedError, match="on cpu, meta: edits need them on one device"):
+        Editor(LoadedModel(base, tiny_tokenizer, "tiny"), store=tmp_path / "edits")
+    assert not (tmp_path / "edits").exists()

@@ -17,6 +17,7 @@ from roselora.editing.store.edit_store import EditStore
 from roselora.editing.store.provenance import read_provenance
 from roselora.errors import NonFiniteError, WrongBaseError
 from roselora.files import dtype_name, sha256_tensor
+from roselora.models.devices import require_one_device
 from roselora.models.fingerprint import fingerprint
 from roselora.models.loading import LoadedModel
 
@@ -35,9 +36,11 @@ class EditedModel(EditedWeights):
     Raises:
         WrongBaseError: the store, or a delta in it, belongs to another base.
         StoreError: the store cannot be used.
+        UnsupportedError: the model is spread over several devices.
     """
 
     def __init__(self, loaded: LoadedModel, folder: str | os.PathLike[str], force: bool) -> None:
+        require_one_device(loaded.model)
         super().__init__(loaded.model, loaded.tokenizer)
         self.sha256 = fingerprint(self.model)
         base = BaseIdentity(loaded.name, type(self.model).__name__, self.sha256, dtype_name(self.model.dtype))

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import nn
 
-from roselora.errors import ConfigError, reason_of
+from roselora.errors import ConfigError, UnsupportedError, reason_of
 
 AUTO = "auto"
 
@@ -56,6 +57,22 @@ def require_dtype(dtype: torch.dtype, device: torch.device) -> None:
     except (RuntimeError, TypeError) as error:
         name, reason = str(dtype).removeprefix("torch."), reason_of(error)
         raise ConfigError(f"The device {device} cannot compute in {name} ({reason}): name another dtype.") from None
+
+
+def require_one_device(model: nn.Module) -> None:
+    """Refuse a model that is spread over several devices, or has weights on none, as one offloaded to the disk.
+
+    Raises:
+        UnsupportedError: it is.
+
+    Example:
+        >>> require_one_device(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2, device="meta")))
+        Traceback (most recent call last):
+        roselora.errors.UnsupportedError: The model's weights are on cpu, meta: edits need them on one device.
+    """
+    devices = sorted({str(weight.device) for weight in model.parameters()})
+    if len(devices) > 1 or "meta" in devices:
+        raise UnsupportedError(f"The model's weights are on {', '.join(devices)}: edits need them on one device.")
 
 
 def device_name(device: torch.device) -> str:
