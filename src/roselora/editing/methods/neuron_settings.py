@@ -28,10 +28,10 @@ class NeuronSettings(BoundedSettings):
     depth: float = number(1.0, least=0, most=1)
     lowest_depth: float = number(0.65, least=0, most=1)
     ridge: float = number(0.3, above=0)
-    threshold: float = number(0.55, least=0, most=1)
-    full: float = number(0.7, above=0, most=1)
+    threshold: float = number(0.5, least=0, most=1)
+    full: float = number(0.55, above=0, most=1)
     learning_rate: float = number(0.05, above=0)
-    max_steps: int = whole(60)
+    max_steps: int = whole(120)
     margin: float = number(1.0)
 
     def __post_init__(self) -> None:

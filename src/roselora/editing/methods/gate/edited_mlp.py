@@ -85,15 +85,15 @@ class GatedNeurons:
         """One neuron a gate, for an MLP of this kind.
 
         Args:
-            reading: what the rows of ``up`` read at every input of a gate, if that is not the gain.
+            reading: what the rows of ``up`` read at the edited prompts, if that is not the gain.
         """
-        each_row, each_gain = zip(*(gate.row() for gate in gates), strict=True)
-        rows = torch.stack(each_row)
-        gains = torch.tensor(each_gain).to(rows)
         if neurons.gate is None:
-            return cls(None, rows, gains)
+            each_row, each_gain = zip(*(gate.row() for gate in gates), strict=True)
+            return cls(None, torch.stack(each_row), torch.tensor(each_gain).to(each_row[0]))
+        rows, others, each_gain = zip(*(gate.gated_rows() for gate in gates), strict=True)
+        gains = torch.tensor(each_gain).to(rows[0])
         up = gains if reading is None else torch.full_like(gains, reading)
-        return cls(rows, up[:, None] * torch.stack([gate.one for gate in gates]), gains / up)
+        return cls(torch.stack(rows), up[:, None] * torch.stack(others), gains / up)
 
     def activity(self, neurons: Neurons, inputs: Tensor) -> Tensor:
         """How active they are at inputs (..., width): (..., k)."""

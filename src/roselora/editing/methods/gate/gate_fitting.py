@@ -84,10 +84,12 @@ class _Negatives:
     """What the MLP reads at one request's negatives, each (tokens, width) fp32.
 
     Attributes:
-        last: at their last tokens, by group.
-        answers: at the tokens of the model's answers to them.
+        other_subjects: at the last tokens of the prompts of other subjects.
+        last: at the last tokens of the others, by group.
+        answers: at the tokens of the model's answers to all of them.
     """
 
+    other_subjects: Tensor
     last: list[Tensor]
     answers: Tensor
 
@@ -109,10 +111,10 @@ def _negatives(mlp: EditedMlp, requests: Sequence[EditRequest]) -> list[_Negativ
     found = []
     for own in groups:
         states = [[next(read) for _ in group] for group in own]
-        last = [torch.stack([each[0] for each in group]) for group in states if group]
-        answers = [each[1:] for group in states for each in group]
         nothing = torch.empty(0, mlp.neurons.width, dtype=torch.float32, device=mlp.model.device)
-        found.append(_Negatives(last, torch.cat([nothing, *answers])))
+        usual, odd, others, kept = (torch.cat([nothing, *(each[:1] for each in group)]) for group in states)
+        answers = [each[1:] for group in states for each in group]
+        found.append(_Negatives(others, [usual, odd, kept], torch.cat([nothing, *answers])))
     return found
 
 
@@ -156,6 +158,7 @@ def _fit_request(
             rephrasings=inputs[~asked & (places == place)],
             # At a first token in another form the gate may be open or not.
             background=inputs[(places != place) & (position > 0)],
+            other_subjects=negatives.other_subjects,
             negatives=negatives.last,
             answers=negatives.answers,
             other_edits=mlp.other_edits.excluding(positives.request),
@@ -165,7 +168,9 @@ def _fit_request(
     ]
     neurons = mlp.fitted(inputs_of_gates)
     activity = neurons.activity(mlp.neurons, states.inputs)
-    nearby = own_importance(mlp.model, mlp.neurons, torch.cat([*negatives.last, negatives.answers, inputs]))
+    nearby = own_importance(
+        mlp.model, mlp.neurons, torch.cat([negatives.other_subjects, *negatives.last, negatives.answers, inputs])
+    )
     return FittedEdit(
         positives.request,
         rows=[*rows[:prompts], *rows],
@@ -180,11 +185,11 @@ def _fit_request(
 
 
 def as_active_and_less(activity: Tensor, prompts: int) -> Tensor:
-    """The activity (rows, ...) in training: that of the prompts, the first rows, and then of all rows, but at most 1.
+    """The activity (rows, tokens, k) in training: that of the prompts, and then of all rows, scaled down to at most 1.
 
-    Prompts in other words activate a neuron less than the prompts do, down to 1, and are to get the answer too.
+    Prompts in other words activate the neurons less than the prompts do, down to 1, and are to get the answer too.
     """
-    return torch.cat([activity[:prompts], activity.clamp(max=1.0)])
+    return torch.cat([activity[:prompts], activity / activity.amax(-1, keepdim=True).clamp(min=1.0)])
 
 
 def _answer_places(labels: Tensor) -> Tensor:

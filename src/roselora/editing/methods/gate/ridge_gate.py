@@ -2,12 +2,14 @@
 
 With z (d,) what the layer reads at one token, the direction w (d,) is the least-squares fit, with a ridge penalty, of
 
-    w·z = 1 at the edited prompt,    w·z = 0 at negatives,    w·z = -1 in ordinary text.
+    w·z = 1 at the edited prompts,    w·z = 0 at other questions about the subject,
+    w·z = ¼ at the prompts of other subjects,    w·z = -1.5 in ordinary text.
 
-These are the targets of a linear logical *and*: an input that shares only the subject or only the relation with the
-edit is half way between one that shares both and one that shares neither. The neuron is active where w·z exceeds a
-threshold, and its activity rises so steeply from there that prompts in other words, which score lower than the edited
-ones, get all of the answer.
+A linear function can be a logical *and* of subject and relation: what shares only one of the two with the edit scores
+lower than what shares both. Other subjects need not be pushed down as far as other relations, for what is read at a
+question depends more on the name in it than on its wording, and what pushes them down pushes prompts in other words
+down too. The neuron is active where w·z exceeds a threshold, and rises so steeply from there that prompts in other
+words, which score lower than the edited ones, get all of the answer.
 
 Ordinary text enters by its moments alone. With C = E[z zᵀ] + λI = L Lᵀ and m = E[z], the fit to it by itself is C⁻¹m
 times the target. The other inputs Z (n, d), with targets t (n,) and weights, correct this fit by Lᵀ⁻¹ X a, where X =
@@ -29,8 +31,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-ORDINARY_TARGET = -1.0
+ORDINARY_TARGET = -1.5
 """What a gate scores in ordinary text."""
+
+OTHER_SUBJECT_TARGET = 0.25
+"""What it scores at the prompts of other subjects."""
 
 SHARPNESS = 40.0
 """How steeply a neuron's activity rises from its threshold: within a score of about 1 / SHARPNESS."""
@@ -70,7 +75,8 @@ class GateInputs:
         prompts: at the edited prompts.
         rephrasings: at generated rephrasings of them.
         background: where other tokens of the edit's own answer are predicted.
-        negatives: at negatives, by group.
+        other_subjects: at the prompts of other subjects.
+        negatives: at other negatives, by group.
         answers: at the tokens of the model's own answers to negatives.
         other_edits: where other edits are asked for and answered.
     """
@@ -78,6 +84,7 @@ class GateInputs:
     prompts: Tensor
     rephrasings: Tensor
     background: Tensor
+    other_subjects: Tensor
     negatives: Sequence[Tensor]
     answers: Tensor
     other_edits: Tensor
@@ -107,9 +114,21 @@ class Gate:
         """A neuron's row (d,) and a gain, so that gain · act(row·z) is the neuron's activity.
 
         For act(x) = max(x, 0), which SiLU and GELU nearly are at this sharpness, it is 0 up to the threshold and then
-        rises linearly. In a gated linear unit the gate's row is ``row``, and the other row is gain · ``one``.
+        rises linearly.
         """
         return SHARPNESS * (self.direction - self.threshold * self.one), 1 / (SHARPNESS * (self.full - self.threshold))
+
+    def gated_rows(self) -> tuple[Tensor, Tensor, float]:
+        """Both rows (d,) of a gated linear unit, and a gain, so that gain · act(gate·z) · (up·z) is its activity.
+
+        The gate's is ``row``. The other falls from 2 at the threshold to 1 at a score of 1, so that the activity is the
+        parabola (s - θ)(2 - θ - s) of the score s, which levels off at what the edited prompts score: they activate the
+        neuron little more than prompts in other words do.
+        """
+        row, gain = self.row()
+        rest = 1 - self.threshold
+        up = ((1 + rest) * self.one - self.direction) / rest
+        return row, up, gain * rest / (1 + rest - self.full)
 
 
 def fit_gate(ordinary: OrdinaryFit, inputs: GateInputs, *, threshold: float, full: float) -> Gate:
@@ -152,6 +171,7 @@ def _fit(ordinary: OrdinaryFit, inputs: GateInputs, hardest: Tensor) -> _Fit:
     groups = [
         (inputs.prompts, 1.0),
         (inputs.rephrasings, 1.0),
+        (inputs.other_subjects, OTHER_SUBJECT_TARGET),
         *((each, 0.0) for each in (inputs.background, *inputs.negatives, hardest)),
     ]
     groups = [group for group in groups if len(group[0])]

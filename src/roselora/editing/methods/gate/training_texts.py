@@ -18,11 +18,11 @@ from roselora.models.mlp_neurons import Neurons
 from roselora.models.padding import pad_rows, padded_inputs
 from roselora.models.prefix_cache import SplitRow
 
-OPENINGS = ("Answer the question. ", "I have a question. ", "Yes. ")
+OPENINGS = ("Answer the question. ", "I have a question. ", "The train was late. ")
 """What each prompt is put behind too, so that an edit holds in the middle of a text; in chat both are one turn."""
 
 OTHER_SUBJECTS = 8
-"""How many other subjects the prompt is asked of; each is asked twice, in two forms."""
+"""How many other subjects the prompt is asked of."""
 
 READ_TOGETHER = 32
 """Rows in one pass; more are not faster on a CPU, because their states leave its cache."""
@@ -74,7 +74,7 @@ def negative_texts(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, r
     others = [text for prompt in request.prompts for text in other_subjects(model, tokenizer, prompt, subject, count)]
     others = [text for text in dict.fromkeys(others) if text not in request.prompts]
     kept = [each.text for text in request.keep for each in asked_texts(tokenizer, text, request.form)]
-    groups = [*related_prompts(request), others * 2]
+    groups = [*related_prompts(request), others]
     return [*(_in_turn(tokenizer, texts, request.form) for texts in groups), kept]
 
 

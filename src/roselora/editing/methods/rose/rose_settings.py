@@ -37,7 +37,6 @@ class EditSettings(NeuronSettings):
     density: float = number(0.25, above=0, most=1)
     warmup: int = whole(3)
     ramp: int = whole(9)
-    max_steps: int = whole(120)
     target_modules: tuple[str, ...] | None = None
     rank: int = whole(8, least=1)
     alpha: float = number(16.0, above=0)
