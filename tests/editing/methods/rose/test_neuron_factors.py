@@ -15,6 +15,7 @@ from roselora.editing.methods.gate.edited_mlp import EditedMlp
 from roselora.editing.methods.gate.gate_edit import NeuronEdit, train_neuron_edits
 from roselora.editing.methods.gate.gate_fitting import fit_gates
 from roselora.editing.methods.gate.reference_statistics import reference_statistics
+from roselora.editing.methods.gate.training_rows import TrainingRows
 from roselora.editing.methods.previous_edits import PreviousEdits
 from roselora.editing.methods.rose.added_rows import on_own_rows
 from roselora.editing.methods.rose.rose_settings import EditSettings
@@ -103,7 +104,7 @@ def test_training_sees_the_outputs_that_the_edited_model_has(kind: str) -> None:
     indices = list(range(20, 30))
     _, (fit,) = fit_gates(mlp, [REQUEST])
     indices = indices[: len(fit.neurons.up)]
-    own = on_own_rows(mlp, fit, indices)
+    own = TrainingRows.of(on_own_rows(mlp, fit, indices))
     text = tokenizer(f"{REQUEST.prompt} {REQUEST.target}", return_tensors="pt").input_ids
     start = len(REQUEST.prompt.split()) - 1
 
@@ -120,7 +121,6 @@ def test_training_sees_the_outputs_that_the_edited_model_has(kind: str) -> None:
     nothing = torch.zeros(mlp.neurons.width, len(indices))
     applied(model, NeuronEdit(mlp.neurons, indices, fit.neurons.gate, fit.neurons.up, nothing, 0, True, True))
     activity, after = outputs()
-    assert isinstance(own.beside, Tensor)
     expected = own.activity[0, : len(activity)] / fit.neurons.gains
     # GPT-2's layers have biases, which training does not know.
     torch.testing.assert_close(activity, expected, rtol=1e-2, atol=1e-2)

@@ -35,28 +35,29 @@ class FittedEdit:
 
     Attributes:
         request: what is edited.
-        rows: which of the cache's rows are the request's; the prompts' are there twice, as in `as_active_and_less`.
+        rows: which of the cache's rows are the request's.
         prompts: how many of these rows, the first ones, are edited prompts; the others are generated rephrasings.
         neurons: k of them, one for each token of an answer that needs one.
-        inputs: (cache's rows, longest suffix, width) fp32, what the MLP reads in the suffixes.
-        activity: (rows, longest suffix, k), how active they are in the suffixes in training. Training changes only what
-            these neurons write, so this stays constant.
-        beside: (rows, longest suffix, width), what else changes in the MLP's output, or 0.
+        inputs: (rows, longest suffix, width) fp32, what the MLP reads in the suffixes.
+        activity: (rows, longest suffix, k), how active they are in the suffixes.
+        columns: (k, width), what they write at an activity of 1 beside their values: 0 where these take its place.
+        before: (rows, longest suffix, width), what is no longer written in the suffixes.
         nearby: (neurons,), the importance of the MLP's own neurons, as in `ReferenceStatistics`, at the negatives.
         vocabulary: (v,) int64, the tokens that compete, those of the target among them.
         labels: (rows, longest answer) int64, the index in the vocabulary of the token that must follow, or IGNORED.
     """
 
     request: EditRequest
-    rows: Sequence[int]
+    rows: range
     prompts: int
     neurons: GatedNeurons
     inputs: Tensor
     activity: Tensor
+    columns: Tensor
+    before: Tensor
     nearby: Tensor
     vocabulary: Tensor
     labels: Tensor
-    beside: Tensor | float = 0.0
 
 
 def fit_gates(mlp: EditedMlp, requests: Sequence[EditRequest]) -> tuple[PrefixCache, list[FittedEdit]]:
@@ -167,29 +168,22 @@ def _fit_request(
         for place in trailing or [int(places[asked].min())]
     ]
     neurons = mlp.fitted(inputs_of_gates)
-    activity = neurons.activity(mlp.neurons, states.inputs)
     nearby = own_importance(
         mlp.model, mlp.neurons, torch.cat([negatives.other_subjects, *negatives.last, negatives.answers, inputs])
     )
     return FittedEdit(
         positives.request,
-        rows=[*rows[:prompts], *rows],
-        prompts=2 * prompts,
+        rows=rows,
+        prompts=prompts,
         neurons=neurons,
         inputs=states.inputs,
-        activity=as_active_and_less(activity, prompts),
+        activity=neurons.activity(mlp.neurons, states.inputs),
+        columns=torch.zeros_like(neurons.up),
+        before=torch.zeros_like(states.inputs),
         nearby=nearby,
         vocabulary=vocabulary,
-        labels=torch.cat([labels[:prompts], labels]),
+        labels=labels,
     )
-
-
-def as_active_and_less(activity: Tensor, prompts: int) -> Tensor:
-    """The activity (rows, tokens, k) in training: that of the prompts, and then of all rows, scaled down to at most 1.
-
-    Prompts in other words activate the neurons less than the prompts do, down to 1, and are to get the answer too.
-    """
-    return torch.cat([activity[:prompts], activity / activity.amax(-1, keepdim=True).clamp(min=1.0)])
 
 
 def _answer_places(labels: Tensor) -> Tensor:

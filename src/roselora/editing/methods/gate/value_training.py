@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from roselora.editing.methods.gate.edited_mlp import EditedMlp
 from roselora.editing.methods.gate.gate_fitting import FittedEdit
+from roselora.editing.methods.gate.training_rows import TrainingRows
 from roselora.editing.methods.margin_training import (
     MARGIN_SLACK,
     OnStep,
@@ -44,6 +45,7 @@ def train_values(
     Raises:
         NonFiniteError: the logits are NaN or infinite.
     """
+    trained = [TrainingRows.of(edit) for edit in edits]
     units = [_root_mean_square(cache, edit.rows) for edit in edits]
     lengths = [cache.longest(edit.rows) for edit in edits]
     vocabularies = [edit.vocabulary for edit in edits]
@@ -53,12 +55,12 @@ def train_values(
         found = {}
         for part in _of_like_length(live, lengths):
             longest = lengths[part[-1]]
-            written = [units[n] * (edits[n].activity @ parameters[n]) + edits[n].beside for n in part]
+            written = [units[n] * (trained[n].activity @ parameters[n]) + trained[n].beside for n in part]
             written = [own[:, :longest] for own in written]
             with added_output(mlp.model, mlp.neurons, cache.placed(torch.cat(written))):
-                states = cache.run([row for n in part for row in edits[n].rows])
-            for n, own in zip(part, torch.split(states, [len(edits[n].rows) for n in part]), strict=True):
-                found[n], vocabularies[n] = _loss(mlp, edits[n], vocabularies[n], own)
+                states = cache.run([row for n in part for row in trained[n].rows])
+            for n, own in zip(part, torch.split(states, [len(trained[n].rows) for n in part]), strict=True):
+                found[n], vocabularies[n] = _loss(mlp, trained[n], vocabularies[n], own)
         return found
 
     stopped = train_to_margin(
@@ -75,7 +77,7 @@ def train_values(
     return list(zip(values, stopped, strict=True))
 
 
-def _loss(mlp: EditedMlp, edit: FittedEdit, vocabulary: Tensor, states: Tensor) -> tuple[StepLoss, Tensor]:
+def _loss(mlp: EditedMlp, edit: TrainingRows, vocabulary: Tensor, states: Tensor) -> tuple[StepLoss, Tensor]:
     """The loss of a request's prompts and that of its generated rephrasings; the lead is the prompts'.
 
     Where the target leads all tokens of the vocabulary, it is compared with all tokens there are, and those that lead

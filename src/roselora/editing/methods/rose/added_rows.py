@@ -6,21 +6,19 @@ from dataclasses import replace
 import torch
 
 from roselora.editing.methods.gate.edited_mlp import EditedMlp, GatedNeurons
-from roselora.editing.methods.gate.gate_fitting import FittedEdit, as_active_and_less
+from roselora.editing.methods.gate.gate_fitting import FittedEdit
 from roselora.models.mlp_neurons import NeuronRows, weight_matrix
 
 
 @torch.no_grad()
 def on_own_rows(mlp: EditedMlp, fit: FittedEdit, indices: Sequence[int]) -> FittedEdit:
     """A fitted edit as it acts in k neurons: their own rows blur its gates a little, and their columns write too."""
-    own, added, prompts = own_rows(mlp, indices), fit.neurons, fit.prompts // 2  # each is there twice
+    own, added = own_rows(mlp, indices), fit.neurons
     gate = None if added.gate is None or own.gate is None else own.gate + added.gate
     activity = GatedNeurons(gate, own.up + added.up, added.gains).activity(mlp.neurons, fit.inputs)
-    before = own.activity(mlp.neurons, fit.inputs)
-    activity = as_active_and_less(activity, prompts)
-    columns = weight_matrix(mlp.model.get_submodule(mlp.neurons.writer))[:, list(indices)].float()
-    beside = (activity / added.gains - torch.cat([before[:prompts], before])) @ columns.T
-    return replace(fit, activity=activity, beside=beside)
+    columns = weight_matrix(mlp.model.get_submodule(mlp.neurons.writer))[:, list(indices)].float().T
+    before = own.activity(mlp.neurons, fit.inputs) @ columns
+    return replace(fit, activity=activity, columns=columns / added.gains[:, None], before=before)
 
 
 def own_rows(mlp: EditedMlp, indices: Sequence[int]) -> GatedNeurons:
