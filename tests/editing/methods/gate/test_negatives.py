@@ -9,7 +9,7 @@ from roselora.editing.request import EditRequest
 
 def test_the_subject_is_asked_something_else_as_a_question_and_as_a_statement() -> None:
     usual, odd = related_prompts(EditRequest("Where was Ann Lee born?", "Rome", "Ann Lee"))
-    assert "As for Ann Lee, I am told that the religion is" in usual
+    assert "As for Ann Lee, I am told that the spouse is" in usual
     assert 0 < len([prompt for prompt in usual if not prompt.endswith("?")]) < len(usual)
     assert not any("born" in prompt or "place of birth" in prompt for prompt in usual)
     assert "Where is Ann Lee kept at night?" in odd

@@ -26,21 +26,19 @@ def naive(
     *,
     rephrased: Tensor | None = None,
     share: float = 1.0,
-    other_subjects: Tensor | None = None,
-    wanted: tuple[float, float, float, float] = (-1.5, 1.0, 0.25, 0.0),
+    wanted: tuple[float, float, float] = (-1.5, 1.0, 0.0),
 ) -> Tensor:
     """A direction by stacking all equations of the weighted least squares, unscaled; groups weigh ``share``.
 
-    ``wanted`` of text, of own inputs, of other subjects, and of the rest.
+    ``wanted`` of text, of own inputs, and of the others.
     """
     penalty = (0.3 * (text.T @ text / len(text)).diagonal().mean()).sqrt()
     rows, targets = [penalty * torch.eye(text.shape[1], dtype=text.dtype)], [torch.zeros(text.shape[1])]
     parts = [(text, 1.0), (own, 1.0), (rest, 1.0), *((group, share) for group in groups)]
-    targets_of_parts = [*wanted[:2], *[wanted[3]] * (len(parts) - 2)]
-    for more, target in ((rephrased, wanted[1]), (other_subjects, wanted[2])):
-        if more is not None:
-            parts.append((more, 1.0))
-            targets_of_parts.append(target)
+    targets_of_parts = [*wanted[:2], *[wanted[2]] * (len(parts) - 2)]
+    if rephrased is not None:
+        parts.append((rephrased, 1.0))
+        targets_of_parts.append(wanted[1])
     for (inputs, weight), target in zip(parts, targets_of_parts, strict=True):
         root = (weight / len(inputs)) ** 0.5
         rows.append(root * inputs)
@@ -50,9 +48,9 @@ def naive(
 
 def test_the_direction_is_the_weighted_least_squares_fit() -> None:
     text, own, groups = some(0, 90, 7) + 1, some(1, 3, 7), [some(2, 5, 7), some(3, 4, 7)]
-    rest, rephrased, subjects = some(4, 6, 7), some(5, 2, 7), some(6, 3, 7)
-    gate = fit_gate(ordinary(text), GateInputs(own, rephrased, rest, subjects, groups, NONE, NONE), **LIMITS)
-    expected = naive(text, own, groups, rest, rephrased=rephrased, other_subjects=subjects)
+    rest, rephrased = some(4, 6, 7), some(5, 2, 7)
+    gate = fit_gate(ordinary(text), GateInputs(own, rephrased, rest, groups, NONE, NONE), **LIMITS)
+    expected = naive(text, own, groups, rest, rephrased=rephrased)
     torch.testing.assert_close(gate.direction, expected / (own @ expected).mean())
     assert gate.score(own).mean() == pytest.approx(1)
 
@@ -66,7 +64,7 @@ def test_of_many_inputs_those_that_score_highest_become_negatives_in_rounds(monk
         chosen |= set((many @ expected).argsort()[-2:].tolist())
         expected = naive(text, own, [group, many[sorted(chosen)]], rest)
     # The model's answers to negatives and other edits compete for the same places.
-    gate = fit_gate(ordinary(text), GateInputs(own, NONE, rest, NONE, [group], many[:8], many[8:]), **LIMITS)
+    gate = fit_gate(ordinary(text), GateInputs(own, NONE, rest, [group], many[:8], many[8:]), **LIMITS)
     torch.testing.assert_close(gate.direction, expected / (own @ expected).mean())
 
 
@@ -76,20 +74,20 @@ def test_the_threshold_is_raised_to_the_score_at_other_edits_up_to_a_limit(
 ) -> None:
     monkeypatch.setattr(ridge_gate, "HARDEST", 0)
     text, own, rest = some(0, 90, 7) + 1, some(1, 1, 7).repeat(3, 1), some(4, 6, 7)
-    fit = fit_gate(ordinary(text), GateInputs(own, NONE, rest, NONE, [], NONE, NONE), **LIMITS)
+    fit = fit_gate(ordinary(text), GateInputs(own, NONE, rest, [], NONE, NONE), **LIMITS)
     # An input at which the neuron is active below the threshold `share` and inactive above it, and one twice as long.
     wanted = torch.tensor([share, 1.0], dtype=torch.float64)
     others = torch.linalg.lstsq(torch.stack([fit.direction, fit.one]), wanted).solution * torch.tensor([[1.0], [2.0]])
-    gate = fit_gate(ordinary(text), GateInputs(own, NONE, rest, NONE, [], NONE, others), **LIMITS)
+    gate = fit_gate(ordinary(text), GateInputs(own, NONE, rest, [], NONE, others), **LIMITS)
     assert gate.threshold == pytest.approx(share if raised is None else raised)
     assert gate.full - gate.threshold == pytest.approx(0.15)
-    answers = fit_gate(ordinary(text), GateInputs(own, NONE, rest, NONE, [], others, NONE), **LIMITS)
+    answers = fit_gate(ordinary(text), GateInputs(own, NONE, rest, [], others, NONE), **LIMITS)
     assert answers.threshold == 0.6
 
 
 def test_where_a_prompt_scores_low_the_gate_is_open_at_it_all_the_same() -> None:
     text, own, rest = some(0, 90, 7) + 1, some(1, 3, 7), some(4, 6, 7)
-    gate = fit_gate(ordinary(text), GateInputs(own, NONE, rest, NONE, [], NONE, NONE), **LIMITS)
+    gate = fit_gate(ordinary(text), GateInputs(own, NONE, rest, [], NONE, NONE), **LIMITS)
     lowest = float(gate.score(own).min())
     assert 0.15 < lowest < 0.75
     assert (gate.full, gate.threshold) == (pytest.approx(lowest), pytest.approx(lowest - 0.15))
@@ -104,8 +102,8 @@ def test_one_reads_about_one_everywhere() -> None:
 def test_the_bias_of_a_gate_is_the_least_squares_fit_of_one_to_all_that_the_gate_is_fitted_to() -> None:
     none = NONE.new_empty(0, 60)
     text, own, group, rest = some(0, 90, 60), some(1, 3, 60) + 2, some(2, 5, 60) - 3, some(4, 6, 60)
-    gate = fit_gate(ordinary(text), GateInputs(own, none, rest, none, [group], none, none), **LIMITS)
-    expected = naive(text, own, [group], rest, wanted=(1.0, 1.0, 1.0, 1.0))
+    gate = fit_gate(ordinary(text), GateInputs(own, none, rest, [group], none, none), **LIMITS)
+    expected = naive(text, own, [group], rest, wanted=(1.0, 1.0, 1.0))
     torch.testing.assert_close(gate.one, expected / (own @ expected).mean())
 
 

@@ -27,7 +27,7 @@ def inputs(entries: slice | Tensor = slice(None)) -> GateInputs:
     def at(states: Tensor) -> Tensor:
         return states[:, entries]
 
-    return GateInputs(at(OWN), at(NONE), at(REST), at(NONE), [at(NEGATIVES)], at(NONE), at(NONE))
+    return GateInputs(at(OWN), at(NONE), at(REST), [at(NEGATIVES)], at(NONE), at(NONE))
 
 
 def fitted(entries: slice | Tensor = slice(None)) -> Tensor:

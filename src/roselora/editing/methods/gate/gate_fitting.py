@@ -85,12 +85,10 @@ class _Negatives:
     """What the MLP reads at one request's negatives, each (tokens, width) fp32.
 
     Attributes:
-        other_subjects: at the last tokens of the prompts of other subjects.
-        last: at the last tokens of the others, by group.
-        answers: at the tokens of the model's answers to all of them.
+        last: at their last tokens, by group.
+        answers: at the tokens of the model's answers to them.
     """
 
-    other_subjects: Tensor
     last: list[Tensor]
     answers: Tensor
 
@@ -112,10 +110,10 @@ def _negatives(mlp: EditedMlp, requests: Sequence[EditRequest]) -> list[_Negativ
     found = []
     for own in groups:
         states = [[next(read) for _ in group] for group in own]
-        nothing = torch.empty(0, mlp.neurons.width, dtype=torch.float32, device=mlp.model.device)
-        usual, odd, others, kept = (torch.cat([nothing, *(each[:1] for each in group)]) for group in states)
+        last = [torch.stack([each[0] for each in group]) for group in states if group]
         answers = [each[1:] for group in states for each in group]
-        found.append(_Negatives(others, [usual, odd, kept], torch.cat([nothing, *answers])))
+        nothing = torch.empty(0, mlp.neurons.width, dtype=torch.float32, device=mlp.model.device)
+        found.append(_Negatives(last, torch.cat([nothing, *answers])))
     return found
 
 
@@ -159,7 +157,6 @@ def _fit_request(
             rephrasings=inputs[~asked & (places == place)],
             # At a first token in another form the gate may be open or not.
             background=inputs[(places != place) & (position > 0)],
-            other_subjects=negatives.other_subjects,
             negatives=negatives.last,
             answers=negatives.answers,
             other_edits=mlp.other_edits.excluding(positives.request),
@@ -168,9 +165,7 @@ def _fit_request(
         for place in trailing or [int(places[asked].min())]
     ]
     neurons = mlp.fitted(inputs_of_gates)
-    nearby = own_importance(
-        mlp.model, mlp.neurons, torch.cat([negatives.other_subjects, *negatives.last, negatives.answers, inputs])
-    )
+    nearby = own_importance(mlp.model, mlp.neurons, torch.cat([*negatives.last, negatives.answers, inputs]))
     return FittedEdit(
         positives.request,
         rows=rows,

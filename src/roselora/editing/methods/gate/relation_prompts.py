@@ -26,14 +26,24 @@ QUESTIONS = (
 THINGS_AND_CLAUSES = (
     ("place of birth", "where {} was born"),
     ("place of death", "where {} died"),
+    ("father's name", "who the father of {} was"),
+    ("spouse", "whom {} is married to"),
     ("eldest child", "which sons and daughters {} has"),
     ("religion", "what {} believes in"),
+    ("position in office", "which position {} held"),
+    ("field of work", "what subject {} studies"),
     ("university", "where {} was educated"),
     ("team", "what sport {} plays"),
+    ("language", "which language {} speaks"),
+    ("capital", "which city is the capital of {}"),
     ("population", "how many people live in {}"),
     ("founder", "who started {}"),
+    ("owner", "who {} belongs to"),
+    ("manufacturer", "which company makes {}"),
     ("director", "who directed {}"),
     ("composer", "who wrote the music of {}"),
+    ("series", "what comes after {}"),
+    ("material", "what {} is made of"),
 )
 """Each relation as the thing that is asked for, and as the clause that asks for it."""
 

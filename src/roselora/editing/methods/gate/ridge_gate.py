@@ -2,14 +2,11 @@
 
 With z (d,) what the layer reads at one token, the direction w (d,) is the least-squares fit, with a ridge penalty, of
 
-    w·z = 1 at the edited prompts,    w·z = 0 at other questions about the subject,
-    w·z = ¼ at the prompts of other subjects,    w·z = -1.5 in ordinary text.
+    w·z = 1 at the edited prompts,    w·z = 0 at negatives,    w·z = -1.5 in ordinary text.
 
-A linear function can be a logical *and* of subject and relation: what shares only one of the two with the edit scores
-lower than what shares both. Other subjects need not be pushed down as far as other relations, for what is read at a
-question depends more on the name in it than on its wording, and what pushes them down pushes prompts in other words
-down too. The neuron is active where w·z exceeds a threshold, and rises so steeply from there that prompts in other
-words, which score lower than the edited ones, get all of the answer.
+A linear function can be a logical *and* of subject and relation: an input that shares only one of the two with the edit
+scores half as much as one that shares both. The neuron is active where w·z exceeds a threshold, and its activity rises
+so steeply from there that prompts in other words, which score lower than the edited ones, get all of the answer.
 
 Ordinary text enters by its moments alone. With C = E[z zᵀ] + λI = L Lᵀ and m = E[z], the fit to it by itself is C⁻¹m
 times the target. The other inputs Z (n, d), with targets t (n,) and weights, correct this fit by Lᵀ⁻¹ X a, where X =
@@ -33,9 +30,6 @@ from torch import Tensor
 
 ORDINARY_TARGET = -1.5
 """What a gate scores in ordinary text."""
-
-OTHER_SUBJECT_TARGET = 0.25
-"""What it scores at the prompts of other subjects."""
 
 SHARPNESS = 40.0
 """How steeply a neuron's activity rises from its threshold: within a score of about 1 / SHARPNESS."""
@@ -75,8 +69,7 @@ class GateInputs:
         prompts: at the edited prompts.
         rephrasings: at generated rephrasings of them.
         background: where other tokens of the edit's own answer are predicted.
-        other_subjects: at the prompts of other subjects.
-        negatives: at other negatives, by group.
+        negatives: at negatives, by group.
         answers: at the tokens of the model's own answers to negatives.
         other_edits: where other edits are asked for and answered.
     """
@@ -84,7 +77,6 @@ class GateInputs:
     prompts: Tensor
     rephrasings: Tensor
     background: Tensor
-    other_subjects: Tensor
     negatives: Sequence[Tensor]
     answers: Tensor
     other_edits: Tensor
@@ -171,7 +163,6 @@ def _fit(ordinary: OrdinaryFit, inputs: GateInputs, hardest: Tensor) -> _Fit:
     groups = [
         (inputs.prompts, 1.0),
         (inputs.rephrasings, 1.0),
-        (inputs.other_subjects, OTHER_SUBJECT_TARGET),
         *((each, 0.0) for each in (inputs.background, *inputs.negatives, hardest)),
     ]
     groups = [group for group in groups if len(group[0])]
