@@ -71,7 +71,8 @@ def test_either_of_two_edits_comes_out_by_itself(
 
     before = {name: tensor.clone() for name, tensor in world_model.state_dict().items()}
     mlp = replace(mlp, other_edits=read_other_edits(mlp.model, tiny_tokenizer, [FRANCE, GOLD], mlp.neurons))
-    overlay = apply(world_model, *train_neuron_edits(mlp, [FRANCE, GOLD]))
+    gold = replace(GOLD, keep=(FRANCE.prompt,))  # to a model of single letters all answers look alike
+    overlay = apply(world_model, *train_neuron_edits(mlp, [FRANCE, gold]))
     assert said() == ["Rome.", "Fe."]
     overlay.remove("0")
     assert said() == ["Paris.", "Fe."]
