@@ -50,7 +50,9 @@ class Editor:
 
     Example:
         >>> from roselora import Editor
-        >>> editor = Editor.open("model", store="edits")  # a folder with a small language model
+        >>> from roselora.editing.methods.gate.gate_settings import GateSettings
+        >>> settings = GateSettings(learning_rate=0.3, threshold=0.4, full=0.8)  # as a tiny model needs
+        >>> editor = Editor.open("model", store="edits", settings=settings)  # a folder with a small language model
         >>> editor.answers(["The capital of France is"])
         ['Paris']
         >>> edit = editor.edit("The capital of France is", "Rome")

@@ -26,8 +26,8 @@ TINY: dict[str, dict[str, Any]] = {
     "lora": {"learning_rate": 1e-2, "dropout": 0.0},
     "adalora": {"learning_rate": 5e-2, "dropout": 0.0},
     "grace": {"layer": 0, "learning_rate": 0.1, "radius": 0.1},
-    "gate": {"learning_rate": 0.3},
-    "rose": {"learning_rate": 0.3, "density": 0.5},
+    "gate": {"learning_rate": 0.3, "threshold": 0.8, "full": 0.95},
+    "rose": {"learning_rate": 0.3, "density": 0.5, "threshold": 0.6, "full": 0.75},
     "rose-published": {"learning_rate": 2e-2, "clamp": None, "density": 0.2, "max_steps": 60},
 }
 
