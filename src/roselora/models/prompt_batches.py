@@ -81,9 +81,8 @@ def _groups(lengths: Sequence[int], room: Sequence[int], batch_size: int, contex
         group = [*groups[-1], index] if groups else []
         # A row that is done still reads tokens until all rows of its batch are done.
         reads = max((lengths[other] for other in group), default=0) + room[index] - 1
-        # Rows of one new token need no pass after the first.
-        waits = min((room[other] for other in group), default=0) == 1 < room[index]
-        if not group or len(group) > batch_size or reads > context or waits:
+        # Rows of one new token, which come first, need no pass after the first.
+        if not group or len(group) > batch_size or reads > context or room[group[0]] == 1 < room[index]:
             groups.append([index])
         else:
             groups[-1].append(index)

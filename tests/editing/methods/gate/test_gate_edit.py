@@ -24,7 +24,7 @@ from tests.words import teach, tokenizer_of_words
 
 FRANCE = EditRequest("The capital of France is ", "Rome.", "France")
 GOLD = EditRequest("The symbol of gold is ", "Fe.", "gold")
-SETTINGS = GateSettings(threshold=0.55, full=0.7)  # on a tiny model lower gates open at each other's prompts
+SETTINGS = GateSettings()
 
 
 def last_mlp(

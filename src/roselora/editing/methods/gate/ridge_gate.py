@@ -4,9 +4,10 @@ With z (d,) what the layer reads at one token, the direction w (d,) is the least
 
     w·z = 1 at the edited prompts,    w·z = 0 at negatives,    w·z = -1.5 in ordinary text.
 
-A linear function can be a logical *and* of subject and relation: an input that shares only one of the two with the edit
-scores half as much as one that shares both. The neuron is active where w·z exceeds a threshold, and its activity rises
-so steeply from there that prompts in other words, which score lower than the edited ones, get all of the answer.
+These are about the targets of a linear logical *and*: an input that shares only the subject or only the relation with
+the edit lies between one that shares both and one that shares neither. The neuron is active where w·z exceeds a
+threshold, and its activity rises so steeply from there that prompts in other words, which score lower than the edited
+ones, get all of the answer.
 
 Ordinary text enters by its moments alone. With C = E[z zᵀ] + λI = L Lᵀ and m = E[z], the fit to it by itself is C⁻¹m
 times the target. The other inputs Z (n, d), with targets t (n,) and weights, correct this fit by Lᵀ⁻¹ X a, where X =
