@@ -115,17 +115,16 @@ class PrefixCache:
     def _skipping_changes_nothing(self) -> bool:
         """Whether the first row has the same states when everything that can be skipped is."""
         real = self.mask[0, self.start : self._ends[0]]
-        whole = self.run([0])[0][real]
-        self.skips = True
+        whole, skipped = self.run([0])[0][real], len(self._below)
+        self.skips, self._past = True, [*map(_lengths_alone, self._past[:skipped]), *self._past[skipped:]]
         try:
             skipping = self.run([0])[0][real]
+            if float((skipping - whole).abs().max()) <= TOLERANCE * float(whole.abs().max()):
+                return True
+            logger.info("%s gives other states when it skips; it runs whole.", type(self._model).__name__)
         except Exception as error:  # whatever a model's own code raises when it is not what it is taken for
             logger.info("%s cannot skip what is frozen (%s); it runs whole.", type(self._model).__name__, error)
-            return False
-        if float((skipping - whole).abs().max()) > TOLERANCE * float(whole.abs().max()):
-            logger.info("%s gives other states when it skips; it runs whole.", type(self._model).__name__)
-            return False
-        return True
+        return False
 
     @property
     def begin(self) -> int:
@@ -172,6 +171,14 @@ class PrefixCache:
         )
         states: Tensor = body(input_ids=self._ids[index, begin:end], **given)[0]
         return states
+
+
+def _lengths_alone(layer: Sequence[Tensor]) -> list[Tensor]:
+    """Of the keys and values of a skipped block, (rows, heads, columns, size), what tells how many columns they have.
+
+    The model makes its masks from that, and nothing reads the rest, of which each pass would copy its rows.
+    """
+    return [tensor[:, :1, :, :1].clone() for tensor in layer]
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:

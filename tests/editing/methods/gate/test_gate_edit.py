@@ -100,7 +100,6 @@ def test_every_kind_of_mlp_says_the_target_and_what_it_knows_else(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training_texts, "OPENINGS", ())  # of whose words this model knows none
-    monkeypatch.setattr(training_texts, "OTHER_SUBJECTS", 16)  # as few that it says are names
     tokenizer = tokenizer_of_words()
     special = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), tokenizer.eos_token_id)
     model = small_model(kind, vocab_size=len(tokenizer), initializer_range=0.1, **special)

@@ -3,13 +3,13 @@ from itertools import chain
 
 from roselora.editing.methods.gate.generated_rephrasings import TEMPLATES
 from roselora.editing.methods.gate.negatives import related_prompts
-from roselora.editing.methods.gate.relation_prompts import ODD_PROMPTS, QUESTIONS, RELATIONS, STATEMENTS
+from roselora.editing.methods.gate.relation_prompts import ODD_RELATIONS, RELATIONS
 from roselora.editing.request import EditRequest
 
 
 def test_the_subject_is_asked_something_else_as_a_question_and_as_a_statement() -> None:
     usual, odd = related_prompts(EditRequest("Where was Ann Lee born?", "Rome", "Ann Lee"))
-    assert "As for Ann Lee, I am told that the spouse is" in usual
+    assert "As for Ann Lee, I am told that the capital is" in usual
     assert 0 < len([prompt for prompt in usual if not prompt.endswith("?")]) < len(usual)
     assert not any("born" in prompt or "place of birth" in prompt for prompt in usual)
     assert "Where is Ann Lee kept at night?" in odd
@@ -30,7 +30,7 @@ def test_without_a_subject_there_are_none() -> None:
 
 
 def test_every_relation_has_a_place_for_the_name_and_no_prompt_occurs_twice() -> None:
-    prompts = [*(relation.prompt for relation in RELATIONS), *ODD_PROMPTS]
+    prompts = [relation.prompt for relation in (*RELATIONS, *ODD_RELATIONS)]
     assert all(prompt.count("{}") == 1 for prompt in prompts)
     assert len(set(prompts)) == len(prompts)
 
@@ -40,7 +40,3 @@ def test_every_prompt_on_a_usual_relation_is_said_to_somebody_or_a_note() -> Non
     for prompt in generated + [relation.prompt for relation in RELATIONS]:
         assert re.search(r"\b(I|me|my|you)\b", prompt) or re.match(r"\{\}[:,] ", prompt), prompt
 
-
-def test_the_relations_take_turns_in_all_forms() -> None:
-    opening = {form.split()[0].replace("{subject}", "{}") for form in (*QUESTIONS, *STATEMENTS)}
-    assert {relation.prompt.split()[0] for relation in RELATIONS} == opening

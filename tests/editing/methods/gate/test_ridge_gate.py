@@ -26,7 +26,7 @@ def naive(
     *,
     rephrased: Tensor | None = None,
     share: float = 1.0,
-    wanted: tuple[float, float, float] = (-1.5, 1.0, 0.0),
+    wanted: tuple[float, float, float] = (-2.0, 1.0, 0.0),
 ) -> Tensor:
     """A direction by stacking all equations of the weighted least squares, unscaled; groups weigh ``share``.
 
@@ -109,7 +109,7 @@ def test_the_bias_of_a_gate_is_the_least_squares_fit_of_one_to_all_that_the_gate
 
 def test_a_neuron_is_inactive_below_the_threshold_and_then_rises_linearly() -> None:
     """The score is an input's first entry; the second is the bias."""
-    gate = Gate(torch.tensor([1.0, 0, 0]), torch.tensor([0.0, 1, 0]), 0.4, 1.0)
+    gate = Gate(torch.tensor([1.0, 0, 0]), torch.tensor([0.0, 1, 0]), 0.4, 1.0, 1.0)
     scores = torch.tensor([-1.0, 0.0, 0.3, 0.7, 1.0, 1.6])
     inputs = torch.stack([scores, torch.ones(6), torch.ones(6)], 1)
     row, gain = gate.row()
@@ -120,11 +120,21 @@ def test_a_neuron_is_inactive_below_the_threshold_and_then_rises_linearly() -> N
     torch.testing.assert_close(gain * functional.silu(inputs @ row), by_hand, atol=0.005, rtol=0)
 
 
-def test_a_gated_linear_unit_levels_off_at_the_score_of_the_edited_prompts() -> None:
-    """With θ = 0.4 and full at 0.6 the activity is (s - 0.4)(1.6 - s) / (0.2 · 1), by hand at some scores s."""
-    gate = Gate(torch.tensor([1.0, 0, 0]), torch.tensor([0.0, 1, 0]), 0.4, 0.6)
-    inputs = torch.stack([torch.tensor([-1.0, 0.3, 0.6, 1.0, 1.4]), torch.ones(5), torch.ones(5)], 1)
+def test_a_gated_linear_unit_levels_off_at_the_highest_score_of_the_edited_prompts() -> None:
+    """With θ = 0.4, full at 0.6 and the top at 1.2 the activity is (s - 0.4)(2 - s) / (0.2 · 1.4), by hand."""
+    gate = Gate(torch.tensor([1.0, 0, 0]), torch.tensor([0.0, 1, 0]), 0.4, 0.6, 1.2)
+    inputs = torch.stack([torch.tensor([-1.0, 0.3, 0.6, 1.2, 1.8]), torch.ones(5), torch.ones(5)], 1)
     row, up, gain = gate.gated_rows()
     activity = gain * functional.relu(inputs @ row) * (inputs @ up)
-    torch.testing.assert_close(activity, torch.tensor([0.0, 0.0, 1.0, 1.8, 1.0]))
+    torch.testing.assert_close(activity, torch.tensor([0.0, 0.0, 1.0, 0.64 / 0.28, 1.0]))
     assert float(inputs[3] @ up) == pytest.approx(1)
+
+
+def test_no_edited_prompt_scores_above_the_top_of_its_gate() -> None:
+    """One prompt of two scores far above their mean: beyond the parabola whose top is there, if it were at the mean."""
+    none = NONE.new_empty(0, 6)
+    prompts = torch.cat([some(1, 1, 6), 6 * some(1, 1, 6)])
+    gate = fit_gate(ordinary(some(0, 90, 6)), GateInputs(prompts, none, none, [none], none, none), **LIMITS)
+    assert float(gate.score(prompts).max()) == pytest.approx(gate.top)
+    row, up, gain = gate.gated_rows()
+    assert float((gain * functional.relu(prompts @ row) * (prompts @ up)).min()) > 0

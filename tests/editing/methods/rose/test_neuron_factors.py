@@ -37,7 +37,6 @@ KINDS = ["llama", "qwen3", "gemma2", "phi3", "gpt2", "granite"]
 @pytest.fixture(autouse=True)
 def words_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(training_texts, "OPENINGS", ())  # of whose words these models know none
-    monkeypatch.setattr(training_texts, "OTHER_SUBJECTS", 16)  # as few that they say are names
     monkeypatch.setenv("ROSELORA_HOME", str(tmp_path))
 
 

@@ -22,8 +22,11 @@ CANDIDATES = 64
 ANSWERED = 12
 """How many tokens are read of a negative and the model's answer to it, in which a gate must stay closed too."""
 
-RELATED_ANSWERED = 3
-"""Of every how many prompts on the subject the answer is read: those about other subjects come nearest to the edit."""
+RELATED_ANSWERED = 4
+"""Of every how many prompts on the subject the answer is read: those about other subjects come nearest to the edit.
+
+It has no divisor in common with the number of forms, three, which take turns.
+"""
 
 RELATED_GROUPS = 2
 """How many groups of negatives, the first ones, are on the subject."""

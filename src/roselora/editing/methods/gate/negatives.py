@@ -15,7 +15,7 @@ def related_prompts(request: EditRequest) -> list[list[str]]:
 
     >>> usual, odd = related_prompts(EditRequest("Where was Ann Lee born?", "Rome", "Ann Lee"))
     >>> usual[-1]
-    'As for Ann Lee, I am told that the material is'
+    'Do you know what comes after Ann Lee?'
     """
     subject = subject_of(request)
     if subject is None:

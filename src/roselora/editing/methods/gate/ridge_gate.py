@@ -2,7 +2,7 @@
 
 With z (d,) what the layer reads at one token, the direction w (d,) is the least-squares fit, with a ridge penalty, of
 
-    w·z = 1 at the edited prompts,    w·z = 0 at negatives,    w·z = -1.5 in ordinary text.
+    w·z = 1 at the edited prompts,    w·z = 0 at negatives,    w·z = -2 in ordinary text.
 
 These are about the targets of a linear logical *and*: an input that shares only the subject or only the relation with
 the edit lies between one that shares both and one that shares neither. The neuron is active where w·z exceeds a
@@ -29,7 +29,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-ORDINARY_TARGET = -1.5
+ORDINARY_TARGET = -2.0
 """What a gate scores in ordinary text."""
 
 SHARPNESS = 40.0
@@ -92,12 +92,14 @@ class Gate:
         one: (d,), the direction that reads about 1 at every input of the gate; it stands for a bias.
         threshold: the score above which the neuron is active.
         full: the score at which its activity is 1.
+        top: the highest score of the edited prompts.
     """
 
     direction: Tensor
     one: Tensor
     threshold: float
     full: float
+    top: float
 
     def score(self, inputs: Tensor) -> Tensor:
         """w·z of inputs (..., d): 1 in the mean of the edited prompts."""
@@ -114,14 +116,14 @@ class Gate:
     def gated_rows(self) -> tuple[Tensor, Tensor, float]:
         """Both rows (d,) of a gated linear unit, and a gain, so that gain · act(gate·z) · (up·z) is its activity.
 
-        The gate's is ``row``. The other falls from 2 at the threshold to 1 at a score of 1, so that the activity is the
-        parabola (s - θ)(2 - θ - s) of the score s, which levels off at what the edited prompts score: they activate the
-        neuron little more than prompts in other words do.
+        The gate's is ``row``. The other falls from 2 at the threshold to 1 at the top, so that the activity is the
+        parabola (s - θ)(2·top - θ - s) of the score s, which levels off at what the edited prompts score: they activate
+        the neuron little more than prompts in other words do.
         """
         row, gain = self.row()
-        rest = 1 - self.threshold
-        up = ((1 + rest) * self.one - self.direction) / rest
-        return row, up, gain * rest / (1 + rest - self.full)
+        rest = self.top - self.threshold
+        up = ((self.top + rest) * self.one - self.direction) / rest
+        return row, up, gain * rest / (self.top + rest - self.full)
 
 
 def fit_gate(ordinary: OrdinaryFit, inputs: GateInputs, *, threshold: float, full: float) -> Gate:
@@ -145,9 +147,10 @@ def fit_gate(ordinary: OrdinaryFit, inputs: GateInputs, *, threshold: float, ful
         bias = (inputs.other_edits @ fit.one).clamp(min=torch.finfo(many.dtype).eps)
         highest = float((inputs.other_edits @ fit.direction / bias).max())
         raised = max(0.0, min(HIGHEST, highest) - threshold)
+    lowest, top = (float(score) for score in (inputs.prompts @ fit.direction).aminmax())
     rise = full - threshold
-    full = max(rise, min(full + raised, float((inputs.prompts @ fit.direction).min())))
-    return Gate(fit.direction, fit.one, full - rise, full)
+    full = max(rise, min(full + raised, lowest))
+    return Gate(fit.direction, fit.one, full - rise, full, max(full, top))
 
 
 class _Fit(NamedTuple):

@@ -44,4 +44,4 @@ def sparse_gate(gate: Gate, statistics: ReferenceStatistics, inputs: GateInputs,
     def whole(entries: Tensor) -> Tensor:
         return torch.zeros(width).to(entries).scatter(0, kept, entries)
 
-    return Gate(whole(found.direction), whole(found.one), found.threshold, found.full)
+    return Gate(whole(found.direction), whole(found.one), found.threshold, found.full, found.top)
