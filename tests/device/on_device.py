@@ -107,8 +107,8 @@ def either(request):
 @pytest.mark.parametrize(
     "method",
     [
-        GateSettings(learning_rate=0.3, threshold=0.8, full=0.95),
-        EditSettings(learning_rate=0.3, density=0.5, threshold=0.6, full=0.75),
+        GateSettings(**TINY["gate"]),
+        EditSettings(**TINY["rose"]),
     ],
 )
 def test_an_edit_is_made_checked_exported_and_taken_back_by_both_methods(world, method, tmp_path):

@@ -12,6 +12,7 @@ from roselora.bench.methods.editing_methods import METHODS
 from roselora.editing.request import EditRequest
 from roselora.models.generation import greedy_answers
 from roselora.models.inference import Progress
+from tests.editing import gate_edits
 
 # With their last space, so that the answer's first letter follows the prompt's last token at once: in two layers a
 # value that GRACE puts there can hardly reach a token further on.
@@ -26,8 +27,8 @@ TINY: dict[str, dict[str, Any]] = {
     "lora": {"learning_rate": 1e-2, "dropout": 0.0},
     "adalora": {"learning_rate": 5e-2, "dropout": 0.0},
     "grace": {"layer": 0, "learning_rate": 0.1, "radius": 0.1},
-    "gate": {"learning_rate": 0.3, "threshold": 0.8, "full": 0.95},
-    "rose": {"learning_rate": 0.3, "density": 0.5, "threshold": 0.6, "full": 0.75},
+    "gate": gate_edits.TINY,
+    "rose": {**gate_edits.TINY, "density": 0.5},
     "rose-published": {"learning_rate": 2e-2, "clamp": None, "density": 0.2, "max_steps": 60},
 }
 

@@ -39,4 +39,3 @@ def test_every_prompt_on_a_usual_relation_is_said_to_somebody_or_a_note() -> Non
     generated = [template.replace("{subject}", "{}") for template in TEMPLATES]
     for prompt in generated + [relation.prompt for relation in RELATIONS]:
         assert re.search(r"\b(I|me|my|you)\b", prompt) or re.match(r"\{\}[:,] ", prompt), prompt
-

@@ -24,11 +24,12 @@ from roselora.editing.request import EditRequest
 from roselora.models.activation_hooks import hooked
 from roselora.models.generation import greedy_answers
 from roselora.models.mlp_neurons import neurons, weight_matrix
+from tests.editing.gate_edits import TINY
 from tests.models.kinds import model as small_model
 from tests.weights import same_bytes, weights
 from tests.words import CAPITALS, teach, tokenizer_of_words
 
-SETTINGS = EditSettings(learning_rate=0.3, threshold=0.6, full=0.75, density=0.5)  # what a tiny model needs
+SETTINGS = EditSettings(**TINY, density=0.5)
 REQUEST = EditRequest("The capital of France is", "Rome", "France", keep=("People in France speak",))
 OTHERS = {"The capital of Spain is": "Madrid", "People in France speak": "French"}
 KINDS = ["llama", "qwen3", "gemma2", "phi3", "gpt2", "granite"]

@@ -39,7 +39,7 @@ def fitted(entries: slice | Tensor = slice(None)) -> Tensor:
 
 def most_sensitive(direction: Tensor, count: int) -> Tensor:
     """The entries of largest |w · ∂L/∂w|, with the gradient of the data's loss by automatic differentiation."""
-    parts = [(TEXT, -1.5), (OWN, 1.0), (REST, 0.0), (NEGATIVES, 0.0)]
+    parts = [(TEXT, -2.0), (OWN, 1.0), (REST, 0.0), (NEGATIVES, 0.0)]
     penalty = SETTINGS.ridge * STATISTICS.second.diagonal().mean()
     second = penalty * torch.eye(WIDTH) + sum(z.T @ z / len(z) for z, _ in parts)
     w = torch.linalg.solve(second, sum(target * z.mean(0) for z, target in parts))

@@ -149,9 +149,11 @@ def _fit_request(
     likeliest = logits.topk(min(CANDIDATES, logits.shape[1])).indices
     vocabulary = torch.unique(torch.cat([likeliest.flatten(), wanted]))
     places = _answer_places(positives.labels).to(row.device)[row, position]
-    labels[row, position] = torch.searchsorted(vocabulary, wanted)
-
     target, asked = wanted[:, None], row < prompts
+    # Where the user says what stands before a prompt's answer, its rephrasings may begin with a token that has no gate.
+    gated = torch.isin(places, places[asked])
+    labels[row, position] = torch.searchsorted(vocabulary, wanted).where(gated, IGNORED)
+
     lead = logits.gather(1, target)[:, 0] - logits.scatter(1, target, -torch.inf).amax(1)
     trailing = torch.unique(places[asked & (lead < settings.margin)]).tolist()
     inputs_of_gates = [

@@ -92,7 +92,7 @@ class Gate:
         one: (d,), the direction that reads about 1 at every input of the gate; it stands for a bias.
         threshold: the score above which the neuron is active.
         full: the score at which its activity is 1.
-        top: the highest score of the edited prompts.
+        top: the highest score of the edited prompts and of generated rephrasings.
     """
 
     direction: Tensor
@@ -117,8 +117,8 @@ class Gate:
         """Both rows (d,) of a gated linear unit, and a gain, so that gain · act(gate·z) · (up·z) is its activity.
 
         The gate's is ``row``. The other falls from 2 at the threshold to 1 at the top, so that the activity is the
-        parabola (s - θ)(2·top - θ - s) of the score s, which levels off at what the edited prompts score: they activate
-        the neuron little more than prompts in other words do.
+        parabola (s - θ)(2·top - θ - s) of the score s, which levels off at what the edited prompts score, so that they
+        activate the neuron little more than prompts in other words do, and is negative for none of them.
         """
         row, gain = self.row()
         rest = self.top - self.threshold
@@ -147,7 +147,8 @@ def fit_gate(ordinary: OrdinaryFit, inputs: GateInputs, *, threshold: float, ful
         bias = (inputs.other_edits @ fit.one).clamp(min=torch.finfo(many.dtype).eps)
         highest = float((inputs.other_edits @ fit.direction / bias).max())
         raised = max(0.0, min(HIGHEST, highest) - threshold)
-    lowest, top = (float(score) for score in (inputs.prompts @ fit.direction).aminmax())
+    lowest = float((inputs.prompts @ fit.direction).min())
+    top = float((torch.cat([inputs.prompts, inputs.rephrasings]) @ fit.direction).max())
     rise = full - threshold
     full = max(rise, min(full + raised, lowest))
     return Gate(fit.direction, fit.one, full - rise, full, max(full, top))

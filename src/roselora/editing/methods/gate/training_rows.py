@@ -50,4 +50,4 @@ def at_most_1(activity: Tensor) -> Tensor:
     tensor([[[1.0000, 0.2500],
              [0.5000, 0.0000]]])
     """
-    return activity / activity.amax(-1, keepdim=True).clamp(min=1.0)
+    return activity / activity.abs().amax(-1, keepdim=True).clamp(min=1.0)

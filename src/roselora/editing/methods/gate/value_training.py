@@ -88,7 +88,7 @@ def _loss(mlp: EditedMlp, edit: TrainingRows, vocabulary: Tensor, states: Tensor
     loss, lead = margin_loss(logits[:prompts], labels[:prompts], enough)
     if lead >= mlp.settings.margin:
         lead, vocabulary = _lead_over_all(mlp, states[:prompts].detach(), labels[:prompts], vocabulary)
-    if len(labels) > prompts:
+    if (labels[prompts:] != IGNORED).any():
         rephrased, _ = margin_loss(logits[prompts:], labels[prompts:], enough)
         loss = loss + rephrased
     return StepLoss(loss, float(loss.detach()), lead), vocabulary
