@@ -11,10 +11,11 @@ from roselora.delta.overlay import Overlay
 from roselora.editing.methods.gate import training_texts
 from roselora.editing.methods.gate.edited_mlp import EditedMlp
 from roselora.editing.methods.gate.gate_edit import NeuronEdit, train_neuron_edits
+from roselora.editing.methods.gate.gate_fitting import fit_gates
 from roselora.editing.methods.gate.gate_settings import GateSettings
 from roselora.editing.methods.gate.other_edits import read_other_edits
 from roselora.editing.methods.gate.reference_statistics import reference_statistics
-from roselora.editing.methods.token_batches import split_at_answer
+from roselora.editing.methods.token_batches import IGNORED, split_at_answer
 from roselora.editing.request import EditRequest
 from roselora.errors import EditError
 from roselora.models.generation import greedy_answers
@@ -78,6 +79,15 @@ def test_either_of_two_edits_comes_out_by_itself(
     assert said() == ["Paris.", "Fe."]
     overlay.remove("1")
     assert all(torch.equal(tensor, before[name]) for name, tensor in world_model.state_dict().items())
+
+
+def test_a_rephrasing_is_not_trained_on_a_token_that_no_gate_is_for(mlp: EditedMlp) -> None:
+    """The prompt's answer begins without a space, as the user says, and those of its rephrasings with one."""
+    _, (fit,) = fit_gates(mlp, [EditRequest("The capital of France is", "Rome.", "France", space=False)])
+    labelled = fit.labels != IGNORED
+    assert labelled[: fit.prompts, 0].all()
+    assert not labelled[fit.prompts :, 0].any()
+    assert labelled[fit.prompts :, 1].all()
 
 
 def test_neurons_that_hold_edits_are_never_replaced_and_may_run_out(mlp: EditedMlp) -> None:

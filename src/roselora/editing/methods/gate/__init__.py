@@ -15,7 +15,7 @@ that the model does not predict already. In the order in which the files are nee
    (`generated_rephrasings.py`); and negatives, at which the model must not change: the same subject in other relations
    (`negatives.py`, `relation_prompts.py`), the prompt with another subject (`other_subjects.py`), the model's own
    answers to all of these, and the user's keep-prompts.
-3. Gates (`ridge_gate.py`, `gate_fitting.py`): w is the ridge regression of 1 at the prompt, 0 at negatives and -1 in
+3. Gates (`ridge_gate.py`, `gate_fitting.py`): w is the ridge regression of 1 at the prompt, 0 at negatives and -2 in
    ordinary text; the neuron is active where w·z exceeds a threshold. Where other edits are asked for, it must be
    inactive too (`other_edits.py`).
 4. Values (`value_training.py`): the only part that is trained, by Adam, until the answer leads by a margin.
