@@ -99,6 +99,17 @@ def test_a_model_that_passes_on_more_than_hidden_states_runs_all_of_its_blocks()
     assert not PrefixCache(small, padded_inputs(WHOLE), block=2, batch_size=1).skips
 
 
+def test_where_attention_looks_back_less_far_than_a_prefix_all_runs_even_if_the_first_row_has_none() -> None:
+    rows = [SplitRow([], [5, 6, 7, 8]), SplitRow([9, 10, 11], [12, 13, 14, 15]), SplitRow([16], [17, 18])]
+    for window, skips in ((5, False), (16, True)):
+        small = model("mistral", sliding_window=window)
+        cache = PrefixCache.of_rows(small, 2, rows)
+        for index, row in enumerate(rows):
+            whole = alone(small, row)
+            torch.testing.assert_close(cache.run([index])[0, : len(whole)], whole)
+        assert cache.skips == skips
+
+
 def test_a_model_that_hands_on_more_than_hidden_states_runs_as_a_whole() -> None:
     small = model("llama")
     handed: list[torch.Tensor] = []

@@ -39,9 +39,9 @@ class SplitRow:
 class PrefixCache:
     """Padded rows, of which only the columns from ``start`` on run again, and only in the blocks from ``block`` on.
 
-    A first pass keeps the keys and values of the columns before ``start`` in all blocks, and what enters ``block`` at
-    the other columns. Nothing below ``block`` may change as long as the cache is used, and nothing above may change
-    the outputs at the tokens before ``start``.
+    A first pass keeps the keys and values of the columns before ``start`` in the blocks that run again, and what enters
+    ``block`` at the other columns. Nothing below ``block`` may change as long as the cache is used, and nothing above
+    may change the outputs at the tokens before ``start``.
 
     Args:
         model: a causal model; no dropout may act in it during the first pass.
@@ -57,7 +57,7 @@ class PrefixCache:
         entering: (n, length - start, width), what enters the block in the first pass; empty if all blocks run.
         mask: (n, length), bool, where there are tokens.
         skips: whether passes skip anything. Models whose blocks pass more than hidden states to the next ones give
-            other states when blocks are skipped: the first row is tried both ways, and such a model runs as a whole.
+            other states when blocks are skipped: one row is tried both ways, and such a model runs as a whole.
     """
 
     def __init__(
@@ -113,12 +113,13 @@ class PrefixCache:
 
     @torch.no_grad()
     def _skipping_changes_nothing(self) -> bool:
-        """Whether the first row has the same states when everything that can be skipped is."""
-        real = self.mask[0, self.start : self._ends[0]]
-        whole, skipped = self.run([0])[0][real], len(self._below)
+        """Whether the row with the longest prefix has the same states when everything that can be skipped is."""
+        tried = int(self.mask[:, : self.start].sum(1).argmax())
+        real = self.mask[tried, self.start : self._ends[tried]]
+        whole, skipped = self.run([tried])[0][real], len(self._below)
         self.skips, self._past = True, [*map(_lengths_alone, self._past[:skipped]), *self._past[skipped:]]
         try:
-            skipping = self.run([0])[0][real]
+            skipping = self.run([tried])[0][real]
             if float((skipping - whole).abs().max()) <= TOLERANCE * float(whole.abs().max()):
                 return True
             logger.info("%s gives other states when it skips; it runs whole.", type(self._model).__name__)

@@ -14,8 +14,8 @@ class NeuronSettings(BoundedSettings):
         depth: where in the model the edited MLP is: 0 is the first block, 1 the last.
         lowest_depth: of the lowest block that is edited when the blocks above it hold many edits already.
         ridge: penalty of the regression that fits a gate, in units of the MLP inputs' mean square.
-        threshold: the score at which a gate begins to open. What shares only the subject or only the relation with the
-            edited prompts scores about 0.5.
+        threshold: the score at which a gate begins to open; what shares only the subject or only the relation with the
+            edited prompts is fitted to score 0.
         full: the score from which on a gate is fully open; the edited prompts score 1.
         learning_rate: of Adam on the values, whose unit is the root mean square of the hidden states.
         max_steps: optimizer steps after which the edit has failed.

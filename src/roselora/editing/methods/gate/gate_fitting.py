@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from roselora.editing.forms import asked_texts
 from roselora.editing.methods.gate.edited_mlp import EditedMlp, GatedNeurons
 from roselora.editing.methods.gate.ridge_gate import GateInputs
 from roselora.editing.methods.gate.training_texts import PositiveRows, negative_texts, positive_rows
@@ -21,12 +22,6 @@ CANDIDATES = 64
 
 ANSWERED = 12
 """How many tokens are read of a negative and the model's answer to it, in which a gate must stay closed too."""
-
-RELATED_ANSWERED = 4
-"""Of every how many prompts on the subject the answer is read: those about other subjects come nearest to the edit.
-
-It has no divisor in common with the number of forms, three, which take turns.
-"""
 
 RELATED_GROUPS = 2
 """How many groups of negatives, the first ones, are on the subject."""
@@ -96,10 +91,14 @@ class _Negatives:
     answers: Tensor
 
 
-def tokens_read(negatives: Sequence[Sequence[str]]) -> list[int]:
-    """How many tokens are read at most of each of a request's negatives, given by group: its last, and its answer's."""
+def tokens_read(negatives: Sequence[Sequence[str]], forms: int) -> list[int]:
+    """How many tokens are read at most of each of a request's negatives, given by group: its last, and its answer's.
+
+    Those about other subjects come nearest to the edit; of those on the subject few answers are read, one more apart
+    than there are ``forms``, which take turns, so that they are of all forms.
+    """
     return [
-        1 if place < RELATED_GROUPS and number % RELATED_ANSWERED else ANSWERED
+        1 if place < RELATED_GROUPS and number % (forms + 1) else ANSWERED
         for place, group in enumerate(negatives)
         for number in range(len(group))
     ]
@@ -108,7 +107,8 @@ def tokens_read(negatives: Sequence[Sequence[str]]) -> list[int]:
 def _negatives(mlp: EditedMlp, requests: Sequence[EditRequest]) -> list[_Negatives]:
     groups = [negative_texts(mlp.model, mlp.tokenizer, request) for request in requests]
     texts = [text for own in groups for group in own for text in group]
-    limits = [limit for own in groups for limit in tokens_read(own)]
+    forms = [len(asked_texts(mlp.tokenizer, request.prompt, request.form)) for request in requests]
+    limits = [limit for own, number in zip(groups, forms, strict=True) for limit in tokens_read(own, number)]
     read = iter(greedy_activations(mlp.model, mlp.tokenizer, texts, mlp.neurons, limits))
     found = []
     for own in groups:
@@ -150,7 +150,8 @@ def _fit_request(
     vocabulary = torch.unique(torch.cat([likeliest.flatten(), wanted]))
     places = _answer_places(positives.labels).to(row.device)[row, position]
     target, asked = wanted[:, None], row < prompts
-    # Where the user says what stands before a prompt's answer, its rephrasings may begin with a token that has no gate.
+    # Where the user says what stands before a prompt's answer, those of its rephrasings may begin with a token that no
+    # prompt's answer has there: it gets no gate, and the others' neurons cannot write it.
     gated = torch.isin(places, places[asked])
     labels[row, position] = torch.searchsorted(vocabulary, wanted).where(gated, IGNORED)
 

@@ -15,7 +15,7 @@ class Relation:
     """A prompt that asks something of the name that replaces ``{}``.
 
     Attributes:
-        words: what is asked, in all words that may ask for it.
+        words: what is asked, in the words that most often ask for it.
         prompt: a question, or a text that ends where the answer belongs.
     """
 
@@ -24,16 +24,16 @@ class Relation:
 
 
 RELATIONS = (
-    Relation("place of birth born", "Could you tell me where {} was born?"),
-    Relation("religion believe", "Let me tell you of {}: the religion is"),
-    Relation("father", "Do you know who the father of {} was?"),
+    Relation("place of birth birthplace born", "Could you tell me where {} was born?"),
+    Relation("religion faith believe", "Let me tell you of {}: the religion is"),
+    Relation("father parent", "Do you know who the father of {} was?"),
     Relation("capital", "As for {}, I am told that the capital is"),
-    Relation("position in office held", "{}: position in office?"),
-    Relation("university educated", "Could you tell me where {} was educated?"),
-    Relation("population people live", "May I ask you how many people live in {}?"),
-    Relation("owner belong", "{}: owner?"),
-    Relation("composer music wrote", "You asked about {}. I believe the composer is"),
-    Relation("series after", "Do you know what comes after {}?"),
+    Relation("position in office held job occupation profession", "{}: position in office?"),
+    Relation("university college school education educated study", "Could you tell me where {} was educated?"),
+    Relation("population inhabitant people live", "May I ask you how many people live in {}?"),
+    Relation("owner own owned belong", "{}: owner?"),
+    Relation("composer composed music wrote", "You asked about {}. I believe the composer is"),
+    Relation("series after follow next", "Do you know what comes after {}?"),
 )
 
 ODD_RELATIONS = tuple(

@@ -1,4 +1,4 @@
-"""The gate of one neuron: its direction by ridge regression, its threshold from leave-one-out scores.
+"""The gate of one neuron: its direction by ridge regression, and how its activity rises with the score.
 
 With z (d,) what the layer reads at one token, the direction w (d,) is the least-squares fit, with a ridge penalty, of
 
@@ -117,8 +117,8 @@ class Gate:
         """Both rows (d,) of a gated linear unit, and a gain, so that gain · act(gate·z) · (up·z) is its activity.
 
         The gate's is ``row``. The other falls from 2 at the threshold to 1 at the top, so that the activity is the
-        parabola (s - θ)(2·top - θ - s) of the score s, which levels off at what the edited prompts score, so that they
-        activate the neuron little more than prompts in other words do, and is negative for none of them.
+        parabola (s - θ)(2·top - θ - s) of the score s where `one` reads 1. It levels off at what the edited prompts
+        score, so that they activate the neuron little more than prompts in other words do.
         """
         row, gain = self.row()
         rest = self.top - self.threshold

@@ -9,7 +9,7 @@ from roselora.editing.methods.gate.ridge_gate import Gate, GateInputs, OrdinaryF
 from roselora.editing.methods.rose.rose_settings import EditSettings
 
 READING = 4.0
-"""What a row of the up layer adds to what its neuron reads at the edited prompts: enough to drown the neuron's own."""
+"""What a row of the up layer adds to what its neuron reads at the gate's top: enough to drown the neuron's own."""
 
 
 def sparse_gate(gate: Gate, statistics: ReferenceStatistics, inputs: GateInputs, settings: EditSettings) -> Gate:
