@@ -28,7 +28,7 @@ TINY: dict[str, dict[str, Any]] = {
     "adalora": {"learning_rate": 5e-2, "dropout": 0.0},
     "grace": {"layer": 0, "learning_rate": 0.1, "radius": 0.1},
     "gate": gate_edits.TINY,
-    "rose": {**gate_edits.TINY, "density": 0.5},
+    "rose": {**gate_edits.TINY, "density": 0.75},
     "rose-published": {"learning_rate": 2e-2, "clamp": None, "density": 0.2, "max_steps": 60},
 }
 

@@ -8,7 +8,7 @@ import torch
 from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from roselora.delta.overlay import Overlay
-from roselora.editing.methods.gate import training_texts
+from roselora.editing.methods.gate import other_subjects, training_texts
 from roselora.editing.methods.gate.edited_mlp import EditedMlp
 from roselora.editing.methods.gate.gate_edit import NeuronEdit, train_neuron_edits
 from roselora.editing.methods.gate.gate_fitting import fit_gates
@@ -21,7 +21,7 @@ from roselora.errors import EditError
 from roselora.models.generation import greedy_answers
 from roselora.models.mlp_neurons import neurons
 from tests.models.kinds import model as small_model
-from tests.words import teach, tokenizer_of_words
+from tests.words import CAPITALS, teach, tokenizer_of_words
 
 FRANCE = EditRequest("The capital of France is ", "Rome.", "France")
 GOLD = EditRequest("The symbol of gold is ", "Fe.", "gold")
@@ -110,6 +110,7 @@ def test_every_kind_of_mlp_says_the_target_and_what_it_knows_else(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training_texts, "OPENINGS", ())  # of whose words this model knows none
+    monkeypatch.setattr(other_subjects, "_listed", lambda *_: list(CAPITALS))  # nor does it know lists
     tokenizer = tokenizer_of_words()
     special = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), tokenizer.eos_token_id)
     model = small_model(kind, vocab_size=len(tokenizer), initializer_range=0.1, **special)

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from roselora.delta.overlay import Overlay
 from roselora.delta.sparse_delta import SparseDelta
-from roselora.editing.methods.gate import training_texts
+from roselora.editing.methods.gate import other_subjects, training_texts
 from roselora.editing.methods.gate.edited_mlp import EditedMlp
 from roselora.editing.methods.gate.gate_edit import NeuronEdit, train_neuron_edits
 from roselora.editing.methods.gate.gate_fitting import fit_gates
@@ -38,6 +38,7 @@ KINDS = ["llama", "qwen3", "gemma2", "phi3", "gpt2", "granite"]
 @pytest.fixture(autouse=True)
 def words_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(training_texts, "OPENINGS", ())  # of whose words these models know none
+    monkeypatch.setattr(other_subjects, "_listed", lambda *_: list(CAPITALS))  # nor do they know lists
     monkeypatch.setenv("ROSELORA_HOME", str(tmp_path))
 
 

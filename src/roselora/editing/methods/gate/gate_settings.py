@@ -11,5 +11,5 @@ class GateSettings(NeuronSettings):
 
     Example:
         >>> GateSettings(depth=0.9).threshold
-        0.55
+        0.6
     """

@@ -21,7 +21,7 @@ from roselora.models.prefix_cache import SplitRow
 OPENINGS = ("Answer the question. ", "I have a question. ", "The train was late. ")
 """What each prompt is put behind too, so that an edit holds in the middle of a text; in chat both are one turn."""
 
-OTHER_SUBJECTS = 16
+OTHER_SUBJECTS = 12
 """How many other subjects the prompt is asked of."""
 
 READ_TOGETHER = 32
