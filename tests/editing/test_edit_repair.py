@@ -30,6 +30,7 @@ def test_repair_replaces_a_broken_edit_and_leaves_the_rest(world: LoadedModel) -
 
 def spoil(editor: Editor) -> None:
     """Commit another fact, which holds, with a delta that brings back what the model said of France."""
+    iron = EditRequest("The symbol of iron is ", "Fe.")
     back = editor.propose(FRANCE[0], "Paris.", subject="France")
     with editor.store.writing():
-        editor._edited.commit(replace(back, request=EditRequest("The capital of Germany is ", "Berlin.")))
+        editor._edited.commit(replace(back, request=iron))
