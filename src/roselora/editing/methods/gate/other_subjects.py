@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.models.generation import greedy_tokens
 from roselora.models.inference import default_torch_modes, eval_mode
-from roselora.models.tokenization import decode, encode
+from roselora.models.tokenization import answer_of, decode, encode
 
 BEGINNINGS = 4
 """How many of the likeliest tokens are looked at for each name, because not all begin with a letter."""
@@ -58,4 +58,4 @@ def _listed(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: st
     rest = greedy_tokens(model, tokenizer, texts, max_new_tokens=tokens, batch_size=count)
     entries = [entry([token, *more]) for token, more in zip(begun, rest, strict=True)]
     # A line's end ends a name too, and so do the marks that end a sentence.
-    return [each.strip().partition("\n")[0].rstrip("?.,:; ") for each in entries]
+    return [answer_of(each).rstrip("?.,:; ") for each in entries]
