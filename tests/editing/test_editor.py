@@ -111,7 +111,12 @@ def test_an_invalid_request_changes_nothing(editor: Editor) -> None:
     before = weights(editor.model)
     with pytest.raises(ConfigError):
         editor.edit(PROMPT, "")
+    with pytest.raises(ConfigError, match="'Spain' is not in the prompt"):
+        editor.edit(PROMPT, TARGET, subject="Spain")
+    with pytest.raises(ConfigError, match="'Spain' is not in the prompt"):
+        editor.edit_many([EditRequest(PROMPT, TARGET, subject="Spain")])
     assert same_bytes(before, weights(editor.model))
+    assert editor.edits == ()
 
 
 def test_an_interrupted_edit_leaves_the_model_as_it_was(editor: Editor) -> None:

@@ -23,7 +23,7 @@ from roselora.cli.stores import (
 from roselora.editing.fact_files import read_requests
 from roselora.editing.methods.gate.gate_settings import GateSettings
 from roselora.editing.methods.rose.rose_settings import EditSettings
-from roselora.editing.request import EditRequest, Form
+from roselora.editing.request import EditRequest, Form, require_subject
 from roselora.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -102,6 +102,8 @@ def edit(
     settings = _settings(method, rose_options | shared_options)
     single = _given(prompt=prompt, target=target, subject=subject, rephrase=rephrase, keep=keep, space=space, form=form)
     requests = _requests(from_, single)
+    for request in requests:
+        require_subject(request)
 
     from roselora.editing.store.store_folder import has_store, require_place
 
@@ -145,20 +147,10 @@ def _requests(facts: Path | None, single: dict[str, Any]) -> list[EditRequest]:
     if facts is not None:
         if single:
             raise ConfigError(f"--from reads every fact from its file; leave out --{next(iter(single))}.")
-        return [_with_checked_subject(request) for request in read_requests(facts)]
+        return read_requests(facts)
     if missing := [name for name in ("prompt", "target") if name not in single]:
         raise ConfigError(f"An edit needs --{missing[0]}; for many facts use --from FILE.")
-    return [_with_checked_subject(EditRequest(rephrasings=single.pop("rephrase", ()), **single))]
-
-
-def _with_checked_subject(request: EditRequest) -> EditRequest:
-    """Refuse a subject that is not in the prompt: the gate method could not build its training prompts from it."""
-    if request.subject is not None and request.subject not in request.prompt:
-        raise ConfigError(
-            f"The subject {request.subject!r} is not in the prompt {request.prompt!r}; copy it from there, or leave "
-            "it out."
-        )
-    return request
+    return [EditRequest(rephrasings=single.pop("rephrase", ()), **single)]
 
 
 def _given(**options: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from roselora.editing.methods.gate.reference_statistics import cached_statistics
 from roselora.editing.methods.train_edit import Settings, default_settings, settings_of
 from roselora.editing.proposal import Proposal
 from roselora.editing.propose import propose
-from roselora.editing.request import EditRequest, Form, RequestDetails, texts
+from roselora.editing.request import EditRequest, Form, RequestDetails, require_subject, texts
 from roselora.editing.store.edit_records import StoredEdit
 from roselora.editing.store.store_folder import require_outside_stores
 from roselora.errors import ConfigError, EditError, RoseLoraError
@@ -180,6 +180,7 @@ class Editor:
         Arguments and errors are those of :meth:`edit`.
         """
         request = EditRequest(prompt, target, **details)  # type: ignore[arg-type]  # it makes tuples of the lists
+        require_subject(request)
         self.prepare()
         return propose(self._edited, request, self.settings, on_step=on_step)
 
@@ -213,6 +214,7 @@ class Editor:
         with self._edited.writing():
             for request in requests:  # all of them before the first change
                 require_feasible(self.model, self.tokenizer, request, self.settings)
+                require_subject(request)
             self.prepare()
             return ManyEdits(self._edited, requests, self.settings, on_edit, on_failure).make()
 

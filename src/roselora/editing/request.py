@@ -80,6 +80,21 @@ class EditRequest:
         return (self.prompt, *self.rephrasings)
 
 
+def require_subject(request: EditRequest) -> None:
+    """Refuse a subject that is not in the prompt: gated edits could not ask the same of other subjects.
+
+    Not a rule of every request, because a benchmark may name the subject in other words than its prompt.
+
+    Raises:
+        ConfigError: the subject is not in the prompt.
+    """
+    if request.subject is not None and request.subject not in request.prompt:
+        raise ConfigError(
+            f"The subject {shown(request.subject)} is not in the prompt {shown(request.prompt)}; copy it from there, "
+            "or leave it out."
+        )
+
+
 class RequestDetails(TypedDict, total=False):
     """What `Editor.edit` takes beside prompt and target; see `EditRequest`."""
 
