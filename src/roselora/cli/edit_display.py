@@ -12,7 +12,8 @@ from roselora.editing.request import BARE
 
 
 def show_answers(answers: Sequence[Mapping[str, str]], target: str) -> None:
-    """Print a table of the model's answers before and after an edit, and a warning if keep-prompts changed.
+    """Print a table of the model's answers before and after an edit, and warnings: of an edit that was not needed, and
+    of keep-prompts that changed.
 
     Args:
         answers: each with ``kind``, ``prompt``, ``form``, ``before`` and ``after``, all forms of a prompt in a row.
@@ -36,6 +37,9 @@ def show_answers(answers: Sequence[Mapping[str, str]], target: str) -> None:
         )
         last = about
     out.print(table)
+    edited = [answer for answer in answers if answer["kind"] not in ("keep", "elsewhere")]
+    if all(_same(answer["before"], target) for answer in edited):
+        tell(("every prompt was answered with the target already, so no edit was needed", "yellow"))
     kept = [answer for answer in answers if answer["kind"] == "keep"]
     if moved := [answer for answer in kept if not _same(answer["after"], answer["before"])]:
         tell((f"{len(moved)} of {len(kept)} answers to keep-prompts changed, which they should not", "yellow"))
