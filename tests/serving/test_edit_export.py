@@ -4,7 +4,7 @@ import itertools
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,9 @@ from roselora.delta.sparse_delta import SparseDelta
 from roselora.editing.editor import Editor
 from roselora.errors import ConfigError, EditError, ModelError
 from roselora.models import LoadedModel, load
+from roselora.models.saved_weights import SavedWeights
 from roselora.serving import edit_export
+from roselora.serving.applied_patch import apply_patch
 from roselora.serving.edit_export import export_edits
 from tests.models import kinds
 from tests.weights import same_bytes, weights
@@ -58,10 +60,21 @@ def delta(model: PreTrainedModel, module: str, rank: int, scale: float = 1.0) ->
     return SparseDelta((layer_factors(module, layer, A, B, scale),))
 
 
-def apply(model: PreTrainedModel, *deltas: SparseDelta) -> None:
+def apply(model: PreTrainedModel, *deltas: SparseDelta) -> Overlay:
     overlay = Overlay(model)
     for number, update in enumerate(deltas):
         overlay.apply(str(number), update, number)
+    return overlay
+
+
+def export(model: PreTrainedModel, tokenizer: Any, deltas: Sequence[SparseDelta], path: Path, format: Any) -> None:
+    """Export deltas that are in the weights only meanwhile."""
+    overlay = apply(model, *deltas)
+    try:
+        export_edits(model, tokenizer, overlay, deltas, path, format)
+    finally:
+        for number in range(len(deltas)):
+            overlay.remove(str(number))
 
 
 def names(folder: Path) -> set[str]:
@@ -83,8 +96,7 @@ def test_a_model_of_any_architecture_is_exported_whole_in_the_names_of_its_check
     tiny_tokenizer.save_pretrained(tmp_path / "base")
     base = load(tmp_path / "base")
     update = delta(base.model, layer, rank=2)
-    apply(base.model, update)
-    export_edits(base.model, base.tokenizer, [update], tmp_path / "out", "model")
+    export_edits(base.model, base.tokenizer, apply(base.model, update), [update], tmp_path / "out", "model")
     assert known in names(tmp_path / "base") == names(tmp_path / "out")
     assert same_bytes(weights(load(tmp_path / "out").model), weights(base.model))
 
@@ -108,7 +120,7 @@ def test_an_export_that_reads_back_differently_is_deleted(
 
     monkeypatch.setattr(edit_export, "write_model", write_another)
     with pytest.raises(EditError, match="not what was written"):
-        export_edits(model, tiny_tokenizer, [], tmp_path / "new" / "out", "model")
+        export(model, tiny_tokenizer, [], tmp_path / "new" / "out", "model")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -120,7 +132,7 @@ def test_an_adapter_of_edits_of_several_ranks_finds_its_base_and_gives_the_edite
         delta(tiny.model, "model.layers.0.mlp.down_proj", 5, scale=0.3),
         delta(tiny.model, "model.layers.1.self_attn.q_proj", 2, scale=-1.1),
     ]
-    export_edits(tiny.model, tiny.tokenizer, deltas, tmp_path / "out", "lora")
+    export(tiny.model, tiny.tokenizer, deltas, tmp_path / "out", "lora")
     config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
     assert (config["r"], config["lora_alpha"], config["task_type"]) == (8, 8, "CAUSAL_LM")
     assert config["base_model_name_or_path"] == tiny.name
@@ -137,9 +149,7 @@ def test_a_base_named_by_a_relative_path_is_named_in_full_in_an_adapter(
 ) -> None:
     monkeypatch.chdir(tiny_model_folder.parent)
     base = load(tiny_model_folder.name)
-    export_edits(
-        base.model, base.tokenizer, [delta(base.model, "model.layers.0.mlp.up_proj", 2)], tmp_path / "out", "lora"
-    )
+    export(base.model, base.tokenizer, [delta(base.model, "model.layers.0.mlp.up_proj", 2)], tmp_path / "out", "lora")
     config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == str(tiny_model_folder)
 
@@ -153,7 +163,7 @@ FULL = {
 
 @pytest.mark.parametrize("error", FULL.values(), ids=list(FULL))
 @pytest.mark.parametrize(
-    ("format", "step"), [("model", "write_model"), ("lora", "export_lora"), ("patch", "export_patches")]
+    ("format", "step"), [("model", "write_model"), ("lora", "export_lora"), ("patch", "export_patch")]
 )
 def test_a_full_disk_is_one_sentence_in_any_librarys_type_and_leaves_nothing(
     tiny: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, format: Any, step: str
@@ -167,7 +177,7 @@ def test_a_full_disk_is_one_sentence_in_any_librarys_type_and_leaves_nothing(
     monkeypatch.setattr(edit_export, step, fill)
     deltas = [delta(tiny.model, "model.layers.0.mlp.up_proj", 2)]
     with pytest.raises(ModelError) as caught:
-        export_edits(tiny.model, tiny.tokenizer, deltas, tmp_path / "new" / "out", format)
+        export(tiny.model, tiny.tokenizer, deltas, tmp_path / "new" / "out", format)
     assert f"{tmp_path / 'new' / 'out'} could not be written (No space left on device" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "staging" not in str(caught.value)
@@ -187,7 +197,7 @@ def test_nothing_is_exported_into_the_base_models_own_folder(
     before = sorted((tmp_path / "base").iterdir())
     for place in ("base/model-00002.safetensors", "base/a/b", "other/edited"):
         with pytest.raises(ModelError, match="within the folder of the base model"):
-            export_edits(base.model, base.tokenizer, deltas, Path(place), format)
+            export(base.model, base.tokenizer, deltas, Path(place), format)
     assert sorted((tmp_path / "base").iterdir()) == before
 
 
@@ -199,10 +209,10 @@ def test_a_link_stays_a_link_and_a_tilde_is_the_home_folder(
     (tmp_path / "empty").mkdir()
     for link, target in (("to-empty", "empty"), ("to-nothing", "later")):
         Path(link).symlink_to(target)
-        export_edits(tiny.model, tiny.tokenizer, [], Path(link), "model")
+        export(tiny.model, tiny.tokenizer, [], Path(link), "model")
         assert Path(link).is_symlink()
         assert names(tmp_path / target) == names(Path(link))
-    export_edits(tiny.model, tiny.tokenizer, [], Path("~/merged"), "model")
+    export(tiny.model, tiny.tokenizer, [], Path("~/merged"), "model")
     assert names(tmp_path / "home" / "merged")
     assert not Path("~").exists()
 
@@ -221,17 +231,17 @@ def test_a_path_that_cannot_be_created_is_refused_in_one_sentence_and_left_alone
     before = sorted(tmp_path.iterdir())
     for place in ("file", "link", "loop", "file/below", "x" * 300):
         with pytest.raises(ModelError, match=place[:10]):
-            export_edits(tiny.model, tiny.tokenizer, deltas, Path(place), format)
+            export(tiny.model, tiny.tokenizer, deltas, Path(place), format)
     monkeypatch.chdir(here)
     with pytest.raises(ModelError, match="the folder that you are in"):
-        export_edits(tiny.model, tiny.tokenizer, deltas, Path(), format)
+        export(tiny.model, tiny.tokenizer, deltas, Path(), format)
     monkeypatch.chdir(tmp_path)
     if format == "patch":
         with pytest.raises(ModelError, match="here is a folder, and a patch is a file"):
-            export_edits(tiny.model, tiny.tokenizer, deltas, Path("here"), format)
+            export(tiny.model, tiny.tokenizer, deltas, Path("here"), format)
     monkeypatch.setattr(Path, "is_mount", lambda path: path == here)
     with pytest.raises(ModelError, match="here is where a disk is mounted"):
-        export_edits(tiny.model, tiny.tokenizer, deltas, here, format)
+        export(tiny.model, tiny.tokenizer, deltas, here, format)
     assert sorted(tmp_path.iterdir()) == before
     assert (tmp_path / "file").read_text() == "precious"
     assert list(here.iterdir()) == []
@@ -240,7 +250,7 @@ def test_a_path_that_cannot_be_created_is_refused_in_one_sentence_and_left_alone
 def test_an_unknown_format_is_refused(tiny: LoadedModel, tmp_path: Path) -> None:
     format: Any = "gguf"
     with pytest.raises(ConfigError, match="format is 'gguf'; it must be one of model, lora, patch"):
-        export_edits(tiny.model, tiny.tokenizer, [], tmp_path / "out", format)
+        export(tiny.model, tiny.tokenizer, [], tmp_path / "out", format)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -252,7 +262,7 @@ def export_until(step: int, *arguments: Any) -> bool:
             left = itertools.count(step, -1)
             for name in ("fsync", "replace"):
                 setattr(os, name, partial(_call_or_die, left, getattr(os, name)))
-            export_edits(*arguments)
+            export(*arguments)
         finally:
             os._exit(0)
     return os.waitpid(child, 0)[1] == 0
@@ -271,7 +281,7 @@ def test_an_export_killed_at_any_flush_or_rename_is_whole_or_absent_and_the_next
 ) -> None:
     deltas = [delta(tiny.model, "model.layers.0.mlp.up_proj", 2)]
     arguments = (tiny.model, tiny.tokenizer, deltas, tmp_path / "out", format)
-    export_edits(*arguments[:3], tmp_path / "whole", format)
+    export(*arguments[:3], tmp_path / "whole", format)
     whole = contents(tmp_path / "whole")
     for step in itertools.count():
         done = export_until(step, *arguments)
@@ -281,7 +291,7 @@ def test_an_export_killed_at_any_flush_or_rename_is_whole_or_absent_and_the_next
         assert not done
         assert len([path for path in tmp_path.iterdir() if path.name.startswith(".out.")]) == 1
     assert step > 2
-    export_edits(*arguments[:3], tmp_path / "next", format)
+    export(*arguments[:3], tmp_path / "next", format)
     assert {path.name for path in tmp_path.iterdir()} == {"whole", "out", "next"}
 
 
@@ -298,3 +308,23 @@ def test_a_folder_named_tilde_in_the_current_one_is_written_to_as_typed(
     Editor(tiny, store="./~/edits").export("./~/out")
     assert {path.name for path in (tmp_path / "~").iterdir()} == {"edits", "out"}
     assert not list((tmp_path / "home").iterdir())
+
+
+@pytest.mark.parametrize("kind", CHECKPOINTS)
+def test_a_patch_of_any_architecture_makes_the_merged_models_weights_of_those_of_the_base(
+    tiny_tokenizer: Any, tmp_path: Path, kind: str
+) -> None:
+    settings, layer, _ = CHECKPOINTS[kind]
+    kinds.model(kind, **settings).save_pretrained(tmp_path / "base")
+    tiny_tokenizer.save_pretrained(tmp_path / "base")
+    base = load(tmp_path / "base")
+    updates = [delta(base.model, layer, rank) for rank in (2, 3)]
+    overlay = apply(base.model, *updates)
+    for format in ("model", "patch"):
+        export_edits(base.model, base.tokenizer, overlay, updates, tmp_path / format, format)
+    now, wanted = (dict(SavedWeights(tmp_path / folder)) for folder in ("base", "model"))
+    assert not same_bytes(now, wanted)
+    apply_patch(tmp_path / "patch", now)
+    assert same_bytes(now, wanted)
+    apply_patch(tmp_path / "patch", now, undo=True)
+    assert same_bytes(now, dict(SavedWeights(tmp_path / "base")))

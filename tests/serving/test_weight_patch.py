@@ -1,20 +1,24 @@
-"""Patch files: what a reader that knows nothing of factors finds in them."""
+"""Patch files: exact in every dtype, idempotent, undoable, refused where they do not fit, and version 1 is read."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from roselora.delta.overlay import Overlay
 from roselora.delta.sparse_delta import SparseDelta, SparseFactors
-from roselora.errors import ConfigError
+from roselora.errors import ConfigError, FileFormatError, WrongBaseError
 from roselora.files import sha256_tensor
-from roselora.serving import weight_patch
-from roselora.serving.weight_patch import export_patches
+from roselora.serving.applied_patch import apply_patch
+from roselora.serving.weight_patch import export_patch
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def layer(dtype: torch.dtype = torch.bfloat16) -> nn.Linear:
@@ -35,60 +39,149 @@ def delta(seed: int, model: nn.Linear) -> SparseDelta:
     return SparseDelta((made,))
 
 
-def read(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
+def header(path: Path) -> dict[str, Any]:
     with safe_open(path, "pt") as file:
-        header = json.loads(file.metadata()["roselora_patches"])
-    return load_file(path), header
+        found: dict[str, Any] = json.loads(file.metadata()["roselora_patches"])
+    return found
 
 
-def test_a_patched_weight_is_the_overlays_bit_for_bit(tmp_path: Path) -> None:
-    model = layer()
-    one = delta(1, model)
-    export_patches([one], tmp_path / "patch.safetensors")
-    tensors, header = read(tmp_path / "patch.safetensors")
-    assert set(tensors) == {"weight.index", "weight.value"}
-    assert (tensors["weight.index"].dtype, tensors["weight.value"].dtype) == (torch.int32, torch.float32)
-    sha = sha256_tensor(model.weight)
-    table = {"weight": {"shape": [7, 9], "dtype": "bfloat16", "base_sha256": sha}}
-    assert header == {"format_version": 1, "weights": table}
-    patched = model.weight.detach().clone().view(-1)
-    place = tensors["weight.index"].long()
-    patched[place] = (patched[place].float() + tensors["weight.value"]).bfloat16()
-    Overlay(model).apply("one", one)
-    assert torch.equal(patched.view(7, 9), model.weight)
-
-
-def test_several_deltas_are_one_sum_in_their_order(tmp_path: Path) -> None:
-    model = layer(torch.float32)
-    parts = [delta(seed, model) for seed in range(4)]
-    export_patches(parts, tmp_path / "patch.safetensors")
-    tensors, _ = read(tmp_path / "patch.safetensors")
-    expected = torch.zeros(63)
-    for part in parts:
-        index, value = part.weights[0].expand()
-        expected[index] += value
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_patch_of_overlapping_deltas_is_exact_idempotent_and_undoable(tmp_path: Path, dtype: torch.dtype) -> None:
+    model, base = layer(dtype), layer(dtype).weight.detach()
+    overlay = Overlay(model)
+    for seed in range(4):
+        overlay.apply(str(seed), delta(seed, layer(dtype)))
+    path = tmp_path / "patch.safetensors"
+    export_patch(overlay.changed(), path)
+    tensors = load_file(path)
+    assert {name: tensor.dtype for name, tensor in tensors.items()} == {
+        "weight.index": torch.int32,
+        "weight.value": dtype,
+        "weight.old_value": dtype,
+    }
+    row = {"shape": [7, 9], "dtype": str(dtype)[6:], "base_sha256": sha256_tensor(base)}
+    assert header(path) == {"format_version": 2, "weights": {"weight": row}}
     index = tensors["weight.index"].long()
-    assert torch.equal(index, index.unique())
-    found = torch.zeros(63)
-    found[index] = tensors["weight.value"]
-    assert torch.equal(found, expected)
+    assert index.tolist() == (model.weight != base).flatten().nonzero().flatten().tolist()
+    weight = base.clone()
+    for _ in range(2):
+        apply_patch(path, {"weight": weight})
+        assert torch.equal(weight, model.weight)
+    for _ in range(2):
+        apply_patch(path, {"weight": weight}, undo=True)
+        assert torch.equal(weight, base)
+    weight.view(-1)[index[:2]] = tensors["weight.value"][:2]  # a program that was stopped halfway
+    apply_patch(path, {"weight": weight})
+    assert torch.equal(weight, model.weight)
 
 
-def test_a_weight_of_more_than_31_bits_has_64_bit_indices(tmp_path: Path) -> None:
-    wide = SparseFactors(
-        "w", torch.ones(1, 1), torch.tensor([[2**20]]), torch.ones(1, 1), torch.tensor([[2**20]]), 1.0,
-        (2**21, 2**21), "linear", torch.float16, "0" * 64,
-    )  # fmt: skip
-    export_patches([SparseDelta((wide,))], tmp_path / "patch.safetensors")
-    tensors, _ = read(tmp_path / "patch.safetensors")
-    assert tensors["w.index"].dtype == torch.int64
-    assert tensors["w.index"].tolist() == [2**41 + 2**20]
+def test_a_sign_of_zero_is_a_change_and_an_equal_weight_is_left_out(tmp_path: Path) -> None:
+    changed = [
+        ("b", torch.zeros(2), torch.tensor([0.0, -0.0])),
+        ("a", torch.ones(3), torch.ones(3)),
+    ]
+    export_patch(changed, tmp_path / "patch.safetensors")
+    assert list(header(tmp_path / "patch.safetensors")["weights"]) == ["b"]
+    assert load_file(tmp_path / "patch.safetensors")["b.index"].tolist() == [1]
+    weight = torch.zeros(2)
+    apply_patch(tmp_path / "patch.safetensors", {"a": torch.ones(3), "b": weight})
+    assert weight.signbit().tolist() == [False, True]
 
 
-def test_deltas_of_different_bases_and_none_at_all_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="different bases"):
-        export_patches([delta(1, layer()), delta(1, layer(torch.float32))], tmp_path / "patch.safetensors")
-    with pytest.raises(ConfigError, match="no deltas"):
-        export_patches([], tmp_path / "patch.safetensors")
-    assert list(tmp_path.iterdir()) == []
-    assert "NAME.index" in (weight_patch.__doc__ or "")
+def version_1(path: Path, weight: Tensor, **other: Any) -> None:
+    """A patch as version 1 had it: it adds 0.1 to two entries."""
+    row = {"shape": list(weight.shape), "dtype": str(weight.dtype)[6:], "base_sha256": sha256_tensor(weight)}
+    table = {"format_version": 1, "weights": {"weight": {**row, **other}}}
+    tensors = {"weight.index": torch.tensor([2, 60], dtype=torch.int32), "weight.value": torch.tensor([0.1, 0.1])}
+    save_file(tensors, path, {"roselora_patches": json.dumps(table)})
+
+
+def test_version_1_is_added_to_its_own_base_alone(tmp_path: Path) -> None:
+    weight = layer().weight.detach()
+    path = tmp_path / "patch.safetensors"
+    version_1(path, weight)
+    expected = weight.clone()
+    for place in (2, 60):
+        expected.view(-1)[place] = (weight.view(-1)[place].float() + 0.1).bfloat16()
+    patched = weight.clone()
+    apply_patch(path, {"weight": patched})
+    assert torch.equal(patched, expected)
+    with pytest.raises(WrongBaseError, match="not the weight"):
+        apply_patch(path, {"weight": patched})  # a second time
+    with pytest.raises(ConfigError, match="no old values"):
+        apply_patch(path, {"weight": patched}, undo=True)
+    assert torch.equal(patched, expected)
+
+
+def moved(weight: Tensor) -> dict[str, Tensor]:
+    return {"weight": weight + 1}
+
+
+@pytest.mark.parametrize(
+    ("weights", "error", "message"),
+    [
+        (lambda weight: {}, ConfigError, "no weight 'weight'"),
+        (lambda weight: {"weight": weight.float()}, ConfigError, "float32.*bfloat16"),
+        (lambda weight: {"weight": weight[:6]}, ConfigError, r"6, 9.*7, 9"),
+        (moved, WrongBaseError, "weight is not the weight"),
+    ],
+)
+def test_a_patch_of_another_model_changes_nothing(
+    tmp_path: Path, weights: Callable[[Tensor], dict[str, Tensor]], error: type[Exception], message: str
+) -> None:
+    model = layer()
+    base = model.weight.detach().clone()
+    overlay = Overlay(model)
+    overlay.apply("one", delta(1, model))
+    first = torch.zeros(2)
+    changed = [("first", first, torch.ones(2)), *overlay.changed()]  # the other weight would be written before it
+    export_patch(changed, tmp_path / "patch.safetensors")
+    given = {"first": first, **weights(base)}
+    before = {name: weight.clone() for name, weight in given.items()}
+    with pytest.raises(error, match=message):
+        apply_patch(tmp_path / "patch.safetensors", given)
+    assert all(torch.equal(given[name], weight) for name, weight in before.items())
+
+
+DAMAGE: dict[str, dict[str, Tensor]] = {
+    "descending": {"w.index": torch.tensor([3, 1], dtype=torch.int32)},
+    "negative": {"w.index": torch.tensor([-1, 1], dtype=torch.int32)},
+    "outside": {"w.index": torch.tensor([1, 4], dtype=torch.int32)},
+    "of two dimensions": {"w.index": torch.tensor([[1, 3]], dtype=torch.int32)},
+    "of another length": {"w.value": torch.ones(3)},
+    "of another dtype": {"w.old_value": torch.zeros(2, dtype=torch.float16)},
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=list(DAMAGE))
+def test_a_damaged_patch_is_refused(tmp_path: Path, damage: dict[str, Tensor]) -> None:
+    path = tmp_path / "patch.safetensors"
+    weight = torch.zeros(2, 2)
+    export_patch([("w", weight, torch.tensor([[0.0, 1], [0, 1]]))], path)
+    save_file({**load_file(path), **damage}, path, {"roselora_patches": json.dumps(header(path))})
+    with pytest.raises(FileFormatError, match="is damaged"):
+        apply_patch(path, {"w": weight})
+    assert not weight.any()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"format_version": 2}', '{"format_version": 2, "weights": {"w": 3}}', "[" * 100_000]
+)
+def test_what_is_not_a_patch_is_refused_in_one_sentence(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "patch.safetensors"
+    save_file({"w.index": torch.zeros(1)}, path, {"roselora_patches": text})
+    with pytest.raises(FileFormatError, match="not a patch file") as caught:
+        apply_patch(path, {"w": torch.zeros(2)})
+    assert "\n" not in str(caught.value)
+    for content in (b"", b"\x80\x04junk"):
+        path.write_bytes(content)
+        with pytest.raises(FileFormatError, match="not a patch file"):
+            apply_patch(path, {})
+    with pytest.raises(FileFormatError, match="No such file"):
+        apply_patch(tmp_path / "missing", {})
+
+
+def test_a_patch_of_a_later_version_is_refused(tmp_path: Path) -> None:
+    save_file({}, tmp_path / "patch", {"roselora_patches": '{"format_version": 3, "weights": {}}'})
+    with pytest.raises(FileFormatError, match="version 3; this roselora reads 1 and 2"):
+        apply_patch(tmp_path / "patch", {})

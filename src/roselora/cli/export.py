@@ -25,7 +25,7 @@ def export(
     path: Annotated[Path, typer.Argument(**PATH, help="A new or empty folder; for --format patch a new file.")],
     format: Annotated[
         Literal["model", "lora", "patch"],
-        typer.Option(help="model: merged, in safetensors; lora: one LoRA adapter; patch: indices and values."),
+        typer.Option(help="model: merged, in safetensors; lora: one LoRA adapter; patch: the entries that change."),
     ] = "model",
     dry_run: DryRunOption = False,
 ) -> None:

@@ -11,6 +11,7 @@ while writing is undone.
 
 import contextlib
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,6 +130,12 @@ class Overlay:
             if slot.journal is None:
                 slot.note_write()
         return slot.base_sha256
+
+    def changed(self) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """Each weight that active deltas are on: its name, the base weight and what it is now, one at a time."""
+        for slot in self._slots.values():
+            if slot.journal is not None:
+                yield slot.name, slot.original, slot.flat.view(slot.shape)
 
     def apply(self, key: str, delta: SparseDelta, position: int | None = None, force: bool = False) -> None:
         """Add `delta` to the model under the id `key`. If that fails, nothing has changed.

@@ -305,7 +305,7 @@ class Editor:
         require_outside_stores(user_path(path))
         edits = self._edited.bring_up_to_date()
         deltas = [self.store.delta_of(edit) for edit in edits]
-        export_edits(self.model, self.tokenizer, deltas, user_path(path), format)
+        export_edits(self.model, self.tokenizer, self._edited.overlay, deltas, user_path(path), format)
         return tuple(edits)
 
     def _prepare(self, settings: Settings, on_progress: Progress | None = None) -> None:

@@ -1,7 +1,7 @@
 """Exports the edited model or its edits for other programs, and reads the export back before it counts as done."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -12,13 +12,15 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.delta.combination import combine
+from roselora.delta.overlay import Overlay
 from roselora.delta.sparse_delta import SparseDelta
 from roselora.errors import ConfigError, EditError, ModelError
 from roselora.files import user_path
+from roselora.models.checkpoint_names import in_checkpoint
 from roselora.models.model_saving import require_new_path, save_atomically, write_model
 from roselora.models.saved_weights import holds_model
 from roselora.serving.lora_folder import export_lora, import_lora
-from roselora.serving.weight_patch import export_patches
+from roselora.serving.weight_patch import export_patch
 
 Format = Literal["model", "lora", "patch"]
 
@@ -26,6 +28,7 @@ Format = Literal["model", "lora", "patch"]
 def export_edits(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
+    overlay: Overlay,
     deltas: Sequence[SparseDelta],
     path: Path,
     format: Format,
@@ -33,8 +36,9 @@ def export_edits(
     """Write the edited model, or its edits alone, to ``path``. It appears there once it has been read back.
 
     Args:
-        model: the edited model, with the deltas in its weights.
+        model: the edited model.
         tokenizer: its tokenizer, which is written beside a model.
+        overlay: what holds the deltas in the model's weights.
         deltas: the active edits, in commit order.
         path: where to write.
         format: "model" for a folder with the whole model, "lora" for a LoRA adapter folder, "patch" for a patch file.
@@ -55,8 +59,8 @@ def export_edits(
             export_lora(combined, staged, base=model.name_or_path or None, task_type=TaskType.CAUSAL_LM)
             same = _same_products(combined, import_lora(staged, model))
         else:
-            export_patches(deltas, staged)
-            same = _is_patch_of(combine(deltas), staged)
+            export_patch(_changed(model, overlay), staged)
+            same = _holds_patch(staged, _changed(model, overlay))
         if not same:
             raise EditError(f"What was read back from {path} is not what was written, so it was deleted; try again.")
 
@@ -101,13 +105,24 @@ def _same_products(first: SparseDelta, second: SparseDelta) -> bool:
     )
 
 
-def _is_patch_of(delta: SparseDelta, path: Path) -> bool:
-    """Whether a patch file holds the entries and values of a delta, up to rounding."""
+def _changed(model: PreTrainedModel, overlay: Overlay) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Name, base and edited weight of what is changed, as the checkpoint has it; one weight of the model at a time."""
+    for name, base, edited in overlay.changed():
+        olds, news = (in_checkpoint(model, {name: weight}) for weight in (base, edited))
+        yield from ((new, olds[new], news[new]) for new in news)
+
+
+def _holds_patch(path: Path, changed: Iterable[tuple[str, Tensor, Tensor]]) -> bool:
+    """Whether a patch file makes the edited weights of those of the base, and these of those again."""
     with safe_open(path, framework="pt") as saved:
-        for weight in delta.weights:
-            index, value = weight.expand()
-            if not torch.equal(saved.get_tensor(f"{weight.name}.index").long(), index):
-                return False
-            if not torch.allclose(saved.get_tensor(f"{weight.name}.value"), value, rtol=1e-4, atol=1e-7):
+        names = set(saved.keys())
+        for name, base, edited in changed:
+            now = base.flatten().cpu().clone()
+            if f"{name}.index" in names:
+                index = saved.get_tensor(f"{name}.index").long()
+                if not torch.equal(now[index], saved.get_tensor(f"{name}.old_value")):
+                    return False
+                now[index] = saved.get_tensor(f"{name}.value")
+            if not torch.equal(now, edited.flatten().cpu()):
                 return False
     return True

@@ -1,84 +1,72 @@
-"""Deltas as a patch file: for each weight, the entries that change and what to add to them.
+"""Patch files: the entries of a model's weights that edits change, with their new and their old values.
 
-It is for programs that patch weights in place and do not know about factors. The file is one safetensors file. For each
-weight NAME, in the order of the names, it holds two one-dimensional tensors of the same length:
+It is for programs that set weights in place and know nothing of factors. The values are absolute, in the base's own
+dtype, so a patch is exact, may be applied twice, and can be taken back. The file is one safetensors file. For each
+weight NAME of the checkpoint, in the order of the names, it holds three one-dimensional tensors of the same length:
 
-    NAME.index    I32, or I64 where the weight has more than 2^31 - 1 entries: positions in the weight as the model
-                  stores it, flattened row by row; ascending, each once
-    NAME.value    F32: what to add there
+    NAME.index      I32, or I64 where the weight has more than 2^31 - 1 entries: positions in the weight as the
+                    checkpoint stores it, flattened row by row; ascending, each once
+    NAME.value      of the weight's dtype: what stands there in the edited model
+    NAME.old_value  of the same dtype: what stands there in the base model, which differs in at least one bit
 
 and one entry under __metadata__, "roselora_patches", a JSON object:
 
-    format_version    1
-    weights           for each NAME: "shape", the two sizes of the weight as stored; "dtype", such as "bfloat16"; and
-                      "base_sha256", the SHA-256 that roselora.files.sha256_tensor gives the base weight
+    format_version    2
+    weights           for each NAME: "shape", the sizes of the weight; "dtype", such as "bfloat16"; and "base_sha256",
+                      the SHA-256 that roselora.files.sha256_tensor gives the base weight
 
-To apply it, add in float32 and round once: weight[i] = round(float32(weight[i]) + value). To take it back, write the
-old values again: subtracting what was added does not give the same bits. See docs/file-formats.md.
+Version 1, which is read but no longer written, has no old values, and its values are float32 and to be added to the
+base: weight[i] = round(float32(weight[i]) + value). See docs/file-formats.md.
 """
 
 import json
 import os
 from collections.abc import Iterable
 
-import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor
 
-from roselora.delta.combination import by_weight
-from roselora.delta.sparse_delta import SparseDelta, SparseFactors
-from roselora.files import dtype_name, write_atomically
+from roselora.files import dtype_name, sha256_tensor, write_atomically
 
-PATCH_FORMAT_VERSION = 1
+PATCH_FORMAT_VERSION = 2
+
+HEADER = "roselora_patches"
+"""The name of the patch's own entry among the file's metadata."""
 
 
-def export_patches(deltas: Iterable[SparseDelta], path: str | os.PathLike[str]) -> None:
-    """Write the sum of `deltas`, in this order and in float32, as one patch file.
+def export_patch(changed: Iterable[tuple[str, Tensor, Tensor]], path: str | os.PathLike[str]) -> None:
+    """Write what distinguishes edited weights from those of the base as one patch file.
 
-    For one delta the patched weights are bit for bit what `Overlay` makes. For several they may differ from it in the
-    last bit: the overlay adds the deltas to the original one by one, a patch is one sum.
+    Args:
+        changed: each weight's name in the checkpoint, the base weight, and the edited one, of one shape and dtype. A
+            weight that is equal bit for bit is left out.
+        path: the file.
 
     Raises:
-        ConfigError: there are no deltas, or they were made for different bases.
         OSError: the file cannot be written; a file that was there is unchanged.
 
     Example:
         >>> from safetensors.torch import load_file
-        >>> from roselora.delta.layer_kinds import layer_factors
-        >>> A, B = torch.tensor([[0.0, 2.0]]), torch.tensor([[1.0], [0.0], [3.0]])
-        >>> delta = SparseDelta((layer_factors("layer", torch.nn.Linear(2, 3), A, B, scale=0.5),))
-        >>> export_patches([delta], "patch.safetensors")
+        >>> export_patch([("w", torch.zeros(2, 3), torch.tensor([[0.0, 0, 5], [0, 0, -1]]))], "patch.safetensors")
         >>> patch = load_file("patch.safetensors")
-        >>> patch["layer.weight.index"], patch["layer.weight.value"]
-        (tensor([1, 5], dtype=torch.int32), tensor([1., 3.]))
+        >>> patch["w.index"], patch["w.value"], patch["w.old_value"]
+        (tensor([2, 5], dtype=torch.int32), tensor([ 5., -1.]), tensor([0., 0.]))
     """
     tensors: dict[str, Tensor] = {}
     table = {}
-    for name, parts in sorted(by_weight(deltas).items()):
-        first = parts[0]
-        index, value = _sum(parts)
-        wide = first.shape[0] * first.shape[1] > 2**31 - 1
-        tensors[f"{name}.index"] = index if wide else index.to(torch.int32)
-        tensors[f"{name}.value"] = value
-        table[name] = {
-            "shape": first.stored_shape,
-            "dtype": dtype_name(first.base_dtype),
-            "base_sha256": first.base_sha256,
-        }
-    header = {"format_version": PATCH_FORMAT_VERSION, "weights": table}
-    text = json.dumps(header, separators=(",", ":"))
-    write_atomically(path, safetensors.torch.save(tensors, {"roselora_patches": text}), follow_link=True)
+    for name, base, edited in sorted(changed, key=lambda each: each[0]):
+        old, new = (weight.detach().cpu().contiguous().view(-1) for weight in (base, edited))
+        index = (bits(old) != bits(new)).nonzero().view(-1)
+        if not len(index):
+            continue
+        tensors[f"{name}.index"] = index if old.numel() > 2**31 - 1 else index.to(torch.int32)
+        tensors[f"{name}.value"], tensors[f"{name}.old_value"] = new[index], old[index]
+        table[name] = {"shape": base.shape, "dtype": dtype_name(base.dtype), "base_sha256": sha256_tensor(base)}
+    text = json.dumps({"format_version": PATCH_FORMAT_VERSION, "weights": table}, separators=(",", ":"))
+    write_atomically(path, safetensors.torch.save(tensors, {HEADER: text}), follow_link=True)
 
 
-def _sum(parts: list[SparseFactors]) -> tuple[Tensor, Tensor]:
-    """Index and value of the sum of the parts, added in float32 in their order."""
-    index, value = parts[0].expand()
-    for part in parts[1:]:
-        other_index, other_value = part.expand()
-        union = np.union1d(index.numpy(), other_index.numpy())
-        total = np.zeros(union.size, np.float32)
-        total[np.searchsorted(union, index.numpy())] = value.numpy()
-        total[np.searchsorted(union, other_index.numpy())] += other_value.numpy()
-        index, value = torch.from_numpy(union), torch.from_numpy(total)
-    return index, value
+def bits(values: Tensor) -> Tensor:
+    """The values as integers: 0.0 and -0.0 are two values here, and NaN equals itself."""
+    return values.view({2: torch.int16, 4: torch.int32}[values.element_size()])
