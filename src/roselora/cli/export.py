@@ -22,10 +22,16 @@ if TYPE_CHECKING:
 @takes_options()
 def export(
     options: EditorOptions,
-    path: Annotated[Path, typer.Argument(**PATH, help="A new or empty folder; for --format patch a new file.")],
+    path: Annotated[
+        Path, typer.Argument(**PATH, help="A new or empty folder; for gguf, gguf-lora and patch a new file.")
+    ],
     format: Annotated[
-        Literal["model", "lora", "patch"],
-        typer.Option(help="model: merged, in safetensors; lora: one LoRA adapter; patch: the entries that change."),
+        Literal["model", "lora", "gguf", "gguf-lora", "patch"],
+        typer.Option(
+            help="model: merged, in safetensors. lora: one LoRA adapter, for PEFT and vLLM. gguf: a copy of the "
+            "base's GGUF file with the edited weights. gguf-lora: an adapter for llama.cpp and Ollama. patch: the "
+            "entries that change."
+        ),
     ] = "model",
     dry_run: DryRunOption = False,
 ) -> None:

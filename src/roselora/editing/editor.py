@@ -29,7 +29,7 @@ from roselora.models.devices import AUTO
 from roselora.models.generation import greedy_answers
 from roselora.models.inference import Progress
 from roselora.models.loading import LoadedModel, load
-from roselora.serving.edit_export import Format, export_edits
+from roselora.serving.edit_export import Edited, Format, export_edits
 from roselora.user_files import shown
 
 
@@ -289,9 +289,10 @@ class Editor:
         """Write the edited model, or only what the active edits change; read it back and compare.
 
         Args:
-            path: a new or empty folder (``model``, ``lora``) or a new file (``patch``), not in the base model's folder.
-            format: ``model`` the merged model in safetensors, ``lora`` one LoRA adapter, ``patch`` flat index and
-                value tensors per weight.
+            path: a new or empty folder (``model``, ``lora``) or a new file, not in the base model's folder.
+            format: ``model`` the merged model in safetensors, ``lora`` one LoRA adapter, ``gguf`` a copy of the base's
+                GGUF file with the edited weights, ``gguf-lora`` a LoRA adapter for llama.cpp, ``patch`` the positions,
+                new and old values of the entries that change.
 
         Returns:
             The edits that were written, in commit order.
@@ -299,13 +300,14 @@ class Editor:
         Raises:
             ConfigError: there is no such format.
             EditError: there is nothing to export, or what was read back differs; nothing is left at the path.
-            ModelError: something is at the path already, or the disk refused.
+            ModelError: something is at the path already, the disk refused, or the base is no GGUF file to copy.
             StoreError: the path is inside a store.
+            UnsupportedError: the format does not know such a model, or an edited layer.
         """
         require_outside_stores(user_path(path))
         edits = self._edited.bring_up_to_date()
         deltas = [self.store.delta_of(edit) for edit in edits]
-        export_edits(self.model, self.tokenizer, self._edited.overlay, deltas, user_path(path), format)
+        export_edits(Edited(self.model, self.tokenizer, self._edited.overlay, deltas), user_path(path), format)
         return tuple(edits)
 
     def _prepare(self, settings: Settings, on_progress: Progress | None = None) -> None:

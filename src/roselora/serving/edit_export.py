@@ -1,7 +1,8 @@
 """Exports the edited model or its edits for other programs, and reads the export back before it counts as done."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -19,49 +20,55 @@ from roselora.files import user_path
 from roselora.models.checkpoint_names import in_checkpoint
 from roselora.models.model_saving import require_new_path, save_atomically, write_model
 from roselora.models.saved_weights import holds_model
+from roselora.serving.gguf_adapter import export_gguf_lora, holds_gguf_lora
+from roselora.serving.gguf_model import export_gguf, holds_gguf, require_gguf_base
 from roselora.serving.lora_folder import export_lora, import_lora
 from roselora.serving.weight_patch import export_patch
 
-Format = Literal["model", "lora", "patch"]
+Format = Literal["model", "lora", "gguf", "gguf-lora", "patch"]
+
+FILES = {"gguf": "a GGUF model", "gguf-lora": "a GGUF adapter", "patch": "a patch"}
+"""The formats that are one file, and what they are called."""
 
 
-def export_edits(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    overlay: Overlay,
-    deltas: Sequence[SparseDelta],
-    path: Path,
-    format: Format,
-) -> None:
+@dataclass(frozen=True)
+class Edited:
+    """An edited model, and its edits.
+
+    Attributes:
+        model: with the edits in its weights.
+        tokenizer: written beside a whole model.
+        overlay: what holds the edits in the weights.
+        deltas: the active edits, in commit order.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    overlay: Overlay
+    deltas: Sequence[SparseDelta]
+
+
+def export_edits(edited: Edited, path: Path, format: Format) -> None:
     """Write the edited model, or its edits alone, to ``path``. It appears there once it has been read back.
 
     Args:
-        model: the edited model.
-        tokenizer: its tokenizer, which is written beside a model.
-        overlay: what holds the deltas in the model's weights.
-        deltas: the active edits, in commit order.
+        edited: the model and its edits.
         path: where to write.
-        format: "model" for a folder with the whole model, "lora" for a LoRA adapter folder, "patch" for a patch file.
+        format: "model" for a folder with the whole model, "lora" for a LoRA adapter folder, "gguf" for a copy of the
+            base's GGUF file with the edited weights, "gguf-lora" for a LoRA adapter in a GGUF file, "patch" for a
+            patch file.
 
     Raises:
         ConfigError: there is no such format.
         EditError: there are no edits to write, or what was read back differs.
-        ModelError: something is at ``path`` already, it is within the base model's folder, or the disk failed.
+        ModelError: something is at ``path`` already, it is within the base model's folder, the disk failed, or the base
+            is not a GGUF file, of which "gguf" makes a copy.
+        UnsupportedError: the format does not know such a model, or an edited layer.
     """
-    require_exportable(len(deltas), path, format, model.name_or_path)
+    require_exportable(len(edited.deltas), path, format, edited.model.name_or_path)
 
     def write(staged: Path) -> None:
-        if format == "model":
-            write_model(model, tokenizer, staged)
-            same = holds_model(staged, model)
-        elif format == "lora":
-            combined = combine(deltas)
-            export_lora(combined, staged, base=model.name_or_path or None, task_type=TaskType.CAUSAL_LM)
-            same = _same_products(combined, import_lora(staged, model))
-        else:
-            export_patch(_changed(model, overlay), staged)
-            same = _holds_patch(staged, _changed(model, overlay))
-        if not same:
+        if not _WRITERS[format](edited, staged):
             raise EditError(f"What was read back from {path} is not what was written, so it was deleted; try again.")
 
     save_atomically(path, write)
@@ -86,10 +93,51 @@ def require_exportable(edits: int, path: Path, format: Format, base: str | None)
     if format != "model" and not edits:
         raise EditError("There is no active edit to export.")
     target, folder = require_new_path(path), Path(os.path.realpath(user_path(base or "")))
-    if format == "patch" and target.is_dir():
-        raise ModelError(f"{path} is a folder, and a patch is a file; name a new file.")
+    if format in FILES and target.is_dir():
+        raise ModelError(f"{path} is a folder, and {FILES[format]} is a file; name a new file.")
+    if format == "gguf":
+        require_gguf_base(base)
     if base and os.path.isdir(folder) and target.is_relative_to(folder):
         raise ModelError(f"{path} is within the folder of the base model, {base}; name a path outside of it.")
+
+
+def _write_model(edited: Edited, path: Path) -> bool:
+    write_model(edited.model, edited.tokenizer, path)
+    return holds_model(path, edited.model)
+
+
+def _write_lora(edited: Edited, path: Path) -> bool:
+    combined = combine(edited.deltas)
+    export_lora(combined, path, base=edited.model.name_or_path or None, task_type=TaskType.CAUSAL_LM)
+    return _same_products(combined, import_lora(path, edited.model))
+
+
+def _write_gguf(edited: Edited, path: Path) -> bool:
+    base = require_gguf_base(edited.model.name_or_path)
+    weights = {name: weight for name, _, weight in edited.overlay.changed()}
+    export_gguf(weights, path, edited.model, base)
+    return holds_gguf(path, weights, edited.model, base)
+
+
+def _write_gguf_lora(edited: Edited, path: Path) -> bool:
+    combined = combine(edited.deltas)
+    export_gguf_lora(combined, path, edited.model)
+    return holds_gguf_lora(path, combined, edited.model)
+
+
+def _write_patch(edited: Edited, path: Path) -> bool:
+    export_patch(_changed(edited), path)
+    return _holds_patch(path, _changed(edited))
+
+
+_WRITERS: dict[Format, Callable[[Edited, Path], bool]] = {
+    "model": _write_model,
+    "lora": _write_lora,
+    "gguf": _write_gguf,
+    "gguf-lora": _write_gguf_lora,
+    "patch": _write_patch,
+}
+"""What writes each format, and says whether what it then reads there is what it wrote."""
 
 
 def _same_products(first: SparseDelta, second: SparseDelta) -> bool:
@@ -105,11 +153,11 @@ def _same_products(first: SparseDelta, second: SparseDelta) -> bool:
     )
 
 
-def _changed(model: PreTrainedModel, overlay: Overlay) -> Iterator[tuple[str, Tensor, Tensor]]:
+def _changed(edited: Edited) -> Iterator[tuple[str, Tensor, Tensor]]:
     """Name, base and edited weight of what is changed, as the checkpoint has it; one weight of the model at a time."""
-    for name, base, edited in overlay.changed():
-        olds, news = (in_checkpoint(model, {name: weight}) for weight in (base, edited))
-        yield from ((new, olds[new], news[new]) for new in news)
+    for name, *both in edited.overlay.changed():
+        old, new = (in_checkpoint(edited.model, {name: weight}) for weight in both)
+        yield from ((renamed, old[renamed], new[renamed]) for renamed in new)
 
 
 def _holds_patch(path: Path, changed: Iterable[tuple[str, Tensor, Tensor]]) -> bool:
