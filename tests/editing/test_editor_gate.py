@@ -87,7 +87,7 @@ def test_an_edit_of_the_demo_model_in_a_half_precision_holds_and_undo_restores_e
     demo: LoadedModel, dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read_less_text(monkeypatch)
-    editor = Editor(load("demo", dtype=dtype), GateSettings(lowest_depth=0.86, highest_depth=0.86))
+    editor = Editor(load("demo", dtype=dtype), GateSettings())
     edit_undo_redo(editor, ("The capital of France is", "Lyon"), OF_THE_DEMO)
 
 
