@@ -22,7 +22,7 @@ from roselora.editing.editor import Editor
 from roselora.errors import ConfigError, EditError, ModelError
 from roselora.models import LoadedModel, load
 from roselora.models.saved_weights import SavedWeights
-from roselora.serving import edit_export
+from roselora.serving import edit_export, merged_folder
 from roselora.serving.applied_patch import apply_patch
 from roselora.serving.edit_export import Edited, export_edits
 from tests.models import kinds
@@ -109,7 +109,7 @@ def test_an_export_that_reads_back_differently_is_deleted(
 ) -> None:
     settings, layer, _ = CHECKPOINTS[kind]
     model = kinds.model(kind, **settings)
-    write_model = edit_export.write_model
+    write_model = merged_folder.write_model
 
     def write_another(model: PreTrainedModel, tokenizer: Any, folder: Path) -> None:
         weight = model.get_parameter(f"{layer}.weight")
@@ -119,7 +119,7 @@ def test_an_export_that_reads_back_differently_is_deleted(
             write_model(model, tokenizer, folder)
             weight.copy_(before)
 
-    monkeypatch.setattr(edit_export, "write_model", write_another)
+    monkeypatch.setattr(merged_folder, "write_model", write_another)
     with pytest.raises(EditError, match="not what was written"):
         export(model, tiny_tokenizer, [], tmp_path / "new" / "out", "model")
     assert list(tmp_path.iterdir()) == []
@@ -165,7 +165,7 @@ FULL = {
 @pytest.mark.parametrize("error", FULL.values(), ids=list(FULL))
 @pytest.mark.parametrize(
     ("format", "step"),
-    [("model", "write_model"), ("lora", "export_lora"), ("gguf-lora", "export_gguf_lora"), ("patch", "export_patch")],
+    [("model", "write_merged"), ("lora", "export_lora"), ("gguf-lora", "export_gguf_lora"), ("patch", "export_patch")],
 )
 def test_a_full_disk_is_one_sentence_in_any_librarys_type_and_leaves_nothing(
     tiny: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, format: Any, step: str

@@ -18,11 +18,11 @@ from roselora.delta.sparse_delta import SparseDelta
 from roselora.errors import ConfigError, EditError, ModelError
 from roselora.files import user_path
 from roselora.models.checkpoint_names import in_checkpoint
-from roselora.models.model_saving import require_new_path, save_atomically, write_model
-from roselora.models.saved_weights import holds_model
+from roselora.models.model_saving import require_new_path, save_atomically
 from roselora.serving.gguf_adapter import export_gguf_lora, holds_gguf_lora
 from roselora.serving.gguf_model import export_gguf, holds_gguf, require_gguf_base
 from roselora.serving.lora_folder import export_lora, import_lora
+from roselora.serving.merged_folder import write_merged
 from roselora.serving.weight_patch import export_patch
 
 Format = Literal["model", "lora", "gguf", "gguf-lora", "patch"]
@@ -102,8 +102,8 @@ def require_exportable(edits: int, path: Path, format: Format, base: str | None)
 
 
 def _write_model(edited: Edited, path: Path) -> bool:
-    write_model(edited.model, edited.tokenizer, path)
-    return holds_model(path, edited.model)
+    changed = {name: weight for name, _, weight in _changed(edited)}
+    return write_merged(edited.model, edited.tokenizer, changed, path)
 
 
 def _write_lora(edited: Edited, path: Path) -> bool:

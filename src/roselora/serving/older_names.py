@@ -1,0 +1,50 @@
+"""Adds to a model's folder what programs look for that know nothing of transformers 5: MLX, Ollama, transformers 4."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+UNLIMITED = 10**12
+"""From this length on, a tokenizer's ``model_max_length`` means that none is known."""
+
+
+def add_older_names(folder: Path) -> None:
+    """Give a folder that transformers 5 has written the older names of what is in its two configs.
+
+    Version 5 keeps a model's rotary settings within ``rope_parameters``; others read ``rope_theta``, ``rope_scaling``
+    and, of models with sliding windows, ``rope_local_base_freq``, and where these are missing take defaults, with
+    which the model says something else. Version 4 does not know the class ``TokenizersBackend``.
+    """
+    path = folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config.pop("_model_name_or_path", None)  # a GGUF file's title, which is no path
+    config.setdefault("torch_dtype", config.get("dtype"))
+    _write(path, _older_rope(config.get("rope_parameters") or {}) | config)
+    path = folder / "tokenizer_config.json"
+    tokenizer = json.loads(path.read_text(encoding="utf-8"))
+    for name in ("backend", "is_local", "local_files_only"):
+        tokenizer.pop(name, None)
+    if tokenizer.get("tokenizer_class") == "TokenizersBackend":
+        tokenizer["tokenizer_class"] = "PreTrainedTokenizerFast"
+    if tokenizer.get("model_max_length", 0) > UNLIMITED and "max_position_embeddings" in config:
+        tokenizer["model_max_length"] = config["max_position_embeddings"]
+    _write(path, tokenizer)
+
+
+def _older_rope(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Version 4's names of rotary settings, which are either one table or one for each type of layer."""
+    whole = parameters.get("full_attention", parameters)
+    found: dict[str, Any] = {}
+    if "rope_theta" in whole:
+        found["rope_theta"] = whole["rope_theta"]
+    if "sliding_attention" in parameters:
+        found["rope_local_base_freq"] = parameters["sliding_attention"]["rope_theta"]
+    scaling = {name: value for name, value in whole.items() if name != "rope_theta"}
+    if scaling.get("rope_type", "default") != "default":
+        found["rope_scaling"] = scaling
+    return found
+
+
+def _write(path: Path, config: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
