@@ -165,7 +165,13 @@ FULL = {
 @pytest.mark.parametrize("error", FULL.values(), ids=list(FULL))
 @pytest.mark.parametrize(
     ("format", "step"),
-    [("model", "write_merged"), ("lora", "export_lora"), ("gguf-lora", "export_gguf_lora"), ("patch", "export_patch")],
+    [
+        ("model", "write_merged"),
+        ("lora", "export_lora"),
+        ("gguf-lora", "export_gguf_lora"),
+        ("mlx", "export_mlx"),
+        ("patch", "export_patch"),
+    ],
 )
 def test_a_full_disk_is_one_sentence_in_any_librarys_type_and_leaves_nothing(
     tiny: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, format: Any, step: str
@@ -186,7 +192,7 @@ def test_a_full_disk_is_one_sentence_in_any_librarys_type_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("format", ["model", "lora", "gguf-lora", "patch"])
+@pytest.mark.parametrize("format", ["model", "lora", "gguf-lora", "mlx", "patch"])
 def test_nothing_is_exported_into_the_base_models_own_folder(
     tiny_tokenizer: Any, tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: Any
 ) -> None:
@@ -219,7 +225,7 @@ def test_a_link_stays_a_link_and_a_tilde_is_the_home_folder(
     assert not Path("~").exists()
 
 
-@pytest.mark.parametrize("format", ["model", "lora", "gguf-lora", "patch"])
+@pytest.mark.parametrize("format", ["model", "lora", "gguf-lora", "mlx", "patch"])
 def test_a_path_that_cannot_be_created_is_refused_in_one_sentence_and_left_alone(
     tiny: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: Any
 ) -> None:
@@ -251,7 +257,9 @@ def test_a_path_that_cannot_be_created_is_refused_in_one_sentence_and_left_alone
 
 def test_an_unknown_format_is_refused(tiny: LoadedModel, tmp_path: Path) -> None:
     format: Any = "onnx"
-    with pytest.raises(ConfigError, match="format is 'onnx'; it must be one of model, lora, gguf, gguf-lora, patch"):
+    with pytest.raises(
+        ConfigError, match="format is 'onnx'; it must be one of model, lora, gguf, gguf-lora, mlx, patch"
+    ):
         export(tiny.model, tiny.tokenizer, [], tmp_path / "out", format)
     assert list(tmp_path.iterdir()) == []
 
@@ -277,7 +285,7 @@ def _call_or_die(left: Iterator[int], call: Callable[..., None], *arguments: Any
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
-@pytest.mark.parametrize("format", ["model", "lora", "gguf-lora", "patch"])
+@pytest.mark.parametrize("format", ["model", "lora", "gguf-lora", "mlx", "patch"])
 def test_an_export_killed_at_any_flush_or_rename_is_whole_or_absent_and_the_next_one_cleans_up(
     tiny: LoadedModel, tmp_path: Path, format: Any
 ) -> None:

@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from roselora.models import load
+from roselora.models.older_names import add_older_names
 from roselora.models.saved_weights import SavedWeights
 from roselora.serving.merged_folder import base_folder, write_merged
-from roselora.serving.older_names import add_older_names
 from tests.weights import same_bytes, weights
 
 NAME = "model.layers.1.mlp.down_proj.weight"
@@ -123,7 +123,12 @@ def test_older_programs_find_the_rotary_settings_the_class_and_the_context(tmp_p
     assert (config["rope_theta"], config["torch_dtype"]) == (1e5, "float32")
     assert "rope_scaling" not in config
     assert "_model_name_or_path" not in config
-    assert tokenizer == {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 512}
+    assert tokenizer == {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_input_names": ["input_ids", "attention_mask"],
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": 512,
+    }
     llama3 = {"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 8192}
     config, _ = written(tmp_path / "llama3", {"rope_parameters": {"rope_theta": 5e5, **llama3}})
     assert (config["rope_theta"], config["rope_scaling"]) == (5e5, llama3)

@@ -26,11 +26,11 @@ def export(
         Path, typer.Argument(**PATH, help="A new or empty folder; for gguf, gguf-lora and patch a new file.")
     ],
     format: Annotated[
-        Literal["model", "lora", "gguf", "gguf-lora", "patch"],
+        Literal["model", "lora", "gguf", "gguf-lora", "mlx", "patch"],
         typer.Option(
             help="model: merged, in safetensors. lora: one LoRA adapter, for PEFT and vLLM. gguf: a copy of the "
-            "base's GGUF file with the edited weights. gguf-lora: an adapter for llama.cpp and Ollama. patch: the "
-            "entries that change."
+            "base's GGUF file with the edited weights. gguf-lora: an adapter for llama.cpp and Ollama. mlx: one "
+            "for mlx-lm. patch: the entries that change."
         ),
     ] = "model",
     dry_run: DryRunOption = False,

@@ -289,10 +289,10 @@ class Editor:
         """Write the edited model, or only what the active edits change; read it back and compare.
 
         Args:
-            path: a new or empty folder (``model``, ``lora``) or a new file, not in the base model's folder.
+            path: a new or empty folder (``model``, ``lora``, ``mlx``) or a new file, not in the base model's folder.
             format: ``model`` the merged model in safetensors, ``lora`` one LoRA adapter, ``gguf`` a copy of the base's
-                GGUF file with the edited weights, ``gguf-lora`` a LoRA adapter for llama.cpp, ``patch`` the positions,
-                new and old values of the entries that change.
+                GGUF file with the edited weights, ``gguf-lora`` a LoRA adapter for llama.cpp, ``mlx`` one for
+                mlx-lm, ``patch`` the positions, new and old values of the entries that change.
 
         Returns:
             The edits that were written, in commit order.

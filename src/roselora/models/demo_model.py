@@ -11,6 +11,7 @@ from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
 
 from roselora.errors import ModelError
 from roselora.models.library_calls import quiet_libraries
+from roselora.models.older_names import add_older_names
 from roselora.models.pretrained import ReadOptions, read_gguf
 from roselora.models.pypi_models import CHUNK, PackagedModel, fetched_folder, is_ready
 
@@ -76,4 +77,5 @@ def _convert(gguf: Path, target: Path) -> Path:
         )
         model.save_pretrained(target)
         tokenizer.save_pretrained(target)
+    add_older_names(target)
     return target

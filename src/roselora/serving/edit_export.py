@@ -23,9 +23,10 @@ from roselora.serving.gguf_adapter import export_gguf_lora, holds_gguf_lora
 from roselora.serving.gguf_model import export_gguf, holds_gguf, require_gguf_base
 from roselora.serving.lora_folder import export_lora, import_lora
 from roselora.serving.merged_folder import write_merged
+from roselora.serving.mlx_adapter import export_mlx, holds_mlx
 from roselora.serving.weight_patch import export_patch
 
-Format = Literal["model", "lora", "gguf", "gguf-lora", "patch"]
+Format = Literal["model", "lora", "gguf", "gguf-lora", "mlx", "patch"]
 
 FILES = {"gguf": "a GGUF model", "gguf-lora": "a GGUF adapter", "patch": "a patch"}
 """The formats that are one file, and what they are called."""
@@ -55,8 +56,8 @@ def export_edits(edited: Edited, path: Path, format: Format) -> None:
         edited: the model and its edits.
         path: where to write.
         format: "model" for a folder with the whole model, "lora" for a LoRA adapter folder, "gguf" for a copy of the
-            base's GGUF file with the edited weights, "gguf-lora" for a LoRA adapter in a GGUF file, "patch" for a
-            patch file.
+            base's GGUF file with the edited weights, "gguf-lora" for a LoRA adapter in a GGUF file, "mlx" for
+            an adapter folder of mlx-lm, "patch" for a patch file.
 
     Raises:
         ConfigError: there is no such format.
@@ -125,6 +126,12 @@ def _write_gguf_lora(edited: Edited, path: Path) -> bool:
     return holds_gguf_lora(path, combined, edited.model)
 
 
+def _write_mlx(edited: Edited, path: Path) -> bool:
+    combined = combine(edited.deltas)
+    export_mlx(combined, path, edited.model)
+    return holds_mlx(path, combined)
+
+
 def _write_patch(edited: Edited, path: Path) -> bool:
     export_patch(_changed(edited), path)
     return _holds_patch(path, _changed(edited))
@@ -135,6 +142,7 @@ _WRITERS: dict[Format, Callable[[Edited, Path], bool]] = {
     "lora": _write_lora,
     "gguf": _write_gguf,
     "gguf-lora": _write_gguf_lora,
+    "mlx": _write_mlx,
     "patch": _write_patch,
 }
 """What writes each format, and says whether what it then reads there is what it wrote."""

@@ -16,13 +16,13 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
 from roselora.delta.layer_kinds import layer_factors, layer_kind, require_own_weight
 from roselora.delta.sparse_delta import FLOAT_DTYPES, SparseDelta, SparseFactors
-from roselora.errors import ConfigError, FileFormatError, NonFiniteError, UnsupportedError
+from roselora.errors import ConfigError, FileFormatError, UnsupportedError
 from roselora.files import dtype_name, write_atomically
 from roselora.serving.lora_patterns import Patterns
+from roselora.serving.one_rank import largest_rank, of_one_rank
 from roselora.user_files import shown
 
 _KEY = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(\.weight)?")
@@ -118,15 +118,11 @@ def export_lora(
         ('0.weight', (tensor([1, 5]), tensor([1., 3.])))
     """
     folder = Path(folder)
-    rank = max(factors.rank for factors in delta.weights)
     tensors: dict[str, Tensor] = {}
     modules = []
-    for factors in delta.weights:
-        module = factors.name.removesuffix(".weight")
-        if module == factors.name:
-            raise ConfigError(f"{factors.name} is not a layer's weight, so it cannot be part of a LoRA adapter.")
+    rank = largest_rank(delta)
+    for module, factors, A, B in of_one_rank(delta):
         modules.append(module)
-        A, B = _padded(factors, rank)
         embedding, suffix = ("embedding_", "") if factors.layer == "embedding" else ("", ".weight")
         tensors[f"base_model.model.{module}.lora_{embedding}A{suffix}"] = A
         tensors[f"base_model.model.{module}.lora_{embedding}B{suffix}"] = B
@@ -149,16 +145,6 @@ def export_lora(
     # The config is written last: without it the folder is not yet an adapter.
     write_atomically(folder / _ADAPTER, safetensors.torch.save(tensors, {"format": "pt"}))
     write_atomically(folder / _CONFIG, json.dumps(config, indent=2).encode() + b"\n")
-
-
-def _padded(factors: SparseFactors, rank: int) -> tuple[Tensor, Tensor]:
-    """A (rank, d_in) and B (d_out, rank) in fp32, with the scale in B and zeros behind the factors' own rank."""
-    A, B = factors.to_factors()
-    B = B.float() * factors.scale
-    if not bool(B.isfinite().all()):
-        raise NonFiniteError(f"{factors.name}: B times its scale {factors.scale} is not finite in float32.")
-    missing = rank - factors.rank
-    return pad(A.float(), (0, 0, 0, missing)), pad(B, (0, missing))
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

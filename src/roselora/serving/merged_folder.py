@@ -23,9 +23,9 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from roselora.files import PICKLE_SUFFIXES, dtype_name
 from roselora.models.model_saving import write_model
+from roselora.models.older_names import add_older_names
 from roselora.models.pypi_models import models_folder
 from roselora.models.saved_weights import holds_model
-from roselora.serving.older_names import add_older_names
 
 WEIGHT_SUFFIXES = PICKLE_SUFFIXES | {".safetensors", ".gguf", ".h5", ".msgpack", ".onnx", ".ot"}
 

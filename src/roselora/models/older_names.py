@@ -26,7 +26,10 @@ def add_older_names(folder: Path) -> None:
     for name in ("backend", "is_local", "local_files_only"):
         tokenizer.pop(name, None)
     if tokenizer.get("tokenizer_class") == "TokenizersBackend":
+        # Of which version 4 expects token types, that no causal model takes, and untidy spaces to be removed.
         tokenizer["tokenizer_class"] = "PreTrainedTokenizerFast"
+        tokenizer.setdefault("model_input_names", ["input_ids", "attention_mask"])
+        tokenizer.setdefault("clean_up_tokenization_spaces", False)
     if tokenizer.get("model_max_length", 0) > UNLIMITED and "max_position_embeddings" in config:
         tokenizer["model_max_length"] = config["max_position_embeddings"]
     _write(path, tokenizer)
