@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import Result
+from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
@@ -302,6 +303,37 @@ def test_other_exports_are_written_once(invoke: Invoke, ids: list[str], tmp_path
     for dry_run in ([], ["--dry-run"]):
         with pytest.raises(RoseLoraError, match="exists already"):
             invoke("export", "there", "--format", format, *dry_run)
+
+
+@pytest.mark.parametrize("format", ["model", "lora", "gguf-lora", "mlx", "patch"])
+def test_a_trained_adapter_whose_alpha_is_not_its_rank_is_exported_too(
+    invoke: Invoke, world_folder: Path, tmp_path: Path, format: str
+) -> None:
+    base = models.load(world_folder)
+    trained = get_peft_model(base.model, LoraConfig(r=4, lora_alpha=8, target_modules=["down_proj"]))
+    for name, parameter in trained.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter)
+    trained.save_pretrained(tmp_path / "adapter")
+    export = ("export", "there", "--format", format, "--adapter", "adapter")
+    assert invoke(*export, "--dry-run")["adapter"] == "adapter"
+    assert not Path("there").exists()
+    invoke(*export)
+    merged = trained.merge_and_unload().state_dict()
+    if format == "model":
+        found = models.load(tmp_path / "there").model.state_dict()
+        assert all(torch.allclose(found[name], weight, atol=1e-6) for name, weight in merged.items())
+    if format == "lora":
+        config = json.loads(Path("there/adapter_config.json").read_text())
+        assert (config["r"], config["lora_alpha"]) == (4, 4)
+    with pytest.raises(RoseLoraError, match="exists already"):
+        invoke(*export)
+    config = json.loads(Path("adapter/adapter_config.json").read_text())
+    for named, words in ((None, "names no base model"), ("someone/gone", "not on this machine")):
+        Path("adapter/adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": named}))
+        with pytest.raises(StoreError, match=words):
+            invoke("export", "elsewhere", "--adapter", "adapter")
+    invoke("export", "elsewhere", "--format", format, "--adapter", "adapter", "--model", "world")
 
 
 def test_an_export_names_the_edits_that_it_wrote_though_one_is_undone_while_the_model_is_loaded(

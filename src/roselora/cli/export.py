@@ -12,11 +12,13 @@ from roselora.cli.path_options import PATH
 from roselora.cli.stores import (
     DryRunOption,
     EditorOptions,
+    named_base,
     open_store,
 )
 
 if TYPE_CHECKING:
     from roselora.editing.store.edit_records import StoredEdit
+    from roselora.serving.edit_export import Format
 
 
 @takes_options()
@@ -33,9 +35,16 @@ def export(
             "for mlx-lm. patch: the entries that change."
         ),
     ] = "model",
+    adapter: Annotated[
+        Path | None,
+        typer.Option(**PATH, help="Export this trained LoRA adapter's folder instead of a store's edits."),
+    ] = None,
     dry_run: DryRunOption = False,
 ) -> None:
     """Write the model with all active edits, or the edits alone; the result is read back and compared."""
+    if adapter is not None:
+        _export_adapter(options, adapter, path, format, dry_run=dry_run)
+        return
     from roselora.editing.store.store_folder import require_outside_stores
     from roselora.serving.edit_export import require_exportable
 
@@ -53,3 +62,23 @@ def export(
     else:
         verb = "would write" if dry_run else "wrote"
         tell(f"{verb} {path} ({format}, {len(edits)} active edits)")
+
+
+def _export_adapter(options: EditorOptions, adapter: Path, path: Path, format: "Format", *, dry_run: bool) -> None:
+    """Export a trained adapter of the base that it names, or of ``--model``."""
+    from roselora.serving.edit_export import export_adapter, require_exportable
+    from roselora.serving.lora_folder import base_of
+
+    base = options.model or named_base(adapter, base_of(adapter))
+    require_exportable(1, path, format, base)
+    if not dry_run:
+        with working(f"loading {base}"):
+            from roselora.models import load
+
+            loaded = load(base, device=options.device, dtype=options.dtype, fetch=options.model is not None)
+        with working(f"writing {path}"):
+            export_adapter(adapter, loaded, path, format)
+    if options.json:
+        print_json({"path": str(path), "format": format, "adapter": str(adapter), "dry_run": dry_run})
+    else:
+        tell(f"{'would write' if dry_run else 'wrote'} {path} ({format} of the adapter {adapter})")

@@ -85,7 +85,7 @@ def open_editor(
         open_store(folder)  # refuses a folder without a store before the model is loaded
     if model is None:
         assert folder is not None, "without a name, the base model is that of a store"
-        model = _base_of(folder)
+        model = named_base(folder, open_store(folder).base.name)
     with working(f"loading {model}"):
         from roselora.editing.editor import Editor
         from roselora.editing.feasibility import require_feasible
@@ -98,19 +98,20 @@ def open_editor(
         return Editor(loaded, settings, folder, force=force)
 
 
-def _base_of(folder: Path) -> str:
-    """The base model that a store names.
+def named_base(folder: Path, name: str) -> str:
+    """The base model that a store's or an adapter's folder names, if it is on this machine.
 
-    A store may come from a stranger, so the name is not resolved against the working directory, and nothing is
+    The folder may come from a stranger, so the name is not resolved against the working directory, and nothing is
     downloaded.
     """
     from roselora.models.loading import DEMO, HUB_ID
     from roselora.models.pretrained import is_cached
 
-    name = open_store(folder).base.name
     here = os.path.exists(name)  # Path.exists raises an error if the name is too long
     if name == DEMO or (os.path.isabs(name) and here) or (HUB_ID.fullmatch(name) and not here and is_cached(name)):
         return name
+    if not name:
+        raise StoreError(f"{folder} names no base model; pass --model with a folder, a .gguf file or a hub id.")
     raise StoreError(
         f"{folder} was made for the base model {name}, which is not on this machine under that name; pass --model with "
         "a folder, a .gguf file or a hub id."

@@ -18,6 +18,7 @@ from roselora.delta.sparse_delta import SparseDelta
 from roselora.errors import ConfigError, EditError, ModelError
 from roselora.files import user_path
 from roselora.models.checkpoint_names import in_checkpoint
+from roselora.models.loading import LoadedModel
 from roselora.models.model_saving import require_new_path, save_atomically
 from roselora.serving.gguf_adapter import export_gguf_lora, holds_gguf_lora
 from roselora.serving.gguf_model import export_gguf, holds_gguf, require_gguf_base
@@ -73,6 +74,25 @@ def export_edits(edited: Edited, path: Path, format: Format) -> None:
             raise EditError(f"What was read back from {path} is not what was written, so it was deleted; try again.")
 
     save_atomically(path, write)
+
+
+def export_adapter(folder: Path, loaded: LoadedModel, path: Path, format: Format) -> None:
+    """Write a trained LoRA adapter, or the model with it in its weights, in any format.
+
+    Args:
+        folder: a plain LoRA adapter in PEFT's form.
+        loaded: its base model, whose weights are those of the base again afterwards.
+        path, format: as in `export_edits`, whose errors are raised too.
+
+    Raises:
+        FileFormatError, UnsupportedError, ConfigError, NonFiniteError: as `import_lora`.
+    """
+    delta, overlay = import_lora(folder, loaded.model), Overlay(loaded.model)
+    overlay.apply("adapter", delta)
+    try:
+        export_edits(Edited(loaded.model, loaded.tokenizer, overlay, [delta]), path, format)
+    finally:
+        overlay.remove("adapter")
 
 
 def require_exportable(edits: int, path: Path, format: Format, base: str | None) -> None:

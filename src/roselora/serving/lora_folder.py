@@ -87,6 +87,15 @@ def import_lora(folder: str | os.PathLike[str], model: nn.Module) -> SparseDelta
     return SparseDelta(tuple(weights), {"method": "lora", "config": _options_in_use(config)})
 
 
+def base_of(folder: str | os.PathLike[str]) -> str:
+    """The name of the base model that an adapter folder names; empty if it names none.
+
+    Raises:
+        FileFormatError, UnsupportedError: as `import_lora`, about the config.
+    """
+    return str(_read_config(Path(folder)).get("base_model_name_or_path") or "")
+
+
 def export_lora(
     delta: SparseDelta, folder: str | os.PathLike[str], *, base: str | None = None, task_type: str | None = None
 ) -> None:
