@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from roselora.cli import bench, check, demo, diff, doctor, edit, export, log, repair, train, undo, verify
+from roselora.cli import bench, check, demo, diff, doctor, edit, export, log, repair, serve_check, train, undo, verify
 from roselora.cli.console import accept_any_text, complain, print_json
 from roselora.errors import ConfigError, RoseLoraError, StoppedError, reason_of, shortened
 
@@ -39,6 +39,7 @@ PANELS = {
         repair.repair,
         log.note,
         export.export,
+        serve_check.serve_check,
         verify.verify,
     ),
     "Get started": (demo.demo, doctor.doctor),

@@ -1,0 +1,32 @@
+"""Asks a program in a process of its own, whose crash or memory is then no concern of ours."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from roselora.errors import ModelError, shortened
+from roselora.serving.engines import Engine, Export
+
+
+def ask(engine: Engine, export: Export, prompts: Sequence[Sequence[int]], tokens: int) -> list[list[int] | str]:
+    """What a program answers, as `engines` describes.
+
+    Raises:
+        ModelError: it is not installed, or its process ended without an answer; with the last line that it printed.
+    """
+    if not engine.installed:
+        raise ModelError(f"not installed: pip install '{engine.requirement}'.")
+    task = json.dumps({"export": asdict(export), "prompts": [list(prompt) for prompt in prompts], "tokens": tokens})
+    with tempfile.TemporaryDirectory() as folder:
+        reply = Path(folder, "reply.json")
+        command = [sys.executable, "-m", "roselora.serving.engines.child", engine.module, str(reply)]
+        done = subprocess.run(command, input=task, capture_output=True, encoding="utf-8", errors="replace", check=False)
+        if not reply.is_file():
+            said = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit code {done.returncode}"]
+            raise ModelError(f"{shortened(said[-1].strip())}.")
+        found: list[list[int] | str] = json.loads(reply.read_text(encoding="utf-8"))
+    return found

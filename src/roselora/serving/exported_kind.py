@@ -1,0 +1,31 @@
+"""What an export is, by what is in it."""
+
+import json
+from pathlib import Path
+
+from gguf import GGUFReader
+
+from roselora.errors import FileFormatError
+from roselora.models.pretrained import ADAPTER, is_gguf
+from roselora.serving.engines import Kind
+
+
+def kind_of(path: Path) -> Kind:
+    """What is at a path.
+
+    Raises:
+        FileFormatError: nothing that a program serves.
+    """
+    if is_gguf(path):
+        kind = GGUFReader(path).fields.get("general.type")
+        return "gguf-lora" if kind is not None and kind.contents() == "adapter" else "gguf"
+    if (path / ADAPTER).is_file():
+        try:
+            return "mlx" if "lora_parameters" in json.loads((path / ADAPTER).read_bytes()) else "lora"
+        except ValueError as error:
+            raise FileFormatError(f"{path / ADAPTER} is not JSON ({error}); export again.") from error
+    if (path / "config.json").is_file():
+        return "model"
+    raise FileFormatError(
+        f"{path} is no export that a program loads: name a merged folder, an adapter's folder or a GGUF file."
+    )
