@@ -38,7 +38,7 @@ def serve_check(
     Asked are the prompts of all active edits, in their forms, and the same of other subjects, by 16 tokens each. Each
     program runs in a process of its own. Exits with 1 if one differs or cannot load the export.
 
-    Example: roselora export merged/ && roselora serve-check merged/
+    Example: roselora serve-check merged/
     """
     from roselora.models.tokenization import decode
     from roselora.serving.engines import ENGINES
