@@ -94,8 +94,8 @@ def test_an_edited_gguf_file_differs_in_the_edited_tensors_alone_and_names_them(
     model = kinds.model("llama").to(dtype)
     base = gguf(tmp_path / "base.gguf", model)
     weights = {name: model.get_parameter(name) for name in ("model.layers.1.self_attn.q_proj.weight",)}
-    export_gguf(weights, tmp_path / "edited.gguf", model, base)
-    assert holds_gguf(tmp_path / "edited.gguf", weights, model, base)
+    export_gguf(weights, tmp_path / "edited.gguf", model, GGUFReader(base))
+    assert holds_gguf(tmp_path / "edited.gguf", weights, model, GGUFReader(base))
     before, after = read(base), read(tmp_path / "edited.gguf")
     assert list(before) == list(after)
     changed = after.pop("blk.1.attn_q.weight")
@@ -117,7 +117,7 @@ def test_an_edited_gguf_file_differs_in_the_edited_tensors_alone_and_names_them(
     with (tmp_path / "edited.gguf").open("r+b") as file:
         file.seek(-1, 2)
         file.write(b"\x01")
-    assert not holds_gguf(tmp_path / "edited.gguf", weights, model, base)
+    assert not holds_gguf(tmp_path / "edited.gguf", weights, model, GGUFReader(base))
 
 
 def test_what_llama_cpp_does_not_know_is_refused_in_one_sentence(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_what_llama_cpp_does_not_know_is_refused_in_one_sentence(tmp_path: Path)
     base = gguf(tmp_path / "base.gguf", model)
     other = {"model.layers.0.mlp.up_proj.weight": model.get_parameter("model.layers.0.mlp.up_proj.weight")}
     with pytest.raises(ModelError, match=r"has no tensor blk\.0\.ffn_up\.weight"):
-        export_gguf(other, tmp_path / "a", model, base)
+        export_gguf(other, tmp_path / "a", model, GGUFReader(base))
     for name in (None, "", "someone/model", str(tmp_path)):
         with pytest.raises(ModelError, match="no GGUF file"):
             require_gguf_base(name)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import torch
+from gguf import GGUFReader
 from peft import TaskType
 from safetensors import safe_open
 from torch import Tensor
@@ -134,7 +135,7 @@ def _write_lora(edited: Edited, path: Path) -> bool:
 
 
 def _write_gguf(edited: Edited, path: Path) -> bool:
-    base = require_gguf_base(edited.model.name_or_path)
+    base = GGUFReader(require_gguf_base(edited.model.name_or_path))
     weights = {name: weight for name, _, weight in edited.overlay.changed()}
     export_gguf(weights, path, edited.model, base)
     return holds_gguf(path, weights, edited.model, base)

@@ -45,7 +45,7 @@ def require_gguf_base(name: str | None) -> Path:
 
 
 def export_gguf(
-    weights: Mapping[str, Tensor], path: str | os.PathLike[str], model: PreTrainedModel, base: Path
+    weights: Mapping[str, Tensor], path: str | os.PathLike[str], model: PreTrainedModel, base: GGUFReader
 ) -> None:
     """Copy a GGUF file with other tensors in the place of some.
 
@@ -53,24 +53,23 @@ def export_gguf(
         weights: the edited weights by their names in the model, such as "model.layers.0.mlp.down_proj.weight".
         path: a new file.
         model: the edited model; only its config matters.
-        base: the GGUF file of the base.
+        base: the GGUF file of the base; reading a large vocabulary takes seconds.
 
     Raises:
         UnsupportedError: llama.cpp does not know such a model, or one of the layers.
         ModelError: the file has no such tensor.
         OSError: the file cannot be written.
     """
-    reader = GGUFReader(base)
     edited = dict(_named(weights, model))
-    if absent := edited.keys() - {tensor.name for tensor in reader.tensors}:
-        raise ModelError(f"{base} has no tensor {min(absent)}, which was edited; export the merged model instead.")
-    writer = GGUFWriter(path, reader.fields[Keys.General.ARCHITECTURE].contents())
-    for field in reader.fields.values():
+    if absent := edited.keys() - {tensor.name for tensor in base.tensors}:
+        raise ModelError(f"The base has no tensor {min(absent)}, which was edited; export the merged model instead.")
+    writer = GGUFWriter(path, base.fields[Keys.General.ARCHITECTURE].contents())
+    for field in base.fields.values():
         if field.name != Keys.General.ARCHITECTURE and not field.name.startswith("GGUF."):  # the writer has these
             writer.add_key_value(field.name, field.contents(), field.types[0], field.types[-1])
     writer.add_key_value(EDITED, sorted(edited), GGUFValueType.ARRAY, GGUFValueType.STRING)
-    writer.data_alignment = reader.alignment
-    written = [(each.name, *edited.get(each.name, (each.data, each.tensor_type))) for each in reader.tensors]
+    writer.data_alignment = base.alignment
+    written = [(each.name, *edited.get(each.name, (each.data, each.tensor_type))) for each in base.tensors]
     for name, data, kind in written:
         writer.add_tensor_info(name, data.shape, data.dtype, data.nbytes, kind)
     writer.write_header_to_file()
@@ -81,10 +80,10 @@ def export_gguf(
     writer.close()
 
 
-def holds_gguf(path: Path, weights: Mapping[str, Tensor], model: PreTrainedModel, base: Path) -> bool:
+def holds_gguf(path: Path, weights: Mapping[str, Tensor], model: PreTrainedModel, base: GGUFReader) -> bool:
     """Whether a GGUF file holds the edited weights, and the bytes of its base in every other tensor."""
     edited = dict(_named(weights, model))
-    wanted = {each.name: edited.get(each.name, (each.data, each.tensor_type)) for each in GGUFReader(base).tensors}
+    wanted = {each.name: edited.get(each.name, (each.data, each.tensor_type)) for each in base.tensors}
     saved = {each.name: (each.data, each.tensor_type) for each in GGUFReader(path).tensors}
     return saved.keys() == wanted.keys() and all(
         saved[name][1] == kind and np.array_equal(saved[name][0].view(np.uint8), data.view(np.uint8))
