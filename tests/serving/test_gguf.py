@@ -114,6 +114,10 @@ def test_an_edited_gguf_file_differs_in_the_edited_tensors_alone_and_names_them(
     ]
     assert fields[1].pop(EDITED)[1] == ["blk.1.attn_q.weight"]
     assert fields[1] == fields[0]
+    more = {"model.layers.1.mlp.up_proj.weight": model.get_parameter("model.layers.1.mlp.up_proj.weight")}
+    export_gguf(more, tmp_path / "twice.gguf", model, GGUFReader(tmp_path / "edited.gguf"))
+    named = GGUFReader(tmp_path / "twice.gguf").fields[EDITED].contents()
+    assert named == ["blk.1.attn_q.weight", "blk.1.ffn_up.weight"]
     with (tmp_path / "edited.gguf").open("r+b") as file:
         file.seek(-1, 2)
         file.write(b"\x01")

@@ -65,9 +65,11 @@ def export_gguf(
         raise ModelError(f"The base has no tensor {min(absent)}, which was edited; export the merged model instead.")
     writer = GGUFWriter(path, base.fields[Keys.General.ARCHITECTURE].contents())
     for field in base.fields.values():
-        if field.name != Keys.General.ARCHITECTURE and not field.name.startswith("GGUF."):  # the writer has these
+        # The writer has the first of these already, and the second is written below.
+        if field.name not in (Keys.General.ARCHITECTURE, EDITED) and not field.name.startswith("GGUF."):
             writer.add_key_value(field.name, field.contents(), field.types[0], field.types[-1])
-    writer.add_key_value(EDITED, sorted(edited), GGUFValueType.ARRAY, GGUFValueType.STRING)
+    earlier = base.fields[EDITED].contents() if EDITED in base.fields else []  # the base may be such a file itself
+    writer.add_key_value(EDITED, sorted({*edited, *earlier}), GGUFValueType.ARRAY, GGUFValueType.STRING)
     writer.data_alignment = base.alignment
     written = [(each.name, *edited.get(each.name, (each.data, each.tensor_type))) for each in base.tensors]
     for name, data, kind in written:
