@@ -303,6 +303,8 @@ def test_other_exports_are_written_once(invoke: Invoke, ids: list[str], tmp_path
     for dry_run in ([], ["--dry-run"]):
         with pytest.raises(RoseLoraError, match="exists already"):
             invoke("export", "there", "--format", format, *dry_run)
+    said = invoke("export", "another", "--format", format, text=True)
+    assert ("serve it: vllm serve" in said) == (format == "lora")
 
 
 @pytest.mark.parametrize("format", ["model", "lora", "gguf-lora", "mlx", "patch"])

@@ -62,6 +62,8 @@ def export(
     else:
         verb = "would write" if dry_run else "wrote"
         tell(f"{verb} {path} ({format}, {len(edits)} active edits)")
+        if not dry_run:
+            _tell_how_to_serve(path, format, editor.model.name_or_path or "BASE")
 
 
 def _export_adapter(options: EditorOptions, adapter: Path, path: Path, format: "Format", *, dry_run: bool) -> None:
@@ -82,3 +84,19 @@ def _export_adapter(options: EditorOptions, adapter: Path, path: Path, format: "
         print_json({"path": str(path), "format": format, "adapter": str(adapter), "dry_run": dry_run})
     else:
         tell(f"{'would write' if dry_run else 'wrote'} {path} ({format} of the adapter {adapter})")
+        if not dry_run:
+            _tell_how_to_serve(path, format, loaded.model.name_or_path or "BASE")
+
+
+def _tell_how_to_serve(path: Path, format: "Format", base: str) -> None:
+    """Print the command that starts a server with what was written."""
+    from roselora.serving.engines import Export
+    from roselora.serving.start_lines import rank_warning, start_line
+
+    if format == "patch":
+        return
+    if format == "gguf-lora" and not base.endswith(".gguf"):
+        base = "BASE.gguf"
+    tell(f"serve it: {start_line(Export(str(path), format, base))}")
+    if format == "lora" and (warning := rank_warning(path)):
+        tell((warning, "yellow"))
