@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from roselora.errors import ModelError
 from roselora.files import user_path
 from roselora.models.library_calls import as_model_error, quiet_libraries
+from roselora.models.older_names import add_older_names
 from roselora.staging import put_in_place, staging_folder
 
 
@@ -33,11 +34,16 @@ def require_new_path(path: Path) -> Path:
 
 
 def write_model(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write the model, or an adapter without its base, and the tokenizer into a new folder, as the libraries do."""
+    """Write the model, or an adapter without its base, and the tokenizer into a new folder, as the libraries do.
+
+    A whole model gets the names that older programs read too.
+    """
     # By default PEFT asks the hub whether the embeddings have changed; ours are frozen.
     options: dict[str, Any] = {"save_embedding_layers": False} if isinstance(model, PeftModel) else {}
     model.save_pretrained(str(folder), **options)
     tokenizer.save_pretrained(folder)
+    if not isinstance(model, PeftModel):
+        add_older_names(folder)
 
 
 def save_atomically(path: Path, write: Callable[[Path], None]) -> None:

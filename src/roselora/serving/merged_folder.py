@@ -71,7 +71,6 @@ def write_merged(
     write_model(model, tokenizer, folder)
     if base is not None:
         _copy(base, folder)
-    add_older_names(folder)
     return holds_model(folder, model)
 
 
