@@ -309,10 +309,10 @@ def test_other_exports_are_written_once(invoke: Invoke, ids: list[str], tmp_path
 
 @pytest.mark.parametrize("format", ["model", "lora", "gguf-lora", "mlx", "patch"])
 def test_a_trained_adapter_whose_alpha_is_not_its_rank_is_exported_too(
-    invoke: Invoke, world_folder: Path, tmp_path: Path, format: str
+    invoke: Invoke, world_folder: Path, base: BaseIdentity, tmp_path: Path, format: str
 ) -> None:
-    base = models.load(world_folder)
-    trained = get_peft_model(base.model, LoraConfig(r=4, lora_alpha=8, target_modules=["down_proj"]))
+    loaded = models.load(world_folder)
+    trained = get_peft_model(loaded.model, LoraConfig(r=4, lora_alpha=8, target_modules=["down_proj"]))
     for name, parameter in trained.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter)
@@ -330,6 +330,11 @@ def test_a_trained_adapter_whose_alpha_is_not_its_rank_is_exported_too(
         assert (config["r"], config["lora_alpha"]) == (4, 4)
     with pytest.raises(RoseLoraError, match="exists already"):
         invoke(*export)
+    with pytest.raises(RoseLoraError, match="within the adapter's own folder"):
+        invoke("export", "adapter/in", "--adapter", "adapter")
+    EditStore.open(tmp_path / "edits", base, create=True)
+    with pytest.raises(RoseLoraError, match="within the edit store"):
+        invoke("export", "edits/in", "--adapter", "adapter")
     config = json.loads(Path("adapter/adapter_config.json").read_text())
     for named, words in ((None, "names no base model"), ("someone/gone", "not on this machine")):
         Path("adapter/adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": named}))

@@ -13,13 +13,14 @@ import pytest
 import torch
 from peft import AutoPeftModelForCausalLM
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from roselora.delta.layer_kinds import layer_factors
 from roselora.delta.overlay import Overlay
 from roselora.delta.sparse_delta import SparseDelta
 from roselora.editing.editor import Editor
-from roselora.errors import ConfigError, EditError, ModelError
+from roselora.errors import ConfigError, EditError, ModelError, UnsupportedError
 from roselora.models import LoadedModel, load
 from roselora.models.saved_weights import SavedWeights
 from roselora.serving import edit_export, merged_folder
@@ -318,6 +319,42 @@ def test_a_folder_named_tilde_in_the_current_one_is_written_to_as_typed(
     Editor(tiny, store="./~/edits").export("./~/out")
     assert {path.name for path in (tmp_path / "~").iterdir()} == {"edits", "out"}
     assert not list((tmp_path / "home").iterdir())
+
+
+def test_a_checkpoint_without_the_first_part_of_the_models_names_keeps_its_names(
+    tiny_tokenizer: Any, tmp_path: Path
+) -> None:
+    kinds.model("gpt2", vocab_size=300).save_pretrained(tmp_path / "base")
+    tiny_tokenizer.save_pretrained(tmp_path / "base")
+    file = tmp_path / "base" / "model.safetensors"
+    save_file(
+        {name.removeprefix("transformer."): each for name, each in load_file(file).items()}, file, {"format": "pt"}
+    )
+    base = load(tmp_path / "base")
+    layer = base.model.get_submodule("transformer.h.1.mlp.c_proj")
+    A, B = torch.randn(2, layer.weight.shape[0]), torch.randn(layer.weight.shape[1], 2)
+    update = SparseDelta((layer_factors("transformer.h.1.mlp.c_proj", layer, A, B, 1.0),))
+    edited = Edited(base.model, base.tokenizer, apply(base.model, update), [update])
+    for format in ("model", "patch"):
+        export_edits(edited, tmp_path / format, format)
+    assert names(tmp_path / "model") == names(tmp_path / "base")
+    now = dict(SavedWeights(tmp_path / "base"))
+    apply_patch(tmp_path / "patch", now)
+    assert same_bytes(now, dict(SavedWeights(tmp_path / "model")))
+
+
+def test_a_weight_that_the_checkpoint_joins_with_others_is_no_patch_but_a_whole_model(
+    tiny_tokenizer: Any, tmp_path: Path
+) -> None:
+    kinds.model("hrm_text", **MOE).save_pretrained(tmp_path / "base")
+    tiny_tokenizer.save_pretrained(tmp_path / "base")
+    base = load(tmp_path / "base")
+    update = delta(base.model, "model.L_module.layers.0.mlp.up_proj", 2)
+    with pytest.raises(UnsupportedError, match="stored as a part of"):
+        export(base.model, base.tokenizer, [update], tmp_path / "patch", "patch")
+    edited = Edited(base.model, base.tokenizer, apply(base.model, update), [update])
+    export_edits(edited, tmp_path / "out", "model")
+    assert same_bytes(weights(load(tmp_path / "out").model), weights(base.model))
 
 
 @pytest.mark.parametrize("kind", CHECKPOINTS)

@@ -74,6 +74,7 @@ def gguf(path: Path, model: Any) -> Path:
     writer.add_float32("llama.rope.freq_base", 1e5)
     writer.add_bool("tokenizer.ggml.add_bos_token", False)
     writer.add_array("tokenizer.ggml.tokens", ["a", "Ġb", "\n"])
+    writer.add_array("tokenizer.ggml.merges", [])
     writer.add_key_value("tokenizer.ggml.token_type", [1, 1, 3], GGUFValueType.ARRAY, GGUFValueType.INT32)
     for module in ("self_attn.q_proj", "mlp.down_proj", "mlp.up_proj"):
         weight = model.get_parameter(f"model.layers.1.{module}.weight").detach()

@@ -1,5 +1,6 @@
 """Merged folders: the base's files byte for byte but for the edited weights, and older names where there is no base."""
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from roselora.models import load
+from roselora.models.model_saving import write_model
 from roselora.models.older_names import add_older_names
 from roselora.models.saved_weights import SavedWeights
 from roselora.serving.merged_folder import base_folder, write_merged
@@ -67,6 +69,31 @@ def test_only_the_edited_tensors_bytes_differ_from_the_bases_files(base: Path, t
     assert len(now) == len(was)
     assert 1 <= sum(one != other for one, other in zip(was, now, strict=True)) <= 2  # one entry in bf16
     assert same_bytes(weights(load(tmp_path / "out").model), weights(loaded.model))
+
+
+def test_an_index_that_names_files_elsewhere_never_gets_them_overwritten(base: Path, tmp_path: Path) -> None:
+    shards = sorted(base.glob("model-*.safetensors"))
+    whole = {name: tensor for shard in shards for name, tensor in load_file(shard).items()}
+    elsewhere = tmp_path / "elsewhere.safetensors"
+    save_file(whole, elsewhere, {"format": "pt"})
+    for shard in shards:
+        shard.unlink()
+    index = {"metadata": {}, "weight_map": dict.fromkeys(whole, str(elsewhere))}
+    (base / "model.safetensors.index.json").write_text(json.dumps(index))
+    before = elsewhere.read_bytes()
+    loaded, changed = edited(base)
+    assert write_merged(loaded.model, loaded.tokenizer, changed, tmp_path / "out")
+    assert elsewhere.read_bytes() == before
+    assert same_bytes(weights(load(tmp_path / "out").model), weights(loaded.model))
+
+
+def test_further_chat_templates_are_copied(base: Path, tmp_path: Path) -> None:
+    (base / "additional_chat_templates").mkdir()
+    (base / "additional_chat_templates" / "tool_use.jinja").write_text("{{ messages }}")
+    loaded, changed = edited(base)
+    assert write_merged(loaded.model, loaded.tokenizer, changed, tmp_path / "out")
+    assert (tmp_path / "out" / "additional_chat_templates" / "tool_use.jinja").read_text() == "{{ messages }}"
+    assert not (tmp_path / "out" / "onnx").exists()
 
 
 def test_in_another_dtype_transformers_writes_the_model_and_other_files_are_kept(base: Path, tmp_path: Path) -> None:
@@ -140,6 +167,14 @@ def test_older_programs_find_the_rotary_settings_the_class_and_the_context(tmp_p
     assert (config["rope_theta"], config["rope_local_base_freq"]) == (1e6, 1e4)
     assert config["rope_scaling"] == {"rope_type": "linear", "factor": 8.0}
     assert config["rope_parameters"] == both
+    part = {"rope_theta": 5e4, "rope_type": "default", "partial_rotary_factor": 0.4}
+    config, _ = written(tmp_path / "phi", {"model_type": "phi", "rope_parameters": part})
+    assert (config["rope_theta"], config["partial_rotary_factor"]) == (5e4, 0.4)
+    config, _ = written(tmp_path / "neox", {"model_type": "gpt_neox", "rope_parameters": part})
+    assert (config["rotary_emb_base"], config["rotary_pct"]) == (5e4, 0.4)
+    long = {"rope_type": "longrope", "short_factor": [1.0], "long_factor": [2.0], "factor": 32.0}
+    config, _ = written(tmp_path / "phi3", {"model_type": "phi3", "rope_parameters": {"rope_theta": 1e4, **long}})
+    assert config["rope_scaling"] == {"type": "longrope", "short_factor": [1.0], "long_factor": [2.0]}
 
 
 def test_older_names_change_nothing_for_transformers_5(base: Path, tmp_path: Path) -> None:
@@ -151,6 +186,19 @@ def test_older_names_change_nothing_for_transformers_5(base: Path, tmp_path: Pat
     add_older_names(tmp_path / "out")
     after = AutoModelForCausalLM.from_pretrained(tmp_path / "out").config
     assert after.rope_parameters == before.rope_parameters
+
+
+def test_special_tokens_of_ones_own_are_named_as_version_4_reads_them(
+    tiny_model: Any, tiny_tokenizer: Any, tmp_path: Path
+) -> None:
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|endoftext|>"]})
+    write_model(tiny_model(), tokenizer, tmp_path / "out")
+    config = json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())
+    assert config["additional_special_tokens"] == ["<|endoftext|>"]
+    assert "extra_special_tokens" not in config
+    again = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert again.all_special_ids == tokenizer.all_special_ids
 
 
 def test_a_checkpoint_whose_weights_are_damaged_is_not_copied(base: Path, tmp_path: Path) -> None:

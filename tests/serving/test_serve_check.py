@@ -15,6 +15,8 @@ from roselora.errors import ConfigError, FileFormatError
 from roselora.models import LoadedModel, load
 from roselora.serving import serve_check
 from roselora.serving.engines import ENGINES, Engine, Export
+from roselora.serving.engines.asking import ask
+from roselora.serving.engines.transformers_engine import generated
 from roselora.serving.exported_kind import kind_of
 from roselora.serving.serve_check import Question, verdict
 from tests.editing.gate_edits import FACTORS, FRANCE, GOLD
@@ -103,9 +105,31 @@ def test_what_an_export_is_shows_in_its_files(exports: Path, tmp_path: Path) -> 
     for path in (tmp_path, tmp_path / "missing"):
         with pytest.raises(FileFormatError, match="no export that a program loads"):
             kind_of(path)
-    (tmp_path / "adapter_config.json").write_text("{")
-    with pytest.raises(FileFormatError, match="not JSON"):
-        kind_of(tmp_path)
+    for text in ("{", "5", "[" * 100_000):
+        (tmp_path / "adapter_config.json").write_text(text)
+        with pytest.raises(FileFormatError, match="not the config of an adapter"):
+            kind_of(tmp_path)
+    (tmp_path / "short.gguf").write_bytes(b"GGUF")
+    with pytest.raises(FileFormatError, match="damaged GGUF file"):
+        kind_of(tmp_path / "short.gguf")
+
+
+def test_what_a_generation_config_penalizes_is_not_penalized_here(tiny_model: Any) -> None:
+    model = tiny_model()
+    prompt = [[5, 4, 3, 200, 7]]
+    expected = generated(model, prompt, 16)
+    model.generation_config.repetition_penalty = 9.0
+    assert generated(model, prompt, 16) == expected
+
+
+def test_a_program_is_asked_where_no_file_of_the_working_folder_can_stand_for_a_library(
+    exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("transformers.py").write_text("raise SystemExit('taken')")
+    (engine,) = [each for each in ENGINES if each.name == "transformers"]
+    (answer,) = ask(engine, Export(str(exports / "model"), "model", ""), [[5, 4, 3]], 2)
+    assert len(answer) <= 2
 
 
 def test_an_adapter_without_its_base_and_a_store_without_edits_are_refused(

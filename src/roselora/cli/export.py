@@ -1,5 +1,6 @@
 """``roselora export``: the edited model, or only its edits, in a format that other programs read."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -15,6 +16,7 @@ from roselora.cli.stores import (
     named_base,
     open_store,
 )
+from roselora.errors import ModelError
 
 if TYPE_CHECKING:
     from roselora.editing.store.edit_records import StoredEdit
@@ -42,16 +44,17 @@ def export(
     dry_run: DryRunOption = False,
 ) -> None:
     """Write the model with all active edits, or the edits alone; the result is read back and compared."""
+    from roselora.editing.store.store_folder import require_outside_stores
+    from roselora.serving.edit_export import require_exportable
+
+    require_outside_stores(path)
     if adapter is not None:
         _export_adapter(options, adapter, path, format, dry_run=dry_run)
         return
-    from roselora.editing.store.store_folder import require_outside_stores
-    from roselora.serving.edit_export import require_exportable
 
     opened = open_store(options.store)
     edits: Sequence[StoredEdit] = opened.active()
     require_exportable(len(edits), path, format, options.model or opened.base.name)  # before the model is loaded
-    require_outside_stores(path)
     if not dry_run:
         editor = options.open_editor()
         with working(f"writing {path}"):
@@ -73,6 +76,8 @@ def _export_adapter(options: EditorOptions, adapter: Path, path: Path, format: "
 
     base = options.model or named_base(adapter, base_of(adapter))
     require_exportable(1, path, format, base)
+    if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(adapter)):
+        raise ModelError(f"{path} is within the adapter's own folder, {adapter}; name a path outside of it.")
     if not dry_run:
         with working(f"loading {base}"):
             from roselora.models import load
@@ -90,13 +95,14 @@ def _export_adapter(options: EditorOptions, adapter: Path, path: Path, format: "
 
 def _tell_how_to_serve(path: Path, format: "Format", base: str) -> None:
     """Print the command that starts a server with what was written."""
+    from roselora.models.pretrained import is_gguf
     from roselora.serving.engines import Export
     from roselora.serving.start_lines import rank_warning, start_line
 
     if format == "patch":
         return
-    if format == "gguf-lora" and not base.endswith(".gguf"):
-        base = "BASE.gguf"
+    if is_gguf(Path(base)) != (format == "gguf-lora"):  # not the file of the base that the program needs
+        base = "BASE.gguf" if format == "gguf-lora" else "BASE"
     tell(f"serve it: {start_line(Export(str(path), format, base))}")
     if format == "lora" and (warning := rank_warning(path)):
         tell((warning, "yellow"))

@@ -20,7 +20,7 @@ def add_older_names(folder: Path) -> None:
     config = json.loads(path.read_text(encoding="utf-8"))
     config.pop("_model_name_or_path", None)  # a GGUF file's title, which is no path
     config.setdefault("torch_dtype", config.get("dtype"))
-    _write(path, _older_rope(config.get("rope_parameters") or {}) | config)
+    _write(path, _older_rope(config.get("rope_parameters") or {}, config.get("model_type")) | config)
     path = folder / "tokenizer_config.json"
     tokenizer = json.loads(path.read_text(encoding="utf-8"))
     for name in ("backend", "is_local", "local_files_only"):
@@ -30,22 +30,31 @@ def add_older_names(folder: Path) -> None:
         tokenizer["tokenizer_class"] = "PreTrainedTokenizerFast"
         tokenizer.setdefault("model_input_names", ["input_ids", "attention_mask"])
         tokenizer.setdefault("clean_up_tokenization_spaces", False)
+    if isinstance(tokenizer.get("extra_special_tokens"), list):  # version 4 wants a table by this name
+        tokenizer["additional_special_tokens"] = tokenizer.pop("extra_special_tokens")
     if tokenizer.get("model_max_length", 0) > UNLIMITED and "max_position_embeddings" in config:
         tokenizer["model_max_length"] = config["max_position_embeddings"]
     _write(path, tokenizer)
 
 
-def _older_rope(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Version 4's names of rotary settings, which are either one table or one for each type of layer."""
-    whole = parameters.get("full_attention", parameters)
-    found: dict[str, Any] = {}
-    if "rope_theta" in whole:
-        found["rope_theta"] = whole["rope_theta"]
-    if "sliding_attention" in parameters:
-        found["rope_local_base_freq"] = parameters["sliding_attention"]["rope_theta"]
-    scaling = {name: value for name, value in whole.items() if name != "rope_theta"}
-    if scaling.get("rope_type", "default") != "default":
-        found["rope_scaling"] = scaling
+def _older_rope(parameters: Mapping[str, Any], kind: str | None) -> dict[str, Any]:
+    """Version 4's names of rotary settings, which are either one table or one for each type of layer.
+
+    Args:
+        kind: the type of model, because a few have names of their own.
+    """
+    whole = dict(parameters.get("full_attention", parameters))
+    local = parameters.get("sliding_attention", {})
+    names = {"rope_theta": "rope_theta", "partial_rotary_factor": "partial_rotary_factor"}
+    if kind == "gpt_neox":
+        names = {"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"}
+    found = {older: whole.pop(name) for name, older in names.items() if name in whole}
+    if "rope_theta" in local:
+        found["rope_local_base_freq"] = local["rope_theta"]
+    if whole.get("rope_type", "default") != "default":
+        if kind in ("phi3", "phimoe") and "short_factor" in whole:  # whose version 4 refuses any other entry
+            whole = {"type": whole["rope_type"], **{name: whole[name] for name in ("short_factor", "long_factor")}}
+        found["rope_scaling"] = whole
     return found
 
 

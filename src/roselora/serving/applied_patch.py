@@ -85,13 +85,19 @@ class _Patch(NamedTuple):
         """What one weight's entries become; raises also what malformed headers raise in Python."""
         if name not in weights:
             raise ConfigError(f"The model has no weight {shown(name)}; {self.source} was made for another model.")
-        weight = weights[name].detach()
+        weight = weights[name]
+        if not isinstance(weight, Tensor) or weight.is_meta or weight.is_inference():
+            raise ConfigError(f"{name} is not a tensor that can be written to; load the model's data, without a mode.")
+        weight = weight.detach()
         described, found = [entry["dtype"], *entry["shape"]], [dtype_name(weight.dtype), *weight.shape]
         if described != found:
             raise ConfigError(f"{name} is {found} in the model, but {shown(described)} in {self.source}; load it so.")
         if not weight.is_contiguous():
             raise ConfigError(f"{name} is not contiguous; make the weight contiguous before a patch is applied.")
-        index = self.saved.get_tensor(f"{name}.index").long()
+        index = self.saved.get_tensor(f"{name}.index")
+        if index.dtype not in (torch.int32, torch.int64):
+            raise self._damaged(f"the positions in {name} are not I32 or I64")
+        index = index.long()
         if (
             index.ndim != 1
             or not len(index)

@@ -1,5 +1,6 @@
 """Exports the edited model or its edits for other programs, and reads the export back before it counts as done."""
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from roselora.delta.combination import combine
 from roselora.delta.overlay import Overlay
 from roselora.delta.sparse_delta import SparseDelta
-from roselora.errors import ConfigError, EditError, ModelError
+from roselora.errors import ConfigError, EditError, ModelError, UnsupportedError
 from roselora.files import user_path
 from roselora.models.checkpoint_names import in_checkpoint
 from roselora.models.loading import LoadedModel
@@ -24,7 +25,7 @@ from roselora.models.model_saving import require_new_path, save_atomically
 from roselora.serving.gguf_adapter import export_gguf_lora, holds_gguf_lora
 from roselora.serving.gguf_model import export_gguf, holds_gguf, require_gguf_base
 from roselora.serving.lora_folder import export_lora, import_lora
-from roselora.serving.merged_folder import write_merged
+from roselora.serving.merged_folder import stored_names, write_merged
 from roselora.serving.mlx_adapter import export_mlx, holds_mlx
 from roselora.serving.weight_patch import export_patch
 
@@ -124,7 +125,9 @@ def require_exportable(edits: int, path: Path, format: Format, base: str | None)
 
 
 def _write_model(edited: Edited, path: Path) -> bool:
-    changed = {name: weight for name, _, weight in _changed(edited)}
+    changed: dict[str, Tensor] | None = None
+    with contextlib.suppress(UnsupportedError):
+        changed = {name: weight for name, _, weight in _changed(edited)}
     return write_merged(edited.model, edited.tokenizer, changed, path)
 
 
@@ -184,8 +187,9 @@ def _same_products(first: SparseDelta, second: SparseDelta) -> bool:
 
 def _changed(edited: Edited) -> Iterator[tuple[str, Tensor, Tensor]]:
     """Name, base and edited weight of what is changed, as the checkpoint has it; one weight of the model at a time."""
+    stored = stored_names(edited.model)
     for name, *both in edited.overlay.changed():
-        old, new = (in_checkpoint(edited.model, {name: weight}) for weight in both)
+        old, new = (in_checkpoint(edited.model, {name: weight}, stored) for weight in both)
         yield from ((renamed, old[renamed], new[renamed]) for renamed in new)
 
 

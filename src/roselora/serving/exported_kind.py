@@ -5,7 +5,7 @@ from pathlib import Path
 
 from gguf import GGUFReader
 
-from roselora.errors import FileFormatError
+from roselora.errors import FileFormatError, reason_of
 from roselora.models.pretrained import ADAPTER, is_gguf
 from roselora.serving.engines import Kind
 
@@ -17,13 +17,18 @@ def kind_of(path: Path) -> Kind:
         FileFormatError: nothing that a program serves.
     """
     if is_gguf(path):
-        kind = GGUFReader(path).fields.get("general.type")
-        return "gguf-lora" if kind is not None and kind.contents() == "adapter" else "gguf"
+        try:
+            kind = GGUFReader(path).fields.get("general.type")
+            return "gguf-lora" if kind is not None and kind.contents() == "adapter" else "gguf"
+        except Exception as error:  # of any type: the reader trusts what is in the file
+            raise FileFormatError(f"{path} is a damaged GGUF file ({reason_of(error)}); export again.") from error
     if (path / ADAPTER).is_file():
         try:
-            return "mlx" if "lora_parameters" in json.loads((path / ADAPTER).read_bytes()) else "lora"
-        except ValueError as error:
-            raise FileFormatError(f"{path / ADAPTER} is not JSON ({error}); export again.") from error
+            return "mlx" if "lora_parameters" in dict(json.loads((path / ADAPTER).read_bytes())) else "lora"
+        except (ValueError, TypeError, RecursionError) as error:
+            raise FileFormatError(
+                f"{path / ADAPTER} is not the config of an adapter ({reason_of(error)}); export again."
+            ) from error
     if (path / "config.json").is_file():
         return "model"
     raise FileFormatError(

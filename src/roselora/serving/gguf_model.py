@@ -18,6 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from roselora.errors import ModelError
+from roselora.files import user_path
 from roselora.models.pretrained import is_gguf
 from roselora.serving.gguf_names import in_ggufs_order, tensor_name
 
@@ -36,7 +37,7 @@ def require_gguf_base(name: str | None) -> Path:
     Raises:
         ModelError: it was loaded from something else.
     """
-    if not is_gguf(path := Path(name or "")):
+    if not is_gguf(path := user_path(name or "")):
         raise ModelError(
             f"{name or 'The base'} is no GGUF file, of which an edited copy could be made; edit the GGUF file itself, "
             "or export gguf-lora, which llama.cpp loads beside any GGUF of the base."
@@ -66,7 +67,10 @@ def export_gguf(
     writer = GGUFWriter(path, base.fields[Keys.General.ARCHITECTURE].contents())
     for field in base.fields.values():
         # The writer has the first of these already, and the second is written below.
-        if field.name not in (Keys.General.ARCHITECTURE, EDITED) and not field.name.startswith("GGUF."):
+        # An empty list, which the writer cannot write, is as good as none.
+        if field.name in (Keys.General.ARCHITECTURE, EDITED) or field.name.startswith("GGUF."):
+            continue
+        if field.types != [GGUFValueType.ARRAY]:
             writer.add_key_value(field.name, field.contents(), field.types[0], field.types[-1])
     earlier = base.fields[EDITED].contents() if EDITED in base.fields else []  # the base may be such a file itself
     writer.add_key_value(EDITED, sorted({*edited, *earlier}), GGUFValueType.ARRAY, GGUFValueType.STRING)

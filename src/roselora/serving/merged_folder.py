@@ -20,6 +20,7 @@ from huggingface_hub.errors import HFValidationError
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+from transformers.utils.hub import CHAT_TEMPLATE_DIR
 
 from roselora.files import PICKLE_SUFFIXES, dtype_name
 from roselora.models.model_saving import write_model
@@ -47,14 +48,14 @@ class _Place(NamedTuple):
 
 
 def write_merged(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, changed: Mapping[str, Tensor], folder: Path
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, changed: Mapping[str, Tensor] | None, folder: Path
 ) -> bool:
     """Write an edited model to a new folder, and say whether what is then read there is the model.
 
     Args:
         model: with the edits in its weights.
         tokenizer: its tokenizer.
-        changed: the edited weights by their names in the checkpoint.
+        changed: the edited weights by their names in the checkpoint, if each is stored by itself there.
         folder: where to write.
 
     Raises:
@@ -62,11 +63,17 @@ def write_merged(
         OSError: a file cannot be read or written.
     """
     base = base_folder(model.name_or_path or "")
-    if base is not None and _written_into_copy(base, changed, folder) and holds_model(folder, model):
+    if (
+        base is not None
+        and changed is not None
+        and _written_into_copy(base, changed, folder)
+        and holds_model(folder, model)
+    ):
         if base.is_relative_to(models_folder()):  # which transformers has written
             add_older_names(folder)
         return True
-    # There is no such folder, its weights are of another dtype, or the model in memory is not that base any more.
+    # There is no such folder, its checkpoint joins weights, they are of another dtype, or the model in memory is not
+    # that base any more.
     shutil.rmtree(folder, ignore_errors=True)
     write_model(model, tokenizer, folder)
     if base is not None:
@@ -87,6 +94,12 @@ def _written_into_copy(base: Path, changed: Mapping[str, Tensor], folder: Path) 
     return True
 
 
+def stored_names(model: PreTrainedModel) -> Collection[str]:
+    """The names of the weights in the files of the model's base; none if it is not a folder with safetensors."""
+    base = base_folder(model.name_or_path or "")
+    return [] if base is None else _places(base).keys()
+
+
 def base_folder(name: str) -> Path | None:
     """The folder with the files of a base model, if it is one: itself, or that in the hub's cache."""
     if not name or Path(name).is_dir():
@@ -99,20 +112,30 @@ def base_folder(name: str) -> Path | None:
 
 
 def _copy(base: Path, folder: Path, weights: Collection[str] = ()) -> None:
-    """Copy what the folder lacks: the weights that are named, their index, and all that is not weights."""
+    """Copy what the folder lacks: the weights that are named, their index, and all that is not weights.
+
+    Of folders within the base only that of further chat templates; others hold the weights in other forms.
+    """
     for file in base.iterdir():
         other = file.suffix.lower() not in WEIGHT_SUFFIXES and not file.name.endswith(".index.json")
         wanted = other or file.name in weights or (weights and file.name == SAFE_WEIGHTS_INDEX_NAME)
         if wanted and file.is_file() and not (folder / file.name).exists():
             shutil.copyfile(file, folder / file.name)
+    if (base / CHAT_TEMPLATE_DIR).is_dir() and not (folder / CHAT_TEMPLATE_DIR).exists():
+        shutil.copytree(base / CHAT_TEMPLATE_DIR, folder / CHAT_TEMPLATE_DIR)
 
 
 def _places(base: Path) -> dict[str, _Place]:
-    """Where the weights that transformers reads are: in the file of the usual name, or in those that an index names."""
+    """Where the weights that transformers reads are: in the file of the usual name, or in those that an index names.
+
+    There are none if the index names files in other folders: what is written must be within the copy.
+    """
     index = base / SAFE_WEIGHTS_INDEX_NAME
     files = {SAFE_WEIGHTS_NAME}
     if not (base / SAFE_WEIGHTS_NAME).is_file():
         files = set(json.loads(index.read_bytes())["weight_map"].values()) if index.is_file() else set()
+    if any(Path(file).name != file for file in files):
+        return {}
     found = {}
     for file in files:
         with (base / file).open("rb") as opened:

@@ -23,7 +23,8 @@ def ask(engine: Engine, export: Export, prompts: Sequence[Sequence[int]], tokens
     task = json.dumps({"export": asdict(export), "prompts": [list(prompt) for prompt in prompts], "tokens": tokens})
     with tempfile.TemporaryDirectory() as folder:
         reply = Path(folder, "reply.json")
-        command = [sys.executable, "-m", "roselora.serving.engines.child", engine.module, str(reply)]
+        # -P: what lies in the working folder must not stand for a library of the same name.
+        command = [sys.executable, "-P", "-m", "roselora.serving.engines.child", engine.module, str(reply)]
         done = subprocess.run(command, input=task, capture_output=True, encoding="utf-8", errors="replace", check=False)
         if not reply.is_file():
             said = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit code {done.returncode}"]
