@@ -23,10 +23,10 @@ def in_checkpoint(
     Raises:
         UnsupportedError: the checkpoint keeps a weight joined with others, which are not among the given ones.
 
-    >>> from transformers import LlamaConfig, LlamaForCausalLM
-    >>> model = LlamaForCausalLM(LlamaConfig(8, 4, 8, 1, num_attention_heads=1))
-    >>> list(in_checkpoint(model, {"lm_head.weight": model.lm_head.weight}))
-    ['lm_head.weight']
+    >>> from roselora import load
+    >>> model = load("model").model  # a folder with a small language model
+    >>> list(in_checkpoint(model, {"model.norm.weight": model.get_parameter("model.norm.weight")}))
+    ['model.norm.weight']
     """
     found: dict[str, Tensor] = revert_weight_conversion(model, dict(weights))
     # Without data it costs nothing to see what all of the weights become.
