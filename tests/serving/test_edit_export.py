@@ -78,6 +78,13 @@ def export(model: PreTrainedModel, tokenizer: Any, deltas: Sequence[SparseDelta]
             overlay.remove(str(number))
 
 
+def saved(kind: str, tokenizer: Any, folder: Path, **settings: Any) -> LoadedModel:
+    """A small random model, written to a folder and loaded from there."""
+    kinds.model(kind, **settings).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return load(folder)
+
+
 def names(folder: Path) -> set[str]:
     with safe_open(folder / "model.safetensors", framework="pt") as saved:
         return set(saved.keys())
@@ -93,9 +100,7 @@ def test_a_model_of_any_architecture_is_exported_whole_in_the_names_of_its_check
     tiny_tokenizer: Any, tmp_path: Path, kind: str
 ) -> None:
     settings, layer, known = CHECKPOINTS[kind]
-    kinds.model(kind, **settings).save_pretrained(tmp_path / "base")
-    tiny_tokenizer.save_pretrained(tmp_path / "base")
-    base = load(tmp_path / "base")
+    base = saved(kind, tiny_tokenizer, tmp_path / "base", **settings)
     update = delta(base.model, layer, rank=2)
     edited = Edited(base.model, base.tokenizer, apply(base.model, update), [update])
     export_edits(edited, tmp_path / "out", "model")
@@ -324,8 +329,7 @@ def test_a_folder_named_tilde_in_the_current_one_is_written_to_as_typed(
 def test_a_checkpoint_without_the_first_part_of_the_models_names_keeps_its_names(
     tiny_tokenizer: Any, tmp_path: Path
 ) -> None:
-    kinds.model("gpt2", vocab_size=300).save_pretrained(tmp_path / "base")
-    tiny_tokenizer.save_pretrained(tmp_path / "base")
+    saved("gpt2", tiny_tokenizer, tmp_path / "base", vocab_size=300)
     file = tmp_path / "base" / "model.safetensors"
     save_file(
         {name.removeprefix("transformer."): each for name, each in load_file(file).items()}, file, {"format": "pt"}
@@ -346,9 +350,7 @@ def test_a_checkpoint_without_the_first_part_of_the_models_names_keeps_its_names
 def test_a_weight_that_the_checkpoint_joins_with_others_is_no_patch_but_a_whole_model(
     tiny_tokenizer: Any, tmp_path: Path
 ) -> None:
-    kinds.model("hrm_text", **MOE).save_pretrained(tmp_path / "base")
-    tiny_tokenizer.save_pretrained(tmp_path / "base")
-    base = load(tmp_path / "base")
+    base = saved("hrm_text", tiny_tokenizer, tmp_path / "base", **MOE)
     update = delta(base.model, "model.L_module.layers.0.mlp.up_proj", 2)
     with pytest.raises(UnsupportedError, match="stored as a part of"):
         export(base.model, base.tokenizer, [update], tmp_path / "patch", "patch")
@@ -362,9 +364,7 @@ def test_a_patch_of_any_architecture_makes_the_merged_models_weights_of_those_of
     tiny_tokenizer: Any, tmp_path: Path, kind: str
 ) -> None:
     settings, layer, _ = CHECKPOINTS[kind]
-    kinds.model(kind, **settings).save_pretrained(tmp_path / "base")
-    tiny_tokenizer.save_pretrained(tmp_path / "base")
-    base = load(tmp_path / "base")
+    base = saved(kind, tiny_tokenizer, tmp_path / "base", **settings)
     updates = [delta(base.model, layer, rank) for rank in (2, 3)]
     overlay = apply(base.model, *updates)
     for format in ("model", "patch"):

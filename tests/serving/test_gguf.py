@@ -16,17 +16,12 @@ from roselora.serving.gguf_adapter import export_gguf_lora, holds_gguf_lora
 from roselora.serving.gguf_model import EDITED, export_gguf, holds_gguf, require_gguf_base
 from roselora.serving.gguf_names import in_ggufs_order, tensor_name
 from tests.models import kinds
+from tests.serving.test_edit_export import delta as delta_of_one
 
 
 def delta(model: Any, *updates: tuple[str, int, float]) -> SparseDelta:
     """A random update of each module, of a rank and a scale."""
-    torch.manual_seed(0)
-    found = []
-    for module, rank, scale in updates:
-        layer = model.get_submodule(module)
-        A, B = torch.randn(rank, layer.in_features), torch.randn(layer.out_features, rank)
-        found.append(layer_factors(module, layer, A, B, scale))
-    return SparseDelta(tuple(found))
+    return SparseDelta(tuple(factors for each in updates for factors in delta_of_one(model, *each).weights))
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -8,20 +8,29 @@ import pytest
 from roselora.editing.editor import Editor
 from roselora.models import LoadedModel
 from roselora.models.generation import greedy_answers
+from roselora.models.tokenization import answer_of, encode
+from roselora.serving.engines import Export
 from tests.conftest import WORLD
 from tests.editing.gate_edits import FACTORS, FRANCE, GOLD, SETTINGS
-from tests.serving.llama_cpp import answers, serving, write_gguf
+from tests.serving.tiny_gguf import write_gguf
 
-pytest.importorskip("xllamacpp")
+llama_cpp = pytest.importorskip("roselora.serving.engines.llama_cpp", exc_type=ImportError)
 
 PROMPTS = [f"{sentence.rpartition(' ')[0]} " for sentence in WORLD]
+
+
+def answers(export: Export, tokenizer: Any) -> list[str]:
+    """llama.cpp's answers to `PROMPTS`, of at most 16 tokens."""
+    texts = llama_cpp.answers(export, [encode(tokenizer, prompt) for prompt in PROMPTS], 16)
+    return [answer_of(text) for text in texts]
 
 
 def test_the_base_is_answered_alike_by_transformers_and_llama_cpp(
     world_model: Any, tiny_tokenizer: Any, tmp_path: Path
 ) -> None:
-    with serving(write_gguf(tmp_path / "base.gguf", world_model, tiny_tokenizer)) as server:
-        assert answers(server, PROMPTS) == greedy_answers(world_model, tiny_tokenizer, PROMPTS, max_new_tokens=16)
+    base = write_gguf(tmp_path / "base.gguf", world_model, tiny_tokenizer)
+    expected = greedy_answers(world_model, tiny_tokenizer, PROMPTS, max_new_tokens=16)
+    assert answers(Export(str(base), "gguf", ""), tiny_tokenizer) == expected
 
 
 @pytest.mark.parametrize("format", ["gguf-lora", "gguf"])
@@ -39,6 +48,4 @@ def test_edits_of_unequal_ranks_hold_in_llama_cpp_and_other_answers_are_the_merg
     editor.export(tmp_path / "out", format)
     merged = editor.answers(PROMPTS)
     assert {FRANCE[1], GOLD[1]} <= set(merged)
-    files = [tmp_path / "out"] if format == "gguf" else [base, tmp_path / "out"]
-    with serving(*files) as server:
-        assert answers(server, PROMPTS) == merged
+    assert answers(Export(str(tmp_path / "out"), format, str(base)), tiny_tokenizer) == merged

@@ -20,7 +20,7 @@ from roselora.serving.engines.transformers_engine import generated
 from roselora.serving.exported_kind import kind_of
 from roselora.serving.serve_check import Question, verdict
 from tests.editing.gate_edits import FACTORS, FRANCE, GOLD
-from tests.serving.llama_cpp import write_gguf
+from tests.serving.tiny_gguf import write_gguf
 
 FORMATS: tuple[Any, ...] = ("model", "lora", "gguf-lora", "mlx")
 
@@ -137,8 +137,8 @@ def test_an_adapter_without_its_base_and_a_store_without_edits_are_refused(
 ) -> None:
     editor = Editor(LoadedModel(world_model, tiny_tokenizer, ""))
     with pytest.raises(ConfigError, match="name that with --gguf"):
-        command._export(editor, exports / "gguf-lora", None)
+        command._export(editor, exports / "gguf-lora", "gguf-lora", None)
     with pytest.raises(ConfigError, match="is not a folder here"):
-        command._export(editor, exports / "lora", None)
+        command._export(editor, exports / "lora", "lora", None)
     with pytest.raises(ConfigError, match="no active edit"):
         command._questions(editor)

@@ -17,7 +17,7 @@ from roselora.errors import ConfigError
 
 if TYPE_CHECKING:
     from roselora.editing.editor import Editor
-    from roselora.serving.engines import Export
+    from roselora.serving.engines import Export, Kind
     from roselora.serving.serve_check import Question, Verdict
 
 NEIGHBOURS = 2
@@ -47,7 +47,7 @@ def serve_check(
 
     kind = kind_of(path)
     editor = options.open_editor()
-    export = _export(editor, path, gguf)
+    export = _export(editor, path, kind, gguf)
     with working("asking the edited model"):
         questions = _questions(editor)
     verdicts = []
@@ -65,14 +65,13 @@ def serve_check(
         raise typer.Exit(1)
 
 
-def _export(editor: "Editor", path: Path, gguf: Path | None) -> "Export":
+def _export(editor: "Editor", path: Path, kind: "Kind", gguf: Path | None) -> "Export":
     """The export, with what its kind needs of the base."""
     from roselora.models.pretrained import is_gguf
     from roselora.serving.engines import Export
-    from roselora.serving.exported_kind import kind_of
     from roselora.serving.merged_folder import base_folder
 
-    kind, name, base = kind_of(path), editor.model.name_or_path or "", ""
+    name, base = editor.model.name_or_path or "", ""
     if kind == "gguf-lora":
         base = str(gguf or name)
         if not is_gguf(Path(base)):

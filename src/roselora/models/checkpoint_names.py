@@ -1,6 +1,6 @@
 """Weights under the names that a model's checkpoint has them by, where transformers loads them under others."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator
 
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -10,35 +10,34 @@ from roselora.errors import UnsupportedError
 
 
 def in_checkpoint(
-    model: PreTrainedModel, weights: Mapping[str, Tensor], stored: Collection[str] = ()
-) -> dict[str, Tensor]:
-    """Some of a model's weights as its checkpoint names and splits them.
+    model: PreTrainedModel, changed: Iterable[tuple[str, Tensor, Tensor]], stored: Collection[str] = ()
+) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Changed weights of a model as its checkpoint names and splits them, one of the model's at a time.
 
     Args:
         model: the model.
-        weights: some of its weights, by its own names.
+        changed: the model's own name of each weight, and the weight before and after.
         stored: the names in the checkpoint's files, if they are known. Some checkpoints, such as GPT-2's, leave out the
             first part of the model's names, which transformers finds when it loads them.
 
     Raises:
-        UnsupportedError: the checkpoint keeps a weight joined with others, which are not among the given ones.
+        UnsupportedError: the checkpoint keeps a weight joined with others, so it cannot be written by itself.
 
     >>> from roselora import load
     >>> model = load("model").model  # a folder with a small language model
-    >>> list(in_checkpoint(model, {"model.norm.weight": model.get_parameter("model.norm.weight")}))
+    >>> weight = model.get_parameter("model.norm.weight")
+    >>> [name for name, _, _ in in_checkpoint(model, [("model.norm.weight", weight, weight + 1)])]
     ['model.norm.weight']
     """
-    found: dict[str, Tensor] = revert_weight_conversion(model, dict(weights))
     # Without data it costs nothing to see what all of the weights become.
-    shapes = revert_weight_conversion(model, {name: each.to("meta") for name, each in model.state_dict().items()})
-    for name, weight in found.items():
-        if name not in shapes or shapes[name].shape != weight.shape:
-            raise UnsupportedError(
-                f"{min(weights)} is stored as a part of {name}, so it cannot be written by itself; export the model."
-            )
+    whole = revert_weight_conversion(model, {name: weight.to("meta") for name, weight in model.state_dict().items()})
     prefix = f"{model.base_model_prefix}."
-
-    def as_stored(name: str) -> str:
-        return next((each for each in (name, name.removeprefix(prefix), prefix + name) if each in stored), name)
-
-    return {as_stored(name): weight for name, weight in found.items()}
+    for name, *both in changed:
+        before, after = (revert_weight_conversion(model, {name: weight}) for weight in both)
+        for found, weight in after.items():
+            if found not in whole or whole[found].shape != weight.shape:
+                raise UnsupportedError(
+                    f"{name} is stored as a part of {found}, so it cannot be written by itself; export the model."
+                )
+            candidates = (found, found.removeprefix(prefix), prefix + found)
+            yield next((each for each in candidates if each in stored), found), before[found], weight

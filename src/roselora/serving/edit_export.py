@@ -187,10 +187,7 @@ def _same_products(first: SparseDelta, second: SparseDelta) -> bool:
 
 def _changed(edited: Edited) -> Iterator[tuple[str, Tensor, Tensor]]:
     """Name, base and edited weight of what is changed, as the checkpoint has it; one weight of the model at a time."""
-    stored = stored_names(edited.model)
-    for name, *both in edited.overlay.changed():
-        old, new = (in_checkpoint(edited.model, {name: weight}, stored) for weight in both)
-        yield from ((renamed, old[renamed], new[renamed]) for renamed in new)
+    return in_checkpoint(edited.model, edited.overlay.changed(), stored_names(edited.model))
 
 
 def _holds_patch(path: Path, changed: Iterable[tuple[str, Tensor, Tensor]]) -> bool:

@@ -11,10 +11,10 @@ import numpy.typing as npt
 from gguf import MODEL_ARCH_NAMES, GGUFReader, GGUFType, GGUFWriter, Keys
 from transformers import PreTrainedModel
 
-from roselora.delta.combination import combine
 from roselora.delta.sparse_delta import SparseDelta
 from roselora.errors import UnsupportedError
 from roselora.serving.gguf_names import architecture, in_ggufs_order, tensor_name
+from roselora.serving.lora_factors import with_scale_in_b
 
 
 def export_gguf_lora(delta: SparseDelta, path: str | os.PathLike[str], model: PreTrainedModel) -> None:
@@ -29,6 +29,7 @@ def export_gguf_lora(delta: SparseDelta, path: str | os.PathLike[str], model: Pr
         model: the base model; only its config matters.
 
     Raises:
+        ConfigError: a weight is not a layer's.
         UnsupportedError: llama.cpp does not know such a model, or one of the layers.
         NonFiniteError: a scaled B is not finite in fp32.
         OSError: the file cannot be written.
@@ -55,11 +56,10 @@ def holds_gguf_lora(path: Path, delta: SparseDelta, model: PreTrainedModel) -> b
 def _tensors(delta: SparseDelta, model: PreTrainedModel) -> dict[str, npt.NDArray[np.float32]]:
     """The file's tensors by name."""
     found = {}
-    for factors in combine([delta]).weights:  # which puts the scale into B, in fp32
-        module = factors.name.removesuffix(".weight")
+    for module, factors, A, B in with_scale_in_b(delta):
         if factors.layer != "linear":
             raise UnsupportedError(f"{module} is no Linear, so llama.cpp takes no adapter of it; export the model.")
-        name, (A, B) = tensor_name(model, module), factors.to_factors()
+        name = tensor_name(model, module)
         found[f"{name}.lora_a"] = A.numpy()
         found[f"{name}.lora_b"] = in_ggufs_order(model, module, B).contiguous().numpy()
     return found

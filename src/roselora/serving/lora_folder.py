@@ -21,8 +21,8 @@ from roselora.delta.layer_kinds import layer_factors, layer_kind, require_own_we
 from roselora.delta.sparse_delta import FLOAT_DTYPES, SparseDelta, SparseFactors
 from roselora.errors import ConfigError, FileFormatError, UnsupportedError
 from roselora.files import dtype_name, write_atomically
+from roselora.serving.lora_factors import largest_rank, of_one_rank
 from roselora.serving.lora_patterns import Patterns
-from roselora.serving.one_rank import largest_rank, of_one_rank
 from roselora.user_files import shown
 
 _KEY = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(\.weight)?")

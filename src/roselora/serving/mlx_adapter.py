@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from roselora.delta.sparse_delta import SparseDelta
 from roselora.errors import UnsupportedError
 from roselora.files import write_atomically
-from roselora.serving.one_rank import largest_rank, of_one_rank
+from roselora.serving.lora_factors import largest_rank, of_one_rank
 
 _ADAPTER, _CONFIG = "adapters.safetensors", "adapter_config.json"
 _IN_BLOCK = re.compile(r"model\.layers\.(?P<block>\d+)\.(?P<key>.+)")

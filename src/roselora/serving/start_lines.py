@@ -45,7 +45,8 @@ def rank_warning(folder: Path) -> str | None:
 
 def _vllm_rank(folder: Path) -> int:
     """The smallest rank that vLLM can be told, and that is enough, or the largest that there is."""
-    return next((rank for rank in VLLM_RANKS if rank >= _rank(folder)), VLLM_RANKS[-1])
+    own = _rank(folder)
+    return next((rank for rank in VLLM_RANKS if rank >= own), VLLM_RANKS[-1])
 
 
 def _rank(folder: Path) -> int:

@@ -13,13 +13,11 @@ from roselora.serving.engines import Engine, Export
 
 
 def ask(engine: Engine, export: Export, prompts: Sequence[Sequence[int]], tokens: int) -> list[list[int] | str]:
-    """What a program answers, as `engines` describes.
+    """What a program that is installed answers, as `engines` describes.
 
     Raises:
-        ModelError: it is not installed, or its process ended without an answer; with the last line that it printed.
+        ModelError: its process ended without an answer; with the last line that it printed.
     """
-    if not engine.installed:
-        raise ModelError(f"not installed: pip install '{engine.requirement}'.")
     task = json.dumps({"export": asdict(export), "prompts": [list(prompt) for prompt in prompts], "tokens": tokens})
     with tempfile.TemporaryDirectory() as folder:
         reply = Path(folder, "reply.json")

@@ -1,9 +1,6 @@
-"""A tiny Llama as a GGUF file, and what llama.cpp answers with it."""
+"""A tiny Llama as a GGUF file."""
 
-import contextlib
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from gguf import MODEL_ARCH, GGUFWriter, TokenType, get_tensor_name_map
@@ -44,29 +41,3 @@ def write_gguf(path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenize
     writer.write_tensors_to_file()
     writer.close()
     return path
-
-
-@contextlib.contextmanager
-def serving(model: Path, *adapters: Path) -> Iterator[Any]:
-    """llama.cpp with a model and adapters, for the block."""
-    import xllamacpp
-
-    params = xllamacpp.CommonParams()
-    params.model.path, params.n_ctx, params.n_parallel, params.warmup = str(model), 256, 1, False
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
-    loaded = []
-    for path in adapters:
-        adapter = xllamacpp.CommonAdapterLoraInfo()
-        adapter.path, adapter.scale = str(path), 1.0
-        loaded.append(adapter)
-    params.lora_adapters = loaded
-    yield xllamacpp.Server(params)
-
-
-def answers(server: Any, prompts: Sequence[str]) -> list[str]:
-    """The first lines of the greedy answers of at most 16 tokens."""
-    found = []
-    for prompt in prompts:
-        asked = {"prompt": prompt, "n_predict": 16, "temperature": 0.0, "top_k": 1, "cache_prompt": False}
-        found.append(server.handle_completions(asked)["choices"][0]["text"].partition("\n")[0].strip())
-    return found
