@@ -111,7 +111,7 @@ def test_an_upward_import_and_a_circle_would_be_seen() -> None:
 
 
 EXTRAS = {"datasets", "lm_eval", "matplotlib", "mlx_lm", "sklearn", "trl", "xllamacpp"}
-OTHER_PROGRAMS = {"serving.engines.llama_cpp", "serving.engines.mlx"}
+OTHER_PROGRAMS = {"serving.engines.llama_cpp", "serving.engines.mlx_engine", "serving.engines.openvino_engine"}
 """What asks programs that have an extra each, in a process of its own."""
 
 

@@ -21,7 +21,8 @@ PROMPTS = [f"{sentence.rpartition(' ')[0]} " for sentence in WORLD]
 
 def answers(export: Export, tokenizer: Any) -> list[str]:
     """llama.cpp's answers to `PROMPTS`, of at most 16 tokens."""
-    texts = llama_cpp.answers(export, [encode(tokenizer, prompt) for prompt in PROMPTS], 16)
+    prompts = [encode(tokenizer, prompt) for prompt in PROMPTS]
+    texts = llama_cpp.answers(export.kind, export.path, export.base, prompts, 16)
     return [answer_of(text) for text in texts]
 
 
@@ -30,7 +31,7 @@ def test_the_base_is_answered_alike_by_transformers_and_llama_cpp(
 ) -> None:
     base = write_gguf(tmp_path / "base.gguf", world_model, tiny_tokenizer)
     expected = greedy_answers(world_model, tiny_tokenizer, PROMPTS, max_new_tokens=16)
-    assert answers(Export(str(base), "gguf", ""), tiny_tokenizer) == expected
+    assert answers(Export("gguf", str(base), ""), tiny_tokenizer) == expected
 
 
 @pytest.mark.parametrize("format", ["gguf-lora", "gguf"])
@@ -48,4 +49,4 @@ def test_edits_of_unequal_ranks_hold_in_llama_cpp_and_other_answers_are_the_merg
     editor.export(tmp_path / "out", format)
     merged = editor.answers(PROMPTS)
     assert {FRANCE[1], GOLD[1]} <= set(merged)
-    assert answers(Export(str(tmp_path / "out"), format, str(base)), tiny_tokenizer) == merged
+    assert answers(Export(format, str(tmp_path / "out"), str(base)), tiny_tokenizer) == merged

@@ -1,22 +1,29 @@
 """`roselora serve-check`: programs are asked in processes of their own, and said to hold, differ or not load."""
 
 import json
+import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import transformers
+from peft import LoraConfig, get_peft_model
+from torch import nn
+from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
 from roselora.cli import serve_check as command
 from roselora.cli.main import app
+from roselora.cli.serve_questions import questions
 from roselora.editing.editor import Editor
 from roselora.errors import ConfigError, FileFormatError
-from roselora.models import LoadedModel, load
-from roselora.serving import serve_check
-from roselora.serving.engines import ENGINES, Engine, Export
-from roselora.serving.engines.asking import ask
-from roselora.serving.engines.transformers_engine import generated
+from roselora.models import load
+from roselora.serving import engines, serve_check
+from roselora.serving.engines import ENGINES, Engine, Export, transformers_engine
+from roselora.serving.engines.asking import Reply, ask
 from roselora.serving.exported_kind import kind_of
 from roselora.serving.serve_check import Question, verdict
 from tests.editing.gate_edits import FACTORS, FRANCE, GOLD
@@ -75,7 +82,7 @@ def test_an_export_of_other_edits_differs_and_a_broken_one_cannot_be_loaded(
     lost = {each["prompt"]: each["said"] for each in found["differences"] if each["edited"]}
     assert lost == {FRANCE[0]: "Paris.", GOLD[0]: "Au."}
     shown = CliRunner().invoke(app, ["serve-check", str(exports / "world"), "--store", str(exports / "edits")])
-    assert "transformers: differs (edits 0 of 2" in shown.stdout
+    assert f"transformers {transformers.__version__}: differs (edits 0 of 2" in shown.stdout
     shutil.copytree(exports / "model", tmp_path / "broken")
     (tmp_path / "broken" / "model.safetensors").write_bytes(b"junk")
     said = checked(exports, tmp_path / "broken")
@@ -86,17 +93,21 @@ def test_an_export_of_other_edits_differs_and_a_broken_one_cannot_be_loaded(
 
 
 def test_a_program_that_is_not_installed_is_named_with_what_installs_it() -> None:
-    engine = Engine("Nowhere", "nowhere", "no_such_package", "roselora[nowhere]", ("model",))
-    found = verdict(engine, Export("path", "model", ""), [], lambda ids: "")
-    assert (found.outcome, found.why) == ("not installed", "pip install 'roselora[nowhere]'")
+    engine = Engine("Nowhere", "nowhere", "no_such_package", "pip install nowhere", ("model",))
+    found = verdict(engine, Export("model", "path", ""), [], lambda ids: "")
+    assert (found.outcome, found.why) == ("not installed", "pip install nowhere")
 
 
 def test_texts_and_tokens_are_compared_with_what_was_expected(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serve_check, "ask", lambda *_: [[1, 2], "Rome. ", "Oslo"])
-    questions = [Question(name, "bare", (5,), name, edited=True) for name in ("12", "Rome.", "Lyon")]
+    monkeypatch.setattr(serve_check, "ask", lambda *_: Reply("1.2", [[1, 2], "Rome. ", "Lyon\nis", "Lyon\nis"]))
+    names = ("12", "Rome.", "Lyon", "Lyon")
+    questions = [Question(name, "bare", (5,), name, number == 2) for number, name in enumerate(names)]
     engine = Engine("Here", "here", "json", "", ("model",))
-    found = verdict(engine, Export("path", "model", ""), questions, lambda ids: "".join(map(str, ids)))
-    assert [(each.expected, each.said) for each in found.differences] == [("Lyon", "Oslo")]
+    found = verdict(engine, Export("model", "path", ""), questions, lambda ids: "".join(map(str, ids)))
+    assert found.version == "1.2"
+    assert [(each.edited, each.said) for each in found.differences] == [
+        (False, "Lyon\nis")
+    ]  # an edit ends with its line
 
 
 def test_what_an_export_is_shows_in_its_files(exports: Path, tmp_path: Path) -> None:
@@ -114,12 +125,14 @@ def test_what_an_export_is_shows_in_its_files(exports: Path, tmp_path: Path) -> 
         kind_of(tmp_path / "short.gguf")
 
 
-def test_what_a_generation_config_penalizes_is_not_penalized_here(tiny_model: Any) -> None:
+def test_what_a_generation_config_penalizes_is_not_penalized_here(tiny_model: Any, tmp_path: Path) -> None:
     model = tiny_model()
-    prompt = [[5, 4, 3, 200, 7]]
-    expected = generated(model, prompt, 16)
-    model.generation_config.repetition_penalty = 9.0
-    assert generated(model, prompt, 16) == expected
+    said = []
+    for penalty in (1.0, 9.0):
+        model.generation_config.repetition_penalty = penalty
+        model.save_pretrained(tmp_path / str(penalty))
+        said.append(transformers_engine.answers("model", str(tmp_path / str(penalty)), "", [[5, 4, 3, 200, 7]], 16))
+    assert said[0] == said[1]
 
 
 def test_a_program_is_asked_where_no_file_of_the_working_folder_can_stand_for_a_library(
@@ -128,17 +141,62 @@ def test_a_program_is_asked_where_no_file_of_the_working_folder_can_stand_for_a_
     monkeypatch.chdir(tmp_path)
     Path("transformers.py").write_text("raise SystemExit('taken')")
     (engine,) = [each for each in ENGINES if each.name == "transformers"]
-    (answer,) = ask(engine, Export(str(exports / "model"), "model", ""), [[5, 4, 3]], 2)
+    (answer,) = ask(engine, Export("model", str(exports / "model"), ""), [[5, 4, 3]], 2).answers
     assert len(answer) <= 2
 
 
 def test_an_adapter_without_its_base_and_a_store_without_edits_are_refused(
     exports: Path, world_model: Any, tiny_tokenizer: Any
 ) -> None:
-    editor = Editor(LoadedModel(world_model, tiny_tokenizer, ""))
     with pytest.raises(ConfigError, match="name that with --gguf"):
-        command._export(editor, exports / "gguf-lora", "gguf-lora", None)
+        command._export("", exports / "gguf-lora", "gguf-lora", None)
     with pytest.raises(ConfigError, match="is not a folder here"):
-        command._export(editor, exports / "lora", "lora", None)
+        command._export("", exports / "lora", "lora", None)
     with pytest.raises(ConfigError, match="no active edit"):
-        command._questions(editor)
+        questions(world_model, tiny_tokenizer, [])
+
+
+def refusal(exports: Path, *more: str) -> str:
+    """The sentence that the command ends with."""
+    arguments = ["serve-check", str(exports / "model"), "--store", str(exports / "edits"), *more]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code != 0
+    return str(result.exception)
+
+
+def test_a_program_of_another_environment_is_asked_by_its_python(exports: Path) -> None:
+    said = checked(exports, exports / "model", "--python", f"Transformers={sys.executable}", "--python", "vllm=/none")
+    found = {each["program"]: each for each in said["programs"]}
+    assert found["transformers"]["outcome"] == "holds"
+    assert found["transformers"]["version"] == transformers.__version__
+    assert found["vLLM"]["why"] == "/none cannot be run (No such file or directory)."
+    assert found["OpenVINO"]["outcome"] == "not installed"
+    for wrong in ("vllm", "nothing=/python", "vllm="):
+        assert "PROGRAM=PATH" in refusal(exports, "--python", wrong)
+
+
+def test_what_programs_ask_with_needs_nothing_of_roselora() -> None:
+    for module in ("child", *{engine.module for engine in ENGINES}):
+        text = Path(engines.__file__).with_name(f"{module}.py").read_text()
+        assert not re.search(r"^\s*(import|from) roselora", text, re.MULTILINE)
+
+
+def test_a_trained_adapter_is_compared_by_prompts_of_a_file(exports: Path, tmp_path: Path) -> None:
+    base = AutoModelForCausalLM.from_pretrained(exports / "world")
+    torch.manual_seed(0)
+    trained: Any = get_peft_model(base, LoraConfig(r=2, lora_alpha=8, target_modules=["up_proj", "q_proj"]))
+    for name, parameter in trained.named_parameters():
+        if "lora_B" in name:
+            nn.init.normal_(parameter, std=0.3)
+    trained.save_pretrained(tmp_path / "trained")
+    (tmp_path / "prompts.txt").write_text("The capital of France is\nThe symbol of gold is\n")
+    whole = ("--adapter", str(tmp_path / "trained"), "--model", str(exports / "world"))
+    with_prompts = (*whole, "--prompts", str(tmp_path / "prompts.txt"))
+    for format in ("model", "lora"):
+        done = CliRunner().invoke(app, ["export", str(tmp_path / format), "--format", format, *whole])
+        assert done.exit_code == 0
+        said = checked(exports, tmp_path / format, *with_prompts)
+        assert (said["code"], said["questions"]) == (0, 2)
+    said = checked(exports, exports / "model", *with_prompts)  # the store's
+    assert said["code"] == 1
+    assert "--prompts" in refusal(exports, *whole)

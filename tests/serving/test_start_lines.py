@@ -16,7 +16,7 @@ def test_vllm_is_told_the_next_rank_that_it_takes_and_above_its_largest_there_is
     folder = tmp_path / "an adapter"
     folder.mkdir()
     (folder / "adapter_config.json").write_text(json.dumps({"r": rank}))
-    assert start_line(Export(str(folder), "lora", "someone/base")) == (
+    assert start_line(Export("lora", str(folder), "someone/base")) == (
         f"vllm serve someone/base --enable-lora --lora-modules edits='{folder}' --max-lora-rank {told}"
     )
     warning = rank_warning(folder)
@@ -25,7 +25,7 @@ def test_vllm_is_told_the_next_rank_that_it_takes_and_above_its_largest_there_is
 
 
 def test_each_other_kind_has_its_program() -> None:
-    lines = {kind: start_line(Export("out", kind, "base")) for kind in ("model", "gguf", "gguf-lora", "mlx")}
+    lines = {kind: start_line(Export(kind, "out", "base")) for kind in ("model", "gguf", "gguf-lora", "mlx")}
     assert lines == {
         "model": "vllm serve out",
         "gguf": "llama-server -m out",

@@ -13,7 +13,8 @@ from roselora.cli.path_options import PATH
 from roselora.cli.stores import (
     DryRunOption,
     EditorOptions,
-    named_base,
+    base_of_adapter,
+    load_base_of_adapter,
     open_store,
 )
 from roselora.errors import ModelError
@@ -72,17 +73,13 @@ def export(
 def _export_adapter(options: EditorOptions, adapter: Path, path: Path, format: "Format", *, dry_run: bool) -> None:
     """Export a trained adapter of the base that it names, or of ``--model``."""
     from roselora.serving.edit_export import export_adapter, require_exportable
-    from roselora.serving.lora_folder import base_of
 
-    base = options.model or named_base(adapter, base_of(adapter))
+    base = base_of_adapter(options, adapter)
     require_exportable(1, path, format, base)
     if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(adapter)):
         raise ModelError(f"{path} is within the adapter's own folder, {adapter}; name a path outside of it.")
     if not dry_run:
-        with working(f"loading {base}"):
-            from roselora.models import load
-
-            loaded = load(base, device=options.device, dtype=options.dtype, fetch=options.model is not None)
+        loaded = load_base_of_adapter(options, adapter)
         with working(f"writing {path}"):
             export_adapter(adapter, loaded, path, format)
     if options.json:
@@ -103,6 +100,6 @@ def _tell_how_to_serve(path: Path, format: "Format", base: str) -> None:
         return
     if is_gguf(Path(base)) != (format == "gguf-lora"):  # not the file of the base that the program needs
         base = "BASE.gguf" if format == "gguf-lora" else "BASE"
-    tell(f"serve it: {start_line(Export(str(path), format, base))}")
+    tell(f"serve it: {start_line(Export(format, str(path), base))}")
     if format == "lora" and (warning := rank_warning(path)):
         tell((warning, "yellow"))

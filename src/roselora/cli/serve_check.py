@@ -1,7 +1,7 @@
 """``roselora serve-check``: what programs that serve models answer with an export."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,25 +12,42 @@ from roselora.cli.console import out, print_json, styled, tell, working
 from roselora.cli.edit_display import asked_cell
 from roselora.cli.option_groups import takes_options
 from roselora.cli.path_options import PATH
-from roselora.cli.stores import EditorOptions
+from roselora.cli.serve_questions import questions
+from roselora.cli.stores import EditorOptions, load_base_of_adapter
 from roselora.errors import ConfigError
 
 if TYPE_CHECKING:
-    from roselora.editing.editor import Editor
-    from roselora.serving.engines import Export, Kind
+    from roselora.serving.engines import Engine, Export, Kind
     from roselora.serving.serve_check import Question, Verdict
 
-NEIGHBOURS = 2
-"""How many other subjects are asked for beside each edit's own."""
 STYLES = {"holds": "green", "differs": "yellow", "cannot load": "red", "not installed": "dim"}
 
 
 @takes_options()
 def serve_check(
     options: EditorOptions,
-    path: Annotated[Path, typer.Argument(**PATH, help="What `roselora export` wrote from this store.")],
+    path: Annotated[Path, typer.Argument(**PATH, help="What `roselora export` wrote.")],
+    adapter: Annotated[
+        Path | None,
+        typer.Option(**PATH, help="What was exported is this trained LoRA adapter's folder, not a store's edits."),
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            **PATH,
+            help="Ask the prompts of this file, one a line, in place of other subjects than the edits'. An adapter has "
+            "no edits, so it needs them.",
+        ),
+    ] = None,
     gguf: Annotated[
         Path | None, typer.Option(**PATH, help="The base's GGUF file, which llama.cpp loads a GGUF adapter beside.")
+    ] = None,
+    python: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PROGRAM=PATH",
+            help="Ask a program by another environment's Python, such as vLLM=/opt/vllm/bin/python. Once a program.",
+        ),
     ] = None,
 ) -> None:
     """Load an export in the programs that are installed, and compare their answers with the edited model's.
@@ -40,40 +57,63 @@ def serve_check(
 
     Example: roselora serve-check merged/
     """
+    from roselora.delta.overlay import Overlay
     from roselora.models.tokenization import decode
-    from roselora.serving.engines import ENGINES
     from roselora.serving.exported_kind import kind_of
+    from roselora.serving.lora_folder import import_lora
     from roselora.serving.serve_check import verdict
+    from roselora.training.retained_prompts import read_prompts
 
-    kind = kind_of(path)
-    editor = options.open_editor()
-    export = _export(editor, path, kind, gguf)
+    kind, engines = kind_of(path), _engines(python or ())
+    others = None if prompts is None else read_prompts(str(prompts))
+    if adapter is None:
+        editor = options.open_editor()
+        model, tokenizer, edits = editor.model, editor.tokenizer, [edit.request for edit in editor.edits]
+    elif others is None:
+        raise ConfigError("An adapter has no edits to ask for; name a file of prompts with --prompts.")
+    else:
+        loaded = load_base_of_adapter(options, adapter)
+        Overlay(loaded.model).apply("adapter", import_lora(adapter, loaded.model))
+        model, tokenizer, edits = loaded.model, loaded.tokenizer, []
+    export = _export(model.name_or_path or "", path, kind, gguf)
     with working("asking the edited model"):
-        questions = _questions(editor)
+        asked = questions(model, tokenizer, edits, others)
     verdicts = []
-    for engine in ENGINES:
+    for engine in engines:
         if kind in engine.kinds:
             with working(f"asking {engine.name}"):
-                verdicts.append(verdict(engine, export, questions, lambda ids: decode(editor.tokenizer, ids)))
+                verdicts.append(verdict(engine, export, asked, lambda ids: decode(tokenizer, ids)))
     if options.json:
-        print_json(
-            {"path": str(path), "kind": kind, "questions": len(questions), "programs": list(map(asdict, verdicts))}
-        )
+        print_json({"path": str(path), "kind": kind, "questions": len(asked), "programs": list(map(asdict, verdicts))})
     else:
-        _print(verdicts, questions)
+        _print(verdicts, asked)
     if any(each.outcome in ("differs", "cannot load") for each in verdicts):
         raise typer.Exit(1)
 
 
-def _export(editor: "Editor", path: Path, kind: "Kind", gguf: Path | None) -> "Export":
+def _engines(pythons: Sequence[str]) -> "list[Engine]":
+    """All programs, each with the interpreter that is named for it."""
+    from roselora.serving.engines import ENGINES
+
+    found = {engine.name.casefold(): engine for engine in ENGINES}
+    for each in pythons:
+        name, _, path = each.partition("=")
+        if name.casefold() not in found or not path:
+            names = ", ".join(engine.name for engine in ENGINES)
+            raise ConfigError(f"--python {each} is not PROGRAM=PATH with one of the programs {names}.")
+        found[name.casefold()] = replace(found[name.casefold()], python=path)
+    return list(found.values())
+
+
+def _export(name: str, path: Path, kind: "Kind", gguf: Path | None) -> "Export":
     """The export, with what its kind needs of the base."""
     from roselora.models.pretrained import is_gguf
     from roselora.serving.engines import Export
     from roselora.serving.merged_folder import base_folder
 
-    name, base = editor.model.name_or_path or "", ""
+    base = ""
     if kind == "gguf-lora":
-        base = str(gguf or name)
+        base = str((gguf or Path(name)).absolute())
         if not is_gguf(Path(base)):
             raise ConfigError("llama.cpp loads a GGUF adapter beside a GGUF file of the base; name that with --gguf.")
     elif kind in ("lora", "mlx"):
@@ -81,42 +121,24 @@ def _export(editor: "Editor", path: Path, kind: "Kind", gguf: Path | None) -> "E
         if folder is None:
             raise ConfigError(f"This adapter is loaded beside its base, and {name or 'that'} is not a folder here.")
         base = str(folder)
-    return Export(str(path.absolute()), kind, base)
-
-
-def _questions(editor: "Editor") -> list["Question"]:
-    """The prompts of all active edits and the same of other subjects, with the edited model's answers."""
-    from roselora.editing.forms import asked_texts, request_texts
-    from roselora.editing.methods.gate.other_subjects import other_subjects
-    from roselora.models.generation import greedy_tokens
-    from roselora.models.tokenization import decode, encode
-    from roselora.serving.serve_check import TOKENS, Question
-
-    model, tokenizer = editor.model, editor.tokenizer
-    asked = []
-    for request in (edit.request for edit in editor.edits):
-        asked += [(text, True) for text in request_texts(tokenizer, request)]
-        for prompt in other_subjects(model, tokenizer, request.prompt, request.subject, NEIGHBOURS):
-            asked += [(text, False) for text in asked_texts(tokenizer, prompt, request.form, request.space)]
-    if not asked:
-        raise ConfigError("There is no active edit in the store, so there is nothing to ask for.")
-    answers = greedy_tokens(model, tokenizer, [text.text for text, _ in asked], max_new_tokens=TOKENS)
-    return [
-        Question(text.prompt, text.form, tuple(encode(tokenizer, text.text)), decode(tokenizer, answer), edited)
-        for (text, edited), answer in zip(asked, answers, strict=True)
-    ]
+    return Export(kind, str(path.absolute()), base)
 
 
 def _print(verdicts: Sequence["Verdict"], questions: Sequence["Question"]) -> None:
     own = sum(question.edited for question in questions)
-    tell(f"{own} prompts of edits, {len(questions) - own} of other subjects")
+    tell(f"{own} prompts of edits, {len(questions) - own} others")
     for each in verdicts:
         lost = sum(difference.edited for difference in each.differences)
         moved = len(each.differences) - lost
         how = (
             each.why or f"edits {own - lost} of {own}, others {len(questions) - own - moved} of {len(questions) - own}"
         )
-        tell(f"{each.program}: ", (each.outcome, STYLES[each.outcome]), f" ({how.rstrip('.')})")
+        tell(
+            f"{each.program} {each.version}".rstrip(),
+            ": ",
+            (each.outcome, STYLES[each.outcome]),
+            f" ({how.rstrip('.')})",
+        )
         if each.differences:
             table = Table("prompt", "edited model", each.program, box=None, pad_edge=False)
             for difference in each.differences:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from roselora.editing.request import EditRequest
     from roselora.editing.store.edit_records import StoredEdit
     from roselora.editing.store.edit_store import EditStore
+    from roselora.models import LoadedModel
 
 DEFAULT_STORE = Path("edits")
 
@@ -116,6 +117,22 @@ def named_base(folder: Path, name: str) -> str:
         f"{folder} was made for the base model {name}, which is not on this machine under that name; pass --model with "
         "a folder, a .gguf file or a hub id."
     )
+
+
+def base_of_adapter(options: EditorOptions, adapter: Path) -> str:
+    """The base model of a trained adapter: ``--model``, or the one that its folder names, if it is on this machine."""
+    from roselora.serving.lora_folder import base_of
+
+    return options.model or named_base(adapter, base_of(adapter))
+
+
+def load_base_of_adapter(options: EditorOptions, adapter: Path) -> "LoadedModel":
+    """A trained adapter's base model, without the adapter."""
+    base = base_of_adapter(options, adapter)
+    with working(f"loading {base}"):
+        from roselora.models import load
+
+        return load(base, device=options.device, dtype=options.dtype, fetch=options.model is not None)
 
 
 def edit_as_json(edit: "StoredEdit") -> dict[str, Any]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from roselora.errors import ModelError
+from roselora.models.tokenization import answer_of
 from roselora.serving.engines import Engine, Export
 from roselora.serving.engines.asking import ask
 
@@ -23,7 +24,7 @@ class Question:
         form: its form, such as "chat".
         ids: the tokens that the program gets.
         expected: the edited model's answer of `TOKENS` tokens, as text.
-        edited: whether the prompt is an edit's own; otherwise it is one that should not move.
+        edited: whether the prompt is an edit's own, whose answer ends where `answer_of` ends it.
     """
 
     prompt: str
@@ -31,6 +32,12 @@ class Question:
     ids: tuple[int, ...]
     expected: str
     edited: bool
+
+    def answered_by(self, said: str) -> bool:
+        """Whether a text is the edited model's answer."""
+        if self.edited:
+            return answer_of(said) == answer_of(self.expected)
+        return said.strip() == self.expected.strip()
 
 
 @dataclass(frozen=True)
@@ -52,12 +59,14 @@ class Verdict:
         program: its name.
         outcome: "holds" if all answers are the edited model's.
         why: why it could not be asked; else empty.
+        version: of the program, if it has answered.
         differences: the answers that are not.
     """
 
     program: str
     outcome: Outcome
     why: str = ""
+    version: str = ""
     differences: tuple[Difference, ...] = ()
 
 
@@ -70,15 +79,15 @@ def verdict(
         decode: the text of the tokens of an answer, without special ones.
     """
     if not engine.installed:
-        return Verdict(engine.name, "not installed", f"pip install '{engine.requirement}'")
+        return Verdict(engine.name, "not installed", engine.install)
     try:
-        answers = ask(engine, export, [question.ids for question in questions], TOKENS)
+        reply = ask(engine, export, [question.ids for question in questions], TOKENS)
     except ModelError as error:
         return Verdict(engine.name, "cannot load", str(error))
-    texts = [answer if isinstance(answer, str) else decode(answer) for answer in answers]
+    texts = [answer if isinstance(answer, str) else decode(answer) for answer in reply.answers]
     differences = tuple(
         Difference(question.prompt, question.form, question.expected, said, question.edited)
         for question, said in zip(questions, texts, strict=True)
-        if said.strip() != question.expected.strip()
+        if not question.answered_by(said)
     )
-    return Verdict(engine.name, "differs" if differences else "holds", differences=differences)
+    return Verdict(engine.name, "differs" if differences else "holds", "", reply.version, differences)

@@ -2,10 +2,11 @@
 
 `ENGINES` lists them. A module here has one function, ``answers``, that loads an export in one program:
 
-    answers(export: Export, prompts: Sequence[Sequence[int]], tokens: int) -> list[list[int] | str]
+    answers(kind: Kind, path: str, base: str, prompts: Sequence[Sequence[int]], tokens: int) -> list[list[int] | str]
 
 gives the greedy continuation of each prompt, which is tokens, by at most so many tokens: as tokens, or, of a program
-that gives text alone, as text.
+that gives text alone, as text. The first three arguments are those of an `Export`. Such a module imports nothing of
+roselora, because it may run in another environment: some programs need other versions of our own requirements.
 """
 
 import importlib.util
@@ -21,13 +22,13 @@ class Export:
     """An export that a program is to load.
 
     Attributes:
-        path: of the folder or file.
         kind: what it is.
+        path: of the folder or file.
         base: the folder of the base model, or for "gguf-lora" its GGUF file; for an adapter.
     """
 
-    path: str
     kind: Kind
+    path: str
     base: str
 
 
@@ -38,26 +39,32 @@ class Engine:
     Attributes:
         name: what it is called.
         module: the module in this package that asks it.
-        package: what must be importable for that.
-        requirement: what pip installs it by.
+        package: what it is imported as.
+        install: how it gets here, as a command or advice.
         kinds: the kinds of export that it loads.
+        python: the Python interpreter that has it; None for this one.
     """
 
     name: str
     module: str
     package: str
-    requirement: str
+    install: str
     kinds: tuple[Kind, ...]
+    python: str | None = None
 
     @property
     def installed(self) -> bool:
-        """Whether it can be asked."""
-        return importlib.util.find_spec(self.package) is not None
+        """Whether it can be asked, as far as can be seen from here."""
+        return self.python is not None or importlib.util.find_spec(self.package) is not None
 
+
+_OWN = "its requirements contradict ours, so install it in an environment of its own and name that with --python"
 
 ENGINES = (
-    Engine("transformers", "transformers_engine", "transformers", "roselora", ("model",)),
-    Engine("PEFT", "peft_engine", "peft", "roselora", ("lora",)),
-    Engine("llama.cpp", "llama_cpp", "xllamacpp", "roselora[llama-cpp]", ("gguf", "gguf-lora")),
-    Engine("MLX", "mlx", "mlx_lm", "roselora[mlx]", ("model", "mlx")),
+    Engine("transformers", "transformers_engine", "transformers", "pip install roselora", ("model",)),
+    Engine("PEFT", "transformers_engine", "peft", "pip install roselora", ("lora",)),
+    Engine("llama.cpp", "llama_cpp", "xllamacpp", "pip install 'roselora[llama-cpp]'", ("gguf", "gguf-lora")),
+    Engine("MLX", "mlx_engine", "mlx_lm", "pip install 'roselora[mlx]'", ("model", "mlx")),
+    Engine("vLLM", "vllm_engine", "vllm", _OWN, ("model", "lora")),
+    Engine("OpenVINO", "openvino_engine", "openvino_genai", _OWN, ("model", "lora")),
 )

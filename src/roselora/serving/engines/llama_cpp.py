@@ -4,17 +4,15 @@ from collections.abc import Sequence
 
 import xllamacpp
 
-from roselora.serving.engines import Export
 
-
-def answers(export: Export, prompts: Sequence[Sequence[int]], tokens: int) -> list[list[int] | str]:
+def answers(kind: str, path: str, base: str, prompts: Sequence[Sequence[int]], tokens: int) -> list[list[int] | str]:
     """See `engines`."""
     params = xllamacpp.CommonParams()
-    params.model.path = export.path if export.kind == "gguf" else export.base
+    params.model.path = path if kind == "gguf" else base
     params.n_ctx, params.n_parallel, params.warmup = max(map(len, prompts)) + tokens + 1, 1, False
-    if export.kind == "gguf-lora":
+    if kind == "gguf-lora":
         adapter = xllamacpp.CommonAdapterLoraInfo()
-        adapter.path, adapter.scale = export.path, 1.0
+        adapter.path, adapter.scale = path, 1.0
         params.lora_adapters = [adapter]
     server = xllamacpp.Server(params)
     found: list[list[int] | str] = []

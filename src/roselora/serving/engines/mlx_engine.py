@@ -6,15 +6,10 @@ import mlx.core as mx
 from mlx_lm import load
 from mlx_lm.generate import generate_step
 
-from roselora.serving.engines import Export
 
-
-def answers(export: Export, prompts: Sequence[Sequence[int]], tokens: int) -> list[list[int] | str]:
+def answers(kind: str, path: str, base: str, prompts: Sequence[Sequence[int]], tokens: int) -> list[list[int] | str]:
     """See `engines`."""
-    if export.kind == "mlx":
-        model, tokenizer = load(export.base, adapter_path=export.path)
-    else:
-        model, tokenizer = load(export.path)
+    model, tokenizer = load(base, adapter_path=path) if kind == "mlx" else load(path)
     found: list[list[int] | str] = []
     for prompt in prompts:
         made: list[int] = []

@@ -1,0 +1,54 @@
+"""What ``roselora serve-check`` asks: an edited or trained model's own answers are the ones expected."""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from roselora.errors import ConfigError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from roselora.editing.request import EditRequest
+    from roselora.serving.serve_check import Question
+
+NEIGHBOURS = 2
+"""How many other subjects are asked for beside each edit's own."""
+
+
+def questions(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    edits: Iterable["EditRequest"],
+    prompts: Sequence[str] | None = None,
+) -> list["Question"]:
+    """The prompts of edits, and others, in their forms, with the model's answers.
+
+    Args:
+        model: with the edits, or the trained adapter, in its weights.
+        tokenizer: its tokenizer.
+        edits: the requests of the active edits.
+        prompts: the others; None for the same prompts of other subjects.
+
+    Raises:
+        ConfigError: there is nothing to ask for.
+    """
+    from roselora.editing.forms import asked_texts, request_texts
+    from roselora.editing.methods.gate.other_subjects import other_subjects
+    from roselora.models.generation import greedy_tokens
+    from roselora.models.tokenization import decode, encode
+    from roselora.serving.serve_check import TOKENS, Question
+
+    asked = []
+    for request in edits:
+        asked += [(text, True) for text in request_texts(tokenizer, request)]
+        if prompts is None:
+            for prompt in other_subjects(model, tokenizer, request.prompt, request.subject, NEIGHBOURS):
+                asked += [(text, False) for text in asked_texts(tokenizer, prompt, request.form, request.space)]
+    asked += [(text, False) for prompt in prompts or () for text in asked_texts(tokenizer, prompt, "both")]
+    if not asked:
+        raise ConfigError("There is no active edit in the store, so there is nothing to ask for.")
+    answers = greedy_tokens(model, tokenizer, [text.text for text, _ in asked], max_new_tokens=TOKENS)
+    return [
+        Question(text.prompt, text.form, tuple(encode(tokenizer, text.text)), decode(tokenizer, answer), edited)
+        for (text, edited), answer in zip(asked, answers, strict=True)
+    ]
