@@ -1,9 +1,12 @@
 """`roselora serve-check`: programs are asked in processes of their own, and said to hold, differ or not load."""
 
 import json
+import os
 import re
 import shutil
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ from roselora.cli import serve_check as command
 from roselora.cli.main import app
 from roselora.cli.serve_questions import questions
 from roselora.editing.editor import Editor
-from roselora.errors import ConfigError, FileFormatError
+from roselora.errors import ConfigError, FileFormatError, ModelError
 from roselora.models import load
 from roselora.serving import engines, serve_check
 from roselora.serving.engines import ENGINES, Engine, Export, transformers_engine
@@ -60,9 +63,11 @@ def checked(exports: Path, path: Path, *more: str) -> dict[str, Any]:
     ("format", "program"), [("model", "transformers"), ("lora", "PEFT"), ("gguf-lora", "llama.cpp")]
 )
 def test_an_export_holds_in_the_programs_that_load_it(exports: Path, format: str, program: str) -> None:
+    beside: tuple[str, ...] = ()
     if program == "llama.cpp":
         pytest.importorskip("xllamacpp")
-    said = checked(exports, exports / format, "--gguf", str(exports / "world.gguf"))
+        beside = ("--gguf", str(exports / "world.gguf"))
+    said = checked(exports, exports / format, *beside)
     assert said["kind"] == format
     assert said["questions"] > 2
     (found,) = [each for each in said["programs"] if each["program"] == program]
@@ -116,7 +121,7 @@ def test_what_an_export_is_shows_in_its_files(exports: Path, tmp_path: Path) -> 
     for path in (tmp_path, tmp_path / "missing"):
         with pytest.raises(FileFormatError, match="no export that a program loads"):
             kind_of(path)
-    for text in ("{", "5", "[" * 100_000):
+    for text in ("{", "5", "[]", "[" * 100_000):
         (tmp_path / "adapter_config.json").write_text(text)
         with pytest.raises(FileFormatError, match="not the config of an adapter"):
             kind_of(tmp_path)
@@ -170,9 +175,70 @@ def test_a_program_of_another_environment_is_asked_by_its_python(exports: Path) 
     assert found["transformers"]["outcome"] == "holds"
     assert found["transformers"]["version"] == transformers.__version__
     assert found["vLLM"]["why"] == "/none cannot be run (No such file or directory)."
+    assert said["code"] == 1
     assert found["OpenVINO"]["outcome"] == "not installed"
-    for wrong in ("vllm", "nothing=/python", "vllm="):
+    for wrong in ("vllm", "nothing=/python", "vllm=", "llama.cpp=/python"):
         assert "PROGRAM=PATH" in refusal(exports, "--python", wrong)
+    assert "twice" in refusal(exports, "--python", "vllm=/a", "--python", "VLLM=/b")
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        ("exit 3", "It ended with code 3 and without an answer."),
+        ("echo lost >&2; kill -SEGV $$", "It was ended by signal 11; its last line is 'lost'."),
+        ("echo '{\"version\": ' > $4", "Its reply cannot be read."),
+        ("echo '[]' > $4", "Its reply cannot be read."),
+        ('echo \'{"version": 1, "answers": []}\' > $4', "It gave 0 answers to 1 prompts."),
+        ('echo \'{"error": "Broken: badly"}\' > $4', "Broken: badly."),
+        ("(sleep 60; echo >&2) & exit 0", "It ended with code 0 and without an answer."),
+    ],
+)
+def test_whatever_a_process_does_is_one_sentence(tmp_path: Path, script: str, why: str) -> None:
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\n{script}\n")
+    python.chmod(0o755)
+    began = time.monotonic()
+    with pytest.raises(ModelError) as raised:
+        ask(replace(ENGINES[0], python=str(python)), Export("model", "out", ""), [[1]], 2)
+    assert str(raised.value) == why
+    assert time.monotonic() - began < 30
+
+
+def test_another_environment_gets_none_of_our_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\necho "${{PYTHONPATH-none}}" > {tmp_path}/seen\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}.{os.pathsep}")
+    (tmp_path / "transformers.py").write_text("raise SystemExit('taken')")
+    other = replace(ENGINES[0], python=str(python))
+    with pytest.raises(ModelError):
+        ask(other, Export("model", str(tmp_path / "nothing"), ""), [[1]], 2)
+    assert (tmp_path / "seen").read_text() == "none\n"
+    with pytest.raises(ModelError, match="taken"):  # an absolute entry is the user's own
+        ask(ENGINES[0], Export("model", str(tmp_path / "nothing"), ""), [[1]], 2)
+
+
+def test_nothing_that_is_installed_is_no_success(exports: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tuple(replace(each, package="no_such_package") for each in ENGINES)
+    monkeypatch.setattr("roselora.serving.engines.ENGINES", gone)
+    said = checked(exports, exports / "model")
+    assert {each["outcome"] for each in said["programs"]} == {"not installed"}
+    assert said["code"] == 1
+
+
+def test_what_cannot_be_asked_is_refused_before_any_program_is(exports: Path, tmp_path: Path) -> None:
+    (tmp_path / "long.txt").write_text("a" * 505 + "\n")  # the model reads 512 tokens, one a letter
+    assert "leaves no room for 16 tokens" in refusal(exports, "--prompts", str(tmp_path / "long.txt"))
+    (tmp_path / "prompts").write_text("a\n")
+    assert "no .txt, .jsonl, .json or .csv" in refusal(exports, "--prompts", str(tmp_path / "prompts"))
+    assert "for a GGUF adapter" in refusal(exports, "--gguf", str(exports / "world.gguf"))
+    with pytest.raises(ConfigError, match="is not there"):
+        command._export("", exports / "gguf-lora", "gguf-lora", tmp_path / "missing.gguf")
+    for config, why in (("[]", "no object"), ("{}", "has no adapter_model.safetensors")):
+        (tmp_path / "adapter_config.json").write_text(config)
+        with pytest.raises(FileFormatError, match=why):
+            kind_of(tmp_path)
 
 
 def test_what_programs_ask_with_needs_nothing_of_roselora() -> None:
@@ -184,7 +250,9 @@ def test_what_programs_ask_with_needs_nothing_of_roselora() -> None:
 def test_a_trained_adapter_is_compared_by_prompts_of_a_file(exports: Path, tmp_path: Path) -> None:
     base = AutoModelForCausalLM.from_pretrained(exports / "world")
     torch.manual_seed(0)
-    trained: Any = get_peft_model(base, LoraConfig(r=2, lora_alpha=8, target_modules=["up_proj", "q_proj"]))
+    trained: Any = get_peft_model(
+        base, LoraConfig(r=2, lora_alpha=8, target_modules=["up_proj", "q_proj"])
+    )  # names no task
     for name, parameter in trained.named_parameters():
         if "lora_B" in name:
             nn.init.normal_(parameter, std=0.3)
@@ -197,6 +265,8 @@ def test_a_trained_adapter_is_compared_by_prompts_of_a_file(exports: Path, tmp_p
         assert done.exit_code == 0
         said = checked(exports, tmp_path / format, *with_prompts)
         assert (said["code"], said["questions"]) == (0, 2)
+    said = checked(exports, tmp_path / "trained", *with_prompts)
+    assert (said["code"], said["programs"][0]["outcome"]) == (0, "holds")
     said = checked(exports, exports / "model", *with_prompts)  # the store's
     assert said["code"] == 1
     assert "--prompts" in refusal(exports, *whole)

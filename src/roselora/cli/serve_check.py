@@ -1,5 +1,6 @@
 """``roselora serve-check``: what programs that serve models answer with an export."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from roselora.cli.path_options import PATH
 from roselora.cli.serve_questions import questions
 from roselora.cli.stores import EditorOptions, load_base_of_adapter
 from roselora.errors import ConfigError
+from roselora.files import user_path
 
 if TYPE_CHECKING:
     from roselora.serving.engines import Engine, Export, Kind
@@ -35,8 +37,8 @@ def serve_check(
         Path | None,
         typer.Option(
             **PATH,
-            help="Ask the prompts of this file, one a line, in place of other subjects than the edits'. An adapter has "
-            "no edits, so it needs them.",
+            help="Ask the prompts of this file in place of other subjects than the edits': a .txt file, one a line, or "
+            "the field prompt of a .jsonl, .json or .csv file. An adapter has no edits, so it needs them.",
         ),
     ] = None,
     gguf: Annotated[
@@ -53,7 +55,7 @@ def serve_check(
     """Load an export in the programs that are installed, and compare their answers with the edited model's.
 
     Asked are the prompts of all active edits, in their forms, and the same of other subjects, by 16 tokens each. Each
-    program runs in a process of its own. Exits with 1 if one differs or cannot load the export.
+    program runs in a process of its own. Exits with 1 if one differs or cannot load the export, or none is installed.
 
     Example: roselora serve-check merged/
     """
@@ -64,7 +66,8 @@ def serve_check(
     from roselora.serving.serve_check import verdict
     from roselora.training.retained_prompts import read_prompts
 
-    kind, engines = kind_of(path), _engines(python or ())
+    kind = kind_of(path)
+    engines = _engines(kind, python or ())
     others = None if prompts is None else read_prompts(str(prompts))
     if adapter is None:
         editor = options.open_editor()
@@ -80,28 +83,32 @@ def serve_check(
         asked = questions(model, tokenizer, edits, others)
     verdicts = []
     for engine in engines:
-        if kind in engine.kinds:
-            with working(f"asking {engine.name}"):
-                verdicts.append(verdict(engine, export, asked, lambda ids: decode(tokenizer, ids)))
+        with working(f"asking {engine.name}"):
+            verdicts.append(verdict(engine, export, asked, lambda ids: decode(tokenizer, ids)))
     if options.json:
         print_json({"path": str(path), "kind": kind, "questions": len(asked), "programs": list(map(asdict, verdicts))})
     else:
         _print(verdicts, asked)
-    if any(each.outcome in ("differs", "cannot load") for each in verdicts):
+    if not any(each.outcome == "holds" for each in verdicts) or any(
+        each.outcome in ("differs", "cannot load") for each in verdicts
+    ):
         raise typer.Exit(1)
 
 
-def _engines(pythons: Sequence[str]) -> "list[Engine]":
-    """All programs, each with the interpreter that is named for it."""
+def _engines(kind: "Kind", pythons: Sequence[str]) -> "list[Engine]":
+    """The programs that load such an export, each with the interpreter that is named for it."""
     from roselora.serving.engines import ENGINES
 
-    found = {engine.name.casefold(): engine for engine in ENGINES}
+    found = {engine.name.casefold(): engine for engine in ENGINES if kind in engine.kinds}
     for each in pythons:
         name, _, path = each.partition("=")
-        if name.casefold() not in found or not path:
-            names = ", ".join(engine.name for engine in ENGINES)
-            raise ConfigError(f"--python {each} is not PROGRAM=PATH with one of the programs {names}.")
-        found[name.casefold()] = replace(found[name.casefold()], python=path)
+        engine = found.get(name.casefold())
+        if engine is None or not path:
+            names = ", ".join(engine.name for engine in found.values())
+            raise ConfigError(f"--python {each} is not PROGRAM=PATH with a program that loads a {kind}: {names}.")
+        if engine.python is not None:
+            raise ConfigError(f"--python names {engine.name} twice; ask one after the other.")
+        found[name.casefold()] = replace(engine, python=str(user_path(path)) if os.sep in path else path)
     return list(found.values())
 
 
@@ -112,6 +119,12 @@ def _export(name: str, path: Path, kind: "Kind", gguf: Path | None) -> "Export":
     from roselora.serving.merged_folder import base_folder
 
     base = ""
+    if gguf is not None and (kind != "gguf-lora" or not is_gguf(gguf)):
+        raise ConfigError(
+            f"{gguf} is not there, or no GGUF file."
+            if kind == "gguf-lora"
+            else f"--gguf is for a GGUF adapter, and {path} is of the kind {kind}."
+        )
     if kind == "gguf-lora":
         base = str((gguf or Path(name)).absolute())
         if not is_gguf(Path(base)):

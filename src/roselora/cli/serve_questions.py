@@ -30,13 +30,14 @@ def questions(
         prompts: the others; None for the same prompts of other subjects.
 
     Raises:
-        ConfigError: there is nothing to ask for.
+        ConfigError: there is nothing to ask for, or a prompt leaves no room for an answer.
     """
     from roselora.editing.forms import asked_texts, request_texts
     from roselora.editing.methods.gate.other_subjects import other_subjects
     from roselora.models.generation import greedy_tokens
-    from roselora.models.tokenization import decode, encode
+    from roselora.models.tokenization import context_of, decode, encode
     from roselora.serving.serve_check import TOKENS, Question
+    from roselora.user_files import shown
 
     asked = []
     for request in edits:
@@ -47,6 +48,13 @@ def questions(
     asked += [(text, False) for prompt in prompts or () for text in asked_texts(tokenizer, prompt, "both")]
     if not asked:
         raise ConfigError("There is no active edit in the store, so there is nothing to ask for.")
+    context = context_of(model)
+    for text, _ in asked:
+        # Programs differ in what they do at the context's end, and none of that is about the export.
+        if context is not None and len(encode(tokenizer, text.text)) + TOKENS > context:
+            raise ConfigError(
+                f"{shown(text.prompt)} leaves no room for {TOKENS} tokens in the model's {context}; shorten it."
+            )
     answers = greedy_tokens(model, tokenizer, [text.text for text, _ in asked], max_new_tokens=TOKENS)
     return [
         Question(text.prompt, text.form, tuple(encode(tokenizer, text.text)), decode(tokenizer, answer), edited)

@@ -8,6 +8,8 @@ from gguf import GGUFReader
 from roselora.errors import FileFormatError, reason_of
 from roselora.models.pretrained import ADAPTER, is_gguf
 from roselora.serving.engines import Kind
+from roselora.serving.lora_folder import LORA_WEIGHTS
+from roselora.serving.mlx_adapter import MLX_WEIGHTS
 
 
 def kind_of(path: Path) -> Kind:
@@ -18,17 +20,24 @@ def kind_of(path: Path) -> Kind:
     """
     if is_gguf(path):
         try:
-            kind = GGUFReader(path).fields.get("general.type")
-            return "gguf-lora" if kind is not None and kind.contents() == "adapter" else "gguf"
+            about = GGUFReader(path).fields.get("general.type")
+            return "gguf-lora" if about is not None and about.contents() == "adapter" else "gguf"
         except Exception as error:  # of any type: the reader trusts what is in the file
             raise FileFormatError(f"{path} is a damaged GGUF file ({reason_of(error)}); export again.") from error
     if (path / ADAPTER).is_file():
         try:
-            return "mlx" if "lora_parameters" in dict(json.loads((path / ADAPTER).read_bytes())) else "lora"
-        except (ValueError, TypeError, RecursionError) as error:
+            config = json.loads((path / ADAPTER).read_bytes())
+            if not isinstance(config, dict):
+                raise ValueError("it is no object")
+        except (ValueError, RecursionError) as error:
             raise FileFormatError(
                 f"{path / ADAPTER} is not the config of an adapter ({reason_of(error)}); export again."
             ) from error
+        kind: Kind = "mlx" if "lora_parameters" in config else "lora"
+        weights = MLX_WEIGHTS if kind == "mlx" else LORA_WEIGHTS
+        if not (path / weights).is_file():
+            raise FileFormatError(f"{path} has no {weights}, which an adapter's folder must have; export again.")
+        return kind
     if (path / "config.json").is_file():
         return "model"
     raise FileFormatError(

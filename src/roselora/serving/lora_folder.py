@@ -19,14 +19,14 @@ from torch import Tensor, nn
 
 from roselora.delta.layer_kinds import layer_factors, layer_kind, require_own_weight
 from roselora.delta.sparse_delta import FLOAT_DTYPES, SparseDelta, SparseFactors
-from roselora.errors import ConfigError, FileFormatError, UnsupportedError
+from roselora.errors import ConfigError, FileFormatError, UnsupportedError, reason_of
 from roselora.files import dtype_name, write_atomically
 from roselora.serving.lora_factors import largest_rank, of_one_rank
 from roselora.serving.lora_patterns import Patterns
 from roselora.user_files import shown
 
 _KEY = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(\.weight)?")
-_ADAPTER, _CONFIG = "adapter_model.safetensors", "adapter_config.json"
+LORA_WEIGHTS, _CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
 # Options that make an adapter more than A and B beside frozen weights. Left out, false, null or empty, each is off.
 _NOT_PLAIN = (
@@ -67,12 +67,12 @@ def import_lora(folder: str | os.PathLike[str], model: nn.Module) -> SparseDelta
     folder = Path(folder)
     config = _read_config(folder)
     pairs: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in _read_tensors(folder / _ADAPTER).items():
+    for key, tensor in _read_tensors(folder / LORA_WEIGHTS).items():
         match = _KEY.fullmatch(key)
         if match is None:
-            raise UnsupportedError(f"{folder / _ADAPTER} holds {key}, which is not part of a plain LoRA adapter.")
+            raise UnsupportedError(f"{folder / LORA_WEIGHTS} holds {key}, which is not part of a plain LoRA adapter.")
         if match["side"] in pairs.setdefault(match["module"], {}):
-            raise FileFormatError(f"{folder / _ADAPTER} holds {match['side']} of {match['module']} twice.")
+            raise FileFormatError(f"{folder / LORA_WEIGHTS} holds {match['side']} of {match['module']} twice.")
         if tensor.ndim != 2:
             raise UnsupportedError(f"{match['module']}'s factors are not matrices, so they cannot be read.")
         pairs[match["module"]][match["side"]] = tensor
@@ -80,7 +80,7 @@ def import_lora(folder: str | os.PathLike[str], model: nn.Module) -> SparseDelta
     weights = []
     for module, pair in pairs.items():
         if set(pair) != {"A", "B"}:
-            raise FileFormatError(f"{folder / _ADAPTER} holds only one of A and B for {module}.")
+            raise FileFormatError(f"{folder / LORA_WEIGHTS} holds only one of A and B for {module}.")
         rank, alpha = ranks.value_of(module, config.get("r")), alphas.value_of(module, config.get("lora_alpha"))
         scale = _scale(module, len(pair["A"]), rank, alpha, bool(config.get("use_rslora")))
         weights.append(_import_layer(model, module, pair["A"], pair["B"], scale))
@@ -152,7 +152,7 @@ def export_lora(
     }
     folder.mkdir(parents=True, exist_ok=True)
     # The config is written last: without it the folder is not yet an adapter.
-    write_atomically(folder / _ADAPTER, safetensors.torch.save(tensors, {"format": "pt"}))
+    write_atomically(folder / LORA_WEIGHTS, safetensors.torch.save(tensors, {"format": "pt"}))
     write_atomically(folder / _CONFIG, json.dumps(config, indent=2).encode() + b"\n")
 
 
@@ -162,7 +162,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
         config = json.loads(path.read_bytes())
         kind = config["peft_type"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise FileFormatError(f"{path} is not the config of a PEFT adapter: {error}.") from error
+        why = "it names no peft_type" if isinstance(error, KeyError) else reason_of(error)
+        raise FileFormatError(f"{path} is not the config of a PEFT adapter: {why}.") from error
     if kind != "LORA":
         raise UnsupportedError(f"{path} is of type {shown(kind)}; only LORA adapters can be imported.")
     for name in ("bias", *_NOT_PLAIN):
@@ -184,7 +185,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load(path.read_bytes())
     except (OSError, SafetensorError, ValueError, KeyError) as error:
-        raise FileFormatError(f"{path} is not a safetensors file that can be read: {error}.") from error
+        raise FileFormatError(f"{path} is not a safetensors file that can be read: {reason_of(error)}.") from error
 
 
 def _import_layer(model: nn.Module, module: str, A: Tensor, B: Tensor, scale: float) -> SparseFactors:

@@ -18,7 +18,7 @@ from roselora.errors import UnsupportedError
 from roselora.files import write_atomically
 from roselora.serving.lora_factors import largest_rank, of_one_rank
 
-_ADAPTER, _CONFIG = "adapters.safetensors", "adapter_config.json"
+MLX_WEIGHTS, _CONFIG = "adapters.safetensors", "adapter_config.json"
 _IN_BLOCK = re.compile(r"model\.layers\.(?P<block>\d+)\.(?P<key>.+)")
 
 
@@ -49,13 +49,13 @@ def export_mlx(delta: SparseDelta, folder: Path, model: PreTrainedModel) -> None
         "lora_parameters": {"rank": largest_rank(delta), "scale": 1.0, "dropout": 0.0, "keys": sorted(keys)},
     }
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / _ADAPTER, safetensors.torch.save(_tensors(delta), {"format": "mlx"}))
+    write_atomically(folder / MLX_WEIGHTS, safetensors.torch.save(_tensors(delta), {"format": "mlx"}))
     write_atomically(folder / _CONFIG, json.dumps(config, indent=2).encode() + b"\n")
 
 
 def holds_mlx(folder: Path, delta: SparseDelta) -> bool:
     """Whether an adapter folder of mlx-lm holds exactly the factors of a delta."""
-    saved, wanted = safetensors.torch.load_file(folder / _ADAPTER), _tensors(delta)
+    saved, wanted = safetensors.torch.load_file(folder / MLX_WEIGHTS), _tensors(delta)
     return saved.keys() == wanted.keys() and all(torch.equal(saved[name], wanted[name]) for name in wanted)
 
 

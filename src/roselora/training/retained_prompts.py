@@ -32,6 +32,8 @@ def read_prompts(source: str) -> list[str]:
     path = user_path(source)
     if path.suffix.lower() == ".txt":
         prompts: list[Any] = [line.removesuffix("\r") for line in read_text(path).split("\n")]
+    elif path.suffix.lower() not in (".jsonl", ".json", ".csv"):
+        raise ConfigError(f"{source} is no .txt, .jsonl, .json or .csv file; give prompts as one of these.")
     else:
         rows = read_rows(source)
         names = column_names(rows)
