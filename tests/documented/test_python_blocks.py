@@ -31,6 +31,9 @@ def blocks() -> dict[str, str]:
 
 BLOCKS = blocks()
 
+NOT_HERE = {"openvino_genai"}
+"""What needs an environment of its own, so that no test can import it."""
+
 
 @pytest.mark.parametrize("place", BLOCKS)
 def test_what_a_block_imports_is_there(place: str) -> None:
@@ -41,6 +44,8 @@ def test_what_a_block_imports_is_there(place: str) -> None:
                 assert hasattr(module, name.name), f"{node.module} has no {name.name}"
         elif isinstance(node, ast.Import):
             for name in node.names:
+                if name.name in NOT_HERE:
+                    continue
                 importlib.import_module(name.name)
 
 

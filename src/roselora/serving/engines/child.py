@@ -38,7 +38,7 @@ def main() -> None:
 def _end_with_parent() -> None:
     """Kill this process and what it has started, once nobody waits for its reply."""
     sys.stdin.read()
-    os.killpg(0, signal.SIGKILL)
+    os.killpg(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":
