@@ -3,10 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check format nightly conformance clean
+.PHONY: demo ui test check format nightly conformance clean
 
 demo: $(VENV)/.installed
 	$(BIN)/roselora demo
+
+# The page in which the demo model is edited; it opens in the browser.
+ui: $(VENV)/.installed
+	$(BIN)/roselora ui demo
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal

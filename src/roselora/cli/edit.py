@@ -40,8 +40,9 @@ def edit(
         typer.Option(
             "--from",
             **PATH,
-            help="Many facts from a .jsonl file of objects, or a .json file with a list of them. Fields: prompt and "
-            "target; optionally subject, space (true or false), form, rephrasings and keep (lists).",
+            help="Many facts from a .jsonl file of objects, a .json file with a list of them, or a .csv table. Fields: "
+            "prompt and target; optionally subject, space (true or false), form, rephrasings and keep (lists; in a "
+            "table one a line of the cell).",
         ),
     ] = None,
     subject: Annotated[

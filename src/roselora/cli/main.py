@@ -12,7 +12,22 @@ from typing import Annotated
 
 import typer
 
-from roselora.cli import bench, check, demo, diff, doctor, edit, export, log, repair, serve_check, train, undo, verify
+from roselora.cli import (
+    bench,
+    check,
+    demo,
+    diff,
+    doctor,
+    edit,
+    export,
+    log,
+    repair,
+    serve_check,
+    train,
+    ui,
+    undo,
+    verify,
+)
 from roselora.cli.console import accept_any_text, complain, print_json
 from roselora.errors import ConfigError, RoseLoraError, StoppedError, reason_of, shortened
 
@@ -28,7 +43,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 PANELS = {
-    "Main commands": (edit.edit, train.train, bench.app),
+    "Main commands": (edit.edit, ui.ui, train.train, bench.app),
     "Work with the edits of a store": (
         log.log,
         log.show,

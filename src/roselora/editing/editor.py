@@ -5,6 +5,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Unpack
 
 import torch
@@ -117,6 +118,15 @@ class Editor:
         """
         asked = texts("prompts", prompts)
         return greedy_answers(self.model, self.tokenizer, asked, max_new_tokens=max_new_tokens)
+
+    def without_edits(self) -> AbstractContextManager[None]:
+        """Inside the block, the weights are the base's own.
+
+        >>> with editor.without_edits():  # doctest: +SKIP
+        ...     editor.answers(["The capital of France is"])
+        ['Paris']
+        """
+        return self._edited.without_edits()
 
     def prepare(self, on_progress: Progress | None = None) -> None:
         """Measure the statistics of the base model that gated edits need; without this call, the first edit does it.
