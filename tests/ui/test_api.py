@@ -102,7 +102,7 @@ def test_the_audit_report_escapes_what_people_wrote(served: Served) -> None:
     assert "&lt;script&gt;" in page
 
 
-def test_a_cancelled_edit_leaves_every_byte_and_a_cancelled_file_keeps_what_is_done(served: Served) -> None:
+def test_a_cancelled_edit_leaves_every_byte(served: Served) -> None:
     base, editor = fingerprint(served.editor.model), served.editor
     propose = editor.propose
 
@@ -127,6 +127,31 @@ def test_a_cancelled_edit_leaves_every_byte_and_a_cancelled_file_keeps_what_is_d
     assert served.send("GET", "/api/state")[1]["edits"] == []
     editor.propose = propose  # type: ignore[method-assign]
     assert served.do("edit", **FACT)["state"] == "done"
+
+
+def test_a_cancelled_file_keeps_what_is_done_and_goes_on_when_it_is_given_again(served: Served) -> None:
+    made, job = [], {}
+
+    def one_by_one(requests: Any, on_edit: Any, on_failure: Any) -> None:
+        for request in requests:
+            made.append(served.editor.edit(request.prompt, request.target, subject=request.subject, form="bare"))
+            served.send("POST", f"/api/jobs/{job['id']}/cancel")
+            on_edit(made[-1])
+
+    edit_many, served.editor.edit_many = served.editor.edit_many, one_by_one  # type: ignore[method-assign,assignment]
+    facts = (FACT, {"prompt": GOLD[0], "target": GOLD[1], "form": "bare"})
+    body = {"text": "\n".join(map(json.dumps, facts)), "kind": "jsonl"}
+    hold = threading.Event()
+    served.session.jobs.add(Job("hold", {}, ""), lambda _: hold.wait(20))
+    job |= served.send("POST", "/api/many", json.dumps(body).encode())[1]
+    hold.set()
+    _, ended = served.send("GET", f"/api/jobs/{job['id']}?wait=20")
+    assert ended["state"] == "cancelled"
+    assert [fact["state"] for fact in ended["result"]["facts"]] == ["done", "waiting"]
+    assert [edit.id for edit in served.editor.log()] == [made[0].id]
+    served.editor.edit_many = edit_many  # type: ignore[method-assign]
+    again = served.do("many", **body)["result"]["facts"]
+    assert again[0]["state"] == "already there"
 
 
 def test_another_process_may_change_the_store(served: Served, tmp_path: Path, world_model: Any) -> None:

@@ -147,7 +147,8 @@ def test_many_facts_from_a_file(page: Page, tmp_path: Path) -> None:
     page.locator("#many input").set_input_files(tmp_path / "facts.jsonl")
     page.get_by_role("button", name="Edit all facts of the file").click()
     expect(page.locator("#facts tbody tr")).to_have_count(2, timeout=60_000)
-    assert page.locator("#facts td:last-child").all_inner_texts() == ["✓ done", "✓ done"]
+    expect(page.locator("#job")).to_be_hidden(timeout=60_000)
+    assert page.locator("#facts td:first-child").all_inner_texts() == ["✓ done", "✓ done"]
     expect(page.get_by_role("switch")).to_have_count(2)
 
 

@@ -36,7 +36,7 @@ class Job:
         step, steps: how far the stage is, and how many steps it has at most; 0 where that is not known.
         seconds_left: at the pace of the stage so far; None before its second step.
         seconds: how long it has run.
-        result: what it gave.
+        result: what it gave, or has given so far.
         error: why it failed, one sentence.
     """
 
@@ -82,6 +82,11 @@ class Progress:
         self._job.step = number
         if 0 < number <= self._job.steps:
             self._job.seconds_left = (time.monotonic() - self._began) / number * (self._job.steps - number)
+        self._changed()
+
+    def show(self, result: Any) -> None:
+        """What the job has given so far; it stays if the job does not come to its end."""
+        self._job.result = result
         self._changed()
 
     def _require_wanted(self) -> None:
@@ -179,7 +184,7 @@ class Jobs:
                 self._changed.notify_all()
 
         state: State = "done"
-        result, error = None, ""
+        error = ""
         try:
             result = work(Progress(job, changed, lambda: job.id in self._cancelled))
         except StoppedError as stopped:
@@ -189,7 +194,9 @@ class Jobs:
         except Exception as unexpected:  # the worker must go on
             state, error = "failed", f"{type(unexpected).__name__}: {shortened(reason_of(unexpected))}."
         with self._changed:
-            job.state, job.result, job.error = state, result, error
+            job.state, job.error = state, error
+            if state == "done":
+                job.result = result
             job.seconds, job.seconds_left = time.monotonic() - began, None
             self._cancelled.discard(job.id)
             self._changed.notify_all()

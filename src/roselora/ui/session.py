@@ -21,7 +21,7 @@ from roselora.editing.store.edit_records import StoredEdit
 from roselora.editing.store.edit_store import EditStore
 from roselora.editing.store.provenance import read_provenance
 from roselora.editing.store.store_folder import DELTAS
-from roselora.errors import ConfigError, RoseLoraError
+from roselora.errors import ConfigError
 from roselora.models.fingerprint import fingerprint
 from roselora.models.generation import greedy_answers
 from roselora.serving.engines import Export
@@ -207,24 +207,26 @@ class Session:
         new = still_to_edit(requests, editor.edits)
         self._measure(progress)
         progress.stage("editing", len(new))
-        rows: dict[str, dict[str, Any]] = {
-            request.prompt: {"prompt": request.prompt, "target": request.target, "state": "already there"}
+        facts = {
+            request: {"prompt": request.prompt, "target": request.target, "state": "already there", "why": ""}
             for request in requests
         }
-        rows |= {request.prompt: {**rows[request.prompt], "state": "waiting"} for request in new}
         done = 0
 
         def seen(request: EditRequest, state: str, why: str = "") -> None:
             nonlocal done
-            rows[request.prompt] |= {"state": state, "why": why}
+            facts[request] = {**facts[request], "state": state, "why": why}
+            progress.show({"facts": list(facts.values())})
             done += 1
             progress.step(done)
 
-        def failed(request: EditRequest, error: RoseLoraError) -> None:
-            seen(request, "failed", str(error))
-
-        editor.edit_many(new, lambda edit: seen(edit.request, "done"), failed)
-        return {"facts": list(rows.values())}
+        for request in new:
+            facts[request]["state"] = "waiting"
+        progress.show({"facts": list(facts.values())})
+        editor.edit_many(
+            new, lambda edit: seen(edit.request, "done"), lambda request, error: seen(request, "failed", str(error))
+        )
+        return {"facts": list(facts.values())}
 
     def _undo(self, body: Switch, progress: Progress) -> dict[str, Any]:
         progress.stage("undoing")

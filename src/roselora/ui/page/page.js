@@ -52,11 +52,12 @@ function showJob(job) {
   else $("job-progress").removeAttribute("value");
 }
 
-/** Follow a job to its end; its result, or null if it was cancelled. */
+/** Follow a job to its end, and show what it gives on the way. */
 async function follow(job) {
   for (let pause = 50; !["done", "failed", "cancelled"].includes(job.state); pause = Math.min(pause * 2, 500)) {
     showJob(job);
     job = await read(`jobs/${job.id}?wait=${pause / 1000}`);
+    if (job.result?.facts) showFacts(job.result.facts);
   }
   showJob(null);
   await refresh();
@@ -190,7 +191,7 @@ function timelineItem(edit) {
   if (edit.superseded_by) about.push(s.superseded(edit.superseded_by));
   const notes = state.history.filter((event) => event.kind === "note" && event.edit === edit.id)
     .map((event) => make("p", { class: "quiet" }, `“${event.detail.text}” ${new Date(event.time).toLocaleString()}`));
-  return make("li", {}, make("div", { class: "row" }, toggle, title), make("p", { class: "quiet" }, about.join(" · ")), ...notes, details(edit), noteForm(edit));
+  return make("li", { id: `edit-${edit.id}` }, make("div", { class: "row" }, toggle, title), make("p", { class: "quiet" }, about.join(" · ")), ...notes, details(edit), noteForm(edit));
 }
 
 async function flip(edit) {
@@ -246,10 +247,11 @@ $("check").addEventListener("click", async () => {
   const { result } = await run("history", "check", {});
   if (!result) return;
   const broken = result.edits.filter((edit) => !edit.holds && !edit.superseded_by);
-  const list = (items) => make("ul", {}, ...items.map((text) => make("li", {}, text)));
+  const list = (items) => make("ul", {}, ...items.map((parts) => make("li", {}, ...parts)));
+  const link = (id) => make("a", { href: `#edit-${id}` }, id);
   $("report").replaceChildren(
-    ...(broken.length ? [make("p", { class: "bad" }, s.broken), list(broken.map((edit) => `${edit.edit_id}: ${edit.prompt} → ${edit.answers.map((answer) => answer.text).join(" / ")}`))] : [make("p", { class: "good" }, s.clean)]),
-    ...(result.collisions.length ? [make("p", {}, s.collisions), list(result.collisions.map((pair) => s.collision(pair.first, pair.second, pair.entries)))] : []));
+    ...(broken.length ? [make("p", { class: "bad" }, s.broken), list(broken.map((edit) => [link(edit.edit_id), `: ${edit.prompt} → ${edit.answers.map((answer) => answer.text).join(" / ")}`]))] : [make("p", { class: "good" }, s.clean)]),
+    ...(result.collisions.length ? [make("p", {}, s.collisions), list(result.collisions.map((pair) => [link(pair.first), " + ", link(pair.second), s.collision(pair.entries)]))] : []));
 });
 $("repair").addEventListener("click", async () => {
   const { result } = await run("history", "repair", {});
@@ -260,11 +262,13 @@ form("many").addEventListener("submit", async (event) => {
   event.preventDefault();
   const file = event.target.elements.file.files[0];
   const kind = { json: "json", csv: "csv" }[file.name.split(".").pop().toLowerCase()] ?? "jsonl";
-  const { result } = await run("many", "many", { text: await file.text(), kind });
-  if (!result) return;
-  const rows = result.facts.map((fact) => make("tr", {}, make("td", {}, fact.prompt), make("td", {}, fact.target), make("td", {}, s.states[fact.state], fact.why ? ` ${fact.why}` : "")));
-  $("facts").replaceChildren(table(["prompt", "target", ""], rows));
+  await run("many", "many", { text: await file.text(), kind });
 });
+function showFacts(facts) {
+  const rows = facts.map((fact) => make("tr", {}, make("td", {}, s.states[fact.state]), make("td", {}, fact.prompt),
+    make("td", {}, fact.target), make("td", {}, fact.why)));
+  $("facts").replaceChildren(table(s.factColumns, rows));
+}
 for (const name of ["dragover", "drop"])
   form("many").addEventListener(name, (event) => {
     event.preventDefault();
