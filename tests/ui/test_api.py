@@ -187,7 +187,7 @@ def test_another_process_may_change_the_store(served: Served, tmp_path: Path, wo
         ("GET", "/api/jobs/../../etc/passwd", {}, 404),
         ("GET", "/../session.py", {}, 404),
         ("GET", "/%2e%2e/session.py", {}, 404),
-        ("GET", "/api/jobs/x?wait=soon", {}, 400),
+        *(("GET", f"/api/jobs/x?wait={wait}", {}, 400) for wait in ("soon", "nan", "inf", "-1", "21", "1e9", "")),
         ("GET", "/api/report.exe", {}, 404),
     ],
 )

@@ -1,6 +1,7 @@
 """The JSON API over a session, and the page, as an ASGI application."""
 
 import json
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
@@ -47,11 +48,10 @@ def create_app(session: Session, token: str, hosts: Sequence[str]) -> Starlette:
         return JSONResponse([{**asdict(job), "result": None} for job in session.jobs.all()])
 
     async def job(request: Request) -> Response:
-        try:
-            seconds = min(float(request.query_params.get("wait", 0)), LONGEST_WAIT)
-        except ValueError:
-            return JSONResponse({"error": "wait is a number of seconds."}, 400)
-        found = await run_in_threadpool(session.jobs.wait, request.path_params["id"], max(seconds, 0.0))
+        given = request.query_params.get("wait", "0")
+        if not re.fullmatch(r"\d{1,2}(\.\d{1,6})?", given, re.ASCII) or float(given) > LONGEST_WAIT:
+            return JSONResponse({"error": f"wait is a number of seconds up to {LONGEST_WAIT:.0f}."}, 400)
+        found = await run_in_threadpool(session.jobs.wait, request.path_params["id"], float(given))
         return JSONResponse(asdict(found)) if found else JSONResponse({"error": "There is no such job."}, 404)
 
     async def cancel(request: Request) -> Response:
