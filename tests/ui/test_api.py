@@ -1,6 +1,8 @@
 """The API behind the page: its jobs do what the command line does, and whatever else comes changes nothing."""
 
 import json
+import math
+import shlex
 import socket
 import threading
 import time
@@ -9,14 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from roselora.editing.editor import Editor
 from roselora.models.fingerprint import fingerprint
 from roselora.ui import guard, jobs
 from roselora.ui.jobs import Job, Jobs, Progress
+from roselora.ui.neutral_divergence import divergence
 from roselora.ui.openapi import openapi
 from roselora.ui.proof_questions import proof_questions
 from roselora.ui.session import ACTIONS
+from tests.documented.parsing import parse_verb
 from tests.editing.gate_edits import FRANCE, GOLD
 from tests.ui.conftest import TOKEN, Served
 
@@ -34,7 +39,7 @@ def test_a_fact_is_edited_proven_undone_and_redone(served: Served) -> None:
     assert (row["before"], row["after"], row["good"]) == ("Paris.", FRANCE[1], True)
     assert {row["kind"] for row in made["proof"]} >= {"prompt", "held out", "nearest", "same subject"}
     assert 0 <= made["divergence"] < 1
-    assert job["command"].startswith("roselora edit world --prompt")
+    assert job["command"].startswith("roselora edit '--prompt=")
     asked = served.do("ask", prompt=FRANCE[0])["result"]
     assert (asked["base"], asked["edited"]) == ("Paris.", FRANCE[1])
     assert served.do("compare")["result"]["equal"] is False
@@ -88,7 +93,14 @@ def test_an_export_lies_in_its_folder_and_says_how_it_is_served(served: Served, 
     for name in ("../edits", "/etc/x", "a/b", "..", ".hidden", "a\x00b", "", "C:\\x", "~", "a" * 99):
         status, answer = served.send("POST", "/api/export", json.dumps({"format": "lora", "name": name}).encode())
         assert (status, answer["error"].startswith("name: ")) == (422, True)
-    assert sorted(path.name for path in (tmp_path / "exports").iterdir()) == ["adapter"]
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "exports" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "exports" / "broken").symlink_to(tmp_path / "nowhere")
+    for name in ("link", "broken"):
+        assert "is a link" in served.do("export", format="lora", name=name)["error"]
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert not (tmp_path / "nowhere").exists()
+    assert sorted(path.name for path in (tmp_path / "exports").iterdir()) == ["adapter", "broken", "link"]
 
 
 def test_the_audit_report_escapes_what_people_wrote(served: Served) -> None:
@@ -97,6 +109,10 @@ def test_the_audit_report_escapes_what_people_wrote(served: Served) -> None:
     served.do("check")
     status, report = served.send("GET", "/api/report.json")
     assert (status, report["check"]["clean"], len(report["edits"][0]["sha256"])) == (200, True, 64)
+    assert report["check"]["current"] is True
+    served.do("undo", id=id)
+    assert served.send("GET", "/api/report.json")[1]["check"]["current"] is False
+    assert "before later changes" in served.send("GET", "/api/report.html")[1]
     _, page = served.send("GET", "/api/report.html")
     assert "<script" not in page
     assert "&lt;script&gt;" in page
@@ -116,7 +132,7 @@ def test_a_cancelled_edit_leaves_every_byte(served: Served) -> None:
     editor.propose = slowly  # type: ignore[method-assign]
     _, job = served.send("POST", "/api/edit", json.dumps(FACT).encode())
     _, waiting = served.send("POST", "/api/check", b"{}")
-    while job["step"] == 0 and job["state"] in ("waiting", "running"):
+    while not (job["stage"] == "training" and job["step"]) and job["state"] in ("waiting", "running"):
         _, job = served.send("GET", f"/api/jobs/{job['id']}")
     assert job["stage"] == "training"
     assert served.send("POST", f"/api/jobs/{waiting['id']}/cancel")[1]["state"] == "cancelled"
@@ -159,6 +175,8 @@ def test_another_process_may_change_the_store(served: Served, tmp_path: Path, wo
     with served.editor.store.writing():
         served.editor.store.undo(id)
     assert served.send("GET", "/api/state")[1]["edits"][0]["active"] is False
+    assert served.do("ask", prompt=FRANCE[0])["result"]["edited"] == "Paris."
+    assert served.do("compare")["result"]["equal"] is True
     assert served.do("redo", id=id)["state"] == "done"
 
 
@@ -171,6 +189,7 @@ def test_another_process_may_change_the_store(served: Served, tmp_path: Path, wo
         ("GET", "/api/state", {"Host": "[::1"}, 421),
         ("GET", "/api/state", {"Origin": "https://evil.example"}, 403),
         ("POST", "/api/check", {"Origin": "null"}, 403),
+        ("POST", "/api/check", {"Origin": "http://["}, 403),
         ("POST", "/api/check", {"Origin": "http://127.0.0.1:1"}, 403),
         ("GET", "/api/state", {"Authorization": ""}, 401),
         ("GET", "/api/state", {"Authorization": "Bearer " + "x" * 16}, 401),
@@ -271,8 +290,73 @@ def test_jobs_wait_in_order_are_counted_and_survive_errors() -> None:
     assert queue.wait(others[-1].id, 20) is not None
     assert (first.state, broken.state, broken.error) == ("done", "failed", "ZeroDivisionError: what?.")
     assert done == list(range(jobs.QUEUE - 1))
+
+    def give_up(_: Progress) -> None:
+        raise SystemExit("like a library's panic")
+
+    lost = queue.add(Job("lost", {}, ""), give_up)
+    last = queue.add(Job("last", {}, ""), lambda _: done.append(-1))
+    assert queue.wait(last.id, 20) is not None
+    assert (lost.state, last.state) == ("failed", "done")
     queue.close()
     assert queue.find("nothing") is None
+
+
+def test_what_cannot_be_taken_back_is_not_cancelled() -> None:
+    queue, begun, gate = Jobs(), threading.Event(), threading.Event()
+
+    def write(progress: Progress) -> str:
+        progress.last_stage("writing")
+        begun.set()
+        gate.wait(20)
+        return "written"
+
+    job = queue.add(Job("export", {}, ""), write)
+    begun.wait(20)
+    assert queue.cancel(job.id) is job
+    gate.set()
+    queue.wait(job.id, 20)
+    assert (job.state, job.result, job.can_be_cancelled) == ("done", "written", False)
+    queue.close()
+
+
+def test_closing_waits_only_a_while_for_a_job_that_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "CLOSING", 0.2)
+    queue, gate = Jobs(), threading.Event()
+    queue.add(Job("long", {}, ""), lambda _: gate.wait(20))
+    began = time.monotonic()
+    queue.close()
+    assert time.monotonic() - began < 5
+    gate.set()
+
+
+def test_a_divergence_is_a_number_also_where_tokens_are_ruled_out() -> None:
+    before = torch.tensor([[0.5, 0.5, 0.0]]).log()
+    assert divergence(before, before) == 0
+    assert divergence(before, torch.tensor([[0.25, 0.5, 0.25]]).log()) == pytest.approx(0.5 * math.log(2))
+    assert 0 < divergence(before, torch.tensor([[1.0, 0.0, 0.0]]).log()) < math.inf
+
+
+def test_what_stands_in_a_command_line_is_one_text_each_also_with_a_dash(served: Served) -> None:
+    note = served.do("note", id="0123", text="-x dash")["command"]
+    assert note == "roselora note --store=edits -- 0123 '-x dash'"
+    parse_verb(shlex.split(note)[1:], names_only=False)
+    made = served.do("edit", **FACT)
+    parse_verb(shlex.split(made["command"])[1:], names_only=False)
+    written = served.do("export", format="lora", name="adapter")["command"]
+    assert written == "roselora export --format=lora --store=edits -- exports/adapter"
+
+
+def test_names_of_hosts_match_in_any_case_and_without_their_ports() -> None:
+    found = guard.Guard(None, "", ["My-Machine", "other:8511", "::1"])._hosts  # type: ignore[arg-type]
+    assert found == {"my-machine", "other", "::1"}
+
+
+def test_the_list_of_jobs_is_short(served: Served) -> None:
+    served.do("many", text=json.dumps(FACT), kind="jsonl")
+    (job,) = served.send("GET", "/api/jobs")[1]
+    assert not {"asked", "result"} & job.keys()
+    assert "text" not in served.send("GET", f"/api/jobs/{job['id']}")[1]["asked"]
 
 
 def test_a_stage_says_how_long_it_may_still_take(monkeypatch: pytest.MonkeyPatch) -> None:

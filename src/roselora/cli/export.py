@@ -67,7 +67,7 @@ def export(
         verb = "would write" if dry_run else "wrote"
         tell(f"{verb} {path} ({format}, {len(edits)} active edits)")
         if not dry_run:
-            _tell_how_to_serve(path, format, editor.model.name_or_path or "BASE")
+            _tell_how_to_serve(path, format, editor.model.name_or_path or "")
 
 
 def _export_adapter(options: EditorOptions, adapter: Path, path: Path, format: "Format", *, dry_run: bool) -> None:
@@ -87,19 +87,16 @@ def _export_adapter(options: EditorOptions, adapter: Path, path: Path, format: "
     else:
         tell(f"{'would write' if dry_run else 'wrote'} {path} ({format} of the adapter {adapter})")
         if not dry_run:
-            _tell_how_to_serve(path, format, loaded.model.name_or_path or "BASE")
+            _tell_how_to_serve(path, format, loaded.model.name_or_path or "")
 
 
 def _tell_how_to_serve(path: Path, format: "Format", base: str) -> None:
     """Print the command that starts a server with what was written."""
-    from roselora.models.pretrained import is_gguf
     from roselora.serving.engines import Export
-    from roselora.serving.start_lines import rank_warning, start_line
+    from roselora.serving.start_lines import rank_warning, served_base, start_line
 
     if format == "patch":
         return
-    if is_gguf(Path(base)) != (format == "gguf-lora"):  # not the file of the base that the program needs
-        base = "BASE.gguf" if format == "gguf-lora" else "BASE"
-    tell(f"serve it: {start_line(Export(format, str(path), base))}")
+    tell(f"serve it: {start_line(Export(format, str(path), served_base(format, base)))}")
     if format == "lora" and (warning := rank_warning(path)):
         tell((warning, "yellow"))

@@ -1,8 +1,13 @@
 """``roselora ui``: the local web page on which facts are edited, checked and taken back."""
 
+import ipaddress
 import secrets
 import socket
+import tempfile
+import threading
 import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +23,8 @@ if TYPE_CHECKING:
     from roselora.editing.editor import Editor
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+EVERYWHERE = ("0.0.0.0", "::")
+"""Addresses to listen at that are none to call."""
 TOKEN_LENGTH = 16
 
 
@@ -57,7 +64,7 @@ def ui(
     from roselora.editing.store.store_folder import require_place
     from roselora.ui.session import Session
 
-    if host not in LOOPBACK and token is None:
+    if not _is_loopback(host) and token is None:
         raise ConfigError(f"At {host} others can reach the page; set a token with --token or ROSELORA_UI_TOKEN.")
     if token is not None and (len(token) < TOKEN_LENGTH or not token.isascii() or not token.isalnum()):
         raise ConfigError(f"The token needs at least {TOKEN_LENGTH} letters and digits.")
@@ -67,8 +74,9 @@ def ui(
     listening = _listen(host, port)
     try:
         session = Session(_open(model, store, device, dtype, force), model, store, exports)
-        hosts = [*(LOOPBACK if host in LOOPBACK else (host,)), *(allow_host or ())]
-        address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}/#token={token}"
+        hosts = [*(LOOPBACK if host in EVERYWHERE or _is_loopback(host) else ()), host, *(allow_host or ())]
+        called = "localhost" if host in EVERYWHERE else f"[{host}]" if ":" in host else host
+        address = f"http://{called}:{listening.getsockname()[1]}/#token={token}"
         config = uvicorn.Config(
             create_app(session, token, hosts),
             log_level="warning",
@@ -76,13 +84,31 @@ def ui(
             limit_concurrency=64,
             timeout_keep_alive=5,
             timeout_graceful_shutdown=2,
+            ws="none",
         )
-        tell(f"{address}")
-        if open_:
-            webbrowser.open(address)
-        uvicorn.Server(config).run(sockets=[listening])
+        tell(address)
+        with _opened(address) if open_ else nullcontext(), suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[listening])
     finally:
         listening.close()
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+@contextmanager
+def _opened(address: str) -> Iterator[None]:
+    """Open the page in the browser, without its token among the browser's arguments, which other users may read."""
+    with tempfile.TemporaryDirectory() as folder:  # which only this user can read
+        page = Path(folder, "open.html")
+        page.write_text(f'<!doctype html><meta http-equiv="refresh" content="0; url={address}">')
+        # A browser in the terminal would not come back before it is closed.
+        threading.Thread(target=webbrowser.open, args=(page.as_uri(),), daemon=True).start()
+        yield
 
 
 def _open(model: str, store: Path, device: str, dtype: str, force: bool) -> "Editor":

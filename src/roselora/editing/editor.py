@@ -119,6 +119,14 @@ class Editor:
         asked = texts("prompts", prompts)
         return greedy_answers(self.model, self.tokenizer, asked, max_new_tokens=max_new_tokens)
 
+    def refresh(self) -> None:
+        """Make the weights hold exactly the store's active edits, which another process may have changed.
+
+        Raises:
+            WrongBaseError, NonFiniteError: as at opening.
+        """
+        self._edited.bring_up_to_date()
+
     def without_edits(self) -> AbstractContextManager[None]:
         """Inside the block, the weights are the base's own.
 

@@ -3,9 +3,10 @@
 import json
 import shlex
 from pathlib import Path
+from typing import Literal
 
-from roselora.models.pretrained import ADAPTER
-from roselora.serving.engines import Export
+from roselora.models.pretrained import ADAPTER, is_gguf
+from roselora.serving.engines import Export, Kind
 from roselora.serving.engines.vllm_engine import RANKS, smallest_rank
 
 
@@ -28,6 +29,17 @@ def start_line(export: Export) -> str:
             return f"llama-server -m {base} --lora {path}"
         case "mlx":
             return f"mlx_lm.server --model {base} --adapter-path {path}"
+
+
+def served_base(kind: Kind | Literal["patch"], base: str) -> str:
+    """What stands for the base in such a command: itself, or a name to be replaced where a program needs another form.
+
+    >>> served_base("gguf-lora", "/models/base"), served_base("lora", "/models/base")
+    ('BASE.gguf', '/models/base')
+    """
+    if not base or is_gguf(Path(base)) != (kind == "gguf-lora"):
+        return "BASE.gguf" if kind == "gguf-lora" else "BASE"
+    return base
 
 
 def rank_warning(folder: Path) -> str | None:

@@ -5,9 +5,11 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from anyio import CapacityLimiter, to_thread
 from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -25,6 +27,10 @@ from roselora.ui.openapi import openapi
 from roselora.ui.session import ACTIONS, Session
 
 PAGE = Path(__file__).with_name("page")
+OUTLINE = ("id", "action", "command", "state", "stage", "step", "steps", "can_be_cancelled", "seconds_left", "error")
+"""What the list of jobs has of each."""
+WAITING = 64
+"""How many requests may wait for a job."""
 LONGEST_WAIT = 20.0
 """How many seconds a request for a job may wait for the job."""
 
@@ -38,6 +44,8 @@ def create_app(session: Session, token: str, hosts: Sequence[str]) -> Starlette:
         hosts: see `guard.Guard`.
     """
 
+    waits = CapacityLimiter(WAITING)
+
     async def state(_: Request) -> Response:
         return JSONResponse(await run_in_threadpool(session.state))
 
@@ -45,13 +53,15 @@ def create_app(session: Session, token: str, hosts: Sequence[str]) -> Starlette:
         return JSONResponse(await run_in_threadpool(session.details, request.path_params["id"]))
 
     async def jobs(_: Request) -> Response:
-        return JSONResponse([{**asdict(job), "result": None} for job in session.jobs.all()])
+        return JSONResponse([{name: getattr(job, name) for name in OUTLINE} for job in session.jobs.all()])
 
     async def job(request: Request) -> Response:
         given = request.query_params.get("wait", "0")
         if not re.fullmatch(r"\d{1,2}(\.\d{1,6})?", given, re.ASCII) or float(given) > LONGEST_WAIT:
             return JSONResponse({"error": f"wait is a number of seconds up to {LONGEST_WAIT:.0f}."}, 400)
-        found = await run_in_threadpool(session.jobs.wait, request.path_params["id"], float(given))
+        # Those that wait have threads of their own, so that they are in nobody's way.
+        wait = partial(session.jobs.wait, request.path_params["id"], float(given))
+        found = await to_thread.run_sync(wait, limiter=waits)
         return JSONResponse(asdict(found)) if found else JSONResponse({"error": "There is no such job."}, 404)
 
     async def cancel(request: Request) -> Response:

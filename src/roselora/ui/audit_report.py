@@ -1,6 +1,7 @@
 """The audit report of a store: every edit ever made, how, with which hashes and versions, and the last check."""
 
 import html
+import json
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
@@ -15,9 +16,11 @@ STYLE = (
 
 
 def report(session: Session) -> dict[str, Any]:
-    """The report as plain JSON. The last check is that of this session, None if there was none."""
+    """The report as plain JSON. The last check is that of this session, None if there was none; it is current if it was
+    made of the edits that are active now.
+    """
     state = session.state()
-    checks = [job.result for job in session.jobs.all() if job.action == "check" and job.state == "done"]
+    active, check = [edit["id"] for edit in state["edits"] if edit["active"]], session.last_check
     return {
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "roselora": metadata.version("roselora"),
@@ -25,7 +28,7 @@ def report(session: Session) -> dict[str, Any]:
         "base": state["base"],
         "edits": state["edits"],
         "history": state["history"],
-        "check": checks[-1] if checks else None,
+        "check": check and {**check, "current": check["active"] == active},
     }
 
 
@@ -38,18 +41,24 @@ def report_as_html(found: dict[str, Any]) -> str:
     head = "".join(f"<th>{name}</th>" for name in COLUMNS)
     rows = "".join(f"<tr>{''.join(cell(edit[name]) for name in COLUMNS)}</tr>" for edit in found["edits"])
     events = "".join(
-        f"<tr>{cell(event['time'])}{cell(event['kind'])}{cell(event['edit'] or '')}{cell(event['detail'])}</tr>"
+        f"<tr>{''.join(map(cell, (event['time'], event['kind'], event['edit'] or '', _plain(event['detail']))))}</tr>"
         for event in found["history"]
     )
-    check = (
-        "not made in this session" if found["check"] is None else "clean" if found["check"]["clean"] else "not clean"
-    )
+    check = "not made in this session"
+    if found["check"] is not None:
+        check = f"{'clean' if found['check']['clean'] else 'not clean'}, made {found['check']['time']}"
+        check += "" if found["check"]["current"] else ", before later changes"
     about = (f"Model {found['model']}", f"base SHA-256 {found['base']['sha256']}", f"made {found['made']}",
              f"roselora {found['roselora']}", f"check: {check}")  # fmt: skip
     lines = "".join(f"<p>{html.escape(text)}</p>" for text in about)
     return (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>roselora: audit report</title>'
+        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        "<title>roselora: audit report</title>"
         f"<style>{STYLE}</style>"
         f"<h1>Audit report</h1>{lines}<h2>Edits</h2><table><tr>{head}</tr>{rows}</table>"
         f"<h2>History</h2><table>{events}</table></html>"
     )
+
+
+def _plain(detail: Any) -> str:
+    return json.dumps(detail, ensure_ascii=False)

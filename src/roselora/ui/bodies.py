@@ -1,8 +1,9 @@
 """The bodies of the API's requests; whatever is not as described here is refused before the model is asked."""
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from roselora.editing.request import EditRequest, Form
 
@@ -82,8 +83,14 @@ class Nothing(Body):
     """No arguments."""
 
 
+def _plain_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+        raise ValueError("a name has up to 64 letters, digits, dots, dashes and underscores, a letter or digit first")
+    return name
+
+
 class ExportTo(Body):
     """A format, and a name within the folder of exports."""
 
     format: Literal["model", "lora", "gguf", "gguf-lora", "mlx", "patch"]
-    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    name: Annotated[str, AfterValidator(_plain_name)]

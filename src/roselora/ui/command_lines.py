@@ -1,40 +1,39 @@
 """The command line that does what a job of the page does."""
 
 import shlex
-from collections.abc import Iterable
+from pathlib import Path
 
 from roselora.ui.bodies import Body, Edit, ExportTo, Many, Note, Nothing, Switch
 
 
-def command_line(action: str, body: Body, model: str, store: str) -> str:
+def command_line(action: str, body: Body, model: str, store: str, exports: Path) -> str:
     """A shell command, or for what only the API does, one with curl.
 
-    >>> command_line("undo", Switch(id="5d42"), "demo", "edits")
-    'roselora undo 5d42 --store edits'
+    >>> command_line("undo", Switch(id="5d42"), "demo", "edits", Path("exports"))
+    'roselora undo --store=edits -- 5d42'
     """
     match body:
         case Edit():
-            options = [("--prompt", body.prompt), ("--target", body.target)]
-            options += [("--subject", body.subject)] if body.subject else []
-            options += [("--rephrase", text) for text in body.rephrasings] + [("--keep", text) for text in body.keep]
-            options += [("--form", body.form)] if body.form != "both" else []
-            words = ["edit", model, *_flat(options), "--method", body.method, *(["--dry-run"] if body.dry_run else [])]
+            more = [("--prompt", body.prompt), ("--target", body.target)]
+            more += [("--subject", body.subject)] if body.subject else []
+            more += [("--rephrase", text) for text in body.rephrasings] + [("--keep", text) for text in body.keep]
+            more += [("--form", body.form)] if body.form != "both" else []
+            # An equals sign, because a text may begin with a dash.
+            given = [f"{name}={text}" for name, text in more]
+            verb, options, words = "edit", [*given, f"--method={body.method}"], [model]
+            options += ["--dry-run"] if body.dry_run else []
         case Many():
-            words = ["edit", model, "--from", f"facts.{body.kind}", "--method", body.method]
+            verb, options, words = "edit", [f"--from=facts.{body.kind}", f"--method={body.method}"], [model]
         case Switch():
-            words = [action, body.id]
+            verb, options, words = action, [], [body.id]
         case Note():
-            words = ["note", body.id, body.text]
+            verb, options, words = "note", [], [body.id, body.text]
         case ExportTo():
-            words = ["export", body.name, "--format", body.format]
+            verb, options, words = "export", [f"--format={body.format}"], [str(exports / body.name)]
         case Nothing() if action in ("check", "repair"):
-            words = [action]
+            verb, options, words = action, [], []
         case _:
             asked = body.model_dump_json(exclude_defaults=True)
             head = "curl -H 'Authorization: Bearer TOKEN' -H 'Content-Type: application/json'"
             return f"{head} ADDRESS/api/{action} -d {shlex.quote(asked)}"
-    return shlex.join(["roselora", *words, "--store", store])
-
-
-def _flat(options: Iterable[tuple[str, str]]) -> Iterable[str]:
-    return (word for option in options for word in option)
+    return shlex.join(["roselora", verb, *options, f"--store={store}", *(["--", *words] if words else [])])

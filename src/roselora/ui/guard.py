@@ -40,7 +40,7 @@ class Guard:
     """
 
     def __init__(self, app: ASGIApp, token: str, hosts: Sequence[str]) -> None:
-        self._app, self._token, self._hosts = app, token, frozenset(hosts)
+        self._app, self._token, self._hosts = app, token, frozenset(_name_of(f"//{_bracketed(host)}") for host in hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it with what is wrong."""
@@ -84,18 +84,26 @@ class Guard:
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
         headers = Headers(scope=scope)
         if _name_of(f"//{headers.get('host', '')}") not in self._hosts:
-            return 421, "This server is not known by that Host."
+            return 421, "This server is not known by that Host; name it with --allow-host."
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+        if origin is not None and origin.partition("://")[2] != headers.get("host"):
             return 403, "The request comes from another site."
         if not scope["path"].startswith("/api/"):
             return None if scope["method"] in ("GET", "HEAD") else (405, "The page is only read.")
         scheme, _, given = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not secrets.compare_digest(given.encode(), self._token.encode()):
             return 401, "The token is missing or wrong; open the address that `roselora ui` printed."
-        if scope["method"] == "POST" and headers.get("content-type", "").partition(";")[0] != "application/json":
+        if (
+            scope["method"] == "POST"
+            and headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json"
+        ):
             return 415, "The body must be application/json."
         return None
+
+
+def _bracketed(host: str) -> str:
+    """A host's name, or an address of IPv6, as a URL has it."""
+    return f"[{host}]" if host.count(":") > 1 and not host.startswith("[") else host
 
 
 def _name_of(address: str) -> str:

@@ -14,6 +14,9 @@ QUEUE = 32
 REMEMBERED = 200
 """How many finished jobs are kept."""
 
+CLOSING = 5.0
+"""How many seconds a job has to come to its end."""
+
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
 FINISHED = ("done", "failed", "cancelled")
 
@@ -34,6 +37,7 @@ class Job:
         state: where it is.
         stage: what it is doing, such as "training".
         step, steps: how far the stage is, and how many steps it has at most; 0 where that is not known.
+        can_be_cancelled: whether it would end, at its next step or at once if it waits.
         seconds_left: at the pace of the stage so far; None before its second step.
         seconds: how long it has run.
         result: what it gave, or has given so far.
@@ -48,6 +52,7 @@ class Job:
     stage: str = ""
     step: int = 0
     steps: int = 0
+    can_be_cancelled: bool = True
     seconds_left: float | None = None
     seconds: float = 0.0
     result: Any = None
@@ -68,6 +73,23 @@ class Progress:
             StoppedError: the job was cancelled.
         """
         self._require_wanted()
+        self._begin(name, steps)
+
+    def last_stage(self, name: str) -> None:
+        """Begin a stage that cannot be cancelled any more.
+
+        Raises:
+            StoppedError: the job was cancelled before.
+        """
+        self._require_wanted()
+        self.afterwards(name)
+
+    def afterwards(self, name: str) -> None:
+        """Begin a stage after what cannot be taken back; a job that was cancelled meanwhile goes on."""
+        self._job.can_be_cancelled = False
+        self._begin(name, 0)
+
+    def _begin(self, name: str, steps: int) -> None:
         self._began = time.monotonic()
         self._job.stage, self._job.step, self._job.steps, self._job.seconds_left = name, 0, steps, None
         self._changed()
@@ -149,20 +171,20 @@ class Jobs:
             if job is not None and job.state == "waiting":
                 self._waiting = [each for each in self._waiting if each[0] is not job]
                 job.state, job.error = "cancelled", "Cancelled before it began."
-            elif job is not None and job.state == "running":
+            elif job is not None and job.state == "running" and job.can_be_cancelled:
                 self._cancelled.add(id)
             self._changed.notify_all()
             return job
 
     def close(self) -> None:
-        """Cancel everything, and wait until the model is at rest."""
+        """Cancel everything, and wait a while until the model is at rest; the store bears it if it is not."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
             jobs = list(self._jobs)
         for id in jobs:
             self.cancel(id)
-        self._thread.join()
+        self._thread.join(CLOSING)
 
     def _run(self) -> None:
         while True:
@@ -191,7 +213,7 @@ class Jobs:
             state, error = "cancelled", str(stopped)
         except RoseLoraError as refused:
             state, error = "failed", str(refused)
-        except Exception as unexpected:  # the worker must go on
+        except BaseException as unexpected:  # the worker must go on, whatever a library raises
             state, error = "failed", f"{type(unexpected).__name__}: {shortened(reason_of(unexpected))}."
         with self._changed:
             job.state, job.error = state, error

@@ -6,6 +6,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.editing.methods.neutral_texts import NEUTRAL_TEXTS
+from roselora.editing.methods.rose.factor_training import NEUTRAL_ROWS
 from roselora.models.inference import default_torch_modes, eval_mode
 from roselora.models.padding import padded_inputs
 from roselora.models.tokenization import encode
@@ -17,8 +18,11 @@ ROWS = 8
 @default_torch_modes()
 @torch.no_grad()
 def neutral_predictions(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Tensor:
-    """The log-probabilities of the first token after each neutral text, (texts, vocabulary) fp32 on the CPU."""
-    rows = [tuple(encode(tokenizer, text)) for text in NEUTRAL_TEXTS]
+    """The log-probabilities of the first token after each neutral text, (texts, vocabulary) fp32 on the CPU.
+
+    Left out are the texts that RoseLoRA trains on.
+    """
+    rows = [tuple(encode(tokenizer, text)) for text in NEUTRAL_TEXTS[NEUTRAL_ROWS:]]
     found = []
     with eval_mode(model):
         for start in range(0, len(rows), ROWS):
@@ -33,4 +37,6 @@ def neutral_predictions(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBa
 
 def divergence(before: Tensor, after: Tensor) -> float:
     """The mean KL divergence of predictions from those before, in nats."""
-    return float(functional.kl_div(after, before, reduction="batchmean", log_target=True))
+    # A token that a model rules out has the log-probability of minus infinity, and no difference of two of these.
+    floor = torch.finfo(before.dtype).min / 4
+    return float(functional.kl_div(after.clamp(floor), before.clamp(floor), reduction="batchmean", log_target=True))

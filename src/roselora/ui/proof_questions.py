@@ -67,11 +67,12 @@ def proof_questions(
         held_out: the prompt in other words; without any, in other surroundings.
     """
     subject = subject_of(request)
+    known = {*request.prompts, *request.keep}
     about = [text.format(subject) for text in OF_THE_SUBJECT] if subject else []
     kinds: list[tuple[Kind, Sequence[str]]] = [
         ("prompt", [request.prompt]),
         ("rephrasing", request.rephrasings),
-        ("held out", held_out or suggested_rephrasings(request.prompt)),
+        ("held out", [text for text in held_out or suggested_rephrasings(request.prompt) if text not in known]),
         ("nearest", suggested_neighbours(model, tokenizer, request.prompt, request.subject, request.keep)),
         ("same subject", about),
         ("keep", request.keep),

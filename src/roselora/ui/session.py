@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ from roselora.editing.store.provenance import read_provenance
 from roselora.editing.store.store_folder import DELTAS
 from roselora.errors import ConfigError
 from roselora.models.fingerprint import fingerprint
-from roselora.models.generation import greedy_answers
+from roselora.models.generation import greedy_tokens
+from roselora.models.tokenization import decode
 from roselora.serving.engines import Export
-from roselora.serving.start_lines import start_line
+from roselora.serving.start_lines import served_base, start_line
 from roselora.ui.bodies import Ask, Body, Edit, ExportTo, Many, Note, Nothing, Suggest, Switch
 from roselora.ui.command_lines import command_line
 from roselora.ui.jobs import Job, Jobs, Progress
@@ -37,6 +39,8 @@ from roselora.ui.proof_questions import (
     suggested_rephrasings,
 )
 
+TOGETHER = 8
+"""How many questions are asked at a time, so that a job can be cancelled between."""
 SETTINGS: Mapping[str, Settings] = {"gate": GateSettings(), "rose": EditSettings()}
 
 
@@ -83,6 +87,7 @@ class Session:
         self._editor, self._model, self._settings = editor, model, settings
         self._store, self._exports = str(store), exports
         self._folder = editor.store.folder
+        self._last_check: dict[str, Any] | None = None
         self.jobs = Jobs()
 
     def start(self, action: str, body: Body) -> Job:
@@ -95,8 +100,19 @@ class Session:
         do: Callable[[Any, Progress], Any] = getattr(self, f"_{action}")
         if isinstance(body, Edit):
             body.request()  # refuses what is no fact at once
-        job = Job(action, body.model_dump(), command_line(action, body, self._model, self._store))
-        return self.jobs.add(job, lambda progress: do(body, progress))
+        asked = body.model_dump(exclude={"text"} if isinstance(body, Many) else None)
+        job = Job(action, asked, command_line(action, body, self._model, self._store, self._exports))
+
+        def work(progress: Progress) -> Any:
+            self._editor.refresh()  # another process may have changed the store
+            return do(body, progress)
+
+        return self.jobs.add(job, work)
+
+    @property
+    def last_check(self) -> dict[str, Any] | None:
+        """The last check: when it was, of which active edits, and what it found."""
+        return self._last_check
 
     def state(self) -> dict[str, Any]:
         """The model, the edits and their history, as the store has them; the model is not asked."""
@@ -135,7 +151,7 @@ class Session:
         return len(asked_texts(self._editor.tokenizer, "?", "both")) > 1
 
     def _ask(self, body: Ask, progress: Progress) -> dict[str, str]:
-        progress.stage("asking")
+        progress.last_stage("asking")
         edited = self._answers(body)
         with self._editor.without_edits():
             base = self._answers(body)
@@ -158,7 +174,8 @@ class Session:
                 chat = [{"role": roles[number % 2], "content": turn} for number, turn in enumerate(turns)]
                 rendered: Any = tokenizer.apply_chat_template
                 text = str(rendered(chat, tokenize=False, add_generation_prompt=True, enable_thinking=False))
-            return greedy_answers(model, tokenizer, [text], max_new_tokens=body.tokens)[0]
+            (ids,) = greedy_tokens(model, tokenizer, [text], max_new_tokens=body.tokens)
+            return decode(tokenizer, ids).strip() + ("…" if len(ids) == body.tokens else "")
 
         if body.form != BARE and not self._has_chat():
             raise ConfigError("The model has no chat template; ask in the bare form.")
@@ -166,7 +183,7 @@ class Session:
         return first, said([body.prompt, first, body.follow_up]) if body.follow_up else ""
 
     def _suggest(self, body: Suggest, progress: Progress) -> dict[str, Any]:
-        progress.stage("looking for neighbours")
+        progress.last_stage("looking for neighbours")
         subject = body.subject or guess_subject(body.prompt)
         model, tokenizer = self._editor.model, self._editor.tokenizer
         return {
@@ -179,10 +196,16 @@ class Session:
         editor, request = self._editor, body.request()
         editor.settings = self._settings[body.method]
         self._measure(progress)
-        progress.stage("asking before")
-        asked = proof_questions(editor.model, editor.tokenizer, request, body.held_out)
-        texts = [question.text for question in asked]
-        before, old = editor.answers(texts), neutral_predictions(editor.model, editor.tokenizer)
+        if not body.dry_run:
+            progress.stage("looking for questions")
+            asked = proof_questions(editor.model, editor.tokenizer, request, body.held_out)
+            texts = [question.text for question in asked]
+            progress.stage("asking before", len(texts))
+            before: list[str] = []
+            for start in range(0, len(texts), TOGETHER):
+                before += editor.answers(texts[start : start + TOGETHER])
+                progress.step(len(before))
+            old = neutral_predictions(editor.model, editor.tokenizer)
         progress.stage("training", editor.settings.max_steps)
         details: dict[str, Any] = {
             name: value for name, value in vars(request).items() if name not in ("prompt", "target")
@@ -191,7 +214,7 @@ class Session:
             proposal = editor.propose(request.prompt, request.target, on_step=progress.step, **details)
             return {"id": None, "dry_run": True, **proposal.provenance}
         edit = editor.edit(request.prompt, request.target, on_step=progress.step, **details)
-        # The edit is made: from here on nothing asks whether the job was cancelled.
+        progress.afterwards("asking after")
         after, new = editor.answers(texts), neutral_predictions(editor.model, editor.tokenizer)
         rows = []
         for question, was, now in zip(asked, before, after, strict=True):
@@ -229,22 +252,26 @@ class Session:
         return {"facts": list(facts.values())}
 
     def _undo(self, body: Switch, progress: Progress) -> dict[str, Any]:
-        progress.stage("undoing")
+        progress.last_stage("undoing")
         return summary(self._editor.undo(body.id))
 
     def _redo(self, body: Switch, progress: Progress) -> dict[str, Any]:
-        progress.stage("redoing")
+        progress.last_stage("redoing")
         return summary(self._editor.redo(body.id))
 
     def _note(self, body: Note, progress: Progress) -> dict[str, Any]:
-        progress.stage("writing the note")
+        progress.last_stage("writing the note")
         with self._editor.store.writing():
             return asdict(self._editor.store.note(self._editor.show(body.id).id, body.text))
 
     def _check(self, _: Nothing, progress: Progress) -> dict[str, Any]:
-        progress.stage("checking")
-        report = self._editor.check()
-        return {"clean": report.clean, **asdict(report)}
+        progress.last_stage("checking")
+        active, report = [edit.id for edit in self._editor.edits], self._editor.check()
+        kept = [{**asdict(answer), "moved": answer.moved} for answer in report.kept]
+        found = {"clean": report.clean, **asdict(report), "kept": kept}
+        time = datetime.now(UTC).isoformat(timespec="seconds")
+        self._last_check = {"time": time, "active": active, **found}
+        return found
 
     def _repair(self, _: Nothing, progress: Progress) -> list[dict[str, Any]]:
         progress.stage("repairing", len(self._editor.edits))
@@ -252,22 +279,25 @@ class Session:
 
         def repaired(edit: StoredEdit) -> None:
             made.append(edit)
+            progress.show([summary(each) for each in made])
             progress.step(len(made))
 
         self._editor.repair(repaired)
         return [summary(edit) for edit in made]
 
     def _compare(self, _: Nothing, progress: Progress) -> dict[str, Any]:
-        progress.stage("comparing every weight")
+        progress.last_stage("comparing every weight")
         now, base = fingerprint(self._editor.model), self._editor.store.base.sha256
         return {"sha256": now, "base_sha256": base, "equal": now == base}
 
     def _export(self, body: ExportTo, progress: Progress) -> dict[str, Any]:
-        progress.stage("writing")
+        progress.last_stage("writing")
         self._exports.mkdir(parents=True, exist_ok=True)
         path = self._exports / body.name
+        if path.is_symlink():
+            raise ConfigError(f"{path} is a link, and exports are written into their own folder; name another one.")
         edits = self._editor.export(path, body.format)
-        base = self._editor.model.name_or_path or "BASE"
+        base = served_base(body.format, self._editor.model.name_or_path or "")
         line = None if body.format == "patch" else start_line(Export(body.format, str(path), base))
         return {"path": str(path), "edits": [edit.id for edit in edits], "serve": line}
 

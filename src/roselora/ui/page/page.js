@@ -1,5 +1,6 @@
 import { strings as s } from "./strings.js";
 
+addEventListener("hashchange", () => location.hash.includes("token=") && location.reload()); // a new address in an old tab
 const token = new URLSearchParams(location.hash.slice(1)).get("token") ?? sessionStorage.getItem("token");
 if (token) sessionStorage.setItem("token", token);
 history.replaceState(null, "", location.pathname); // the token stays out of bookmarks and screenshots
@@ -39,43 +40,68 @@ function problem(text) {
   $("problem").textContent = text ?? "";
 }
 
-let shown = null; // the job in the bar
-function showJob(job) {
-  shown = job;
+const followed = new Map(); // the jobs that this page waits for
+let shown = null; // the one in the bar
+function showJobs() {
+  const jobs = [...followed.values()];
+  const job = (shown = jobs.find((each) => each.state === "running") ?? jobs[0] ?? null);
   $("job").hidden = !job;
-  if (!job) return;
-  const text = job.state === "waiting" ? s.waiting : job.stage;
+  if (!job) return ($("stage").textContent = "");
+  const text = s.running(job.action, job.state === "waiting" ? s.waiting : job.stage);
   const step = job.steps ? s.stepOf(job.step, job.steps) : "";
-  const left = job.seconds_left === null ? "" : s.left(Math.ceil(job.seconds_left));
-  $("job-text").textContent = s.running(job.action, text) + step + left;
+  const left = job.seconds_left == null ? "" : s.left(Math.ceil(job.seconds_left));
+  $("job-text").textContent = text + step + left;
+  $("job-cancel").disabled = !job.id || !job.can_be_cancelled;
+  if ($("stage").textContent !== text) $("stage").textContent = text; // what is read aloud: stages, not steps
   if (job.steps) [$("job-progress").max, $("job-progress").value] = [job.steps, job.step];
   else $("job-progress").removeAttribute("value");
 }
 
-/** Follow a job to its end, and show what it gives on the way. */
+/** Follow a job to its end, and show what it gives on the way; a network that is away for a while does not end it. */
 async function follow(job) {
-  for (let pause = 50; !["done", "failed", "cancelled"].includes(job.state); pause = Math.min(pause * 2, 500)) {
-    showJob(job);
-    job = await read(`jobs/${job.id}?wait=${pause / 1000}`);
-    if (job.result?.facts) showFacts(job.result.facts);
+  try {
+    for (let pause = 50, lost = 0; !["done", "failed", "cancelled"].includes(job.state); pause = Math.min(pause * 2, 500)) {
+      followed.set(job.id, job);
+      showJobs();
+      try {
+        job = await read(`jobs/${job.id}?wait=${pause / 1000}`);
+        if (lost) problem();
+        lost = 0;
+      } catch (error) {
+        if (error.message !== s.gone || ++lost > 60) throw error;
+        problem(error.message);
+        await new Promise((resolve) => setTimeout(resolve, 1000));
+      }
+      if (job.result?.facts) showFacts(job.result.facts);
+    }
+  } finally {
+    followed.delete(job.id);
+    showJobs();
   }
-  showJob(null);
   await refresh();
   if (job.state !== "done") problem(job.error);
   return job;
 }
 
+const busy = new Set(); // the sections whose job is not finished: a double click is one click
 async function run(section, action, body) {
+  if (busy.has(section)) return { state: "busy", result: null };
+  busy.add(section);
   problem();
-  showJob({ action, state: "waiting", steps: 0, seconds_left: null });
+  followed.set(section, { action, state: "waiting" });
+  showJobs();
   try {
     const job = await read(action, body);
-    command(section).textContent = job.command.replace("ADDRESS", location.origin);
+    followed.delete(section);
+    command(section).textContent = job.command.startsWith("curl") ? job.command.replace("ADDRESS", location.origin) : job.command;
     return await follow(job);
   } catch (error) {
-    showJob(null);
+    followed.delete(section);
+    showJobs();
     problem(error.message);
     return { state: "failed", result: null };
+  } finally {
+    busy.delete(section);
   }
 }
 
@@ -120,15 +146,19 @@ function edit(dry) {
   const body = { prompt: given.prompt, target: given.target, method: given.method, dry_run: dry };
   if (given.subject.trim()) body.subject = given.subject.trim();
   for (const name of ["rephrasings", "held_out", "keep"]) body[name] = lines(given[name]);
-  $("proof").replaceChildren();
+  if (!busy.has("edit")) $("proof").replaceChildren();
   return run("edit", "edit", body);
 }
+const factFields = ["prompt", "target", "subject", "rephrasings", "held_out", "keep"];
 form("edit").addEventListener("submit", async (event) => {
   event.preventDefault();
-  const { result } = await edit(false);
-  if (!result) return;
-  showProof(result);
-  for (const name of ["prompt", "target", "subject", "rephrasings", "held_out", "keep"]) event.target.elements[name].value = "";
+  const fields = form("edit").elements;
+  const sent = Object.fromEntries(factFields.map((name) => [name, fields[name].value]));
+  const job = await edit(false);
+  if (!job.result) return;
+  showProof(job);
+  // The next fact may have been begun meanwhile.
+  if (factFields.every((name) => fields[name].value === sent[name])) for (const name of factFields) fields[name].value = "";
 });
 $("dry-run").addEventListener("click", async () => {
   if (!form("edit").reportValidity()) return;
@@ -149,7 +179,7 @@ $("suggest").addEventListener("click", async () => {
   fields.keep.value ||= result.keep.join("\n");
 });
 
-function showProof(result) {
+function showProof({ asked, result }) {
   const changing = ["prompt", "rephrasing", "held out"];
   const groups = [...new Set(result.proof.map((row) => row.kind))].map((kind) => {
     const rows = result.proof.filter((row) => row.kind === kind);
@@ -158,10 +188,10 @@ function showProof(result) {
     const whole = good === rows.length;
     const head = make("summary", { class: whole ? "good" : "bad" }, `${whole ? "✓" : "✗"} ${s.kinds[kind]}: ${text}`);
     const cells = rows.map((row) => make("tr", {}, make("td", { class: row.good ? "good" : "bad" }, row.good ? s.good : s.bad),
-      make("td", {}, `${row.prompt} (${row.form})`), make("td", {}, row.before), make("td", {}, ...marked(row.after, row.before))));
+      make("td", {}, `${row.prompt} (${row.form})`), make("td", {}, row.before || s.nothing), make("td", {}, ...(row.after ? marked(row.after, row.before) : [s.nothing]))));
     return make("details", { open: whole && kind !== "prompt" ? null : "" }, head, table(s.columns, cells));
   });
-  $("proof").replaceChildren(make("h3", {}, s.proof), ...groups, make("p", {}, s.divergence(result.divergence.toPrecision(2))));
+  $("proof").replaceChildren(make("h3", {}, s.proof(asked.prompt, asked.target)), ...groups, make("p", {}, s.divergence(result.divergence.toPrecision(2))));
 }
 const table = (columns, rows) =>
   make("div", { class: "scroll", tabindex: "0" }, make("table", {}, make("thead", {}, make("tr", {}, ...columns.map((name) => make("th", { scope: "col" }, name)))), make("tbody", {}, ...rows)));
@@ -173,15 +203,26 @@ async function refresh() {
   $("base").textContent = `${state.base.architecture}, SHA-256 ${state.base.sha256.slice(0, 12)}`;
   document.querySelector("#ask [value=chat]").disabled = !state.chat;
   const items = [...state.edits].reverse().map(timelineItem);
-  const [focused, open] = [document.activeElement?.dataset?.edit, new Set([...document.querySelectorAll("#edits details[open]")].map((each) => each.dataset.edit))];
-  $("edits").replaceChildren(...(items.length ? items : [make("li", {}, s.noEdits)]));
-  if (focused) document.querySelector(`[role=switch][data-edit="${focused}"]`)?.focus();
-  for (const id of open) document.querySelector(`#edits details[data-edit="${id}"]`)?.setAttribute("open", "");
+  keepingPlace(() => $("edits").replaceChildren(...(items.length ? items : [make("li", {}, s.noEdits)])));
+}
+
+/** Replace a part of the page, and keep what was open, written and focused in it. */
+function keepingPlace(replace) {
+  const keyed = () => [...document.querySelectorAll("#edits [data-key]")];
+  const focused = document.activeElement?.dataset?.key;
+  const before = new Map(keyed().map((each) => [each.dataset.key, each]));
+  replace();
+  for (const each of keyed()) {
+    const old = before.get(each.dataset.key);
+    if (old?.open) each.open = true;
+    if (old?.value) each.value = old.value;
+    if (focused && each.dataset.key === focused) each.focus();
+  }
 }
 
 function timelineItem(edit) {
   const toggle = make("button", {
-    type: "button", role: "switch", "aria-checked": String(edit.active), "data-edit": edit.id, class: "second",
+    type: "button", role: "switch", "aria-checked": String(edit.active), "data-key": `switch ${edit.id}`, class: "second",
     "aria-label": s.switchLabel(edit.prompt, edit.target),
     onclick: () => flip(edit),
   }, edit.active ? s.active : s.undone);
@@ -206,18 +247,21 @@ async function compare() {
 }
 
 function noteForm(edit) {
-  const field = make("input", { "aria-label": s.noteQuestion, required: "" });
-  const save = make("form", { class: "row", onsubmit: (event) => {
+  const field = make("input", { "aria-label": s.noteQuestion, required: "", "data-key": `note ${edit.id}` });
+  const save = make("form", { class: "row", onsubmit: async (event) => {
     event.preventDefault();
-    run("history", "note", { id: edit.id, text: field.value });
+    const text = field.value;
+    field.value = "";
+    const { state: ended } = await run("history", "note", { id: edit.id, text });
+    if (ended !== "done") document.querySelector(`[data-key="note ${edit.id}"]`).value = text;
   } }, field, make("button", { class: "second" }, s.noteSave));
-  return make("details", {}, make("summary", {}, s.note), save);
+  return make("details", { "data-key": `notes ${edit.id}` }, make("summary", { "data-key": `notes of ${edit.id}` }, s.note), save);
 }
 
 /** Blocks by modules, darker where the change is larger; each cell says its figures. */
 function details(edit) {
   const place = make("div", { class: "scroll" });
-  const found = make("details", { "data-edit": edit.id, ontoggle: async () => {
+  const found = make("details", { "data-key": `details ${edit.id}`, ontoggle: async () => {
     if (!found.open || place.hasChildNodes()) return;
     try {
       const { weights, bytes, provenance } = await read(`edits/${edit.id}`);
@@ -238,7 +282,7 @@ function details(edit) {
     } catch (error) {
       problem(error.message);
     }
-  } }, make("summary", {}, s.details), place);
+  } }, make("summary", { "data-key": `details of ${edit.id}` }, s.details), place);
   return found;
 }
 
@@ -249,9 +293,13 @@ $("check").addEventListener("click", async () => {
   const broken = result.edits.filter((edit) => !edit.holds && !edit.superseded_by);
   const list = (items) => make("ul", {}, ...items.map((parts) => make("li", {}, ...parts)));
   const link = (id) => make("a", { href: `#edit-${id}` }, id);
+  const moved = result.kept.filter((answer) => answer.moved);
+  const group = (title, items) => (items.length ? [make("p", {}, title), list(items)] : []);
   $("report").replaceChildren(
-    ...(broken.length ? [make("p", { class: "bad" }, s.broken), list(broken.map((edit) => [link(edit.edit_id), `: ${edit.prompt} → ${edit.answers.map((answer) => answer.text).join(" / ")}`]))] : [make("p", { class: "good" }, s.clean)]),
-    ...(result.collisions.length ? [make("p", {}, s.collisions), list(result.collisions.map((pair) => [link(pair.first), " + ", link(pair.second), s.collision(pair.entries)]))] : []));
+    make("p", { class: broken.length ? "bad" : "good" }, broken.length ? s.broken : s.clean),
+    ...(broken.length ? [list(broken.map((edit) => [link(edit.edit_id), s.brokenEdit(edit), ...(edit.broken_by ? [s.brokenBy, link(edit.broken_by)] : [])]))] : []),
+    ...group(s.moved, moved.map((answer) => [link(answer.edit_id), s.movedAnswer(answer)])),
+    ...group(s.collisions, result.collisions.map((pair) => [link(pair.first), " + ", link(pair.second), s.collision(pair)])));
 });
 $("repair").addEventListener("click", async () => {
   const { result } = await run("history", "repair", {});
@@ -262,7 +310,13 @@ form("many").addEventListener("submit", async (event) => {
   event.preventDefault();
   const file = event.target.elements.file.files[0];
   const kind = { json: "json", csv: "csv" }[file.name.split(".").pop().toLowerCase()] ?? "jsonl";
-  await run("many", "many", { text: await file.text(), kind });
+  let text;
+  try {
+    text = new TextDecoder("utf-8", { fatal: true }).decode(await file.arrayBuffer());
+  } catch (error) {
+    return problem(error instanceof TypeError ? s.notUtf8(file.name) : s.cannotRead(file.name));
+  }
+  await run("many", "many", { text, kind });
 });
 function showFacts(facts) {
   const rows = facts.map((fact) => make("tr", {}, make("td", {}, s.states[fact.state]), make("td", {}, fact.prompt),
@@ -305,12 +359,14 @@ if (!token) problem(s.noToken);
 else
   try {
     await refresh();
-    // A page that was closed or loaded again finds the job that still runs.
-    for (const job of await read("jobs"))
-      if (["waiting", "running"].includes(job.state)) {
-        const { action, result } = await follow(job);
-        if (action === "edit" && result?.proof) showProof(result);
-      }
+    if (state.chat) document.querySelector("#ask [value=chat]").checked = true;
+    // A page that was closed or loaded again finds the job that still runs, and what the last edit did.
+    const jobs = await read("jobs");
+    const last = jobs.findLast((job) => job.action === "edit" && job.state === "done");
+    const seen = (job) => job.action === "edit" && job.result?.proof && showProof(job);
+    if (last) seen(await read(`jobs/${last.id}`));
+    await Promise.all(jobs.filter((job) => ["waiting", "running"].includes(job.state)).map(async (job) => seen(await follow(job))));
+    addEventListener("focus", () => refresh().catch(() => {})); // another tab or process may have changed the store
   } catch (error) {
     problem(error.message);
   }

@@ -19,7 +19,7 @@ export const strings = {
   subject: "Subject: what the fact is about, as in the prompt (guessed if empty)",
   suggest: "Suggest subject, test prompts and neighbours",
   rephrasings: "Rephrasings that must give the target too, one a line",
-  heldOut: "Test prompts: the same in other words, asked afterwards and not trained on, one a line",
+  heldOut: "Test prompts: the same in other words or behind other text, asked afterwards and not trained on, one a line",
   keep: "Prompts whose answers must not change, one a line",
   method: "Method",
   gate: "gate: gated neurons",
@@ -40,7 +40,7 @@ export const strings = {
   stay: (good, all) => `${good} of ${all} answer as before`,
   divergence: (value) => `Divergence on neutral text: ${value} nats.`,
   columns: ["", "prompt", "before", "after"],
-  proof: "What the edit did",
+  proof: (prompt, target) => `What the edit did: ${prompt} → ${target}`,
   good: "✓ wanted",
   bad: "✗ unwanted",
   history: "History",
@@ -62,8 +62,20 @@ export const strings = {
   unequal: (hash) => `The weights differ from the base (SHA-256 ${hash}).`,
   clean: "✓ Every active edit holds.",
   broken: "✗ Some edits do not hold:",
-  collisions: "Edits that share weight entries:",
-  collision: (n) => `: ${n} entries`,
+  collisions: "Edits that have something in common, and so may disturb each other:",
+  collision: (pair) => {
+    const shared = [];
+    if (pair.same_prompt) shared.push("a prompt");
+    if (pair.same_subject) shared.push("the subject");
+    if (pair.entries) shared.push(`${pair.entries} weight entries`);
+    return `: ${shared.join(", ")}`;
+  },
+  brokenEdit: (edit) => `: ${edit.prompt} → ${edit.answers.map((answer) => answer.text).join(" / ")}`,
+  brokenBy: ", broken by ",
+  moved: "✗ Prompts that were to be kept, and answer otherwise now:",
+  movedAnswer: (answer) => `: ${answer.prompt} (${answer.form}): ${answer.before} → ${answer.now}`,
+  notUtf8: (name) => `${name} is not text in UTF-8; save it as UTF-8.`,
+  cannotRead: (name) => `${name} cannot be read; choose it again.`,
   repaired: (n) => `${n} edits were trained anew.`,
   many: "Many facts",
   drop: "A .jsonl, .json or .csv file with prompt and target",
