@@ -265,6 +265,20 @@ def test_large_and_slow_bodies_are_cut_off(served: Served, monkeypatch: pytest.M
     assert served.session.jobs.all() == []
 
 
+def test_clients_that_do_not_read_are_in_nobodys_way(served: Served) -> None:
+    head = f"GET /page.js HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode()
+    sockets = [socket.create_connection(("127.0.0.1", served.port), timeout=10) for _ in range(20)]
+    try:
+        for each in sockets:
+            each.sendall(head * 200)  # megabytes of answers, of which none is read
+        began = time.monotonic()
+        assert served.send("GET", "/api/state")[0] == 200
+        assert time.monotonic() - began < 30
+    finally:
+        for each in sockets:
+            each.close()
+
+
 def test_the_description_names_every_action_and_is_served(served: Served) -> None:
     assert served.send("GET", "/api/openapi.json") == (200, json.loads(json.dumps(openapi())))
     assert {f"/api/{name}" for name in ACTIONS} <= openapi()["paths"].keys()

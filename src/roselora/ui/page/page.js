@@ -143,7 +143,7 @@ form("ask").addEventListener("submit", async (event) => {
 
 function edit(dry) {
   const given = Object.fromEntries(new FormData(form("edit")));
-  const body = { prompt: given.prompt, target: given.target, method: given.method, dry_run: dry };
+  const body = { prompt: given.prompt, target: given.target, method: given.method, form: given.form, dry_run: dry };
   if (given.subject.trim()) body.subject = given.subject.trim();
   for (const name of ["rephrasings", "held_out", "keep"]) body[name] = lines(given[name]);
   if (!busy.has("edit")) $("proof").replaceChildren();
@@ -201,7 +201,7 @@ async function refresh() {
   state = await read("state");
   $("model").textContent = state.model;
   $("base").textContent = `${state.base.architecture}, SHA-256 ${state.base.sha256.slice(0, 12)}`;
-  document.querySelector("#ask [value=chat]").disabled = !state.chat;
+  for (const each of document.querySelectorAll("[value=chat]")) each.disabled = !state.chat;
   const items = [...state.edits].reverse().map(timelineItem);
   keepingPlace(() => $("edits").replaceChildren(...(items.length ? items : [make("li", {}, s.noEdits)])));
 }

@@ -24,6 +24,8 @@ export const strings = {
   method: "Method",
   gate: "gate: gated neurons",
   rose: "rose: RoseLoRA, the paper’s sparse factors",
+  editForm: "Form in which it must hold",
+  bothForms: "both, where there is a chat template",
   editButton: "Edit",
   dryRun: "Dry run",
   dryRunDone: (steps, seconds, entries) =>
