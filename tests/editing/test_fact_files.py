@@ -72,3 +72,37 @@ def test_a_mark_at_the_beginning_and_separators_within_a_text_are_read_as_they_s
     line = json.dumps({"prompt": prompt, "target": "D", "space": False}, ensure_ascii=False)
     (tmp_path / "facts.jsonl").write_bytes(b"\xef\xbb\xbf" + line.encode() + b"\r\n")
     assert read_requests(tmp_path / "facts.jsonl") == [EditRequest(prompt, "D", space=False)]
+
+
+def test_a_table_has_a_field_in_each_column_and_a_text_of_a_list_on_each_line(tmp_path: Path) -> None:
+    table = (
+        "target,prompt,subject,rephrasings,space,form\r\n"
+        'Lyon,"The capital of ""France"", they say, is",France,"One\nTwo",TRUE,bare\r\n'
+        "\r\n"
+        "Oslo,Where is it?,,,,\r\n"
+    )
+    (tmp_path / "facts.CSV").write_bytes(b"\xef\xbb\xbf" + table.encode())
+    assert read_requests(tmp_path / "facts.CSV") == [
+        EditRequest('The capital of "France", they say, is', "Lyon", "France", ("One", "Two"), space=True, form="bare"),
+        EditRequest("Where is it?", "Oslo"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("", "holds no facts"),
+        ("prompt,target\n", "holds no facts"),
+        ("prompt,target\nA is\n", "row 1 has 1 cells, and the first line 2"),
+        ("prompt,target\nA is,B,C\n", "row 1 has 3 cells"),
+        ("prompt,target,targets\nA is,B,C\n", "Row 1 of .*unknown field 'targets'"),
+        ("prompt;target\nA is;B\n", "separated by commas"),
+        ("prompt,target\nA is,\n", "Row 1 of .* has no target"),
+        ('prompt,target\nA is,"B\n', "it is not CSV"),
+        ("prompt,target,space\nA is,B,no\n", "space must be true or false"),
+    ],
+)
+def test_the_error_names_the_invalid_row(tmp_path: Path, table: str, said: str) -> None:
+    (tmp_path / "facts.csv").write_text(table)
+    with pytest.raises(ConfigError, match=said):
+        read_requests(tmp_path / "facts.csv")

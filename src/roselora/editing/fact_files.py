@@ -62,6 +62,8 @@ def requests_in(text: str, kind: Kind, source: str = "the text") -> list[EditReq
 def _csv_records(text: str) -> Iterator[dict[str, Any]]:
     """The rows below the first, which names the fields."""
     names, *rows = csv_rows(text) or [[]]
+    if len(names) == 1 and ";" in names[0]:
+        raise ValueError("its cells must be separated by commas")
     for number, row in enumerate(rows, start=1):
         if len(row) != len(names):
             raise ValueError(f"row {number} has {len(row)} cells, and the first line {len(names)}")
