@@ -16,7 +16,7 @@ from roselora.editing.methods.gate.gate_settings import GateSettings
 from roselora.editing.methods.gate.prompt_subjects import guess_subject
 from roselora.editing.methods.rose.rose_settings import EditSettings
 from roselora.editing.methods.train_edit import Settings
-from roselora.editing.request import BARE, EditRequest
+from roselora.editing.request import BARE, EditRequest, require_subject
 from roselora.editing.store.delta_files import delta_path
 from roselora.editing.store.edit_records import StoredEdit
 from roselora.editing.store.edit_store import EditStore
@@ -99,7 +99,7 @@ class Session:
         """
         do: Callable[[Any, Progress], Any] = getattr(self, f"_{action}")
         if isinstance(body, Edit):
-            body.request()  # refuses what is no fact at once
+            require_subject(body.request())  # what is no fact is refused at once
         asked = body.model_dump(exclude={"text"} if isinstance(body, Many) else None)
         job = Job(action, asked, command_line(action, body, self._model, self._store, self._exports))
 
