@@ -12,11 +12,10 @@ from rich.table import Table
 from roselora.cli.console import out, print_json, styled, tell, working
 from roselora.cli.edit_display import asked_cell
 from roselora.cli.option_groups import takes_options
-from roselora.cli.path_options import PATH
+from roselora.cli.path_options import PATH, typed_path
 from roselora.cli.serve_questions import questions
 from roselora.cli.stores import EditorOptions, load_base_of_adapter
 from roselora.errors import ConfigError
-from roselora.files import user_path
 
 if TYPE_CHECKING:
     from roselora.serving.engines import Engine, Export, Kind
@@ -108,7 +107,7 @@ def _engines(kind: "Kind", pythons: Sequence[str]) -> "list[Engine]":
             raise ConfigError(f"--python {each} is not PROGRAM=PATH with a program that loads a {kind}: {names}.")
         if engine.python is not None:
             raise ConfigError(f"--python names {engine.name} twice; ask one after the other.")
-        found[name.casefold()] = replace(engine, python=str(user_path(path)) if os.sep in path else path)
+        found[name.casefold()] = replace(engine, python=str(typed_path(path)) if os.sep in path else path)
     return list(found.values())
 
 
