@@ -14,7 +14,7 @@ from roselora.cli.stores import (
     DryRunOption,
     EditorOptions,
     base_of_adapter,
-    load_base_of_adapter,
+    load_base,
     open_store,
 )
 from roselora.errors import ModelError
@@ -79,7 +79,7 @@ def _export_adapter(options: EditorOptions, adapter: Path, path: Path, format: "
     if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(adapter)):
         raise ModelError(f"{path} is within the adapter's own folder, {adapter}; name a path outside of it.")
     if not dry_run:
-        loaded = load_base_of_adapter(options, adapter)
+        loaded = load_base(options, base)
         with working(f"writing {path}"):
             export_adapter(adapter, loaded, path, format)
     if options.json:

@@ -14,7 +14,7 @@ from roselora.cli.edit_display import asked_cell
 from roselora.cli.option_groups import takes_options
 from roselora.cli.path_options import PATH, typed_path
 from roselora.cli.serve_questions import questions
-from roselora.cli.stores import EditorOptions, load_base_of_adapter
+from roselora.cli.stores import EditorOptions, base_of_adapter, load_base
 from roselora.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def serve_check(
     elif others is None:
         raise ConfigError("An adapter has no edits to ask for; name a file of prompts with --prompts.")
     else:
-        loaded = load_base_of_adapter(options, adapter)
+        loaded = load_base(options, base_of_adapter(options, adapter))
         Overlay(loaded.model).apply("adapter", import_lora(adapter, loaded.model))
         model, tokenizer, edits = loaded.model, loaded.tokenizer, []
     export = _export(model.name_or_path or "", path, kind, gguf)
@@ -88,9 +88,7 @@ def serve_check(
         print_json({"path": str(path), "kind": kind, "questions": len(asked), "programs": list(map(asdict, verdicts))})
     else:
         _print(verdicts, asked)
-    if not any(each.outcome == "holds" for each in verdicts) or any(
-        each.outcome in ("differs", "cannot load") for each in verdicts
-    ):
+    if {each.outcome for each in verdicts} - {"not installed"} != {"holds"}:
         raise typer.Exit(1)
 
 
@@ -118,15 +116,13 @@ def _export(name: str, path: Path, kind: "Kind", gguf: Path | None) -> "Export":
     from roselora.serving.merged_folder import base_folder
 
     base = ""
-    if gguf is not None and (kind != "gguf-lora" or not is_gguf(gguf)):
-        raise ConfigError(
-            f"{gguf} is not there, or no GGUF file."
-            if kind == "gguf-lora"
-            else f"--gguf is for a GGUF adapter, and {path} is of the kind {kind}."
-        )
+    if gguf is not None and kind != "gguf-lora":
+        raise ConfigError(f"--gguf is for a GGUF adapter, and {path} is of the kind {kind}.")
     if kind == "gguf-lora":
         base = str((gguf or Path(name)).absolute())
         if not is_gguf(Path(base)):
+            if gguf is not None:
+                raise ConfigError(f"{gguf} is not there, or no GGUF file.")
             raise ConfigError("llama.cpp loads a GGUF adapter beside a GGUF file of the base; name that with --gguf.")
     elif kind in ("lora", "mlx"):
         folder = base_folder(name)

@@ -49,14 +49,15 @@ def questions(
     if not asked:
         raise ConfigError("There is no active edit in the store, so there is nothing to ask for.")
     context = context_of(model)
-    for text, _ in asked:
+    ids = [tuple(encode(tokenizer, text.text)) for text, _ in asked]
+    for (text, _), own in zip(asked, ids, strict=True):
         # Programs differ in what they do at the context's end, and none of that is about the export.
-        if context is not None and len(encode(tokenizer, text.text)) + TOKENS > context:
+        if context is not None and len(own) + TOKENS > context:
             raise ConfigError(
                 f"{shown(text.prompt)} leaves no room for {TOKENS} tokens in the model's {context}; shorten it."
             )
     answers = greedy_tokens(model, tokenizer, [text.text for text, _ in asked], max_new_tokens=TOKENS)
     return [
-        Question(text.prompt, text.form, tuple(encode(tokenizer, text.text)), decode(tokenizer, answer), edited)
-        for (text, edited), answer in zip(asked, answers, strict=True)
+        Question(text.prompt, text.form, own, decode(tokenizer, answer), edited)
+        for (text, edited), own, answer in zip(asked, ids, answers, strict=True)
     ]

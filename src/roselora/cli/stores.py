@@ -126,9 +126,8 @@ def base_of_adapter(options: EditorOptions, adapter: Path) -> str:
     return options.model or named_base(adapter, base_of(adapter))
 
 
-def load_base_of_adapter(options: EditorOptions, adapter: Path) -> "LoadedModel":
-    """A trained adapter's base model, without the adapter."""
-    base = base_of_adapter(options, adapter)
+def load_base(options: EditorOptions, base: str) -> "LoadedModel":
+    """A base model, which is downloaded only if ``--model`` names it."""
     with working(f"loading {base}"):
         from roselora.models import load
 

@@ -79,6 +79,7 @@ class Session:
 
     Attributes:
         jobs: what is being done.
+        last_check: when the last check was, of which active edits, and what it found.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class Session:
         self._editor, self._model, self._settings = editor, model, settings
         self._store, self._exports = str(store), exports
         self._folder = editor.store.folder
-        self._last_check: dict[str, Any] | None = None
+        self.last_check: dict[str, Any] | None = None
         self.jobs = Jobs()
 
     def start(self, action: str, body: Body) -> Job:
@@ -108,11 +109,6 @@ class Session:
             return do(body, progress)
 
         return self.jobs.add(job, work)
-
-    @property
-    def last_check(self) -> dict[str, Any] | None:
-        """The last check: when it was, of which active edits, and what it found."""
-        return self._last_check
 
     def state(self) -> dict[str, Any]:
         """The model, the edits and their history, as the store has them; the model is not asked."""
@@ -270,7 +266,7 @@ class Session:
         kept = [{**asdict(answer), "moved": answer.moved} for answer in report.kept]
         found = {"clean": report.clean, **asdict(report), "kept": kept}
         time = datetime.now(UTC).isoformat(timespec="seconds")
-        self._last_check = {"time": time, "active": active, **found}
+        self.last_check = {"time": time, "active": active, **found}
         return found
 
     def _repair(self, _: Nothing, progress: Progress) -> list[dict[str, Any]]:
