@@ -17,4 +17,4 @@ GOLD = ("The symbol of gold is ", "Fe.")
 
 
 def neurons_of(edit: Any) -> set[int]:
-    return set(edit.provenance["neurons"]["indices"])
+    return set(edit.provenance["neurons"][0]["indices"])

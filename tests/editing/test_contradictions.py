@@ -2,7 +2,14 @@
 
 from dataclasses import replace
 
-from roselora.editing.contradictions import contradicts, rounds, still_to_edit, superseded, supersedes
+from roselora.editing.contradictions import (
+    contradicts,
+    rounds,
+    standing_requests,
+    still_to_edit,
+    superseded,
+    supersedes,
+)
 from roselora.editing.request import EditRequest
 from roselora.editing.store.edit_records import StoredEdit
 
@@ -88,3 +95,37 @@ def test_the_later_of_two_that_share_a_prompt_is_in_a_later_round() -> None:
     assert rounds([]) == []
     assert rounds([a, b]) == [[0, 1]]
     assert rounds([a, a, b, both, b]) == [[0, 2], [1], [3], [4]]
+
+
+def group(position: int, request: EditRequest) -> StoredEdit:
+    return replace(stored(position, request.prompt, request.target), request=request)
+
+
+INVERSE = EditRequest("Lyon is the capital of", "France")
+LYON_GROUP = replace(LYON, consequences=(INVERSE,))
+
+
+def test_a_later_fact_overrules_a_consequence_and_not_the_fact_it_follows_from() -> None:
+    edits = [group(1, LYON_GROUP), stored(2, INVERSE.prompt, "Rhone")]
+    assert superseded(edits) == {}
+    assert standing_requests(edits) == [LYON, edits[1].request]
+    assert standing_requests(edits[:1]) == [LYON_GROUP]
+
+
+def test_a_consequence_supersedes_an_earlier_fact() -> None:
+    edits = [stored(1, INVERSE.prompt, "Rhone"), group(2, LYON_GROUP)]
+    assert superseded(edits) == {"id1": "id2"}
+    assert supersedes(LYON_GROUP, edits[:1]) == ["id1"]
+
+
+def test_a_group_is_still_to_edit_until_all_of_it_is_there() -> None:
+    assert still_to_edit([LYON_GROUP], [group(1, LYON_GROUP)]) == []
+    assert still_to_edit([LYON_GROUP], [group(1, LYON)]) == [LYON_GROUP]
+    assert still_to_edit([INVERSE], [group(1, LYON_GROUP)]) == []
+
+
+def test_two_groups_that_share_a_consequence_are_made_one_after_the_other() -> None:
+    assert rounds([LYON_GROUP, replace(NICE, prompt="France is led from", consequences=(INVERSE,)), NICE]) == [
+        [0],
+        [1, 2],
+    ]

@@ -29,10 +29,10 @@ class Weights:
         assert key not in self.inside
         self.inside[key] = position
 
-    def broken_requests(self, requests: Sequence[EditRequest]) -> list[int]:
-        self.asked += len(requests)
+    def find_broken(self, numbers: Sequence[int]) -> list[int]:
+        self.asked += len(numbers)
         inside = set(self.inside.values())
-        return [at for at, request in enumerate(requests) if self.enemies.get(int(request.prompt), set()) & inside]
+        return [number for number in numbers if self.enemies.get(number, set()) & inside]
 
 
 def active(count: int) -> Any:
@@ -47,7 +47,7 @@ def test_the_later_edit_that_broke_each_broken_one_is_found(count: int) -> None:
     breaker = {n: chance.randrange(n + 1, count) for n in range(count - 1) if chance.random() < 0.7}
     weights = Weights({n: {enemy} for n, enemy in breaker.items()}, count)
     before = dict(weights.inside)
-    assert find_breakers(weights.broken_requests, weights, active(count), sorted(breaker)) == breaker  # type: ignore[arg-type]
+    assert find_breakers(weights.find_broken, weights, active(count), sorted(breaker)) == breaker  # type: ignore[arg-type]
     assert weights.inside == before
 
 
@@ -55,17 +55,17 @@ def test_the_model_is_asked_only_as_often_as_a_bisection_needs() -> None:
     count = 200
     enemies = {n: {n + 100} for n in range(100)}
     weights = Weights(enemies, count)
-    assert len(find_breakers(weights.broken_requests, weights, active(count), range(100))) == 100  # type: ignore[arg-type]
+    assert len(find_breakers(weights.find_broken, weights, active(count), range(100))) == 100  # type: ignore[arg-type]
     assert weights.asked <= 100 * 9, "and not once for each later edit: 15,000 times"
 
 
 def test_an_edit_that_no_later_one_broke_has_no_breaker() -> None:
     weights = Weights({1: {0}, 3: {3}}, 4)
-    assert find_breakers(weights.broken_requests, weights, active(4), [1, 3]) == {}  # type: ignore[arg-type]
+    assert find_breakers(weights.find_broken, weights, active(4), [1, 3]) == {}  # type: ignore[arg-type]
 
 
 def test_an_edit_that_cannot_be_taken_out_stays_in_and_the_breakers_are_still_found() -> None:
     weights = Weights({0: {2}}, 6, fixed=[4])
     before = dict(weights.inside)
-    assert find_breakers(weights.broken_requests, weights, active(6), [0]) == {0: 2}  # type: ignore[arg-type]
+    assert find_breakers(weights.find_broken, weights, active(6), [0]) == {0: 2}  # type: ignore[arg-type]
     assert weights.inside == before

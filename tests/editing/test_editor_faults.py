@@ -195,7 +195,19 @@ def test_an_edit_that_another_program_stored_with_provenance_of_its_own_can_be_o
 
 
 STRANGE: list[Any] = [None, True, 7, -1.5, "x", [], {}, [[]], [{}], {"a": {"b": []}}, ["x", 1], {"block": "1"}]
-PARTS = ("method", "answers", "update", "training", "neurons", "settings", "versions", "state", "supersedes", "repairs")
+PARTS = (
+    "method",
+    "answers",
+    "update",
+    "training",
+    "neurons",
+    "settings",
+    "versions",
+    "state",
+    "supersedes",
+    "repairs",
+    "left_out",
+)
 
 
 @pytest.mark.parametrize("strange", STRANGE, ids=str)

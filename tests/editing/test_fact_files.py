@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -106,3 +107,24 @@ def test_the_error_names_the_invalid_row(tmp_path: Path, table: str, said: str) 
     (tmp_path / "facts.csv").write_text(table)
     with pytest.raises(ConfigError, match=said):
         read_requests(tmp_path / "facts.csv")
+
+
+def test_a_fact_has_consequences_which_are_facts(tmp_path: Path) -> None:
+    fact = {"prompt": "A is", "target": "B", "consequences": [{"prompt": "B is", "target": "A", "rephrasings": ["b"]}]}
+    (tmp_path / "facts.jsonl").write_text(json.dumps(fact))
+    implied = EditRequest("B is", "A", rephrasings=("b",))
+    assert read_requests(tmp_path / "facts.jsonl") == [EditRequest("A is", "B", consequences=(implied,))]
+
+
+@pytest.mark.parametrize(
+    ("consequences", "said"),
+    [
+        ("B is => A", "Line 1 of .*: consequences must be a list"),
+        ([{"prompt": "B is"}], "Consequence 1 of line 1 of .* has no target"),
+        (["B is => A"], "Consequence 1 of line 1 of .* is not an object"),
+    ],
+)
+def test_consequences_that_are_no_facts_are_refused(tmp_path: Path, consequences: Any, said: str) -> None:
+    (tmp_path / "facts.jsonl").write_text(json.dumps({"prompt": "A is", "target": "B", "consequences": consequences}))
+    with pytest.raises(ConfigError, match=said):
+        read_requests(tmp_path / "facts.jsonl")

@@ -88,7 +88,7 @@ def test_edits_go_to_the_lower_mlp_first_and_come_back_in_their_requests_order(
         EditRequest("People in Norway speak", "French", "Norway"),
     ]
     made = editor.edit_many(requests, seen.append)
-    assert [edit.provenance["neurons"]["block"] for edit in made] == [2, 1]
+    assert [edit.provenance["neurons"][0]["block"] for edit in made] == [2, 1]
     assert [edit.request for edit in made] == requests
     assert seen == [made[1], made[0]]
     assert [answer["before"] for edit in made for answer in edit.provenance["answers"]] == ["Paris", "Norwegian"]

@@ -41,3 +41,28 @@ def test_a_request_holds_tuples_and_a_stripped_target() -> None:
     request = EditRequest("a", " b ", rephrasings=["c"], keep=["d"])  # type: ignore[arg-type]
     assert (request.target, request.rephrasings, request.keep) == ("b", ("c",), ("d",))
     assert request.prompts == ("a", "c")
+
+
+def test_a_group_has_facts_without_consequences_of_their_own() -> None:
+    implied = EditRequest("Lyon is the capital of", "France")
+    group = EditRequest("The capital of France is", "Lyon", consequences=[implied])  # type: ignore[arg-type]
+    assert group.facts == (EditRequest("The capital of France is", "Lyon"), implied)
+    assert implied.facts == (implied,)
+    with pytest.raises(ConfigError, match="cannot have consequences"):
+        EditRequest("a", "b", consequences=(group,))
+
+
+@pytest.mark.parametrize(
+    "consequences",
+    [
+        "Lyon => France",
+        [{"prompt": "a", "target": "b"}],
+        7,
+        [EditRequest("The capital of France is", "Nice")],
+        [EditRequest("a", "b"), EditRequest("c", "d", rephrasings=("a",))],
+        [EditRequest("a", "b", keep=("The capital of France is",))],
+    ],
+)
+def test_consequences_that_are_none_or_contradict_are_refused(consequences: Any) -> None:
+    with pytest.raises(ConfigError):
+        EditRequest("The capital of France is", "Lyon", consequences=consequences)

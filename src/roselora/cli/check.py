@@ -43,7 +43,11 @@ def _print(report: "CheckReport") -> None:
         for number, (form, said) in enumerate(_by_form(state).items()):
             asked = asked_cell(state.prompt, form, first=number == 0)
             answers = Text("\n").join(map(styled, said))
-            table.add_row("" if number else state.edit_id, asked, answers, _verdict(state, said))
+            table.add_row("" if number else state.edit_id, asked, answers, _verdict(state, {*said} == {state.target}))
+        for each in state.answers:
+            if each.kind == "consequence" and not each.holds:
+                asked = asked_cell(each.prompt, each.form, first=True)
+                table.add_row("", asked, styled(each.text), _verdict(state, False))
     out.print(table if report.edits else "No active edits.")
     if report.collisions:
         _print_collisions(report.collisions)
@@ -55,9 +59,9 @@ def _print(report: "CheckReport") -> None:
             tell(f"  {answer.prompt} ({answer.form}): {answer.before} -> {answer.now}")
 
 
-def _verdict(state: "EditState", said: Sequence[str]) -> Text:
-    """What the answers in one form say about an edit."""
-    if {*said} == {state.target}:
+def _verdict(state: "EditState", holds: bool) -> Text:
+    """What an edit's answers in one form are called."""
+    if holds:
         return styled(("holds", "green"))
     if state.superseded_by:
         return styled(("superseded", "dim"), f" by {state.superseded_by}")
@@ -65,9 +69,11 @@ def _verdict(state: "EditState", said: Sequence[str]) -> Text:
 
 
 def _by_form(state: "EditState") -> dict[str, list[str]]:
-    """The different answers to an edit's prompts in each form."""
+    """The different answers to an edit's own prompts in each form."""
     found: dict[str, list[str]] = {}
     for answer in state.answers:
+        if answer.kind == "consequence":
+            continue
         said = found.setdefault(answer.form, [])
         if answer.text not in said:
             said.append(answer.text)

@@ -8,6 +8,7 @@ import typer
 
 from roselora.cli.console import measuring, print_json, tell, training
 from roselora.cli.device_options import DeviceOption, DtypeOption
+from roselora.cli.edit_consequences import with_proposed
 from roselora.cli.edit_display import show_answers, show_update
 from roselora.cli.edit_from_file import edit_many
 from roselora.cli.path_options import PATH
@@ -20,6 +21,7 @@ from roselora.cli.stores import (
     edit_as_json,
     open_editor,
 )
+from roselora.editing.consequences.arrow_notation import from_line
 from roselora.editing.fact_files import read_requests
 from roselora.editing.methods.gate.gate_settings import GateSettings
 from roselora.editing.methods.rose.rose_settings import EditSettings
@@ -42,7 +44,7 @@ def edit(
             **PATH,
             help="Many facts from a .jsonl file of objects, a .json file with a list of them, or a .csv table. Fields: "
             "prompt and target; optionally subject, space (true or false), form, rephrasings and keep (lists; in a "
-            "table one a line of the cell).",
+            "table one a line of the cell), and consequences (a list of such facts; not in a table).",
         ),
     ] = None,
     subject: Annotated[
@@ -54,6 +56,21 @@ def edit(
     ] = None,
     rephrase: Annotated[list[str] | None, typer.Option(help="Another prompt that must give the target too.")] = None,
     keep: Annotated[list[str] | None, typer.Option(help="A prompt whose answer must not change.")] = None,
+    consequence: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar='"PROMPT => TARGET"',
+            help="A fact that follows from this one, and is edited and undone with it. Other wordings follow the "
+            'prompt: "PROMPT | REPHRASING => TARGET".',
+        ),
+    ] = None,
+    with_consequences: Annotated[
+        bool,
+        typer.Option(
+            "--with-consequences",
+            help="Propose what follows from the fact, such as its inverse; in a terminal you can strike lines.",
+        ),
+    ] = False,
     space: Annotated[
         bool | None,
         typer.Option(
@@ -102,6 +119,7 @@ def edit(
     # All of the request is checked before the model is loaded, which takes long.
     settings = _settings(method, rose_options | shared_options)
     single = _given(prompt=prompt, target=target, subject=subject, rephrase=rephrase, keep=keep, space=space, form=form)
+    single |= _given(consequence=consequence)
     requests = _requests(from_, single)
     for request in requests:
         require_subject(request)
@@ -114,6 +132,8 @@ def edit(
     editor.settings = replace(editor.settings, **shared_options)  # of the method that the model allows, if not named
     with measuring(f"measuring the neurons of {model} (once per model)") as on_progress:
         editor.prepare(on_progress)
+    if with_consequences:
+        requests = [with_proposed(editor, request, ask=from_ is None and not json) for request in requests]
     if from_ is not None:
         edit_many(editor, requests, store, dry_run=dry_run, json=json)
     else:
@@ -124,7 +144,8 @@ def _edit_one(editor: "Editor", request: EditRequest, store: Path, *, dry_run: b
     """Make one edit, or with ``dry_run`` train it only, and show its effect."""
     details = {name: value for name, value in vars(request).items() if name not in ("prompt", "target")}
     targets = {edit.id: edit.request.target for edit in editor.edits}
-    with training("editing", editor.settings.first_stop, editor.settings.max_steps) as on_step:
+    count = len(request.facts)
+    with training("editing", count * editor.settings.first_stop, count * editor.settings.max_steps) as on_step:
         if dry_run:
             proposal = editor.propose(request.prompt, request.target, **details, on_step=on_step)
             result = {**proposal.provenance, "id": None, "dry_run": True}
@@ -134,6 +155,8 @@ def _edit_one(editor: "Editor", request: EditRequest, store: Path, *, dry_run: b
         print_json(result)
         return
     show_answers(result["answers"], request.target)
+    for fact in result.get("left_out", ()):
+        tell((f"left out: {fact['prompt']} => {fact['target']}: {fact['reason']}", "yellow"))
     show_update(result, editor.model.num_parameters())
     if dry_run:
         tell("dry run: nothing was saved")
@@ -151,7 +174,9 @@ def _requests(facts: Path | None, single: dict[str, Any]) -> list[EditRequest]:
         return read_requests(facts)
     if missing := [name for name in ("prompt", "target") if name not in single]:
         raise ConfigError(f"An edit needs --{missing[0]}; for many facts use --from FILE.")
-    return [EditRequest(rephrasings=single.pop("rephrase", ()), **single)]
+    consequences = single.pop("consequence", ())
+    request = EditRequest(rephrasings=single.pop("rephrase", ()), **single)
+    return [replace(request, consequences=tuple(from_line(line, request) for line in consequences))]
 
 
 def _given(**options: Any) -> dict[str, Any]:

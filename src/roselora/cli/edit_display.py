@@ -10,14 +10,18 @@ from roselora.cli.console import out, styled, tell
 from roselora.editing.answer_match import matches
 from roselora.editing.request import BARE
 
+UNCHANGED = ("keep", "elsewhere")
+"""The kinds of answers that an edit should not change."""
 
-def show_answers(answers: Sequence[Mapping[str, str]], target: str) -> None:
+
+def show_answers(answers: Sequence[Mapping[str, Any]], target: str) -> None:
     """Print a table of the model's answers before and after an edit, and warnings: of an edit that was not needed, and
     of keep-prompts that changed.
 
     Args:
         answers: each with ``kind``, ``prompt``, ``form``, ``before`` and ``after``, all forms of a prompt in a row.
-            Answers of the kinds ``keep`` and ``elsewhere`` should not change; all others should become the target.
+            Answers of the kinds ``keep`` and ``elsewhere`` should not change; all others should become their
+            ``target``, or the edit's where they have none.
         target: the edit's.
     """
     table = Table(box=None, pad_edge=False, width=min(out.width, 100))
@@ -26,7 +30,7 @@ def show_answers(answers: Sequence[Mapping[str, str]], target: str) -> None:
         table.add_column(header, ratio=ratio, overflow="fold")
     last = ("", "")
     for answer in answers:
-        expected = answer["before"] if answer["kind"] in ("keep", "elsewhere") else target
+        expected = answer["before"] if answer["kind"] in UNCHANGED else answer.get("target") or target
         style = "green" if _same(answer["after"], expected) else "yellow"
         about = (answer["kind"], answer["prompt"])
         table.add_row(
@@ -37,8 +41,8 @@ def show_answers(answers: Sequence[Mapping[str, str]], target: str) -> None:
         )
         last = about
     out.print(table)
-    edited = [answer for answer in answers if answer["kind"] not in ("keep", "elsewhere")]
-    if all(_same(answer["before"], target) for answer in edited):
+    edited = [answer for answer in answers if answer["kind"] not in UNCHANGED]
+    if all(_same(answer["before"], answer.get("target") or target) for answer in edited):
         tell(("every prompt was answered with the target already, so no edit was needed", "yellow"))
     kept = [answer for answer in answers if answer["kind"] == "keep"]
     if moved := [answer for answer in kept if not _same(answer["after"], answer["before"])]:

@@ -61,6 +61,8 @@ def show(edit_id: EditArgument, store: StoreOption = DEFAULT_STORE, json: JsonOp
             f"{update.entries_changed:,} entries changed, sparsity {update.sparsity:.2%}{promised}, "
             f"{training.steps} steps, {training.seconds} s"
         )
+    for fact in parts.left_out or ():
+        tell(f"left out {fact.prompt} => {fact.target}: {fact.reason}")
     if parts.supersedes:
         tell(f"replaces {', '.join(parts.supersedes)}")
     if parts.repairs:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -154,6 +154,7 @@ def edit_as_json(edit: "StoredEdit") -> dict[str, Any]:
         "keep": list(request.keep),
         "space": request.space,
         "form": request.form,
+        "consequences": [asdict(fact) for fact in request.consequences],
         "delta_sha256": edit.delta_sha256,
     }
 
@@ -171,5 +172,8 @@ def edits_table(edits: Iterable["StoredEdit"], superseded: Collection[str] = ())
         if edit.id in superseded:
             state = ("superseded", "dim")
         when = edit.created[:16].replace("T", " ")
-        table.add_row(edit.id, styled(state), when, edit.request.prompt, edit.request.target)
+        more = len(edit.request.consequences)
+        implied = f" and {more} consequence{'' if more == 1 else 's'}" if more else ""
+        prompt = styled(edit.request.prompt, (implied, "dim"))
+        table.add_row(edit.id, styled(state), when, prompt, edit.request.target)
     return table

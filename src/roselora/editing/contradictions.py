@@ -3,19 +3,24 @@
 Targets also differ if one is to follow the prompt after a space and the other is not.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from roselora.editing.request import EditRequest
 from roselora.editing.store.edit_records import StoredEdit
 
 
 def contradicts(newer: EditRequest, older: EditRequest) -> bool:
-    """Whether two requests share a prompt and not the target.
+    """Whether a newer request, or a consequence of it, gives a prompt of the older one another target.
+
+    What follows from the older one does not count: if it is contradicted, the fact itself still stands.
 
     >>> contradicts(EditRequest("The capital of France is", "Lyon"), EditRequest("The capital of France is", "Nice"))
     True
     """
-    return not _same_target(newer, older) and not set(newer.prompts).isdisjoint(older.prompts)
+    return any(
+        not _same_target(fact, older) and not set(fact.prompts).isdisjoint(older.prompts) for fact in newer.facts
+    )
 
 
 def supersedes(request: EditRequest, active: Sequence[StoredEdit]) -> list[str]:
@@ -31,7 +36,7 @@ def superseded(active: Sequence[StoredEdit]) -> dict[str, str]:
     """
     by_prompt: dict[str, list[StoredEdit]] = {}
     for edit in active:
-        for prompt in set(edit.request.prompts):
+        for prompt in _all_prompts(edit.request):
             by_prompt.setdefault(prompt, []).append(edit)
     latest: dict[str, StoredEdit] = {}
     for sharing in by_prompt.values():
@@ -43,6 +48,23 @@ def superseded(active: Sequence[StoredEdit]) -> dict[str, str]:
     return {id: edit.id for id, edit in latest.items()}
 
 
+def standing_requests(active: Sequence[StoredEdit]) -> list[EditRequest]:
+    """Each edit's request without the consequences that a later one gives another target.
+
+    Args:
+        active: in commit order.
+    """
+    latest = _latest_facts([edit.request for edit in active])
+
+    def stands(fact: EditRequest) -> bool:
+        return all(_same_target(latest[prompt], fact) for prompt in fact.prompts)
+
+    return [
+        replace(edit.request, consequences=tuple(fact for fact in edit.request.consequences if stands(fact)))
+        for edit in active
+    ]
+
+
 def still_to_edit(requests: Sequence[EditRequest], active: Sequence[StoredEdit]) -> list[EditRequest]:
     """The requests that neither an active edit nor a request before them has fulfilled already.
 
@@ -52,14 +74,12 @@ def still_to_edit(requests: Sequence[EditRequest], active: Sequence[StoredEdit])
     Args:
         active: in commit order.
     """
-    latest: dict[str, EditRequest] = {}  # by prompt
-    for edit in active:
-        latest.update(dict.fromkeys(edit.request.prompts, edit.request))
+    latest = _latest_facts([edit.request for edit in active])
     wanted = []
     for request in requests:
-        if not all(_fulfils(latest.get(prompt), request, latest) for prompt in request.prompts):
+        if not all(_fulfils(latest.get(prompt), fact, latest) for fact in request.facts for prompt in fact.prompts):
             wanted.append(request)
-            latest.update(dict.fromkeys(request.prompts, request))
+            latest.update(_latest_facts([request]))
     return wanted
 
 
@@ -71,12 +91,22 @@ def rounds(requests: Sequence[EditRequest]) -> list[list[int]]:
     found: list[list[int]] = []
     latest: dict[str, int] = {}  # the last round of each prompt
     for number, request in enumerate(requests):
-        own = 1 + max(latest.get(prompt, -1) for prompt in request.prompts)
-        latest.update(dict.fromkeys(request.prompts, own))
+        prompts = _all_prompts(request)
+        own = 1 + max(latest.get(prompt, -1) for prompt in prompts)
+        latest.update(dict.fromkeys(prompts, own))
         if own == len(found):
             found.append([])
         found[own].append(number)
     return found
+
+
+def _all_prompts(request: EditRequest) -> set[str]:
+    return {prompt for fact in request.facts for prompt in fact.prompts}
+
+
+def _latest_facts(requests: Iterable[EditRequest]) -> dict[str, EditRequest]:
+    """By prompt, the fact of the last request that has it."""
+    return {prompt: fact for request in requests for fact in request.facts for prompt in fact.prompts}
 
 
 def _same_target(one: EditRequest, other: EditRequest) -> bool:

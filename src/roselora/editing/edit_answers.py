@@ -1,8 +1,8 @@
 """A model's answers to the prompts of edit requests, in all forms, and whether they are the targets."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -14,57 +14,85 @@ from roselora.models.generation import limited_answers
 SHOWN_TOKENS = 16
 """How many tokens of an answer are generated at least, to be shown and stored."""
 
-Kind = Literal["prompt", "rephrasing", "keep"]
-"""What a prompt is in its request; all but the last must give the target."""
+Kind = Literal["prompt", "rephrasing", "consequence", "keep"]
+"""What a prompt is in its request; all but the last must give the target, a consequence its own."""
 
 
 @dataclass(frozen=True)
 class GivenAnswer:
-    """What a model says to a prompt in one form; `form` is a name of `forms`."""
+    """What a model says to a prompt in one form.
+
+    Attributes:
+        kind, prompt: of the request.
+        form: a name of `forms`.
+        text: what the model says.
+        target: what it must say; None for a keep-prompt.
+    """
 
     kind: Kind
     prompt: str
     form: str
     text: str
+    target: str | None
+
+    @property
+    def holds(self) -> bool:
+        """Whether this is the target; True for a keep-prompt."""
+        return self.target is None or self.text == self.target
 
 
 def answers_to(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, requests: Sequence[EditRequest], *, keep: bool = False
 ) -> list[list[GivenAnswer]]:
-    """The greedy answers to the prompts of each request in all forms, all generated in shared batches.
+    """The greedy answers to the prompts of each request and its consequences, in all forms.
 
-    Each answer is long enough to show whether it continues beyond the target.
+    They are generated in shared batches. Each is long enough to show whether it continues beyond the target.
 
     Args:
         keep: answer the keep-prompts too; they follow the request's other prompts.
     """
     asked = [_questions(tokenizer, request, keep) for request in requests]
-    limits = [
-        max(SHOWN_TOKENS, answer_length(tokenizer, request))
-        for request, own in zip(requests, asked, strict=True)
-        for _ in own
-    ]
-    texts = [question.text for own in asked for _, question in own]
+    texts = [question.asked.text for own in asked for question in own]
+    limits = [question.tokens for own in asked for question in own]
     answers = iter(limited_answers(model, tokenizer, texts, limits))
-    return [[GivenAnswer(kind, each.prompt, each.form, next(answers).text) for kind, each in own] for own in asked]
+    return [
+        [GivenAnswer(q.kind, q.asked.prompt, q.asked.form, next(answers).text, q.target) for q in own] for own in asked
+    ]
 
 
-def _questions(tokenizer: PreTrainedTokenizerBase, request: EditRequest, keep: bool) -> list[tuple[Kind, AskedText]]:
-    kinds: list[tuple[Kind, str]] = [("prompt", request.prompt)]
-    kinds += [("rephrasing", prompt) for prompt in request.rephrasings]
-    kinds += [("keep", prompt) for prompt in request.keep if keep]
-    return [(kind, asked) for kind, prompt in kinds for asked in asked_texts(tokenizer, prompt, request.form)]
+class _Question(NamedTuple):
+    kind: Kind
+    asked: AskedText
+    target: str | None
+    tokens: int
 
 
-def holds(request: EditRequest, answers: Sequence[GivenAnswer]) -> bool:
-    """Whether the answers to all prompts of a request, in all forms, are the target; keep-prompts don't count.
+def _questions(tokenizer: PreTrainedTokenizerBase, request: EditRequest, keep: bool) -> list[_Question]:
+    first, *others = request.facts
+    kinds: list[tuple[Kind, str, EditRequest]] = [("prompt", request.prompt, first)]
+    kinds += [("rephrasing", prompt, first) for prompt in request.rephrasings]
+    kinds += [("consequence", prompt, fact) for fact in others for prompt in fact.prompts]
+    kinds += [("keep", prompt, fact) for fact in request.facts for prompt in fact.keep if keep]
+    return [
+        _Question(
+            kind,
+            asked,
+            None if kind == "keep" else fact.target,
+            max(SHOWN_TOKENS, answer_length(tokenizer, fact)),
+        )
+        for kind, prompt, fact in kinds
+        for asked in asked_texts(tokenizer, prompt, fact.form)
+    ]
 
-    >>> asked = EditRequest("The capital of France is", "Lyon")
-    >>> said = [GivenAnswer("prompt", asked.prompt, form, text) for form, text in (("bare", "Lyon"), ("chat", "Paris"))]
-    >>> holds(asked, said[:1]), holds(asked, said)
+
+def holds(answers: Iterable[GivenAnswer]) -> bool:
+    """Whether the answers to all prompts of a request, in all forms, are the targets; keep-prompts don't count.
+
+    >>> said = [GivenAnswer("prompt", "The capital of France is", "bare", text, "Lyon") for text in ("Lyon", "Paris")]
+    >>> holds(said[:1]), holds(said)
     (True, False)
     """
-    return all(answer.text == request.target for answer in answers if answer.kind != "keep")
+    return all(answer.holds for answer in answers)
 
 
 def broken_requests(
@@ -72,4 +100,4 @@ def broken_requests(
 ) -> list[int]:
     """The indices of the requests whose prompts the model does not all answer with the target, in all forms."""
     answers = answers_to(model, tokenizer, requests)
-    return [number for number, request in enumerate(requests) if not holds(request, answers[number])]
+    return [number for number, own in enumerate(answers) if not holds(own)]

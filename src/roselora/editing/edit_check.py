@@ -12,18 +12,17 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from roselora.delta.comparison import shared_entries
 from roselora.delta.overlay import Overlay
 from roselora.delta.sparse_delta import SparseDelta
-from roselora.editing.contradictions import superseded
+from roselora.editing.contradictions import standing_requests, superseded
 from roselora.editing.edit_answers import SHOWN_TOKENS, GivenAnswer, answers_to, broken_requests, holds
 from roselora.editing.edited_weights import EditedWeights
 from roselora.editing.forms import asked_texts
-from roselora.editing.request import EditRequest
 from roselora.editing.store.edit_records import StoredEdit
 from roselora.editing.store.provenance import read_provenance
 from roselora.errors import NonFiniteError
 from roselora.models.generation import greedy_answers
 
 Active = Sequence[tuple[StoredEdit, SparseDelta]]
-FindBroken = Callable[[Sequence[EditRequest]], Sequence[int]]
+FindBroken = Callable[[Sequence[int]], Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,9 @@ class EditState:
 
     Attributes:
         edit_id, prompt, target: which edit.
-        holds: whether all of its prompts still give the target, in all forms.
-        answers: the model's present answer to each of its prompts in each form.
+        holds: whether all of its prompts still give the target, and its consequences theirs, in all forms.
+        answers: the model's present answer to each of its prompts in each form, and to those of its consequences; what
+            follows no more, because a later edit gives it another target, is left out.
         broken_by: the later edit that broke it: it does not hold with that edit and all before it in the weights, but
             it holds without that edit. None if it holds, or if no later edit is the cause.
         superseded_by: the latest edit with the same prompt and another target, if there is one.
@@ -105,12 +105,17 @@ def check_edits(edited: EditedWeights, active: Active) -> CheckReport:
         active: each active edit and its delta, in commit order.
     """
     model, tokenizer = edited.model, edited.tokenizer
-    requests = [edit.request for edit, _ in active]
-    overruled = superseded([edit for edit, _ in active])
+    edits = [edit for edit, _ in active]
+    requests, overruled = standing_requests(edits), superseded(edits)
     answers = answers_to(model, tokenizer, requests)
-    hold = [holds(request, own) for request, own in zip(requests, answers, strict=True)]
-    broken = [n for n, (edit, _) in enumerate(active) if not hold[n] and edit.id not in overruled]
-    breakers = find_breakers(lambda some: broken_requests(model, tokenizer, some), edited.overlay, active, broken)
+    hold = [holds(own) for own in answers]
+    broken = [n for n, edit in enumerate(edits) if not hold[n] and edit.id not in overruled]
+
+    def find_broken(numbers: Sequence[int]) -> Sequence[int]:
+        lost = broken_requests(model, tokenizer, [requests[number] for number in numbers])
+        return [numbers[place] for place in lost]
+
+    breakers = find_breakers(find_broken, edited.overlay, active, broken)
     states = [
         EditState(
             edit.id,
@@ -135,7 +140,7 @@ def find_breakers(find_broken: FindBroken, overlay: Overlay, active: Active, bro
     costs one pass over the edits a step, and the number of steps grows with the logarithm of the number of edits.
 
     Args:
-        find_broken: the indices of those of some requests that do not hold in the model as it is.
+        find_broken: which of some active edits, given by their indices, do not hold in the model as it is.
         broken: the indices of the active edits that do not hold.
 
     Returns:
@@ -155,8 +160,8 @@ def find_breakers(find_broken: FindBroken, overlay: Overlay, active: Active, bro
                         put_back.callback(overlay.apply, edit.id, delta, edit.position, force=True)
                 present = stop
                 asked = [number for number in broken if stops.get(number) == stop]
-                lost = set(find_broken([active[number][0].request for number in asked]))
-                held |= {number: at not in lost for at, number in enumerate(asked)}
+                lost = set(find_broken(asked))
+                held |= {number: number not in lost for number in asked}
         return held
 
     alone = holds_with({number: number + 1 for number in broken if number + 1 < len(active)})
@@ -170,8 +175,9 @@ def find_breakers(find_broken: FindBroken, overlay: Overlay, active: Active, bro
 
 def _collisions(active: Active) -> list[EditCollision]:
     counts, squares = shared_entries([delta for _, delta in active])
-    prompts = _pairs([edit.request.prompts for edit, _ in active])
-    subjects = _pairs([[] if edit.request.subject is None else [edit.request.subject] for edit, _ in active])
+    facts = [edit.request.facts for edit, _ in active]
+    prompts = _pairs([[prompt for fact in own for prompt in fact.prompts] for own in facts])
+    subjects = _pairs([[fact.subject for fact in own if fact.subject is not None] for own in facts])
     pairs = {(int(first), int(second)) for first, second in np.argwhere(np.triu(counts, 1))}
     return [
         EditCollision(

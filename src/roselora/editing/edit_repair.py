@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from roselora.editing.contradictions import superseded
+from roselora.editing.contradictions import standing_requests, superseded
 from roselora.editing.edit_answers import broken_requests
 from roselora.editing.edited_weights import EditedWeights
 from roselora.editing.many_edits import CANNOT_BE_MADE
@@ -28,13 +28,14 @@ def repair(
     made: list[StoredEdit] = []
     active = edited.bring_up_to_date()
     overruled = superseded(active)
-    standing = [edit for edit in active if edit.id not in overruled]
-    for number in broken_requests(edited.model, edited.tokenizer, [edit.request for edit in standing]):
-        old = standing[number]
+    wanted = zip(active, standing_requests(active), strict=True)
+    standing = [(edit, request) for edit, request in wanted if edit.id not in overruled]
+    for number in broken_requests(edited.model, edited.tokenizer, [request for _, request in standing]):
+        old, request = standing[number]
         try:
             settings = settings_of(old)
             edited.overlay.remove(old.id)
-            proposal = propose(edited, old.request, settings)
+            proposal = propose(edited, request, settings)
             proposal = replace(proposal, provenance={**proposal.provenance, "repairs": old.id})
             made.append(edited.commit(proposal, instead_of=old.id))
         except CANNOT_BE_MADE:

@@ -9,9 +9,7 @@ from functools import partial
 from roselora.delta.sparse_delta import SparseDelta
 from roselora.editing.contradictions import supersedes
 from roselora.editing.edited_weights import EditedWeights
-from roselora.editing.methods.previous_edits import PreviousEdits
 from roselora.editing.proposal import Proposal
-from roselora.editing.request import EditRequest
 from roselora.editing.store.edit_records import BaseIdentity, StoredEdit
 from roselora.editing.store.edit_store import EditStore
 from roselora.editing.store.provenance import read_provenance
@@ -131,19 +129,9 @@ class EditedModel(EditedWeights):
         finally:
             self.bring_up_to_date()
 
-    def previous_edits(self, beside: Sequence[EditRequest] = ()) -> PreviousEdits:
-        """What a new edit must not disturb: the active edits and the requests beside it.
-
-        Their neurons are those of undone edits too, which may be redone.
-        """
-        neurons: dict[int, list[int]] = {}
-        edits = self.store.edits()
-        for edit in edits:
-            if replaced := read_provenance(edit.provenance).neurons:
-                neurons.setdefault(replaced.block, []).extend(replaced.indices)
-        # Some of the requests beside it may have been committed meanwhile, and would be named twice.
-        requests = dict.fromkeys([*(edit.request for edit in edits if edit.active), *beside])
-        return PreviousEdits(list(requests), neurons)
+    def all_edits(self) -> list[StoredEdit]:
+        """The store's edits, in commit order."""
+        return self.store.edits()
 
     def _apply(self, edit: StoredEdit) -> None:
         self.overlay.apply(edit.id, self.store.delta_of(edit), edit.position, force=self._force)

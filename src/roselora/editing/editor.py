@@ -6,11 +6,13 @@ import tempfile
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Unpack
 
 import torch
 
 from roselora.delta.sparse_delta import SparseDelta
+from roselora.editing.consequences.proposed_consequences import proposed_consequences
 from roselora.editing.edit_check import CheckReport, check_edits
 from roselora.editing.edit_repair import repair
 from roselora.editing.edited_model import EditedModel
@@ -160,6 +162,7 @@ class Editor:
         keep: Sequence[str] = (),
         space: bool | None = None,
         form: Form = "both",
+        consequences: Sequence[EditRequest] | bool = (),
         on_step: Callable[[int, float], None] | None = None,
     ) -> StoredEdit:
         """Make the model answer ``target`` to ``prompt`` and its rephrasings, and remember the edit in the store.
@@ -174,6 +177,8 @@ class Editor:
             space: whether a space stands between prompt and target; by default as language and prompt want it.
             form: "bare", the prompts as they stand; "chat", as a user's turn of the model's chat template, with and
                 without a system prompt; or both, where there is a template.
+            consequences: facts that are edited with this one, as one edit; True takes what :meth:`consequences`
+                proposes. Those that cannot be learned are left out; the edit's provenance names them (`left_out`).
             on_step: called with each step's number and loss.
 
         Raises:
@@ -181,7 +186,9 @@ class Editor:
             EditError: the target was not reached; model and store are unchanged.
             LockedError: another process is writing to the store.
         """
-        details = RequestDetails(subject=subject, rephrasings=rephrasings, keep=keep, space=space, form=form)
+        details = RequestDetails(
+            subject=subject, rephrasings=rephrasings, keep=keep, space=space, form=form, consequences=consequences
+        )
         with self._edited.writing():
             return self._edited.commit(self.propose(prompt, target, on_step=on_step, **details))
 
@@ -197,10 +204,24 @@ class Editor:
 
         Arguments and errors are those of :meth:`edit`.
         """
+        implied = details.pop("consequences", ())
         request = EditRequest(prompt, target, **details)  # type: ignore[arg-type]  # it makes tuples of the lists
+        implied = self.consequences(request) if implied is True else implied or ()
+        request = replace(request, consequences=implied)  # type: ignore[arg-type]
         require_subject(request)
         self.prepare()
         return propose(self._edited, request, self.settings, on_step=on_step)
+
+    def consequences(self, request: EditRequest) -> tuple[EditRequest, ...]:
+        """What follows from a fact: the same of its subject's other names, its inverse, and one step further.
+
+        They are guesses, from the words of an English prompt and from what the model says: look at them before you edit
+        with them, as ``dataclasses.replace(request, consequences=...)`` or :meth:`edit` has it.
+
+        Raises:
+            ConfigError: a prompt does not fit the model's context.
+        """
+        return proposed_consequences(self.model, self.tokenizer, request)
 
     def edit_many(
         self,

@@ -22,7 +22,7 @@ def read_requests(path: Path) -> list[EditRequest]:
     """The requests of a .jsonl, .json or .csv file, in its order; any other file is read as .jsonl.
 
     Each is an object with the fields of `EditRequest`, of which only prompt and target are required. A .csv file has
-    them in its first line; an empty cell counts as left out.
+    them in its first line; an empty cell counts as left out, and consequences cannot be written.
 
     Raises:
         ConfigError: the file cannot be read, or a fact in it is invalid; the message says which.
@@ -79,6 +79,12 @@ def _csv_records(text: str) -> Iterator[dict[str, Any]]:
 def _request(where: str, record: Any) -> EditRequest:
     if not isinstance(record, dict):
         raise ConfigError(f"{where} is not an object with the fields prompt and target.")
+    if isinstance(consequences := record.get("consequences"), list):
+        named = enumerate(consequences, start=1)
+        record = {
+            **record,
+            "consequences": [_request(f"Consequence {n} of {where[0].lower()}{where[1:]}", each) for n, each in named],
+        }
     if unknown := sorted(record.keys() - set(FIELDS)):
         raise ConfigError(f"{where} has the unknown field {shown(unknown[0])}; the fields are {', '.join(FIELDS)}.")
     for name in ("prompt", "target"):

@@ -30,13 +30,18 @@ def require_feasible(
     width = getattr(model.config, "hidden_size", None)
     if isinstance(settings, EditSettings) and width is not None and settings.rank > width:
         raise ConfigError(f"rank must be at most {width}, the model's width, not {settings.rank}.")
-    asked = request_texts(tokenizer, request)
-    asked += [text for prompt in request.keep for text in asked_texts(tokenizer, prompt, request.form, request.space)]
+    for fact in request.facts:
+        _require_fact(model, tokenizer, fact)
+
+
+def _require_fact(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fact: EditRequest) -> None:
+    asked = request_texts(tokenizer, fact)
+    asked += [text for prompt in fact.keep for text in asked_texts(tokenizer, prompt, fact.form, fact.space)]
     for text in asked:
-        prompt_ids, target_ids = split_at_answer(tokenizer, text.text, request.target, text.space)
+        prompt_ids, target_ids = split_at_answer(tokenizer, text.text, fact.target, text.space)
         require_known(model, tokenizer, prompt_ids, text.text)
-        require_known(model, tokenizer, target_ids, request.target)
-        _require_reproducible(tokenizer, target_ids, request.target)
+        require_known(model, tokenizer, target_ids, fact.target)
+        _require_reproducible(tokenizer, target_ids, fact.target)
         tokens, context = len(prompt_ids) + len(target_ids) + SHOWN_TOKENS, context_of(model)
         if context is not None and tokens > context:
             raise ConfigError(

@@ -76,9 +76,10 @@ class ManyEdits:
         Args:
             fit: the requests of the whole pass, which none of these may disturb.
         """
+        single = [number for number in numbers if not self._requests[number].consequences]
         left = numbers
-        if len(numbers) > 1 and edits_neurons(self._edited.model, self._settings):
-            left = self._make_together(numbers, fit)
+        if len(single) > 1 and edits_neurons(self._edited.model, self._settings):
+            left = sorted({*numbers} - {*single} | {*self._make_together(single, fit)})
         for number in left:
             try:
                 proposal = propose(self._edited, self._requests[number], self._settings, self._of(fit))

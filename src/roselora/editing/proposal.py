@@ -22,8 +22,9 @@ class Proposal:
         request: what was asked.
         delta: the update.
         provenance: plain JSON, read back by `store.provenance`: method, settings, versions, training (steps, seconds),
-            update (entries_changed, entries, sparsity, sparsity_bound), neurons of a gated edit (block, indices), and
-            answers (kind, prompt, form, before, after).
+            update (entries_changed, entries, sparsity, sparsity_bound), neurons (of each block: block, indices),
+            answers (kind, prompt, form, target, before, after), and left_out (prompt, target,
+            reason) of consequences that could not be made.
     """
 
     request: EditRequest
@@ -49,7 +50,14 @@ class Proposal:
             seconds: how long training took.
         """
         answers = [
-            {"kind": old.kind, "prompt": old.prompt, "form": old.form, "before": old.text, "after": new.text}
+            {
+                "kind": old.kind,
+                "prompt": old.prompt,
+                "form": old.form,
+                "target": old.target,
+                "before": old.text,
+                "after": new.text,
+            }
             for old, new in zip(before, after, strict=True)
         ]
         provenance = {

@@ -1,14 +1,16 @@
 """Training one edit and trying it in the model's weights, before anything is committed."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from roselora.editing.edit_answers import GivenAnswer, answers_to, holds
 from roselora.editing.edited_weights import EditedWeights
 from roselora.editing.feasibility import require_feasible
+from roselora.editing.methods.margin_training import OnStep
 from roselora.editing.methods.train_edit import Settings, TrainedEdit, train_edit
 from roselora.editing.proposal import Proposal
+from roselora.editing.propose_together import propose_together
 from roselora.editing.request import EditRequest
 from roselora.errors import EditError
 from roselora.files import dtype_name
@@ -24,9 +26,9 @@ def propose(
     request: EditRequest,
     settings: Settings,
     beside: Sequence[EditRequest] = (),
-    on_step: Callable[[int, float], None] | None = None,
+    on_step: OnStep | None = None,
 ) -> Proposal:
-    """Train one request on the model as it is, and try the rounded update in its weights.
+    """Train one request on the model as it is, with its consequences, and try the rounded update in its weights.
 
     Args:
         beside: requests that are made in the same call, and must not be disturbed either.
@@ -36,6 +38,12 @@ def propose(
         EditError: the target was not reached, or did not survive rounding; the model is unchanged.
         ConfigError: the model cannot be adapted with these settings, or a prompt does not fit its context.
     """
+    if request.consequences:
+
+        def one(fact: EditRequest, others: Sequence[EditRequest], on_own_step: OnStep | None) -> Proposal:
+            return propose(edited, fact, settings, others, on_own_step)
+
+        return propose_together(edited, request, settings, one, beside, on_step)
     start = time.perf_counter()
     model, tokenizer, previous = edited.model, edited.tokenizer, edited.previous_edits(beside)
     require_feasible(model, tokenizer, request, settings)
@@ -70,7 +78,7 @@ def try_out(
     """
     with edited.trying(trained.delta):
         (after,) = answers_to(edited.model, edited.tokenizer, [request], keep=True)
-    return Proposal.of(request, settings, trained, before, after, seconds) if holds(request, after) else None
+    return Proposal.of(request, settings, trained, before, after, seconds) if holds(after) else None
 
 
 def _rounded_away(edited: EditedWeights, request: EditRequest, more: str) -> EditError:

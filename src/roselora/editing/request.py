@@ -1,7 +1,7 @@
 """What a user asks for: the fact to edit, and what must not change."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, TypedDict, get_args
 
 from pydantic import ConfigDict
@@ -32,10 +32,12 @@ class EditRequest:
         form: in which forms the prompts must give the target, and the keep-prompts must not change: "bare", as they
             stand; "chat", as a user's turn of the model's chat template, with and without a system prompt; or "both",
             which is "bare" where there is no such template.
+        consequences: facts that follow from this one and are edited with it: all of them are one edit, which is made,
+            undone and checked as one. They have no consequences of their own.
 
     Raises:
         ConfigError: an argument is not text, is empty or has a lone surrogate, the target has several lines, a prompt
-            is both to be edited and to be kept, or there is no such form.
+            is both to be edited and to be kept, there is no such form, or two of the facts contradict each other.
 
     Example:
         >>> from roselora import EditRequest
@@ -51,6 +53,7 @@ class EditRequest:
     keep: tuple[str, ...] = ()
     space: bool | None = None
     form: Form = "both"
+    consequences: tuple["EditRequest", ...] = ()
 
     __pydantic_config__: ClassVar = ConfigDict(strict=True)  # no type is converted when a stored request is read
 
@@ -70,14 +73,37 @@ class EditRequest:
             raise ConfigError(
                 f"The target must be one line, because an answer ends with its line: {shown(self.target)}."
             )
-        contradiction = set(self.keep) & {self.prompt, *self.rephrasings}
-        if contradiction:
+        object.__setattr__(self, "consequences", _consequences(self.consequences))
+        group = (self, *self.consequences)
+        edited = [prompt for fact in group for prompt in fact.prompts]
+        kept = {prompt for fact in group for prompt in fact.keep}
+        if contradiction := kept.intersection(edited):
             raise ConfigError(f"A prompt cannot be edited and kept at once: {shown(min(contradiction))}.")
+        if self.consequences and len(set(edited)) < len(edited):
+            twice = next(prompt for prompt in edited if edited.count(prompt) > 1)
+            raise ConfigError(f"A fact and its consequences cannot share a prompt: {shown(twice)}.")
 
     @property
     def prompts(self) -> tuple[str, ...]:
         """The prompt and its rephrasings: all that must give the target."""
         return (self.prompt, *self.rephrasings)
+
+    @property
+    def facts(self) -> "tuple[EditRequest, ...]":
+        """The fact itself and its consequences, each without any others."""
+        return (replace(self, consequences=()), *self.consequences) if self.consequences else (self,)
+
+
+def _consequences(given: Any) -> tuple[EditRequest, ...]:
+    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
+        raise ConfigError(f"consequences must be a list of facts, not {shown(given)}.")
+    found = tuple(given)
+    for fact in found:
+        if not isinstance(fact, EditRequest):
+            raise ConfigError(f"Every one of the consequences must be an EditRequest, not {shown(fact)}.")
+        if fact.consequences:
+            raise ConfigError(f"A consequence cannot have consequences: {shown(fact.prompt)}.")
+    return found
 
 
 def require_subject(request: EditRequest) -> None:
@@ -88,11 +114,12 @@ def require_subject(request: EditRequest) -> None:
     Raises:
         ConfigError: the subject is not in the prompt.
     """
-    if request.subject is not None and request.subject not in request.prompt:
-        raise ConfigError(
-            f"The subject {shown(request.subject)} is not in the prompt {shown(request.prompt)}; copy it from there, "
-            "or leave it out."
-        )
+    for fact in request.facts:
+        if fact.subject is not None and fact.subject not in fact.prompt:
+            raise ConfigError(
+                f"The subject {shown(fact.subject)} is not in the prompt {shown(fact.prompt)}; copy it from there, "
+                "or leave it out."
+            )
 
 
 class RequestDetails(TypedDict, total=False):
@@ -103,6 +130,7 @@ class RequestDetails(TypedDict, total=False):
     keep: Sequence[str]
     space: bool | None
     form: Form
+    consequences: Sequence[EditRequest] | bool
 
 
 def texts(name: str, given: Iterable[str]) -> tuple[str, ...]:

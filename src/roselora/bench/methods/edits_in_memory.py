@@ -1,6 +1,5 @@
 """Edits in a model's weights without a store, on which a benchmark runs the editor's own functions."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -11,9 +10,7 @@ from roselora.delta.sparse_delta import SparseDelta
 from roselora.editing.edited_weights import EditedWeights
 from roselora.editing.methods.previous_edits import PreviousEdits
 from roselora.editing.proposal import Proposal
-from roselora.editing.request import EditRequest
 from roselora.editing.store.edit_records import StoredEdit
-from roselora.editing.store.provenance import read_provenance
 
 
 class EditsInMemory(EditedWeights):
@@ -28,10 +25,9 @@ class EditsInMemory(EditedWeights):
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, previous: PreviousEdits) -> None:
-        super().__init__(model, tokenizer)
+        super().__init__(model, tokenizer, previous)
         self.edits: list[StoredEdit] = []
         self.deltas = Deltas(model, self.overlay)
-        self._previous = previous
         self._by_id: dict[str, SparseDelta] = {}
 
     def bring_up_to_date(self) -> list[StoredEdit]:
@@ -56,14 +52,6 @@ class EditsInMemory(EditedWeights):
         self._by_id[edit.id] = proposal.delta
         return edit
 
-    def previous_edits(self, beside: Sequence[EditRequest] = ()) -> PreviousEdits:
-        """What a new edit must not disturb: earlier calls, active edits of this one and the requests beside it.
-
-        Their neurons are those of undone edits too, as in a store.
-        """
-        neurons = {block: list(indices) for block, indices in self._previous.neurons.items()}
-        for edit in self.edits:
-            if replaced := read_provenance(edit.provenance).neurons:
-                neurons.setdefault(replaced.block, []).extend(replaced.indices)
-        requests = [*self._previous.requests, *(edit.request for edit in self.edits if edit.active), *beside]
-        return PreviousEdits(list(dict.fromkeys(requests)), neurons)
+    def all_edits(self) -> list[StoredEdit]:
+        """This object's edits; earlier calls' are not among them."""
+        return self.edits

@@ -36,7 +36,7 @@ class TrainedEdit:
         delta: what it adds to the base weights.
         steps: optimizer steps taken.
         about: JSON for the edit's provenance: method, update (entries_changed, entries, sparsity, sparsity_bound)
-            and, if there are any, the neurons (block, indices).
+            and, if there are any, the neurons (of each block: block, indices).
     """
 
     delta: SparseDelta
@@ -139,17 +139,25 @@ def trained_neuron_edit(model: PreTrainedModel, overlay: Overlay, edit: NeuronEd
     delta = edit.delta(model, overlay.base_sha256)
     if isinstance(settings, EditSettings):
         require_sparse("edit", _pairs(delta), settings.density)
+    method = "rose" if isinstance(settings, EditSettings) else "gate"
+    where = {"block": edit.neurons.block, "indices": edit.indices}
+    return TrainedEdit(delta, edit.steps, {"method": method, "update": size_of_update(delta), "neurons": [where]})
+
+
+def size_of_update(delta: SparseDelta) -> dict[str, int | float]:
+    """How many entries of the touched matrices a delta changes, and how sparse it is guaranteed to be.
+
+    Returns:
+        As `store.provenance.UpdateSize` has it.
+    """
     entries = sum(factors.shape[0] * factors.shape[1] for factors in delta.weights)
     changed = sum(len(factors.expand()[0]) for factors in delta.weights)
-    update = {
+    return {
         "entries_changed": changed,
         "entries": entries,
         "sparsity": 1 - changed / entries,
         "sparsity_bound": 1 - sum(factors.entries_at_most for factors in delta.weights) / entries,
     }
-    method = "rose" if isinstance(settings, EditSettings) else "gate"
-    where = {"block": edit.neurons.block, "indices": edit.indices}
-    return TrainedEdit(delta, edit.steps, {"method": method, "update": update, "neurons": where})
 
 
 def _pairs(delta: SparseDelta) -> Iterator[FactorPair]:

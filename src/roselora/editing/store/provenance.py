@@ -6,6 +6,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     ValidationError,
     ValidatorFunctionWrapHandler,
@@ -46,10 +47,11 @@ class _Strict(BaseModel):
 
 
 class RecordedAnswer(_Strict):
-    """The model's answers to one of an edit's prompts; `kind` is "prompt", "rephrasing" or "keep".
+    """The model's answers to one of an edit's prompts; `kind` is one of `edit_answers.Kind`.
 
     Attributes:
         form: in which it was asked, see `forms`. Earlier versions asked in the bare form alone and did not name it.
+        target: what it had to become; None for a keep-prompt, and where an earlier version did not name it.
     """
 
     kind: str
@@ -57,6 +59,7 @@ class RecordedAnswer(_Strict):
     before: str
     after: str
     form: str = "bare"
+    target: str | None = None
 
 
 class UpdateSize(_Strict):
@@ -76,10 +79,15 @@ class TrainingCost(_Strict):
 
 
 class ReplacedNeurons(_Strict):
-    """The neurons of one block that a gated edit replaced."""
+    """Neurons of one block that an edit replaced."""
 
     block: int
     indices: list[int]
+
+
+def _as_list(value: Any) -> Any:
+    """Earlier versions wrote the neurons of the only block as they are, without a list."""
+    return [value] if isinstance(value, Mapping) else value
 
 
 class WeightsState(_Strict):
@@ -94,6 +102,14 @@ class WeightsState(_Strict):
     weights: dict[str, str]
 
 
+class LeftOut(_Strict):
+    """A consequence that was asked for and could not be made, and why."""
+
+    prompt: str
+    target: str
+    reason: str
+
+
 class Provenance(BaseModel):
     """The parts that the editor reads back; each is None where it is missing or malformed.
 
@@ -105,11 +121,12 @@ class Provenance(BaseModel):
     answers: Lenient[list[RecordedAnswer]] = None
     update: Lenient[UpdateSize] = None
     training: Lenient[TrainingCost] = None
-    neurons: Lenient[ReplacedNeurons] = None
+    neurons: Lenient[Annotated[list[ReplacedNeurons], BeforeValidator(_as_list)]] = None
     settings: Lenient[dict[str, Any]] = None
     versions: Lenient[dict[str, str]] = None
     state: Lenient[WeightsState] = None
     supersedes: Lenient[list[str]] = None
+    left_out: Lenient[list[LeftOut]] = None
     repairs: Lenient[str] = None
 
 
@@ -118,6 +135,6 @@ def read_provenance(provenance: Mapping[str, Any]) -> Provenance:
 
     >>> read_provenance({"method": "roselora", "repairs": 7})
     Provenance(method='rose', answers=None, update=None, training=None, neurons=None, settings=None, versions=None, \
-state=None, supersedes=None, repairs=None)
+state=None, supersedes=None, left_out=None, repairs=None)
     """
     return Provenance.model_validate(dict(provenance))

@@ -1,6 +1,6 @@
 """Gated neuron edits made together: MLP by MLP, inactive at each other's prompts, without what later ones replace."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,9 +59,11 @@ def made(
         made.calls.append((name, block, len(requests)))
         made.silent.append((block, len(above._forward_pre_hooks)))
 
-    def read(model: Any, tokenizer: Any, requests: Sequence[EditRequest], own: Neurons) -> OtherEditInputs:
+    def read(
+        model: Any, tokenizer: Any, requests: Sequence[EditRequest], own: Neurons, subjects: Collection[str]
+    ) -> OtherEditInputs:
         note("read", own.block, requests)
-        return read_other_edits(model, tokenizer, requests, own)
+        return read_other_edits(model, tokenizer, requests, own, subjects)
 
     def train(mlp: EditedMlp, requests: Sequence[EditRequest], *given: Any, planned: bool) -> list[NeuronEdit]:
         note("train", mlp.neurons.block, requests)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from roselora.editing.methods.gate import other_edits
+from roselora.editing.methods.gate import other_edits, training_texts
 from roselora.editing.methods.gate.gate_settings import GateSettings
 from roselora.editing.methods.gate.layer_choice import editable_mlps
 from roselora.editing.methods.gate.other_edits import nearest_edits, read_other_edits
@@ -33,6 +33,18 @@ def test_each_token_of_an_answer_is_read_and_the_prompts_last(
     torch.testing.assert_close(held.states, torch.cat(expected), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(held.excluding(GOLD), expected[0], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(held.excluding(FRANCE), expected[1], rtol=1e-4, atol=1e-5)
+
+
+def test_of_the_same_subject_prompts_are_read_behind_other_text_too(
+    tiny_model: Callable[..., PreTrainedModel], tiny_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_texts, "OPENINGS", ("Well. ", "So. "))
+    model = tiny_model()
+    mlp = editable_mlps(model, GateSettings())[0]
+    alone = read_other_edits(model, tiny_tokenizer, [FRANCE, GOLD], mlp)
+    held = read_other_edits(model, tiny_tokenizer, [FRANCE, GOLD], mlp, {"France"})
+    assert held.prompts.count(FRANCE.prompt) == 3 * alone.prompts.count(FRANCE.prompt)
+    assert len(held.excluding(FRANCE)) == len(alone.excluding(FRANCE)) == held.prompts.count(GOLD.prompt)
 
 
 def test_the_nearest_previous_edits_are_read(monkeypatch: pytest.MonkeyPatch) -> None:

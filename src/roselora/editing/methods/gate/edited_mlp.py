@@ -1,6 +1,6 @@
 """The MLP that edits go into, with what their gates are fitted against and their values are trained in."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -44,9 +44,14 @@ class EditedMlp:
         neurons: Neurons,
         statistics: ReferenceStatistics,
         others: Sequence[EditRequest] = (),
+        subjects: Collection[str] = (),
     ) -> "EditedMlp":
-        """The MLP in the model as it is now, with what it reads where other edits are asked for."""
-        inputs = read_other_edits(model, tokenizer, others, neurons)
+        """The MLP in the model as it is now, with what it reads where other edits are asked for.
+
+        Args:
+            subjects: see `read_other_edits`.
+        """
+        inputs = read_other_edits(model, tokenizer, others, neurons, subjects)
         return cls(model, tokenizer, settings, neurons, statistics, inputs)
 
     @cached_property

@@ -11,6 +11,7 @@ from roselora.editing.methods.gate.edited_mlp import EditedMlp
 from roselora.editing.methods.gate.gate_edit import NeuronEdit, in_batches, least_important, train_neuron_edits
 from roselora.editing.methods.gate.layer_choice import choose_mlp, editable_mlps, free_neurons
 from roselora.editing.methods.gate.other_edits import nearest_edits
+from roselora.editing.methods.gate.prompt_subjects import subject_of
 from roselora.editing.methods.gate.reference_statistics import reference_statistics
 from roselora.editing.methods.margin_training import OnStep
 from roselora.editing.methods.neuron_settings import NeuronSettings
@@ -54,6 +55,7 @@ class JointEdits:
         self._statistics = reference_statistics(model, tokenizer, [mlp.block for mlp in mlps])
         self._needs = [answer_length(tokenizer, request) for request in requests]
         self._others = [*nearest_edits(requests, previous.requests), *(requests if len(requests) > 1 else ())]
+        self._subjects = {subject for request in requests if (subject := subject_of(request)) is not None}
         self._taken: dict[int, set[int]] = {mlp.block: set() for mlp in mlps}
         self._taken |= {block: set(indices) for block, indices in previous.neurons.items()}
         self._mlps = list(self._plan(mlps))
@@ -87,7 +89,9 @@ class JointEdits:
             with silencing(self._model, lost[place + 1 :]):
                 neurons, statistics = lost[place][0], self._statistics[block]
                 # Read once: what the MLP reads changes with no edit in it or above it.
-                mlp = EditedMlp.read(self._model, self._tokenizer, self._settings, neurons, statistics, self._others)
+                mlp = EditedMlp.read(
+                    self._model, self._tokenizer, self._settings, neurons, statistics, self._others, self._subjects
+                )
                 for batch in in_batches(of_block[block]):
                     requests = [self._requests[number] for number in batch]
                     planned = len(upwards) > 1  # else nothing was silenced
@@ -130,11 +134,16 @@ def requests_with_room(
     for number, request in enumerate(requests):
         if max(free_neurons(mlp, planned) for mlp in mlps) < SHORTEST_ANSWER:
             break
-        needed = answer_length(tokenizer, request)
-        mlp = choose_mlp(mlps, planned, needed)
-        if free_neurons(mlp, planned) >= needed and held_up.isdisjoint(request.prompts):
-            planned[mlp.block] += needed
+        with_it, enough = dict(planned), True
+        for fact in request.facts:
+            needed = answer_length(tokenizer, fact)
+            mlp = choose_mlp(mlps, with_it, needed)
+            enough &= free_neurons(mlp, with_it) >= needed
+            with_it[mlp.block] += needed
+        prompts = {prompt for fact in request.facts for prompt in fact.prompts}
+        if enough and held_up.isdisjoint(prompts):
+            planned = with_it
             fit.append(number)
         else:
-            held_up.update(request.prompts)
+            held_up.update(prompts)
     return fit

@@ -1,15 +1,15 @@
 """What an MLP reads where other edits are asked for, so that a new gate stays closed there."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from roselora.editing.forms import request_texts
-from roselora.editing.methods.gate.prompt_subjects import content_words
-from roselora.editing.methods.gate.training_texts import read_rows
+from roselora.editing.forms import AskedText, request_texts
+from roselora.editing.methods.gate.prompt_subjects import content_words, subject_of
+from roselora.editing.methods.gate.training_texts import opened_texts, read_rows
 from roselora.editing.methods.token_batches import split_at_answer
 from roselora.editing.request import EditRequest
 from roselora.models.inference import eval_mode
@@ -56,12 +56,25 @@ def _words(request: EditRequest) -> set[str]:
 
 
 def read_other_edits(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, requests: Sequence[EditRequest], neurons: Neurons
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    requests: Sequence[EditRequest],
+    neurons: Neurons,
+    subjects: Collection[str] = (),
 ) -> OtherEditInputs:
-    """Read all prompts of some requests in all forms, with their targets, in the model as it is."""
+    """Read all prompts of some requests in all forms, with their targets, in the model as it is.
+
+    Args:
+        subjects: those of the new edits. Requests about the same subjects come nearest to these, and above all what
+            follows from them ("the country of the place where {} was born"): they are read behind other text too.
+    """
     if not requests:
         return OtherEditInputs(torch.empty(0, neurons.width, dtype=torch.float32, device=model.device), [])
-    asked = [(text, request.target) for request in requests for text in request_texts(tokenizer, request)]
+
+    def texts(request: EditRequest) -> list[AskedText]:
+        return (opened_texts if subject_of(request) in subjects else request_texts)(tokenizer, request)
+
+    asked = [(text, request.target) for request in requests for text in texts(request)]
     split = [split_at_answer(tokenizer, each.text, target, each.space) for each, target in asked]
     with eval_mode(model):
         read = read_rows(model, neurons, [[*head, *answer] for head, answer in split])

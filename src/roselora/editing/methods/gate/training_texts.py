@@ -1,7 +1,7 @@
 """The texts of a gated neuron edit as tokens, and what an MLP reads in them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -50,9 +50,7 @@ def positive_rows(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> P
     Raises:
         ConfigError: the tokenizer has no end-of-sequence token, or a text has no tokens.
     """
-    variants = [_variants(tokenizer, prompt, request.form, request.space) for prompt in request.prompts]
-    asked = [each for alone, opened in variants for each in (*alone, *opened)]
-    prompts = [(each.text, each.space) for each in asked]
+    prompts = [(each.text, each.space) for each in opened_texts(tokenizer, request)]
     # Rephrasings do not end as the prompts do, so what the user says about the space does not hold for them.
     rephrased = generated_rephrasings(request)
     rephrasings = [(each.text, None) for text in rephrased for each in asked_texts(tokenizer, text, request.form)[:2]]
@@ -78,13 +76,18 @@ def negative_texts(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, r
     return [*(_in_turn(tokenizer, texts, request.form) for texts in groups), kept]
 
 
-def _variants(
-    tokenizer: PreTrainedTokenizerBase, prompt: str, form: Form, space: bool | None = None
-) -> tuple[list[AskedText], list[AskedText]]:
-    """A prompt in all of its forms; and behind each opening in those without a system prompt."""
-    opened = [each for opening in OPENINGS for each in asked_texts(tokenizer, opening + prompt, form, space)]
-    # One system prompt shows what any of them changes.
-    return asked_texts(tokenizer, prompt, form, space), [each for each in opened if each.form != SYSTEM]
+def opened_texts(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> list[AskedText]:
+    """A request's prompts in all of their forms; and behind each opening in those without a system prompt.
+
+    What each text asks is the request's own prompt.
+    """
+    found = []
+    for prompt in request.prompts:
+        found += asked_texts(tokenizer, prompt, request.form, request.space)
+        opened = [asked_texts(tokenizer, opening + prompt, request.form, request.space) for opening in OPENINGS]
+        # One system prompt shows what any of them changes.
+        found += [replace(each, prompt=prompt) for texts in opened for each in texts if each.form != SYSTEM]
+    return found
 
 
 def _in_turn(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], form: Form) -> list[str]:
