@@ -18,6 +18,7 @@ from playwright.sync_api import Browser, sync_playwright
 from roselora.editing.editor import Editor
 from roselora.models import LoadedModel
 from roselora.ui.app import create_app
+from roselora.ui.command_lines import Invocation
 from roselora.ui.session import Session
 from tests.editing.gate_edits import FACTORS, SETTINGS
 
@@ -72,7 +73,7 @@ def serve(tiny_tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     def start(model: Any) -> Served:
         editor = Editor(LoadedModel(model, tiny_tokenizer, "world"), SETTINGS, "edits")
         settings = {"gate": SETTINGS, "rose": FACTORS}
-        session = Session(editor, "world", Path("edits"), Path("exports"), settings)
+        session = Session(editor, Invocation("world", "edits", Path("exports")), settings)
         listening = socket.create_server(("127.0.0.1", 0))
         app = create_app(session, TOKEN, ["127.0.0.1", "localhost"])
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))

@@ -16,8 +16,10 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from roselora.editing.editor import Editor
+from roselora.editing.request import EditRequest
 from roselora.models.fingerprint import fingerprint
 from roselora.models.loading import load
+from roselora.ui import actions
 from roselora.ui.jobs import Job
 from tests.editing.gate_edits import FRANCE, GOLD
 from tests.ui.conftest import TOKEN, Served
@@ -144,6 +146,33 @@ def test_the_story_of_a_user(page: Page, served: Served, tmp_path: Path) -> None
     expect(page.get_by_role("switch")).to_have_count(2)  # the token outlives the address
 
 
+def test_ticked_consequences_are_edited_and_undone_with_the_fact(page: Page, served: Served) -> None:
+    gold, iron = EditRequest(*GOLD, "gold"), EditRequest("The symbol of iron is ", "Pb.", "iron", ("Iron: ",))
+    served.editor.consequences = lambda request: (gold, iron)  # type: ignore[method-assign]
+    fill_fact(page, *FRANCE, "France")
+    boxes = page.locator("#consequences input")
+    page.get_by_role("button", name=re.compile("^Suggest")).click()
+    expect(boxes).to_have_count(2)
+    page.locator("#edit [name=target]").fill("Lima.")
+    expect(page.locator("#consequences")).to_be_hidden()  # they followed from another target
+    page.locator("#edit [name=target]").fill(FRANCE[1])
+    page.get_by_role("button", name=re.compile("^Suggest")).click()
+    page.get_by_label("The symbol of iron is / Iron: → Pb.").uncheck()
+    page.locator("#edit [name=keep]").fill("")
+    page.get_by_role("button", name="Edit", exact=True).click()
+    expect(page.locator("#job")).to_be_hidden(timeout=60_000)
+    expect(page.locator("#proof")).to_contain_text("consequences: 1 of 1 give the target")
+    expect(page.locator("#edits")).to_contain_text("and 1 consequence")
+    expect(page.locator("#edit .command")).to_contain_text(f"--consequence={GOLD[0]} => {GOLD[1]}")
+    expect(page.locator("#consequences")).to_be_hidden()
+    (edit,) = served.editor.edits
+    assert [fact.prompt for fact in edit.request.consequences] == [GOLD[0]]
+    page.get_by_role("switch").click()
+    expect(page.locator("#equal")).to_contain_text("equal the base", timeout=30_000)
+    page.get_by_text("What changed").click()
+    expect(page.locator("#edits")).to_contain_text(f"{GOLD[0]}→ {GOLD[1]}")
+
+
 def test_many_facts_from_a_file(page: Page, tmp_path: Path) -> None:
     facts = [{"prompt": prompt, "target": target, "form": "bare"} for prompt, target in (FRANCE, GOLD)]
     (tmp_path / "facts.jsonl").write_text("".join(json.dumps(fact) + "\n" for fact in facts))
@@ -219,8 +248,10 @@ def test_an_error_is_one_sentence_on_the_page(page: Page) -> None:
     expect(page.locator("#edits")).to_contain_text("No edit yet.")
 
 
-def test_a_script_in_a_prompt_a_target_a_note_or_an_answer_stays_text(page: Page, served: Served) -> None:
-    served.session._answers = lambda body: (SCRIPT, SCRIPT)  # type: ignore[method-assign]
+def test_a_script_in_a_prompt_a_target_a_note_or_an_answer_stays_text(
+    page: Page, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(actions, "answers", lambda *_: (SCRIPT, SCRIPT))
     ask(page, SCRIPT)
     expect(page.locator("#answers")).to_contain_text("window.attacked=1")
     store = served.editor.store

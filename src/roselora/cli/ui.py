@@ -62,6 +62,7 @@ def ui(
     except ImportError as error:
         raise UnsupportedError(f"The page needs {error.name}: pip install 'roselora[ui]'.") from None
     from roselora.editing.store.store_folder import require_place
+    from roselora.ui.command_lines import Invocation
     from roselora.ui.session import Session
 
     if not _is_loopback(host) and token is None:
@@ -73,10 +74,12 @@ def ui(
     # The port is taken before the model is loaded, which takes long.
     listening = _listen(host, port)
     try:
-        session = Session(_open(model, store, device, dtype, force), model, store, exports)
+        given = [f"--{name}={value}" for name, value in (("device", device), ("dtype", dtype)) if value != "auto"]
+        called = Invocation(model, str(store), exports, (*given, *(["--force"] if force else [])))
+        session = Session(_open(model, store, device, dtype, force), called)
         hosts = [*(LOOPBACK if host in EVERYWHERE or _is_loopback(host) else ()), host, *(allow_host or ())]
-        called = "localhost" if host in EVERYWHERE else f"[{host}]" if ":" in host else host
-        address = f"http://{called}:{listening.getsockname()[1]}/#token={token}"
+        name = "localhost" if host in EVERYWHERE else f"[{host}]" if ":" in host else host
+        address = f"http://{name}:{listening.getsockname()[1]}/#token={token}"
         config = uvicorn.Config(
             create_app(session, token, hosts),
             log_level="warning",

@@ -8,7 +8,7 @@ from typing import Any
 
 from roselora.ui.session import Session
 
-COLUMNS = ("id", "created", "active", "method", "prompt", "target", "sha256")
+COLUMNS = ("id", "created", "active", "method", "prompt", "target", "consequences", "sha256")
 STYLE = (
     "body{font:1rem/1.5 system-ui;max-width:70rem;margin:2rem auto;padding:0 1rem}"
     "td,th{padding:.2rem .6rem;text-align:left;vertical-align:top}"
@@ -36,7 +36,7 @@ def report_as_html(found: dict[str, Any]) -> str:
     """The report as a page of its own; everything in it is escaped."""
 
     def cell(value: Any) -> str:
-        return f"<td>{html.escape(str(value))}</td>"
+        return f"<td>{html.escape(value if isinstance(value, str) else _plain(value))}</td>"
 
     head = "".join(f"<th>{name}</th>" for name in COLUMNS)
     rows = "".join(f"<tr>{''.join(cell(edit[name]) for name in COLUMNS)}</tr>" for edit in found["edits"])

@@ -28,10 +28,20 @@ class Ask(Body):
 
 
 class Suggest(Body):
-    """A prompt whose subject, rephrasings and neighbours are to be suggested."""
+    """A prompt whose subject, rephrasings and neighbours are to be suggested; with a target, consequences too."""
 
     prompt: Text
+    target: Text | None = None
     subject: Text | None = None
+
+
+class Consequence(Body):
+    """A fact that follows from another."""
+
+    prompt: Text
+    target: Text
+    subject: Text | None = None
+    rephrasings: Texts = []
 
 
 class Edit(Body):
@@ -43,6 +53,7 @@ class Edit(Body):
     rephrasings: Texts = []
     keep: Texts = []
     form: Form = "both"
+    consequences: Annotated[list[Consequence], Field(max_length=16)] = []
     method: Literal["gate", "rose"] = "gate"
     dry_run: bool = False
     held_out: Annotated[Texts, Field(description="Rephrasings that are asked afterwards, and not trained on.")] = []
@@ -53,8 +64,18 @@ class Edit(Body):
         Raises:
             ConfigError: as `EditRequest`.
         """
+        implied = tuple(
+            EditRequest(fact.prompt, fact.target, fact.subject, tuple(fact.rephrasings), form=self.form)
+            for fact in self.consequences
+        )
         return EditRequest(
-            self.prompt, self.target, self.subject, tuple(self.rephrasings), tuple(self.keep), form=self.form
+            self.prompt,
+            self.target,
+            self.subject,
+            tuple(self.rephrasings),
+            tuple(self.keep),
+            form=self.form,
+            consequences=implied,
         )
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from roselora.editing.answer_match import matches
 from roselora.editing.forms import asked_texts
 from roselora.editing.methods.gate.other_subjects import other_subjects
 from roselora.editing.methods.gate.prompt_subjects import subject_of
@@ -22,19 +23,26 @@ IN_OTHER_WORDS = (
 )
 OF_THE_SUBJECT = ("Write one sentence about {}.", "A book about {} begins with the words", "{} is best known for")
 
-Kind = Literal["prompt", "rephrasing", "keep", "held out", "nearest", "same subject"]
-CHANGED: tuple[Kind, ...] = ("prompt", "rephrasing", "held out")
-"""The kinds that must give the target; the others must not change."""
+Kind = Literal["prompt", "rephrasing", "consequence", "keep", "held out", "nearest", "same subject"]
 
 
 @dataclass(frozen=True)
 class ProofQuestion:
-    """A prompt in one form, what kind it is, and the text that the model reads."""
+    """A prompt in one form, what kind it is, the text that the model reads, and what it must say.
+
+    Attributes:
+        target: None where the answer must not change.
+    """
 
     kind: Kind
     prompt: str
     form: str
     text: str
+    target: str | None
+
+    def is_good(self, before: str, after: str) -> bool:
+        """Whether the answer is what it must be."""
+        return before == after if self.target is None else matches(after, [self.target])
 
 
 def suggested_rephrasings(prompt: str) -> list[str]:
@@ -67,19 +75,21 @@ def proof_questions(
         held_out: the prompt in other words; without any, in other surroundings.
     """
     subject = subject_of(request)
-    known = {*request.prompts, *request.keep}
+    known = {*request.keep, *(prompt for fact in request.facts for prompt in fact.prompts)}
     about = [text.format(subject) for text in OF_THE_SUBJECT] if subject else []
-    kinds: list[tuple[Kind, Sequence[str]]] = [
-        ("prompt", [request.prompt]),
-        ("rephrasing", request.rephrasings),
-        ("held out", [text for text in held_out or suggested_rephrasings(request.prompt) if text not in known]),
-        ("nearest", suggested_neighbours(model, tokenizer, request.prompt, request.subject, request.keep)),
-        ("same subject", about),
-        ("keep", request.keep),
+    target = request.target
+    kinds: list[tuple[Kind, Sequence[str], str | None]] = [
+        ("prompt", [request.prompt], target),
+        ("rephrasing", request.rephrasings, target),
+        *(("consequence", fact.prompts, fact.target) for fact in request.consequences),
+        ("held out", [text for text in held_out or suggested_rephrasings(request.prompt) if text not in known], target),
+        ("nearest", suggested_neighbours(model, tokenizer, request.prompt, request.subject, request.keep), None),
+        ("same subject", about, None),
+        ("keep", request.keep, None),
     ]
     return [
-        ProofQuestion(kind, prompt, text.form, text.text)
-        for kind, prompts in kinds
+        ProofQuestion(kind, prompt, text.form, text.text, wanted)
+        for kind, prompts, wanted in kinds
         for prompt in prompts
         for text in asked_texts(tokenizer, prompt, request.form)
     ]

@@ -146,6 +146,7 @@ function edit(dry) {
   const body = { prompt: given.prompt, target: given.target, method: given.method, form: given.form, dry_run: dry };
   if (given.subject.trim()) body.subject = given.subject.trim();
   for (const name of ["rephrasings", "held_out", "keep"]) body[name] = lines(given[name]);
+  body.consequences = [...$("consequences").querySelectorAll("input:checked")].map((box) => JSON.parse(box.value));
   if (!busy.has("edit")) $("proof").replaceChildren();
   return run("edit", "edit", body);
 }
@@ -158,8 +159,18 @@ form("edit").addEventListener("submit", async (event) => {
   if (!job.result) return;
   showProof(job);
   // The next fact may have been begun meanwhile.
-  if (factFields.every((name) => fields[name].value === sent[name])) for (const name of factFields) fields[name].value = "";
+  if (factFields.every((name) => fields[name].value === sent[name])) {
+    for (const name of factFields) fields[name].value = "";
+    showConsequences([]);
+  }
 });
+// They were proposed for another fact.
+for (const name of ["prompt", "target", "subject"]) form("edit").elements[name].addEventListener("input", () => showConsequences([]));
+function showConsequences(facts) {
+  const boxes = facts.map((fact) => make("label", {}, make("input", { type: "checkbox", checked: "", value: JSON.stringify(fact) }), ` ${s.consequence(fact)}`));
+  $("consequences").replaceChildren($("consequences").firstElementChild, ...boxes);
+  $("consequences").hidden = !facts.length;
+}
 $("dry-run").addEventListener("click", async () => {
   if (!form("edit").reportValidity()) return;
   const { result } = await edit(true);
@@ -171,27 +182,30 @@ $("suggest").addEventListener("click", async () => {
   const fields = form("edit").elements;
   if (!fields.prompt.reportValidity()) return;
   const body = { prompt: fields.prompt.value };
+  if (fields.target.value.trim()) body.target = fields.target.value;
   if (fields.subject.value.trim()) body.subject = fields.subject.value.trim();
   const { result } = await run("edit", "suggest", body);
-  if (!result) return;
+  // Another fact may have been begun meanwhile.
+  if (!result || fields.prompt.value !== body.prompt) return;
+  if (fields.target.value === body.target) showConsequences(result.consequences);
   fields.subject.value ||= result.subject ?? "";
   fields.held_out.value ||= result.held_out.join("\n");
   fields.keep.value ||= result.keep.join("\n");
 });
 
 function showProof({ asked, result }) {
-  const changing = ["prompt", "rephrasing", "held out"];
+  const leftOut = (result.provenance.left_out ?? []).map((fact) => make("p", { class: "bad" }, s.leftOut(fact)));
   const groups = [...new Set(result.proof.map((row) => row.kind))].map((kind) => {
     const rows = result.proof.filter((row) => row.kind === kind);
     const good = rows.filter((row) => row.good).length;
-    const text = (changing.includes(kind) ? s.follow : s.stay)(good, rows.length);
+    const text = (rows[0].target === null ? s.stay : s.follow)(good, rows.length);
     const whole = good === rows.length;
     const head = make("summary", { class: whole ? "good" : "bad" }, `${whole ? "✓" : "✗"} ${s.kinds[kind]}: ${text}`);
     const cells = rows.map((row) => make("tr", {}, make("td", { class: row.good ? "good" : "bad" }, row.good ? s.good : s.bad),
       make("td", {}, `${row.prompt} (${row.form})`), make("td", {}, row.before || s.nothing), make("td", {}, ...(row.after ? marked(row.after, row.before) : [s.nothing]))));
     return make("details", { open: whole && kind !== "prompt" ? null : "" }, head, table(s.columns, cells));
   });
-  $("proof").replaceChildren(make("h3", {}, s.proof(asked.prompt, asked.target)), ...groups, make("p", {}, s.divergence(result.divergence.toPrecision(2))));
+  $("proof").replaceChildren(make("h3", {}, s.proof(asked.prompt, asked.target)), ...groups, make("p", {}, s.divergence(result.divergence.toPrecision(2))), ...leftOut);
 }
 const table = (columns, rows) =>
   make("div", { class: "scroll", tabindex: "0" }, make("table", {}, make("thead", {}, make("tr", {}, ...columns.map((name) => make("th", { scope: "col" }, name)))), make("tbody", {}, ...rows)));
@@ -226,7 +240,7 @@ function timelineItem(edit) {
     "aria-label": s.switchLabel(edit.prompt, edit.target),
     onclick: () => flip(edit),
   }, edit.active ? s.active : s.undone);
-  const text = `${edit.prompt} → ${edit.target}`;
+  const text = `${edit.prompt} → ${edit.target}${edit.consequences.length ? s.andMore(edit.consequences.length) : ""}`;
   const title = edit.superseded_by ? make("s", {}, text) : make("span", {}, text);
   const about = [edit.id, edit.method, new Date(edit.created).toLocaleString()];
   if (edit.superseded_by) about.push(s.superseded(edit.superseded_by));
@@ -264,7 +278,7 @@ function details(edit) {
   const found = make("details", { "data-key": `details ${edit.id}`, ontoggle: async () => {
     if (!found.open || place.hasChildNodes()) return;
     try {
-      const { weights, bytes, provenance } = await read(`edits/${edit.id}`);
+      const { weights, bytes, provenance, consequences } = await read(`edits/${edit.id}`);
       const parts = weights.map(({ name, entries, norm }) => ({ name, entries, norm, block: name.match(/\.(\d+)\./)?.[1] ?? "", module: name.replace(/^.*\.\d+\./, "").replace(/\.weight$/, "") }));
       const [blocks, modules] = ["block", "module"].map((key) => [...new Set(parts.map((part) => part[key]))]);
       const most = Math.max(...parts.map((part) => part.norm), 1e-30);
@@ -278,7 +292,8 @@ function details(edit) {
       const head = make("tr", {}, make("td", { hidden: "" }), make("th", {}), ...blocks.map((block) => make("th", { scope: "col" }, block)));
       const entries = parts.reduce((sum, part) => sum + part.entries, 0);
       const json = make("pre", {}, JSON.stringify({ method: provenance.method, training: provenance.training, update: provenance.update, versions: provenance.versions }, null, 1));
-      place.append(make("p", {}, s.size(entries.toLocaleString(), Math.ceil(bytes / 1000))), make("table", { class: "strip" }, head, ...rows), json);
+      const implied = consequences.map((fact) => make("p", {}, s.consequence(fact)));
+      place.append(...implied, make("p", {}, s.size(entries.toLocaleString(), Math.ceil(bytes / 1000))), make("table", { class: "strip" }, head, ...rows), json);
     } catch (error) {
       problem(error.message);
     }
