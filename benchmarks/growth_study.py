@@ -1,0 +1,365 @@
+"""Whether pruned entries should come back, and what else RoseLoRA lacks beside LoRA: one change at a time.
+
+    python benchmarks/growth_study.py --data-dir DATA [--sets qqp mnli qnli cola] [--arms paper lora ...]
+    python benchmarks/growth_study.py --report
+
+Each arm is the paper's rule with one change (`ARMS`). MiniLM with a new head is trained on a GLUE set for --steps steps
+of 16 examples with AdamW, rank 8 on every linear layer, density .05; the rate rises for 5% of the steps and then falls
+to 0. Each arm's rate is the best of RATES on seed 0, and with that rate it is trained with two more seeds. The examples
+scored are the selecting half of validation, never the half that reports score. A run is a line in
+benchmarks/results/growth_study/SET.jsonl, and runs that are there are not made again. --report prints, for each arm,
+the mean over sets of its accuracy and of its difference from the paper's rule and from LoRA on the same examples and
+seeds, with the 95% bootstrap interval over examples.
+"""
+
+import argparse
+import json
+import math
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import Tensor, nn
+from torch.nn import functional
+
+from roselora.bench.tasks.glue import SETS
+from roselora.core.importance import sensitivity, smooth_importance_
+from roselora.core.pruning import keep_mask, kept_count
+from roselora.core.schedule import density_at
+from roselora.models.loading import load
+from roselora.models.task_heads import head_for
+
+RESULTS = Path(__file__).parent / "results" / "growth_study"
+RATES, SEEDS = (1e-3, 2e-3, 4e-3), (0, 1, 2)
+DENSITY, RANK, ALPHA, BETA, BATCH, LENGTH = 0.05, 8, 16, 0.8, 16, 96
+MLP = r".*(intermediate|layer\.\d+\.output)\.dense"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A rule: what an entry's score is, how long the mask may change, and what is trained.
+
+    Attributes:
+        score: of an entry, which is averaged by Eq. 4. "weight", |w·g| as in the paper, is 0 for a pruned entry.
+            "proposal" has the value that the optimizer proposes in w's place, "gradient" is |g| alone. None prunes
+            nothing, which is LoRA.
+        latent: whether pruned entries keep a value that goes on being trained, masked in the forward pass alone.
+        warmup, ramp_end: the fractions of training at which pruning begins, and at which the density is reached.
+        frozen_at: the fraction from which on the mask stays as it is.
+        swaps: the fraction of kept entries, falling to 0 until `frozen_at`, that every 10 steps give way to the pruned
+            ones with the largest accumulated gradient.
+        first_rows: "random" as in LoRA, or "gradient": A's rows begin as the leading directions of the loss's gradient.
+        budget: whether each row of A and column of B keeps as many entries, or all of one model compete.
+        targets: the modules that are adapted.
+    """
+
+    score: Literal["weight", "proposal", "gradient"] | None = "weight"
+    latent: bool = False
+    warmup: float = 0.1
+    ramp_end: float = 0.8
+    frozen_at: float = 1.0
+    swaps: float = 0.0
+    first_rows: Literal["random", "gradient"] = "random"
+    budget: Literal["row", "model"] = "row"
+    targets: Literal["all", "mlp"] = "all"
+
+
+ARMS = {
+    "lora": Arm(score=None),
+    "paper": Arm(),
+    "proposal": Arm(score="proposal"),
+    "latent": Arm(latent=True),
+    "latent-until-ramp-ends": Arm(latent=True, frozen_at=0.8),
+    "short-ramp": Arm(ramp_end=0.5),
+    "latent-short-ramp": Arm(latent=True, ramp_end=0.5, frozen_at=0.5),
+    "once": Arm(warmup=0.15, ramp_end=0.15, frozen_at=0.16),
+    "once-by-gradient": Arm(score="gradient", warmup=0.15, ramp_end=0.15, frozen_at=0.16),
+    "swaps": Arm(ramp_end=0.5, frozen_at=0.8, swaps=0.2),
+    "gradient-rows": Arm(first_rows="gradient"),
+    "lora-gradient-rows": Arm(score=None, first_rows="gradient"),
+    "model-budget": Arm(budget="model"),
+    "mlp": Arm(targets="mlp"),
+    "lora-mlp": Arm(score=None, targets="mlp"),
+}
+
+
+class Pruner:
+    """An arm's rule for the factors of one model.
+
+    Args:
+        factors: A (r, d_in) of every layer, and B (d_out, r).
+        steps: of the whole training.
+    """
+
+    def __init__(self, arm: Arm, factors: Sequence[tuple[nn.Parameter, int]], steps: int) -> None:
+        self.arm, self.factors, self.steps, self.step = arm, factors, steps, 0
+        self.averages: list[Tensor] = []
+        self.grown = [torch.zeros_like(p) for p, _ in factors]
+        self.masks = [torch.ones_like(p, dtype=torch.bool) for p, _ in factors]
+        self.latent = [p.detach().clone() for p, _ in factors]
+
+    @torch.no_grad()
+    def before(self) -> None:
+        """Before the optimizer's step: note the weights and gradients."""
+        self.weights = [p.detach().clone() for p, _ in self.factors]
+        if self.arm.latent:
+            for (p, _), latent in zip(self.factors, self.latent, strict=True):
+                p.copy_(latent)
+
+    @torch.no_grad()
+    def after(self) -> None:
+        """After the optimizer's step: score (Eq. 3, 4) and prune (Eq. 8-10)."""
+        self.step += 1
+        arm = self.arm
+        if arm.score is None:
+            return
+        scores = [self._score(number) for number in range(len(self.factors))]
+        if self.step == 1:
+            self.averages = scores
+        else:
+            for average, score in zip(self.averages, scores, strict=True):
+                smooth_importance_(average, score, BETA)
+        start, end = (round(share * self.steps) for share in (arm.warmup, arm.ramp_end))
+        density = density_at(self.step, target=DENSITY, ramp_start=start, ramp_end=end)
+        if density < 1 and (self.step <= arm.frozen_at * self.steps or self.step <= end):
+            self._choose(density)
+        if arm.swaps and end < self.step <= arm.frozen_at * self.steps and self.step % 10 == 0:
+            self._swap((self.step - end) / (arm.frozen_at * self.steps - end))
+        for (p, _), latent, mask in zip(self.factors, self.latent, self.masks, strict=True):
+            latent.copy_(p)
+            p.mul_(mask)
+
+    def _score(self, number: int) -> Tensor:
+        p, gradient = self.factors[number][0], self.factors[number][0].grad
+        assert gradient is not None
+        self.grown[number] += gradient
+        if self.arm.score == "gradient":
+            return gradient.abs()
+        # A latent entry's worth is that of its value, not of the 0 that stood in its place.
+        held = self.latent[number] if self.arm.latent else self.weights[number]
+        return sensitivity(p if self.arm.score == "proposal" else held, gradient)
+
+    def _choose(self, density: float) -> None:
+        if self.arm.budget == "model":
+            # Each factor's scores are compared as shares of its own mean, for those of B and A differ in size.
+            shares = torch.cat([(a / a.mean().clamp(min=1e-30)).flatten() for a in self.averages])
+            kept = kept_count(density, len(shares))
+            mask = keep_mask(shares[None], kept, dim=-1)[0]
+            parts = mask.split([p.numel() for p, _ in self.factors])
+            self.masks = [part.view_as(p) for part, (p, _) in zip(parts, self.factors, strict=True)]
+        else:
+            self.masks = [
+                keep_mask(average, kept_count(density, p.shape[dim]), dim=dim)
+                for average, (p, dim) in zip(self.averages, self.factors, strict=True)
+            ]
+
+    def _swap(self, done: float) -> None:
+        """In every row the smallest kept entries give way to as many pruned ones with the largest gradients."""
+        for number, (p, dim) in enumerate(self.factors):
+            mask = self.masks[number]
+            count = kept_count(DENSITY, p.shape[dim])
+            swapped = math.floor(self.arm.swaps * (1 - done) * count)
+            if swapped:
+                stay = keep_mask(p.abs() * mask, count - swapped, dim=dim)
+                come = keep_mask(self.grown[number].abs().masked_fill(mask, -1), swapped, dim=dim)
+                self.masks[number] = stay | come
+            self.grown[number].zero_()
+
+
+def leading_rows(model: Any, batch: dict[str, Tensor], loss_of: Any) -> None:
+    """A's rows as the leading right singular vectors of the gradient of the layer's weight, of A's own norm."""
+    layers = [module for module in model.modules() if hasattr(module, "lora_A")]
+    for layer in layers:
+        layer.base_layer.weight.requires_grad_(True)
+    loss_of(batch).backward()
+    for layer in layers:
+        weight, a = layer.base_layer.weight, layer.lora_A["default"].weight
+        rows = torch.linalg.svd(weight.grad, full_matrices=False).Vh[:RANK]
+        with torch.no_grad():
+            a.copy_(rows * a.norm() / rows.norm())
+        weight.requires_grad_(False)
+    model.zero_grad(set_to_none=True)
+
+
+def tokenized(tokenizer: Any, name: str, examples: Sequence[dict[str, Any]]) -> list[tuple[list[int], int]]:
+    """Token ids and the number of the label."""
+    labels = {label: number for number, label in enumerate(SETS[name].labels)}
+    ids = tokenizer(
+        [each["text"] for each in examples],
+        [each["text_pair"] for each in examples] if "text_pair" in examples[0] else None,
+        truncation=True,
+        max_length=LENGTH,
+    ).input_ids
+    return [(row, labels[each["label"]]) for row, each in zip(ids, examples, strict=True)]
+
+
+def batched(rows: Sequence[tuple[list[int], int]]) -> tuple[dict[str, Tensor], Tensor]:
+    """Padded inputs and labels."""
+    longest = max(len(row) for row, _ in rows)
+    ids = torch.tensor([row + [0] * (longest - len(row)) for row, _ in rows])
+    return {"input_ids": ids, "attention_mask": (ids != 0).long()}, torch.tensor([label for _, label in rows])
+
+
+def run(name: str, arm: Arm, rate: float, seed: int, steps: int, data_dir: Path) -> dict[str, Any]:
+    """Train once; returns which of the selecting examples are answered rightly, as text of 0 and 1."""
+    start = time.perf_counter()
+    task = SETS[name]
+    torch.manual_seed(seed)
+    loaded = load("minilm", head=head_for(list(task.labels)))
+    targets = "all-linear" if arm.targets == "all" else MLP
+    config = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=targets, task_type="SEQ_CLS")
+    model: Any = get_peft_model(loaded.model, config).train()
+    train = tokenized(loaded.tokenizer, name, task.training_examples("", data_dir).records)
+    dev = tokenized(loaded.tokenizer, name, task.validation_examples(data_dir).records)
+    order = np.random.default_rng(seed).permutation(len(train))
+
+    def loss_of(batch: tuple[dict[str, Tensor], Tensor]) -> Tensor:
+        inputs, labels = batch
+        return functional.cross_entropy(model(**inputs).logits, labels)
+
+    if arm.first_rows == "gradient":
+        model.eval()
+        leading_rows(model, batched([train[i] for i in order[-8 * BATCH :]]), loss_of)  # type: ignore[arg-type]
+        model.train()
+    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    factors = [(p, -1) for n, p in named if "lora_A" in n] + [(p, -2) for n, p in named if "lora_B" in n]
+    optimizer = torch.optim.AdamW([p for _, p in named], lr=rate, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda t: min((t + 1) / max(1, 0.05 * steps), (steps - t) / (0.95 * steps))
+    )
+    pruner = Pruner(arm, factors, steps)
+    for step in range(steps):
+        rows = [train[order[(step * BATCH + i) % len(order)]] for i in range(BATCH)]
+        loss_of(batched(rows)).backward()
+        torch.nn.utils.clip_grad_norm_([p for _, p in named], 1.0)
+        pruner.before()
+        optimizer.step()
+        pruner.after()
+        schedule.step()
+        optimizer.zero_grad(set_to_none=True)
+    model.eval()
+    right: list[bool] = []
+    with torch.no_grad():
+        for begin in range(0, len(dev), 64):
+            inputs, labels = batched(dev[begin : begin + 64])
+            right += (model(**inputs).logits.argmax(-1) == labels).tolist()
+    kept = sum(int(p.count_nonzero()) for p, _ in factors)
+    return {
+        "right": "".join("01"[each] for each in right),
+        "accuracy": round(sum(right) / len(right), 4),
+        "kept": kept,
+        "entries": entries_changed(model),
+        "seconds": round(time.perf_counter() - start, 1),
+    }
+
+
+@torch.no_grad()
+def entries_changed(model: Any) -> int:
+    """How many entries of the weights the update changes."""
+    layers = [module for module in model.modules() if hasattr(module, "lora_A")]
+    return sum(
+        int(
+            (
+                (layer.lora_B["default"].weight != 0).float() @ (layer.lora_A["default"].weight != 0).float()
+            ).count_nonzero()
+        )
+        for layer in layers
+    )
+
+
+def results(name: str) -> list[dict[str, Any]]:
+    """The runs of a set that are there."""
+    path = RESULTS / f"{name}.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def wanted(done: Sequence[dict[str, Any]], arm: str) -> Iterator[tuple[float, int]]:
+    """The next runs of an arm: all rates with the first seed, then the other seeds with the best of these."""
+    made = {(each["rate"], each["seed"]): each["accuracy"] for each in done if each["arm"] == arm}
+    missing = [(rate, SEEDS[0]) for rate in RATES if (rate, SEEDS[0]) not in made]
+    if missing:
+        yield missing[0]
+        return
+    best = max(RATES, key=lambda rate: made[rate, SEEDS[0]])
+    yield from [(best, seed) for seed in SEEDS[1:] if (best, seed) not in made][:1]
+
+
+def chosen(done: Sequence[dict[str, Any]], arm: str) -> list[dict[str, Any]] | None:
+    """The runs of an arm with its best rate, one a seed, or None while some are missing."""
+    if next(wanted(done, arm), None) is not None:
+        return None
+    own = [each for each in done if each["arm"] == arm]
+    best = max((each for each in own if each["seed"] == SEEDS[0]), key=lambda each: each["accuracy"])["rate"]
+    return [next(each for each in own if (each["rate"], each["seed"]) == (best, seed)) for seed in SEEDS]
+
+
+def rows_right(runs: Sequence[dict[str, Any]]) -> Any:
+    """(examples,), the share of the seeds that answer each example rightly."""
+    return np.mean([[int(each) for each in run["right"]] for run in runs], axis=0)
+
+
+def report(sets: Sequence[str]) -> None:
+    """Print a table of the arms that are complete on all sets."""
+    found: defaultdict[str, dict[str, list[dict[str, Any]]]] = defaultdict(dict)
+    for name in sets:
+        done = results(name)
+        for arm in ARMS:
+            if (runs := chosen(done, arm)) is not None:
+                found[arm][name] = runs
+    draw = np.random.default_rng(0)
+    print(f"| arm | {' | '.join(sets)} | mean | less paper | less lora | entries |")
+    print("|" + "---|" * (len(sets) + 5))
+    for arm, by_set in found.items():
+        if set(by_set) != set(sets):
+            continue
+        right = {name: rows_right(runs) for name, runs in by_set.items()}
+        cells = [f"{right[name].mean():.3f}" for name in sets]
+        mean = np.mean([right[name].mean() for name in sets])
+        less = []
+        for peer in ("paper", "lora"):
+            if arm == peer or set(found[peer]) != set(sets):
+                less.append("")
+                continue
+            differences = [right[name] - rows_right(found[peer][name]) for name in sets]
+            means = [
+                np.mean([each[draw.integers(len(each), size=len(each))].mean() for each in differences])
+                for _ in range(2000)
+            ]
+            low, high = np.percentile(means, [2.5, 97.5])
+            less.append(f"{np.mean([each.mean() for each in differences]):+.3f} [{low:+.3f}, {high:+.3f}]")
+        entries = np.mean([run["entries"] for runs in by_set.values() for run in runs])
+        print(f"| {arm} | {' | '.join(cells)} | {mean:.3f} | {less[0]} | {less[1]} | {entries:,.0f} |")
+
+
+def main() -> None:
+    """Make what is missing, or print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--sets", nargs="+", default=["qqp", "mnli", "qnli", "cola"], choices=sorted(SETS))
+    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--report", action="store_true")
+    given = parser.parse_args()
+    if given.report:
+        report(given.sets)
+        return
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    for arm in given.arms:
+        for name in given.sets:
+            while (missing := next(wanted(results(name), arm), None)) is not None:
+                rate, seed = missing
+                outcome = run(name, ARMS[arm], rate, seed, given.steps, given.data_dir)
+                line = {"arm": arm, "rate": rate, "seed": seed, "steps": given.steps, **outcome}
+                with (RESULTS / f"{name}.jsonl").open("a") as file:
+                    file.write(json.dumps(line) + "\n")
+                print(name, arm, rate, seed, outcome["accuracy"], outcome["seconds"], flush=True)
+
+
+if __name__ == "__main__":
+    main()
