@@ -22,6 +22,7 @@ from roselora.cli import serve_check as command
 from roselora.cli.main import app
 from roselora.cli.serve_questions import questions
 from roselora.editing.editor import Editor
+from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError, FileFormatError, ModelError
 from roselora.models import load
 from roselora.serving import engines, serve_check
@@ -118,8 +119,8 @@ def test_texts_and_tokens_are_compared_with_what_was_expected(monkeypatch: pytes
 def test_what_an_export_is_shows_in_its_files(exports: Path, tmp_path: Path) -> None:
     assert [kind_of(exports / format) for format in FORMATS] == list(FORMATS)
     assert kind_of(exports / "world.gguf") == "gguf"
-    for path in (tmp_path, tmp_path / "missing"):
-        with pytest.raises(FileFormatError, match="no export that a program loads"):
+    for path, why in ((tmp_path, "no export that a program loads"), (tmp_path / "missing", "does not exist")):
+        with pytest.raises(FileFormatError, match=why):
             kind_of(path)
     for text in ("{", "5", "[]", "[" * 100_000):
         (tmp_path / "adapter_config.json").write_text(text)
@@ -239,6 +240,27 @@ def test_what_cannot_be_asked_is_refused_before_any_program_is(exports: Path, tm
         (tmp_path / "adapter_config.json").write_text(config)
         with pytest.raises(FileFormatError, match=why):
             kind_of(tmp_path)
+
+
+def test_a_model_without_a_file_of_its_tokenizer_is_refused(exports: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(exports / "model", tmp_path / "copy")
+    assert command._export(str(exports / "world"), copy, "model", None).kind == "model"
+    (copy / "tokenizer.json").unlink()
+    with pytest.raises(ConfigError, match=r"has no tokenizer\.json, which its base has"):
+        command._export(str(exports / "world"), copy, "model", None)
+
+
+def test_what_follows_from_a_fact_is_asked_as_an_edit_and_no_prompt_of_one_as_another(
+    tiny_model: Any, tiny_tokenizer: Any
+) -> None:
+    implied = EditRequest("Rome is in", "France", form="bare")
+    group = EditRequest("France has", "Rome", form="bare", consequences=(implied,))
+    asked = questions(tiny_model(), tiny_tokenizer, group.facts, ["Rome is in", "Gold is"])
+    assert [(each.prompt, each.edited) for each in asked] == [
+        ("France has", True),
+        ("Rome is in", True),
+        ("Gold is", False),
+    ]
 
 
 def test_what_programs_ask_with_needs_nothing_of_roselora() -> None:

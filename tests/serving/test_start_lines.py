@@ -24,6 +24,17 @@ def test_vllm_is_told_the_next_rank_that_it_takes_and_above_its_largest_there_is
     assert warning is None or "its rank is 630, and vLLM serves adapters up to 512" in warning
 
 
+@pytest.mark.parametrize("name", ["dtype", "torch_dtype"])
+def test_vllm_is_told_not_to_round_a_model_in_float32(tmp_path: Path, name: str) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"r": 4}))
+    for dtype in ("bfloat16", "float32"):
+        (base / "config.json").write_text(json.dumps({name: dtype}))
+        lines = (start_line(Export("model", str(base), "")), start_line(Export("lora", str(tmp_path), str(base))))
+        assert [line.endswith(" --dtype float32") for line in lines] == [dtype == "float32"] * 2
+
+
 def test_each_other_kind_has_its_program() -> None:
     lines = {kind: start_line(Export(kind, "out", "base")) for kind in ("model", "gguf", "gguf-lora", "mlx")}
     assert lines == {

@@ -26,8 +26,8 @@ def questions(
     Args:
         model: with the edits, or the trained adapter, in its weights.
         tokenizer: its tokenizer.
-        edits: the requests of the active edits.
-        prompts: the others; None for the same prompts of other subjects.
+        edits: the facts of the active edits.
+        prompts: the others; None for the same prompts of other subjects. Those of edits are asked once.
 
     Raises:
         ConfigError: there is nothing to ask for, or a prompt leaves no room for an answer.
@@ -45,14 +45,16 @@ def questions(
         if prompts is None:
             for prompt in other_subjects(model, tokenizer, request.prompt, request.subject, NEIGHBOURS):
                 asked += [(text, False) for text in asked_texts(tokenizer, prompt, request.form, request.space)]
-    asked += [(text, False) for prompt in prompts or () for text in asked_texts(tokenizer, prompt, "both")]
+    own = {text.text for text, _ in asked}
+    texts = [text for prompt in prompts or () for text in asked_texts(tokenizer, prompt, "both")]
+    asked += [(text, False) for text in texts if text.text not in own]
     if not asked:
         raise ConfigError("There is no active edit in the store, so there is nothing to ask for.")
     context = context_of(model)
     ids = [tuple(encode(tokenizer, text.text)) for text, _ in asked]
-    for (text, _), own in zip(asked, ids, strict=True):
+    for (text, _), tokens in zip(asked, ids, strict=True):
         # Programs differ in what they do at the context's end, and none of that is about the export.
-        if context is not None and len(own) + TOKENS > context:
+        if context is not None and len(tokens) + TOKENS > context:
             raise ConfigError(
                 f"{shown(text.prompt)} leaves no room for {TOKENS} tokens in the model's {context}; shorten it."
             )

@@ -18,6 +18,8 @@ def kind_of(path: Path) -> Kind:
     Raises:
         FileFormatError: nothing that a program serves.
     """
+    if not path.exists():
+        raise FileFormatError(f"{path} does not exist; name an export.")
     if is_gguf(path):
         try:
             about = GGUFReader(path).fields.get("general.type")
@@ -41,5 +43,6 @@ def kind_of(path: Path) -> Kind:
     if (path / "config.json").is_file():
         return "model"
     raise FileFormatError(
-        f"{path} is no export that a program loads: name a merged folder, an adapter's folder or a GGUF file."
+        f"{path} is no export that a program loads: it is no GGUF file, and no folder with a config.json (a merged "
+        f"model) or an {ADAPTER} (an adapter)."
     )

@@ -19,10 +19,11 @@ def start_line(export: Export) -> str:
     path, base = shlex.quote(export.path), shlex.quote(export.base)
     match export.kind:
         case "model":
-            return f"vllm serve {path}"
+            return f"vllm serve {path}{_dtype(Path(export.path))}"
         case "lora":
             rank = smallest_rank(_rank(Path(export.path)))
-            return f"vllm serve {base} --enable-lora --lora-modules edits={path} --max-lora-rank {rank}"
+            adapter = f"--enable-lora --lora-modules edits={path} --max-lora-rank {rank}"
+            return f"vllm serve {base} {adapter}{_dtype(Path(export.base))}"
         case "gguf":
             return f"llama-server -m {path}"
         case "gguf-lora":
@@ -51,6 +52,13 @@ def rank_warning(folder: Path) -> str | None:
         f"its rank is {rank}, and vLLM serves adapters up to {RANKS[-1]}: for vLLM export the merged model "
         "instead, or undo edits"
     )
+
+
+def _dtype(folder: Path) -> str:
+    """What makes vLLM serve a model in float32 if it is saved so; by itself it would round it to a half precision."""
+    path = folder / "config.json"
+    config = json.loads(path.read_bytes()) if path.is_file() else {}
+    return " --dtype float32" if "float32" in (config.get("dtype"), config.get("torch_dtype")) else ""
 
 
 def _rank(folder: Path) -> int:
