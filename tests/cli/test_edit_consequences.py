@@ -14,7 +14,7 @@ from tests.cli.test_store_verbs import FACTS, TINY, Invoke, invoke
 __all__ = ["invoke"]
 
 FACT = EditRequest(*FACTS[1])
-GOLD, UP = (EditRequest(*fact) for fact in (FACTS[0], FACTS[2]))
+GOLD, UP = EditRequest(*FACTS[0], "gold"), EditRequest(*FACTS[2], "up")
 EDIT = ["edit", "world", "--prompt", FACT.prompt, "--target", FACT.target, *TINY]
 
 
@@ -42,6 +42,17 @@ def test_lines_are_struck_by_their_numbers(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(edit_consequences.typer, "prompt", lambda *_, **__: next(answers))  # type: ignore[attr-defined]
     assert proposed(FACT).consequences == (), "asked again until the numbers are known ones"
     assert proposed(FACT).consequences == (GOLD, UP)
+
+
+def test_a_user_who_gives_up_interrupts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edit_consequences.sys.stdin, "isatty", lambda: True)  # type: ignore[attr-defined]
+
+    def give_up(*_: Any, **__: Any) -> str:
+        raise edit_consequences.typer.Abort  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(edit_consequences.typer, "prompt", give_up)  # type: ignore[attr-defined]
+    with pytest.raises(KeyboardInterrupt):
+        proposed(FACT)
 
 
 def test_what_the_user_named_is_not_proposed_again() -> None:

@@ -121,6 +121,12 @@ def test_a_consequence_supersedes_an_earlier_fact() -> None:
 def test_a_group_is_still_to_edit_until_all_of_it_is_there() -> None:
     assert still_to_edit([LYON_GROUP], [group(1, LYON_GROUP)]) == []
     assert still_to_edit([LYON_GROUP], [group(1, LYON)]) == [LYON_GROUP]
+    left_out = [{"prompt": INVERSE.prompt, "target": INVERSE.target, "reason": "It was not learned."}]
+    tried = replace(group(1, LYON), provenance={"left_out": left_out})
+    assert still_to_edit([LYON_GROUP], [tried]) == [], "it could not be made"
+    overruled = [group(1, LYON_GROUP), stored(2, INVERSE.prompt, "Rhone")]
+    assert still_to_edit([LYON_GROUP], overruled) == [], "it was made, and another took its place"
+    assert still_to_edit([LYON_GROUP, LYON_GROUP], []) == [LYON_GROUP]
     assert still_to_edit([INVERSE], [group(1, LYON_GROUP)]) == []
 
 

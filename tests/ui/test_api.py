@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shlex
 import socket
 import threading
@@ -282,6 +283,8 @@ def test_clients_that_do_not_read_are_in_nobodys_way(served: Served) -> None:
 def test_the_description_names_every_action_and_is_served(served: Served) -> None:
     assert served.send("GET", "/api/openapi.json") == (200, json.loads(json.dumps(openapi())))
     assert {f"/api/{name}" for name in ACTIONS} <= openapi()["paths"].keys()
+    for name in re.findall(r"#/components/schemas/(\w+)", json.dumps(openapi())):
+        assert name in openapi()["components"]["schemas"]
 
 
 def test_jobs_wait_in_order_are_counted_and_survive_errors() -> None:
@@ -342,6 +345,16 @@ def test_closing_waits_only_a_while_for_a_job_that_goes_on(monkeypatch: pytest.M
     queue.close()
     assert time.monotonic() - began < 5
     gate.set()
+
+
+def test_of_a_file_a_group_without_all_of_its_consequences_is_done_and_says_so(served: Served) -> None:
+    too_long = {"prompt": "The symbol of lead is ", "target": "x" * 120}
+    group = {**FACT, "consequences": [too_long]}
+    done = served.do("many", text=json.dumps(group), kind="jsonl")
+    assert [fact["state"] for fact in done["result"]["facts"]] == ["done"]
+    assert done["result"]["facts"][0]["why"].startswith(f"Left out: {too_long['prompt']}")
+    again = served.do("many", text=json.dumps(group), kind="jsonl")
+    assert [fact["state"] for fact in again["result"]["facts"]] == ["already there"]
 
 
 def test_a_divergence_is_a_number_also_where_tokens_are_ruled_out() -> None:

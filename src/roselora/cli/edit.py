@@ -8,7 +8,7 @@ import typer
 
 from roselora.cli.console import measuring, print_json, tell, training
 from roselora.cli.device_options import DeviceOption, DtypeOption
-from roselora.cli.edit_consequences import with_proposed
+from roselora.cli.edit_consequences import show_left_out, with_proposed
 from roselora.cli.edit_display import show_answers, show_update
 from roselora.cli.edit_from_file import edit_many
 from roselora.cli.path_options import PATH
@@ -144,6 +144,7 @@ def _edit_one(editor: "Editor", request: EditRequest, store: Path, *, dry_run: b
     """Make one edit, or with ``dry_run`` train it only, and show its effect."""
     details = {name: value for name, value in vars(request).items() if name not in ("prompt", "target")}
     targets = {edit.id: edit.request.target for edit in editor.edits}
+    groups = {edit.id for edit in editor.edits if edit.request.consequences}
     count = len(request.facts)
     with training("editing", count * editor.settings.first_stop, count * editor.settings.max_steps) as on_step:
         if dry_run:
@@ -155,8 +156,7 @@ def _edit_one(editor: "Editor", request: EditRequest, store: Path, *, dry_run: b
         print_json(result)
         return
     show_answers(result["answers"], request.target)
-    for fact in result.get("left_out", ()):
-        tell((f"left out: {fact['prompt']} => {fact['target']}: {fact['reason']}", "yellow"))
+    show_left_out(result)
     show_update(result, editor.model.num_parameters())
     if dry_run:
         tell("dry run: nothing was saved")
@@ -164,6 +164,8 @@ def _edit_one(editor: "Editor", request: EditRequest, store: Path, *, dry_run: b
     tell(f"edit {result['id']} is in the store {store}")
     for replaced in result.get("supersedes", ()):
         tell(f"it replaces edit {replaced}, '{targets[replaced]}', which is active again if you undo {result['id']}")
+        if replaced in groups:
+            tell(f"what followed from {replaced} still holds; to take that out too, undo {replaced}")
 
 
 def _requests(facts: Path | None, single: dict[str, Any]) -> list[EditRequest]:

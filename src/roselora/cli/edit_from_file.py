@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from roselora.cli.console import measuring, print_json, tell, working
+from roselora.cli.edit_consequences import show_left_out
 from roselora.cli.stores import edit_as_json
 from roselora.editing.request import EditRequest
 from roselora.errors import RoseLoraError
@@ -77,6 +78,7 @@ def _print(
     for request, error in failed:
         tell(f"failed: {request.prompt} -> {request.target}: {error}")
     for edit in made:
+        show_left_out(edit.provenance)
         for id in edit.provenance.get("supersedes", ()):
             tell(f"edit {edit.id} replaces edit {id}")
     if repaired:

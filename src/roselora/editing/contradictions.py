@@ -3,11 +3,12 @@
 Targets also differ if one is to follow the prompt after a space and the other is not.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from roselora.editing.request import EditRequest
 from roselora.editing.store.edit_records import StoredEdit
+from roselora.editing.store.provenance import read_provenance
 
 
 def contradicts(newer: EditRequest, older: EditRequest) -> bool:
@@ -69,17 +70,22 @@ def still_to_edit(requests: Sequence[EditRequest], active: Sequence[StoredEdit])
     """The requests that neither an active edit nor a request before them has fulfilled already.
 
     A request is fulfilled if the latest edit or request of each of its prompts has the same target and is not
-    superseded itself.
+    superseded itself; and so must be its consequences, apart from those that were made with it once, or left out
+    because they could not be made.
 
     Args:
         active: in commit order.
     """
     latest = _latest_facts([edit.request for edit in active])
+    tried = {pair for edit in active for pair in _tried(edit)}
     wanted = []
     for request in requests:
-        if not all(_fulfils(latest.get(prompt), fact, latest) for fact in request.facts for prompt in fact.prompts):
+        fact, *implied = request.facts
+        missing = [fact, *(each for each in implied if (request.prompt, each.prompt, each.target) not in tried)]
+        if not all(_fulfils(latest.get(prompt), each, latest) for each in missing for prompt in each.prompts):
             wanted.append(request)
             latest.update(_latest_facts([request]))
+            tried |= {(request.prompt, each.prompt, each.target) for each in implied}
     return wanted
 
 
@@ -98,6 +104,12 @@ def rounds(requests: Sequence[EditRequest]) -> list[list[int]]:
             found.append([])
         found[own].append(number)
     return found
+
+
+def _tried(edit: StoredEdit) -> Iterator[tuple[str, str, str]]:
+    """The prompt of an edit, with prompt and target of each consequence that was made with it, or left out."""
+    for fact in (*edit.request.consequences, *(read_provenance(edit.provenance).left_out or ())):
+        yield edit.request.prompt, fact.prompt, fact.target
 
 
 def _all_prompts(request: EditRequest) -> set[str]:

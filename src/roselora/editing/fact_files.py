@@ -80,11 +80,12 @@ def _request(where: str, record: Any) -> EditRequest:
     if not isinstance(record, dict):
         raise ConfigError(f"{where} is not an object with the fields prompt and target.")
     if isinstance(consequences := record.get("consequences"), list):
-        named = enumerate(consequences, start=1)
-        record = {
-            **record,
-            "consequences": [_request(f"Consequence {n} of {where[0].lower()}{where[1:]}", each) for n, each in named],
-        }
+        # Where they do not say in which form they must hold, it is the fact's.
+        form = {name: record[name] for name in ("form",) if name in record}
+        whole = [{**form, **each} if isinstance(each, dict) else each for each in consequences]
+        fact = f"{where[0].lower()}{where[1:]}"
+        implied = [_request(f"Consequence {number} of {fact}", each) for number, each in enumerate(whole, start=1)]
+        record = {**record, "consequences": implied}
     if unknown := sorted(record.keys() - set(FIELDS)):
         raise ConfigError(f"{where} has the unknown field {shown(unknown[0])}; the fields are {', '.join(FIELDS)}.")
     for name in ("prompt", "target"):

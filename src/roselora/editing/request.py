@@ -75,7 +75,7 @@ class EditRequest:
             )
         object.__setattr__(self, "consequences", _consequences(self.consequences))
         group = (self, *self.consequences)
-        edited = [prompt for fact in group for prompt in fact.prompts]
+        edited = [prompt for fact in group for prompt in dict.fromkeys(fact.prompts)]
         kept = {prompt for fact in group for prompt in fact.keep}
         if contradiction := kept.intersection(edited):
             raise ConfigError(f"A prompt cannot be edited and kept at once: {shown(min(contradiction))}.")

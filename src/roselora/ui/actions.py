@@ -118,24 +118,27 @@ class Actions:
         new = still_to_edit(requests, editor.edits)
         self._measure(progress)
         progress.stage("editing", len(new))
+        # By what is asked itself, for an edit may lack consequences that could not be made.
         facts = {
-            request: {"prompt": request.prompt, "target": request.target, "state": "already there", "why": ""}
+            request.facts[0]: {"prompt": request.prompt, "target": request.target, "state": "already there", "why": ""}
             for request in requests
         }
         done = 0
 
         def seen(request: EditRequest, state: str, why: str = "") -> None:
             nonlocal done
-            facts[request] = {**facts[request], "state": state, "why": why}
+            facts[request.facts[0]] |= {"state": state, "why": why}
             progress.show({"facts": list(facts.values())})
             done += 1
             progress.step(done)
 
         for request in new:
-            facts[request]["state"] = "waiting"
+            facts[request.facts[0]]["state"] = "waiting"
         progress.show({"facts": list(facts.values())})
         editor.edit_many(
-            new, lambda edit: seen(edit.request, "done"), lambda request, error: seen(request, "failed", str(error))
+            new,
+            lambda edit: seen(edit.request, "done", left_out(edit)),
+            lambda request, error: seen(request, "failed", str(error)),
         )
         return {"facts": list(facts.values())}
 
@@ -213,3 +216,9 @@ def summary(edit: StoredEdit) -> dict[str, Any]:
         "sha256": edit.delta_sha256,
         **asdict(edit.request),
     }
+
+
+def left_out(edit: StoredEdit) -> str:
+    """Which consequences of an edit could not be made, and why."""
+    facts = read_provenance(edit.provenance).left_out or ()
+    return " ".join(f"Left out: {fact.prompt} => {fact.target}: {fact.reason}" for fact in facts)

@@ -35,10 +35,11 @@ def command_line(action: str, body: Body, called: Invocation) -> str:
     """
     match body:
         case Edit():
+            request = body.request()
             more = [("--prompt", body.prompt), ("--target", body.target)]
             more += [("--subject", body.subject)] if body.subject else []
             more += [("--rephrase", text) for text in body.rephrasings] + [("--keep", text) for text in body.keep]
-            more += [("--consequence", as_line(fact)) for fact in body.request().consequences]
+            more += [("--consequence", as_line(fact, request)) for fact in request.consequences]
             more += [("--form", body.form)] if body.form != "both" else []
             # An equals sign, because a text may begin with a dash.
             given = [f"{name}={text}" for name, text in more]

@@ -27,8 +27,10 @@ def openapi() -> dict[str, Any]:
         "/api/report.json": {"get": _reads("The audit report: edits, hashes, versions, history.")},
         "/api/report.html": {"get": _reads("The audit report as a page.")},
     }
+    schemas: dict[str, Any] = {}
     for name, action in ACTIONS.items():
         schema = action.body.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas |= schema.pop("$defs", {})
         paths[f"/api/{name}"] = {
             "post": {
                 "summary": action.does,
@@ -45,7 +47,7 @@ def openapi() -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "roselora ui", "version": metadata.version("roselora")},
         "security": [{"token": []}],
-        "components": {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
+        "components": {"schemas": schemas, "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
         "paths": paths,
     }
 

@@ -51,6 +51,12 @@ def test_another_name_is_taken_if_it_leads_back(monkeypatch: pytest.MonkeyPatch)
     assert proposed(monkeypatch, request, **back) == [("The colour of Netherlands is", "blue", "Netherlands")]
 
 
+def test_what_is_to_be_kept_or_says_nothing_is_not_proposed(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = EditRequest("The capital of France is", "Rome.", keep=("Rome is the capital of",))
+    assert proposed(monkeypatch, kept) == []
+    assert proposed(monkeypatch, EditRequest("The capital of France is", "France.")) == []
+
+
 def test_nothing_follows_from_a_prompt_without_a_subject_or_with_two(monkeypatch: pytest.MonkeyPatch) -> None:
     assert proposed(monkeypatch, EditRequest("it is", "so")) == []
     assert proposed(monkeypatch, EditRequest("The capital of France, or rather France, is", "Lyon", "France")) == []

@@ -35,9 +35,10 @@ def proposed_consequences(
     subject = subject_of(request)
     if subject is None or request.prompt.count(subject) != 1:
         return ()
+    target = request.target.strip(" .,;:!?")  # as a name; it may be written as a sentence's end
     relation = relation_of(request.prompt, subject)
     attributes = attributes_of(relation) if relation is not None else ()
-    phrases = [f"another name of {subject}", *(f"the {attribute} of {request.target}" for attribute in attributes)]
+    phrases = [f"another name of {subject}", *(f"the {attribute} of {target}" for attribute in attributes)]
     other, *answers = known_names(model, tokenizer, phrases)
     names = list(shorter_names(subject, request.prompt))
     if other is not None and not matches(other, [subject, request.target]):
@@ -45,15 +46,16 @@ def proposed_consequences(
         names += [other] if back is not None and matches(back, [subject]) else []
     found = [_Implied(name, request.target, (request.prompt.replace(subject, name),)) for name in names]
     if relation is not None:
-        found.append(_Implied(request.target, subject, tuple(inverses(relation, request.target))))
+        if not matches(target, [subject]):
+            found.append(_Implied(target, subject, tuple(inverses(relation, target))))
         asked = relation.format(subject)
-        said = {subject, request.target}  # what leads back to these says nothing new
+        said = {subject, target}  # what leads back to these says nothing new
         for attribute, answer in zip(attributes, answers, strict=True):
             if answer is not None and not matches(answer, said):
                 said.add(answer)
                 prompts = (f"What is the {attribute} of {asked}?", f"The {attribute} of {asked} is")
                 found.append(_Implied(subject, answer, prompts))
-    known = set(request.prompts)
+    known = {*request.prompts, *request.keep}
     new = [each for each in dict.fromkeys(found) if each.prompts and known.isdisjoint(each.prompts)]
     return tuple(
         EditRequest(each.prompts[0], each.target, each.subject, each.prompts[1:], form=request.form) for each in new

@@ -176,7 +176,7 @@ $("dry-run").addEventListener("click", async () => {
   const { result } = await edit(true);
   if (!result) return;
   const { training, update } = result;
-  $("proof").replaceChildren(make("p", {}, s.dryRunDone(training.steps, training.seconds, update.entries_changed)));
+  $("proof").replaceChildren(make("p", {}, s.dryRunDone(training.steps, training.seconds, update.entries_changed)), ...leftOut(result));
 });
 $("suggest").addEventListener("click", async () => {
   const fields = form("edit").elements;
@@ -193,8 +193,8 @@ $("suggest").addEventListener("click", async () => {
   fields.keep.value ||= result.keep.join("\n");
 });
 
+const leftOut = ({ left_out = [] }) => left_out.map((fact) => make("p", { class: "bad" }, s.leftOut(fact)));
 function showProof({ asked, result }) {
-  const leftOut = (result.provenance.left_out ?? []).map((fact) => make("p", { class: "bad" }, s.leftOut(fact)));
   const groups = [...new Set(result.proof.map((row) => row.kind))].map((kind) => {
     const rows = result.proof.filter((row) => row.kind === kind);
     const good = rows.filter((row) => row.good).length;
@@ -205,7 +205,7 @@ function showProof({ asked, result }) {
       make("td", {}, `${row.prompt} (${row.form})`), make("td", {}, row.before || s.nothing), make("td", {}, ...(row.after ? marked(row.after, row.before) : [s.nothing]))));
     return make("details", { open: whole && kind !== "prompt" ? null : "" }, head, table(s.columns, cells));
   });
-  $("proof").replaceChildren(make("h3", {}, s.proof(asked.prompt, asked.target)), ...groups, make("p", {}, s.divergence(result.divergence.toPrecision(2))), ...leftOut);
+  $("proof").replaceChildren(make("h3", {}, s.proof(asked.prompt, asked.target)), ...groups, make("p", {}, s.divergence(result.divergence.toPrecision(2))), ...leftOut(result.provenance));
 }
 const table = (columns, rows) =>
   make("div", { class: "scroll", tabindex: "0" }, make("table", {}, make("thead", {}, make("tr", {}, ...columns.map((name) => make("th", { scope: "col" }, name)))), make("tbody", {}, ...rows)));
