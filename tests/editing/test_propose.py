@@ -29,7 +29,7 @@ def margins(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         return train(*given[:4], replace(given[4], margin=1.0), *given[5:])
 
     monkeypatch.setattr(proposing, "train_edit", noting)
-    monkeypatch.setattr(proposing, "holds", lambda request, answers: False)
+    monkeypatch.setattr(proposing, "holds", lambda answers: False)
     return tried
 
 
