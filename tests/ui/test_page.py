@@ -24,7 +24,8 @@ from roselora.ui.jobs import Job
 from tests.editing.gate_edits import FRANCE, GOLD
 from tests.ui.conftest import TOKEN, Served
 
-PICTURES = os.environ.get("ROSELORA_SCREENSHOTS")
+# Absolute, because the tests run in other folders.
+PICTURES = Path(folder).absolute() if (folder := os.environ.get("ROSELORA_SCREENSHOTS")) else None
 """A folder; set, the main states are photographed into it."""
 SHAPES = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
 SCRIPT = "<img src=x onerror='window.attacked=1'><script>window.attacked=1</script>"
@@ -159,6 +160,7 @@ def test_ticked_consequences_are_edited_and_undone_with_the_fact(page: Page, ser
     page.get_by_role("button", name=re.compile("^Suggest")).click()
     page.get_by_label("The symbol of iron is / Iron: → Pb.").uncheck()
     page.locator("#edit [name=keep]").fill("")
+    photograph(page, "consequences", "#consequences")
     page.get_by_role("button", name="Edit", exact=True).click()
     expect(page.locator("#job")).to_be_hidden(timeout=60_000)
     expect(page.locator("#proof")).to_contain_text("consequences: 1 of 1 give the target")
