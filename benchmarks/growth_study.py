@@ -78,8 +78,8 @@ ARMS = {
     "latent-until-ramp-ends": Arm(latent=True, frozen_at=0.8),
     "short-ramp": Arm(ramp_end=0.5),
     "latent-short-ramp": Arm(latent=True, ramp_end=0.5, frozen_at=0.5),
-    "once": Arm(warmup=0.15, ramp_end=0.15, frozen_at=0.16),
-    "once-by-gradient": Arm(score="gradient", warmup=0.15, ramp_end=0.15, frozen_at=0.16),
+    "once": Arm(warmup=0.15, ramp_end=0.15, frozen_at=0.15),
+    "once-by-gradient": Arm(score="gradient", warmup=0.15, ramp_end=0.15, frozen_at=0.15),
     "swaps": Arm(ramp_end=0.5, frozen_at=0.8, swaps=0.2),
     "gradient-rows": Arm(first_rows="gradient"),
     "lora-gradient-rows": Arm(score=None, first_rows="gradient"),
@@ -127,7 +127,8 @@ class Pruner:
                 smooth_importance_(average, score, BETA)
         start, end = (round(share * self.steps) for share in (arm.warmup, arm.ramp_end))
         density = density_at(self.step, target=DENSITY, ramp_start=start, ramp_end=end)
-        if density < 1 and (self.step <= arm.frozen_at * self.steps or self.step <= end):
+        # At least once at the final density, which without a ramp is first reached in the step after.
+        if density < 1 and self.step <= max(arm.frozen_at * self.steps, end + 1):
             self._choose(density)
         if arm.swaps and end < self.step <= arm.frozen_at * self.steps and self.step % 10 == 0:
             self._swap((self.step - end) / (arm.frozen_at * self.steps - end))
