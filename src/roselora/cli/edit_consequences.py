@@ -22,12 +22,13 @@ def with_proposed(editor: "Editor", request: EditRequest, *, ask: bool) -> EditR
     Args:
         ask: whether to show them; else all are taken.
     """
-    own_facts = request.consequences
     with working("looking for consequences"):
-        own = {prompt for fact in request.facts for prompt in fact.prompts}
+        own = set(request.all_prompts)
         proposed = [fact for fact in editor.consequences(request) if own.isdisjoint(fact.prompts)]
     if ask and not proposed:
-        tell("no others are known" if own_facts else "no consequences are known; name some with --consequence")
+        tell(
+            "no others are known" if request.consequences else "no consequences are known; name some with --consequence"
+        )
     elif ask:
         tell("what follows, as far as the model knows:")
         for number, fact in enumerate(proposed, start=1):
@@ -41,7 +42,7 @@ def with_proposed(editor: "Editor", request: EditRequest, *, ask: bool) -> EditR
 def show_left_out(provenance: Mapping[str, Any]) -> None:
     """Name the consequences that could not be made."""
     for fact in read_provenance(provenance).left_out or ():
-        tell((f"left out: {fact.prompt} => {fact.target}: {fact.reason}", "yellow"))
+        tell((f"left out: {fact}", "yellow"))
 
 
 def _numbers(count: int) -> set[int]:

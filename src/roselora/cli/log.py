@@ -62,7 +62,7 @@ def show(edit_id: EditArgument, store: StoreOption = DEFAULT_STORE, json: JsonOp
             f"{training.steps} steps, {training.seconds} s"
         )
     for fact in parts.left_out or ():
-        tell(f"left out {fact.prompt} => {fact.target}: {fact.reason}")
+        tell(f"left out {fact}")
     if parts.supersedes:
         tell(f"replaces {', '.join(parts.supersedes)}")
     if parts.repairs:

@@ -70,11 +70,8 @@ def serve_check(
     others = None if prompts is None else read_prompts(str(prompts))
     if adapter is None:
         editor = options.open_editor()
-        model, tokenizer, edits = (
-            editor.model,
-            editor.tokenizer,
-            [fact for edit in editor.edits for fact in edit.request.facts],
-        )
+        model, tokenizer = editor.model, editor.tokenizer
+        edits = [fact for edit in editor.edits for fact in edit.request.facts]
     elif others is None:
         raise ConfigError("An adapter has no edits to ask for; name a file of prompts with --prompts.")
     else:
@@ -135,8 +132,8 @@ def _export(name: str, path: Path, kind: "Kind", gguf: Path | None) -> "Export":
         base = str(folder)
     elif kind == "model" and (folder := base_folder(name)) is not None:
         # The questions are tokens, so a program may answer them without the files that a server needs.
-        names = {each.name for each in folder.iterdir() if each.suffix != ".safetensors" and each.is_file()}
-        if missing := sorted(name for name in names if "token" in name and not (path / name).is_file()):
+        names = sorted(each.name for each in folder.glob("*token*") if each.is_file())
+        if missing := [name for name in names if not (path / name).is_file()]:
             raise ConfigError(f"{path} has no {missing[0]}, which its base has; export again.")
     return Export(kind, str(path.absolute()), base)
 

@@ -37,7 +37,7 @@ def superseded(active: Sequence[StoredEdit]) -> dict[str, str]:
     """
     by_prompt: dict[str, list[StoredEdit]] = {}
     for edit in active:
-        for prompt in _all_prompts(edit.request):
+        for prompt in set(edit.request.all_prompts):
             by_prompt.setdefault(prompt, []).append(edit)
     latest: dict[str, StoredEdit] = {}
     for sharing in by_prompt.values():
@@ -77,7 +77,7 @@ def still_to_edit(requests: Sequence[EditRequest], active: Sequence[StoredEdit])
         active: in commit order.
     """
     latest = _latest_facts([edit.request for edit in active])
-    tried = {pair for edit in active for pair in _tried(edit)}
+    tried = {each for edit in active for each in _tried(edit)}
     wanted = []
     for request in requests:
         fact, *implied = request.facts
@@ -97,9 +97,8 @@ def rounds(requests: Sequence[EditRequest]) -> list[list[int]]:
     found: list[list[int]] = []
     latest: dict[str, int] = {}  # the last round of each prompt
     for number, request in enumerate(requests):
-        prompts = _all_prompts(request)
-        own = 1 + max(latest.get(prompt, -1) for prompt in prompts)
-        latest.update(dict.fromkeys(prompts, own))
+        own = 1 + max(latest.get(prompt, -1) for prompt in request.all_prompts)
+        latest.update(dict.fromkeys(request.all_prompts, own))
         if own == len(found):
             found.append([])
         found[own].append(number)
@@ -110,10 +109,6 @@ def _tried(edit: StoredEdit) -> Iterator[tuple[str, str, str]]:
     """The prompt of an edit, with prompt and target of each consequence that was made with it, or left out."""
     for fact in (*edit.request.consequences, *(read_provenance(edit.provenance).left_out or ())):
         yield edit.request.prompt, fact.prompt, fact.target
-
-
-def _all_prompts(request: EditRequest) -> set[str]:
-    return {prompt for fact in request.facts for prompt in fact.prompts}
 
 
 def _latest_facts(requests: Iterable[EditRequest]) -> dict[str, EditRequest]:

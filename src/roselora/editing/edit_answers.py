@@ -73,13 +73,9 @@ def _questions(tokenizer: PreTrainedTokenizerBase, request: EditRequest, keep: b
     kinds += [("rephrasing", prompt, first) for prompt in request.rephrasings]
     kinds += [("consequence", prompt, fact) for fact in others for prompt in fact.prompts]
     kinds += [("keep", prompt, fact) for fact in request.facts for prompt in fact.keep if keep]
+    tokens = {fact: max(SHOWN_TOKENS, answer_length(tokenizer, fact)) for fact in request.facts}
     return [
-        _Question(
-            kind,
-            asked,
-            None if kind == "keep" else fact.target,
-            max(SHOWN_TOKENS, answer_length(tokenizer, fact)),
-        )
+        _Question(kind, asked, None if kind == "keep" else fact.target, tokens[fact])
         for kind, prompt, fact in kinds
         for asked in asked_texts(tokenizer, prompt, fact.form)
     ]

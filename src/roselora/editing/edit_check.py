@@ -175,9 +175,8 @@ def find_breakers(find_broken: FindBroken, overlay: Overlay, active: Active, bro
 
 def _collisions(active: Active) -> list[EditCollision]:
     counts, squares = shared_entries([delta for _, delta in active])
-    facts = [edit.request.facts for edit, _ in active]
-    prompts = _pairs([[prompt for fact in own for prompt in fact.prompts] for own in facts])
-    subjects = _pairs([[fact.subject for fact in own if fact.subject is not None] for own in facts])
+    prompts = _pairs([edit.request.all_prompts for edit, _ in active])
+    subjects = _pairs([[fact.subject for fact in edit.request.facts if fact.subject is not None] for edit, _ in active])
     pairs = {(int(first), int(second)) for first, second in np.argwhere(np.triu(counts, 1))}
     return [
         EditCollision(

@@ -34,25 +34,23 @@ class EditedWeights(ABC):
         self._held: list[Proposal] = []
 
     @contextlib.contextmanager
-    def trying(self, delta: SparseDelta) -> Iterator[None]:
-        """Inside the block, a delta that is not committed is in the weights too."""
-        self.overlay.apply("tried", delta)
+    def trying(self, delta: SparseDelta, key: str = "tried") -> Iterator[None]:
+        """Inside the block, a delta that is not committed is in the weights too, under a key of its own."""
+        self.overlay.apply(key, delta)
         try:
             yield
         finally:
-            self.overlay.remove("tried")
+            self.overlay.remove(key)
 
     @contextlib.contextmanager
     def holding(self, proposal: Proposal) -> Iterator[None]:
         """Inside the block, a proposal that is not committed is in the weights, and counts as a previous edit."""
-        key = f"held {len(self._held)}"
-        self.overlay.apply(key, proposal.delta)
-        self._held.append(proposal)
-        try:
-            yield
-        finally:
-            self._held.pop()
-            self.overlay.remove(key)
+        with self.trying(proposal.delta, f"held {len(self._held)}"):
+            self._held.append(proposal)
+            try:
+                yield
+            finally:
+                self._held.pop()
 
     def previous_edits(self, beside: Sequence[EditRequest] = ()) -> PreviousEdits:
         """What a new edit must not disturb: the active edits and the requests beside it, each fact for itself.

@@ -89,6 +89,11 @@ class EditRequest:
         return (self.prompt, *self.rephrasings)
 
     @property
+    def all_prompts(self) -> tuple[str, ...]:
+        """The prompts of the fact and of its consequences."""
+        return (*self.prompts, *(prompt for fact in self.consequences for prompt in fact.prompts))
+
+    @property
     def facts(self) -> "tuple[EditRequest, ...]":
         """The fact itself and its consequences, each without any others."""
         return (replace(self, consequences=()), *self.consequences) if self.consequences else (self,)

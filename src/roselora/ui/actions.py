@@ -221,4 +221,4 @@ def summary(edit: StoredEdit) -> dict[str, Any]:
 def left_out(edit: StoredEdit) -> str:
     """Which consequences of an edit could not be made, and why."""
     facts = read_provenance(edit.provenance).left_out or ()
-    return " ".join(f"Left out: {fact.prompt} => {fact.target}: {fact.reason}" for fact in facts)
+    return " ".join(f"Left out: {fact}" for fact in facts)

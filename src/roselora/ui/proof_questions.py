@@ -75,7 +75,7 @@ def proof_questions(
         held_out: the prompt in other words; without any, in other surroundings.
     """
     subject = subject_of(request)
-    known = {*request.keep, *(prompt for fact in request.facts for prompt in fact.prompts)}
+    known = {*request.keep, *request.all_prompts}
     about = [text.format(subject) for text in OF_THE_SUBJECT] if subject else []
     target = request.target
     kinds: list[tuple[Kind, Sequence[str], str | None]] = [

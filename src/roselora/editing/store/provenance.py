@@ -109,6 +109,9 @@ class LeftOut(_Strict):
     target: str
     reason: str
 
+    def __str__(self) -> str:
+        return f"{self.prompt} => {self.target}: {self.reason}"
+
 
 class Provenance(BaseModel):
     """The parts that the editor reads back; each is None where it is missing or malformed.

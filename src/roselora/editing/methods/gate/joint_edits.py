@@ -140,10 +140,9 @@ def requests_with_room(
             mlp = choose_mlp(mlps, with_it, needed)
             enough &= free_neurons(mlp, with_it) >= needed
             with_it[mlp.block] += needed
-        prompts = {prompt for fact in request.facts for prompt in fact.prompts}
-        if enough and held_up.isdisjoint(prompts):
+        if enough and held_up.isdisjoint(request.all_prompts):
             planned = with_it
             fit.append(number)
         else:
-            held_up.update(prompts)
+            held_up.update(request.all_prompts)
     return fit
