@@ -23,6 +23,16 @@ THREADS = max(1, torch.get_num_threads() // int(os.environ.get("PYTEST_XDIST_WOR
 torch.set_num_threads(THREADS)
 os.environ["OMP_NUM_THREADS"] = str(THREADS)
 
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what runs on an NVIDIA GPU where there is none."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("cuda"):
+                item.add_marker(pytest.mark.skip(reason="no CUDA"))
+
+
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 
 

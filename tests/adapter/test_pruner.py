@@ -8,7 +8,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 from roselora.adapter.factors import factor_pairs
-from roselora.adapter.pruner import IMPORTANCE, retain_
+from roselora.adapter.pruner import IMPORTANCE, _stack_size, retain_
 from roselora.core.importance import smooth_importance_
 from roselora.core.pruning import keep_mask, kept_count
 from roselora.core.schedule import density_at
@@ -115,6 +115,14 @@ def test_stacking_equal_shapes_gives_the_same_as_one_by_one(
     monkeypatch.setattr("roselora.adapter.pruner._stack_size", lambda parameter: 1)
     train(one_by_one, torch.optim.Adam(one_by_one.parameters(), lr=1e-2))
     assert_same(factors(one_by_one), factors(stacked))
+
+
+def test_a_gpu_prunes_in_parts_of_bounded_size() -> None:
+    factor = torch.empty(64, 8192, device="meta")  # A of a 70B model at rank 64, which has hundreds of them
+    together = _stack_size(factor)
+    assert together == 32
+    assert together * factor.numel() * factor.element_size() == 64 << 20
+    assert _stack_size(torch.empty(1 << 25, device="meta")) == 1
 
 
 def test_what_harms_elsewhere_is_subtracted_by_hand() -> None:

@@ -26,7 +26,6 @@ trl = pytest.importorskip("trl")
 Check = Callable[..., None]
 STEPS, ROWS, LEARNING_RATE = 10, 8, 0.5
 SETTINGS = {"r": 4, "lora_alpha": 8, "density": 0.25, "warmup": 2, "ramp": 5, "target_modules": ["q_proj", "down_proj"]}
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ FEATURES = {
 
 
 # Accelerate, which the trainers stand on, mixes fp16 on a GPU only.
-ON_ACCELERATE = [pytest.param(name, marks=needs_cuda) if name == "fp16" else name for name in FEATURES]
+ON_ACCELERATE = [pytest.param(name, marks=pytest.mark.cuda) if name == "fp16" else name for name in FEATURES]
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from roselora.core.pruning import keep_mask, kept_count, prune_columns_, prune_r
 from roselora.errors import ConfigError, NonFiniteError
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA"))]
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 
 
 def naive_mask(importance, kept, dim):

@@ -15,7 +15,7 @@ from roselora.core.sparsity import (
 )
 from roselora.errors import ConfigError, NonFiniteError
 
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA"))]
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 
 
 def random_factors(batch, rank, d_in, d_out, density, seed):

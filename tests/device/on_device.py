@@ -1,4 +1,4 @@
-"""What runs on the pretend accelerator, in a process of its own; `test_device.py` starts it."""
+"""What runs on an accelerator, in a process of its own; `test_device.py` starts it."""
 
 from dataclasses import replace
 
@@ -32,8 +32,7 @@ from roselora.training.training_run import Finished, train
 from tests.adapter.conftest import STEPS
 from tests.bench.methods.editing import FRANCE, GOLD, TINY, ask, edit
 from tests.bench.methods.test_locate_then_edit import GERMAN, OSLO, set_up
-from tests.device import pretend
-from tests.device.pretend import NAME
+from tests.device.accelerator import NAME
 from tests.words import SENTENCES
 
 
@@ -93,7 +92,8 @@ def world(world_model, tiny_tokenizer, monkeypatch, tmp_path):
 @pytest.fixture
 def without_float64(monkeypatch):
     """The device is as MPS is, not as CUDA is."""
-    monkeypatch.setattr(pretend, "has_float64", False)
+    if not torch.cuda.is_available():
+        monkeypatch.setattr("tests.device.pretend.has_float64", False)
     monkeypatch.setattr(precision, "WITHOUT_FLOAT64", {NAME})
 
 

@@ -96,7 +96,7 @@ def test_saving_and_loading_keeps_it(tiny_model, tiny_model_folder):
     assert fingerprint(AutoModelForCausalLM.from_pretrained(tiny_model_folder)) == fingerprint(tiny_model())
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
+@pytest.mark.cuda
 def test_the_device_does_not_matter(tiny_model):
     model = tiny_model()
     before = fingerprint(model)
