@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo ui test check format nightly conformance clean
+.PHONY: demo ui test check format nightly conformance gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/roselora demo
@@ -31,6 +31,10 @@ nightly: $(VENV)/.installed
 # PEFT's own tests with our config in LoRA's place; what they import besides is installed for them alone.
 conformance: $(VENV)/.conformance
 	$(BIN)/python -m benchmarks.conformance.run
+
+# On one NVIDIA GPU: the tests marked for it, and what training and edits cost on a model of 8B's shape.
+gpu: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.gpu
 
 $(VENV)/.conformance: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,conformance]'

@@ -14,7 +14,7 @@ a method measures once for a model. Methods:
 
 Reported are medians over requests and repeats, the ratio of each to gate, and a floor for gate: the operations
 that the passes need (2 a weight and token forwards, as many backwards, for nothing is summed into a weight) at the
-rate of one large fp32 matrix product, measured in the same run.
+rate of one large matrix product in the model's dtype, measured in the same run.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.bench.methods.edit_method import EditCall
 from roselora.bench.running.method_settings import configured
+from roselora.editing.forms import asked_texts
 from roselora.editing.methods.gate.edited_mlp import EditedMlp
 from roselora.editing.methods.gate.gate_edit import NeuronEdit, train_neuron_edits
 from roselora.editing.methods.gate.gate_fitting import tokens_read
@@ -39,7 +40,7 @@ from roselora.editing.methods.gate.layer_choice import editable_mlps
 from roselora.editing.methods.gate.reference_statistics import reference_statistics
 from roselora.editing.methods.gate.training_texts import negative_texts, positive_rows
 from roselora.editing.request import EditRequest
-from roselora.models.loading import load
+from roselora.models.loading import LoadedModel, load
 from roselora.models.tokenization import encode
 
 TUNED = Path(__file__).parent / "results/editing_tuning.json"
@@ -65,14 +66,17 @@ def requests() -> list[EditRequest]:
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds, the device's own work included, and the result."""
     start = time.perf_counter()
     made = work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     return time.perf_counter() - start, made
 
 
-def rate(repeats: int = 5) -> float:
-    """Floating-point operations a second of a large fp32 matrix product."""
-    a, b = torch.randn(SIZE, SIZE), torch.randn(SIZE, SIZE)
+def rate(device: torch.device, dtype: torch.dtype, repeats: int = 5) -> float:
+    """Floating-point operations a second of a large matrix product."""
+    a, b = (torch.randn(SIZE, SIZE, device=device, dtype=dtype) for _ in range(2))
     return 2 * SIZE**3 / min(timed(lambda: a @ b)[0] for _ in range(repeats))
 
 
@@ -87,10 +91,53 @@ def operations(
     groups = negative_texts(model, tokenizer, request)
     negatives = [text for group in groups for text in group]
     # What several texts begin with is read once, which is not counted here.
-    read = sum(len(encode(tokenizer, text)) for text in negatives) + sum(tokens_read(groups)) - len(negatives)
+    forms = len(asked_texts(tokenizer, request.prompt, request.form))
+    read = sum(len(encode(tokenizer, text)) for text in negatives) + sum(tokens_read(groups, forms)) - len(negatives)
     suffixes = sum(len(row.suffix) for row in own)
     once = blocks * read + blocks * (suffixes + sum(len(row.prefix) for row in own))
     return 2 * of_block * (once + 2 * (edit.steps + 1) * (blocks - edit.neurons.block) * suffixes)
+
+
+def edit_seconds(
+    loaded: LoadedModel, peers: Sequence[str], count: int, repeats: int, covariance_text: Path | None = None
+) -> tuple[dict[str, list[float]], list[float]]:
+    """The seconds of each edit by each method, gated edits first, and of gate's floor.
+
+    Args:
+        peers: methods with settings in `TUNED`; ROME is left out without a covariance text.
+        count: how many of the requests each method makes one by one.
+    """
+    model, tokenizer = loaded.model, loaded.tokenizer
+    settings, facts = GateSettings(), requests()
+    neurons, *_ = editable_mlps(model, settings)
+    of_text = reference_statistics(model, tokenizer, [neurons.block])[neurons.block]
+
+    def by_gate(asked: list[EditRequest]) -> list[NeuronEdit]:
+        return train_neuron_edits(EditedMlp.read(model, tokenizer, settings, neurons, of_text), asked)
+
+    names = [name for name in peers if name != "rome" or covariance_text is not None]
+    methods = configured(names, file=TUNED, covariance_text=covariance_text)
+    for method in methods.values():
+        if method.read_text is not None:
+            method.read_text(model, tokenizer, method.config, lambda done, of: None)
+
+    seconds: dict[str, list[float]] = {name: [] for name in ("gate", "gate, 16", *methods)}
+    floors: list[float] = []
+    for _ in range(repeats):
+        speed = rate(model.device, model.dtype)
+        for fact in facts[:count]:
+            taken, (edit,) = timed(lambda fact=fact: by_gate([fact]))
+            seconds["gate"].append(taken)
+            floors.append(operations(model, tokenizer, fact, edit) / speed)
+            for name, method in methods.items():
+                taken, applied = timed(
+                    lambda fact=fact, method=method: method.edit(EditCall(model, tokenizer, [fact], method.config))
+                )
+                applied.undo()
+                seconds[name].append(taken)
+        taken, _ = timed(lambda: by_gate(facts))
+        seconds["gate, 16"].append(taken / len(facts))
+    return seconds, floors
 
 
 def main() -> None:
@@ -104,39 +151,9 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    loaded = load(arguments.model)
-    model, tokenizer = loaded.model, loaded.tokenizer
-    settings, facts = GateSettings(), requests()
-    neurons, *_ = editable_mlps(model, settings)
-    of_text = reference_statistics(model, tokenizer, [neurons.block])[neurons.block]
-
-    def by_gate(asked: list[EditRequest]) -> list[NeuronEdit]:
-        return train_neuron_edits(EditedMlp.read(model, tokenizer, settings, neurons, of_text), asked)
-
-    covariance_text = arguments.covariance_text
-    peers = [name for name in PEERS if name != "rome" or covariance_text is not None]
-    methods = configured(peers, file=TUNED, covariance_text=covariance_text)
-    for method in methods.values():
-        if method.read_text is not None:
-            method.read_text(model, tokenizer, method.config, lambda done, of: None)
-
-    seconds: dict[str, list[float]] = {name: [] for name in ("gate", "gate, 16", *methods)}
-    floors: list[float] = []
-    for _ in range(arguments.repeats):
-        speed = rate()
-        for fact in facts[: arguments.requests]:
-            taken, (edit,) = timed(lambda fact=fact: by_gate([fact]))
-            seconds["gate"].append(taken)
-            floors.append(operations(model, tokenizer, fact, edit) / speed)
-            for name, method in methods.items():
-                taken, applied = timed(
-                    lambda fact=fact, method=method: method.edit(EditCall(model, tokenizer, [fact], method.config))
-                )
-                applied.undo()
-                seconds[name].append(taken)
-        taken, _ = timed(lambda: by_gate(facts))
-        seconds["gate, 16"].append(taken / len(facts))
-
+    seconds, floors = edit_seconds(
+        load(arguments.model), PEERS, arguments.requests, arguments.repeats, arguments.covariance_text
+    )
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     print(f"{'':16}{'seconds':>9}{'times gate':>15}{'times gate, 16':>19}")
     for name, median in medians.items():

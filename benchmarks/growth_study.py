@@ -5,9 +5,9 @@
 
 Each arm is the paper's rule with one change (`ARMS`). MiniLM with a new head is trained on a GLUE set for --steps steps
 of 16 examples with AdamW in bfloat16 autocast, rank 8 on every linear layer, density .05; the rate rises for 5% of the
-steps and then falls to 0. Each arm's rate is the best of RATES on seed 0, where twice the highest is tried too for as
-long as the highest is the best; with that rate it is trained with two more seeds. The examples
-scored are the selecting half of validation, never the half that reports score. A run is a line in
+steps and then falls to 0. Each arm's rate is the best of RATES on seed 0, where twice the highest or half of the lowest
+is tried too for as long as that one is the best; with that rate it is trained with two more seeds. The examples scored
+are the selecting half of validation, never the half that reports score. A run is a line in
 benchmarks/results/growth_study/SET.jsonl, and runs that are there are not made again. --report prints, for each arm,
 the mean over sets of its accuracy and of its difference from the paper's rule and from LoRA on the same examples and
 seeds, with the 95% bootstrap interval over examples.
@@ -39,7 +39,7 @@ from roselora.models.loading import load
 from roselora.models.task_heads import head_for
 
 RESULTS = Path(__file__).parent / "results" / "growth_study"
-RATES, SEEDS = (1e-3, 2e-3, 4e-3), (0, 1, 2)
+RATES, SEEDS = (5e-4, 1e-3, 2e-3), (0, 1, 2)
 RANK, ALPHA, BETA, BATCH, LENGTH = 8, 16, 0.8, 16, 96
 MLP = r".*(intermediate|layer\.\d+\.output)\.dense"
 
@@ -320,8 +320,8 @@ def wanted(done: Sequence[dict[str, Any]], arm: str) -> Iterator[tuple[float, in
         yield missing[0]
         return
     best = max(rates, key=lambda rate: made[rate, SEEDS[0]])
-    if best == rates[-1]:
-        yield 2 * best, SEEDS[0]
+    if best in (rates[0], rates[-1]):
+        yield 2 * best if best == rates[-1] else best / 2, SEEDS[0]
         return
     yield from [(best, seed) for seed in SEEDS[1:] if (best, seed) not in made][:1]
 
