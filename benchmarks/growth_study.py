@@ -311,7 +311,7 @@ def results(name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def wanted(done: Sequence[dict[str, Any]], arm: str) -> Iterator[tuple[float, int]]:
+def wanted(done: Sequence[dict[str, Any]], arm: str, seeds: int = len(SEEDS)) -> Iterator[tuple[float, int]]:
     """The next run of an arm: all rates with the first seed, then the other seeds with the best of these."""
     made = {(each["rate"], each["seed"]): each["accuracy"] for each in done if each["arm"] == arm}
     rates = sorted({*RATES, *(rate for rate, _ in made)})
@@ -323,7 +323,7 @@ def wanted(done: Sequence[dict[str, Any]], arm: str) -> Iterator[tuple[float, in
     if best in (rates[0], rates[-1]):
         yield 2 * best if best == rates[-1] else best / 2, SEEDS[0]
         return
-    yield from [(best, seed) for seed in SEEDS[1:] if (best, seed) not in made][:1]
+    yield from [(best, seed) for seed in SEEDS[1:seeds] if (best, seed) not in made][:1]
 
 
 def chosen(done: Sequence[dict[str, Any]], arm: str) -> list[dict[str, Any]] | None:
@@ -381,6 +381,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=["qqp", "mnli", "qnli", "cola"], choices=sorted(SETS))
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
     parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="1 trains with the first alone, for a first look")
     parser.add_argument("--report", action="store_true")
     given = parser.parse_args()
     if given.report:
@@ -389,7 +390,7 @@ def main() -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
     for arm in given.arms:
         for name in given.sets:
-            while (missing := next(wanted(results(name), arm), None)) is not None:
+            while (missing := next(wanted(results(name), arm, given.seeds), None)) is not None:
                 rate, seed = missing
                 outcome = run(name, ARMS[arm], rate, seed, given.steps, given.data_dir)
                 line = {"arm": arm, "rate": rate, "seed": seed, "steps": given.steps, **outcome}

@@ -70,6 +70,10 @@ def left_out(words: tuple[str, ...]) -> str | None:
         return "make: its targets are what runs this"
     if "conformance" in " ".join(words):
         return "PEFT's own tests take minutes: make conformance runs them"
+    if "gpu" in words[1]:
+        return "needs an NVIDIA GPU, and a test of every commit makes its dry run"
+    if "metamathqa" in " ".join(words):
+        return "needs a checkout of PEFT"
     if "--multi_gpu" in words or "--use_fsdp" in words:
         return "needs several GPUs"
     if (
