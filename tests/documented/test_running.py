@@ -70,7 +70,7 @@ def left_out(words: tuple[str, ...]) -> str | None:
         return "make: its targets are what runs this"
     if "conformance" in " ".join(words):
         return "PEFT's own tests take minutes: make conformance runs them"
-    if "gpu" in words[1]:
+    if {"benchmarks.gpu", "benchmarks/gpu.py"} & set(words):
         return "needs an NVIDIA GPU, and a test of every commit makes its dry run"
     if "metamathqa" in " ".join(words):
         return "needs a checkout of PEFT"
