@@ -24,7 +24,6 @@ torch.set_num_threads(THREADS)
 os.environ["OMP_NUM_THREADS"] = str(THREADS)
 
 
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what runs on an NVIDIA GPU where there is none."""
     if not torch.cuda.is_available():

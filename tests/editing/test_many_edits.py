@@ -17,7 +17,7 @@ from roselora.editing.methods.previous_edits import PreviousEdits
 from roselora.editing.methods.train_edit import Settings
 from roselora.editing.request import EditRequest
 from roselora.editing.store.edit_records import StoredEdit
-from roselora.errors import ConfigError, EditError
+from roselora.errors import ConfigError, EditError, StoreError
 from roselora.models import LoadedModel
 from tests.editing.gate_edits import FACTORS, FRANCE, GOLD, SETTINGS, neurons_of
 from tests.weights import same_bytes, weights
@@ -160,10 +160,44 @@ def test_of_more_facts_than_there_is_room_for_as_many_as_fit_are_made_and_the_re
     assert sorted([edit.request.prompt for edit in made] + [prompt for prompt, _ in failed]) == sorted(
         request.prompt for request in requests
     )
-    assert all("neurons left" in why and "undone edits keep theirs" in why for _, why in failed)
-    editor.undo(made[0].id)
-    with pytest.raises(EditError, match="undone edits keep theirs"):
+    assert all("neurons left" in why and "undo an edit that you no longer need" in why for _, why in failed)
+    with pytest.raises(EditError, match="undo an edit that you no longer need"):
         editor.edit_many([requests[1]])
+
+
+def test_undone_edits_give_their_neurons_to_an_edit_that_finds_no_others(
+    world: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = weights(world.model)
+    editor = Editor(world, SETTINGS)
+    (place,) = editable_mlps(world.model, SETTINGS)
+    france, italy = editor.edit_many([EditRequest(*FRANCE, "France"), EditRequest("The capital of Italy is ", "Lima.")])
+    held_by = {edit.id: neurons_of(edit) for edit in (france, italy)}
+    previous_edits = editor._edited.previous_edits
+
+    def full_but_for_these(beside: Sequence[EditRequest] = ()) -> PreviousEdits:
+        known = previous_edits(beside)
+        others = set(range(place.count)) - set().union(*held_by.values())
+        return replace(known, neurons={place.block: sorted(others | set(known.neurons.get(place.block, ())))})
+
+    monkeypatch.setattr(editor._edited, "previous_edits", full_but_for_these)
+    gold = EditRequest(*GOLD, "gold")
+    assert editor.that_fit([gold]) == []
+    editor.undo(france.id)
+    editor.undo(italy.id)
+    (new,) = editor.edit_many([gold])
+    assert editor.answers([GOLD[0]]) == [GOLD[1]]
+    (old, *_) = (edit_id for edit_id, neurons in held_by.items() if neurons & neurons_of(new))
+    with_new = weights(world.model)
+    with pytest.raises(StoreError, match=f"{old} cannot be redone, because edit {new.id}.* undo {new.id} first"):
+        editor.redo(old)
+    assert same_bytes(weights(world.model), with_new)
+    editor.undo(new.id)
+    editor.redo(old)
+    with pytest.raises(StoreError, match=f"undo {old} first"):
+        editor.redo(new.id)
+    editor.undo(old)
+    assert same_bytes(weights(world.model), before)
 
 
 @pytest.mark.parametrize("wrong", ["abc", [("a", "b")], [None], None, EditRequest("a", "b")])

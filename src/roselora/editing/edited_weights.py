@@ -53,19 +53,18 @@ class EditedWeights(ABC):
                 self._held.pop()
 
     def previous_edits(self, beside: Sequence[EditRequest] = ()) -> PreviousEdits:
-        """What a new edit must not disturb: the active edits and the requests beside it, each fact for itself.
-
-        Their neurons are those of undone edits too, which may be redone.
-        """
+        """What a new edit must not disturb: the active edits and the requests beside it, each fact for itself."""
         edits = self.all_edits()
         neurons = {block: list(indices) for block, indices in self._earlier.neurons.items()}
-        for provenance in [*(edit.provenance for edit in edits), *(held.provenance for held in self._held)]:
+        undone: dict[int, list[int]] = {}
+        made = [*((edit.provenance, edit.active) for edit in edits), *((held.provenance, True) for held in self._held)]
+        for provenance, active in made:
             for replaced in read_provenance(provenance).neurons or ():
-                neurons.setdefault(replaced.block, []).extend(replaced.indices)
+                (neurons if active else undone).setdefault(replaced.block, []).extend(replaced.indices)
         # Some of the requests beside it may have been committed meanwhile, and would be named twice.
         requests = [edit.request for edit in edits if edit.active] + [held.request for held in self._held]
         facts = [*self._earlier.requests, *(fact for request in (*requests, *beside) for fact in request.facts)]
-        return PreviousEdits(list(dict.fromkeys(facts)), neurons)
+        return PreviousEdits(list(dict.fromkeys(facts)), neurons, undone)
 
     @abstractmethod
     def all_edits(self) -> Sequence[StoredEdit]:

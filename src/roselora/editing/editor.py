@@ -312,7 +312,8 @@ class Editor:
         """Bring an undone edit back, at its old place in commit order.
 
         Raises:
-            StoreError: there is no such edit, it is active already, or the redo cannot be stored.
+            StoreError: there is no such edit, it is active already, a later edit has taken its neurons, or the redo
+                cannot be stored.
             FileFormatError: its delta is missing or damaged.
             NonFiniteError: the sum with the others is not finite in a weight's dtype.
         """

@@ -12,11 +12,14 @@ class PreviousEdits:
 
     Attributes:
         requests: active edits, and those that are made together with the new one, oldest first.
-        neurons: by block, the neurons that hold edits, also undone ones, because these may be redone.
+        neurons: by block, the neurons that hold active edits.
+        undone: by block, the neurons that undone edits held. A new edit takes them only where an MLP has no others
+            left, because the undone one may be redone for as long as they are free.
     """
 
     requests: Sequence[EditRequest] = ()
     neurons: Mapping[int, Sequence[int]] = field(default_factory=dict)
+    undone: Mapping[int, Sequence[int]] = field(default_factory=dict)
 
     @property
     def prompts(self) -> list[str]:

@@ -18,6 +18,7 @@ from roselora.editing.store import schema
 from roselora.editing.store.delta_files import delta_path, read_delta, removable_files, write_delta
 from roselora.editing.store.edit_records import BaseIdentity, Event, StoredEdit
 from roselora.editing.store.edit_rows import append_event, insert_edit, read_base, read_edits, read_events
+from roselora.editing.store.held_neurons import require_free_neurons
 from roselora.editing.store.overflow_check import require_finite
 from roselora.editing.store.schema import store_errors, transaction
 from roselora.editing.store.store_folder import DATABASE, DELTAS, create_store, locked
@@ -161,7 +162,8 @@ class EditStore:
         """Mark an undone edit as active again, at its old place in commit order.
 
         Raises:
-            StoreError: there is no such edit, it is active already, or this is no `writing()` block.
+            StoreError: there is no such edit, it is active already, a later edit holds its neurons, or this is no
+                `writing()` block.
             FileFormatError: its delta is missing or damaged, so the model could not be opened with it.
             NonFiniteError: the sum with the others is not finite.
         """
@@ -171,6 +173,8 @@ class EditStore:
         """The edit as it is now, if it can be redone (`active`) or undone; raises what these raise."""
         edit = self.find(id)
         _require_other_state(edit, active)
+        if active:
+            require_free_neurons(edit, self.active())
         try:
             delta = self.delta_of(edit)
         except FileFormatError:

@@ -26,7 +26,7 @@ from roselora.models.mlp_neurons import Neurons, weight_matrix
 BATCH = 16
 """How many requests are trained in one batch; more are not faster."""
 
-NO_NEURONS_WAY_OUT = "undone edits keep theirs, so let edits go to more blocks (lowest_depth)"
+NO_NEURONS_WAY_OUT = "undo an edit that you no longer need, or let edits go to more blocks (lowest_depth)"
 """What helps where all of a model's neurons hold edits."""
 
 _Item = TypeVar("_Item")
@@ -97,17 +97,23 @@ def in_batches(items: Sequence[_Item]) -> list[Sequence[_Item]]:
     return [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
 
 
-def least_important(statistics: ReferenceStatistics, taken: Collection[int], nearby: Tensor | None = None) -> list[int]:
+def least_important(
+    statistics: ReferenceStatistics, taken: Collection[int], undone: Collection[int] = (), nearby: Tensor | None = None
+) -> list[int]:
     """The neurons that hold no edits, in the order in which edits replace them.
 
     Args:
+        taken: neurons that hold edits.
+        undone: neurons that held edits; they come last, in the same order.
         nearby: (neurons,), their importance at the neighbours of an edit, which then counts as much as that in ordinary
             text: neurons that neither needs come first.
     """
     held, importance = set(taken), statistics.importance / statistics.importance.mean()
     if nearby is not None:
         importance = importance + nearby.to(importance) / nearby.mean().to(importance)
-    return [index for index in importance.argsort().tolist() if index not in held]
+    free = [index for index in importance.argsort().tolist() if index not in held]
+    spared = set(undone)
+    return sorted(free, key=spared.__contains__)  # a stable sort
 
 
 def train_neuron_edits(
@@ -116,6 +122,7 @@ def train_neuron_edits(
     taken: Collection[int] = (),
     on_step: OnStep | None = None,
     *,
+    undone: Collection[int] = (),
     planned: bool = False,
 ) -> list[NeuronEdit]:
     """Train the neurons of each request, all requests side by side; afterwards the model is as before.
@@ -125,6 +132,7 @@ def train_neuron_edits(
 
     Args:
         taken: neurons that must not be replaced, because they hold other edits.
+        undone: neurons to be replaced only where there are no others, because undone edits held them.
         planned: replace neurons in the order of their importance in ordinary text alone, which is known beforehand; by
             default their importance at the request's negatives counts as much.
 
@@ -139,7 +147,7 @@ def train_neuron_edits(
         places = []
         for fit in fitted:
             needed = len(fit.neurons.up)
-            free = least_important(mlp.statistics, held, None if planned else fit.nearby)
+            free = least_important(mlp.statistics, held, undone, None if planned else fit.nearby)
             if needed > len(free):
                 raise EditError(
                     f"Block {mlp.neurons.block} has no {needed} neurons left for {fit.request.prompt!r}; "

@@ -58,6 +58,7 @@ class JointEdits:
         self._subjects = {subject for request in requests if (subject := subject_of(request)) is not None}
         self._taken: dict[int, set[int]] = {mlp.block: set() for mlp in mlps}
         self._taken |= {block: set(indices) for block, indices in previous.neurons.items()}
+        self._undone = {mlp.block: set(previous.undone.get(mlp.block, ())) for mlp in mlps}
         self._mlps = list(self._plan(mlps))
 
     def _plan(self, mlps: Sequence[Neurons]) -> Iterator[Neurons]:
@@ -95,14 +96,17 @@ class JointEdits:
                 for batch in in_batches(of_block[block]):
                     requests = [self._requests[number] for number in batch]
                     planned = len(upwards) > 1  # else nothing was silenced
-                    edits = train_neuron_edits(mlp, requests, self._taken[block], on_step, planned=planned)
+                    edits = train_neuron_edits(
+                        mlp, requests, self._taken[block], on_step, undone=self._undone[block], planned=planned
+                    )
                     self._taken[block].update(index for edit in edits for index in edit.indices)
                     put(batch, edits)
 
     def _neurons_that_go(self, numbers: Sequence[int]) -> tuple[Neurons, list[int]]:
         """The neurons of one MLP that the edits of these requests will replace at most."""
         count, neurons = sum(self._needs[number] for number in numbers), self._mlps[numbers[0]]
-        return neurons, least_important(self._statistics[neurons.block], self._taken[neurons.block])[:count]
+        block = neurons.block
+        return neurons, least_important(self._statistics[block], self._taken[block], self._undone[block])[:count]
 
 
 @contextmanager
