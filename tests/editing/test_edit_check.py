@@ -18,7 +18,7 @@ class Weights:
     def __init__(self, enemies: dict[int, set[int]], count: int, fixed: Sequence[int] = ()) -> None:
         self.enemies, self.fixed = enemies, fixed
         self.inside = {str(number): number for number in range(count)}
-        self.asked = 0
+        self.asked = self.calls = 0
 
     def remove(self, key: str) -> None:
         if self.inside[key] in self.fixed:
@@ -31,6 +31,7 @@ class Weights:
 
     def find_broken(self, numbers: Sequence[int]) -> list[int]:
         self.asked += len(numbers)
+        self.calls += 1
         inside = set(self.inside.values())
         return [number for number in numbers if self.enemies.get(number, set()) & inside]
 
@@ -51,12 +52,20 @@ def test_the_later_edit_that_broke_each_broken_one_is_found(count: int) -> None:
     assert weights.inside == before
 
 
+def test_each_pass_of_the_search_says_how_far_it_is() -> None:
+    weights, seen = Weights({0: {7}, 1: {7}}, 8), []
+    find_breakers(weights.find_broken, weights, active(8), [0, 1], lambda done, of: seen.append((done, of)))  # type: ignore[arg-type]
+    assert seen[:2] == [(1, 2), (2, 2)]
+    assert seen[-1] == (2, 2)
+
+
 def test_the_model_is_asked_only_as_often_as_a_bisection_needs() -> None:
     count = 200
     enemies = {n: {n + 100} for n in range(100)}
     weights = Weights(enemies, count)
     assert len(find_breakers(weights.find_broken, weights, active(count), range(100))) == 100  # type: ignore[arg-type]
     assert weights.asked <= 100 * 9, "and not once for each later edit: 15,000 times"
+    assert weights.calls <= 100 + 200, "each by itself once, and after that many at once"
 
 
 def test_an_edit_that_no_later_one_broke_has_no_breaker() -> None:

@@ -51,7 +51,9 @@ def edit_undo_redo(editor: Editor, fact: tuple[str, str], others: dict[str, str]
     edit = editor.edit(*fact)
     assert edit.provenance["method"] == "gate"
     assert editor.answers([fact[0], *others]) == [fact[1], *others.values()]
-    assert editor.check().clean
+    seen: list[tuple[int, int]] = []
+    assert editor.check(lambda done, of: seen.append((done, of))).clean
+    assert seen[-1][0] == seen[-1][1] > 0
     edited = weights(editor.model)
     assert not same_bytes(edited, before)
     editor.undo(edit.id)

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from roselora.cli.console import out, print_json, styled, tell, working
+from roselora.cli.console import measuring, out, print_json, styled, tell
 from roselora.cli.edit_display import asked_cell
 from roselora.cli.option_groups import takes_options
 from roselora.cli.stores import EditorOptions
@@ -26,8 +26,8 @@ def check(options: EditorOptions) -> None:
     Exits with 1 if an active edit does not hold, unless a later edit replaces it.
     """
     editor = options.open_editor()
-    with working("checking the edits"):
-        report = editor.check()
+    with measuring("checking the edits") as on_progress:
+        report = editor.check(on_progress)
     if options.json:
         kept = [{**asdict(answer), "moved": answer.moved} for answer in report.kept]
         print_json({"clean": report.clean, **asdict(report), "kept": kept})

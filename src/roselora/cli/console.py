@@ -95,7 +95,10 @@ def working(what: str) -> Iterator[None]:
 
 @contextmanager
 def measuring(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar on standard error from the first call of the yielded function, which takes done and total."""
+    """Show a progress bar on standard error from the first call of the yielded function, which takes done and total.
+
+    Work in several parts counts each anew.
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     words = TextColumn("{task.description}", markup=False)
@@ -104,7 +107,7 @@ def measuring(what: str) -> Iterator[Callable[[int, int], None]]:
 
         def on_progress(done: int, of: int) -> None:
             task = progress.task_ids[0] if progress.task_ids else progress.add_task(visible(what), total=of)
-            progress.update(task, completed=done)
+            progress.update(task, completed=done, total=of)
 
         yield on_progress
 

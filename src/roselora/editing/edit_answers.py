@@ -10,6 +10,7 @@ from roselora.editing.forms import AskedText, asked_texts
 from roselora.editing.methods.token_batches import answer_length
 from roselora.editing.request import EditRequest
 from roselora.models.generation import limited_answers
+from roselora.models.inference import Progress
 
 SHOWN_TOKENS = 16
 """How many tokens of an answer are generated at least, to be shown and stored."""
@@ -42,7 +43,12 @@ class GivenAnswer:
 
 
 def answers_to(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, requests: Sequence[EditRequest], *, keep: bool = False
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    requests: Sequence[EditRequest],
+    *,
+    keep: bool = False,
+    on_progress: Progress | None = None,
 ) -> list[list[GivenAnswer]]:
     """The greedy answers to the prompts of each request and its consequences, in all forms.
 
@@ -50,11 +56,12 @@ def answers_to(
 
     Args:
         keep: answer the keep-prompts too; they follow the request's other prompts.
+        on_progress: called with how many of how many prompts are answered.
     """
     asked = [_questions(tokenizer, request, keep) for request in requests]
     texts = [question.asked.text for own in asked for question in own]
     limits = [question.tokens for own in asked for question in own]
-    answers = iter(limited_answers(model, tokenizer, texts, limits))
+    answers = iter(limited_answers(model, tokenizer, texts, limits, on_progress=on_progress))
     return [
         [GivenAnswer(q.kind, q.asked.prompt, q.asked.form, next(answers).text, q.target) for q in own] for own in asked
     ]

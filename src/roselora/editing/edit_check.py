@@ -20,6 +20,7 @@ from roselora.editing.store.edit_records import StoredEdit
 from roselora.editing.store.provenance import read_provenance
 from roselora.errors import NonFiniteError
 from roselora.models.generation import greedy_answers
+from roselora.models.inference import Progress
 
 Active = Sequence[tuple[StoredEdit, SparseDelta]]
 FindBroken = Callable[[Sequence[int]], Sequence[int]]
@@ -98,16 +99,18 @@ class CheckReport:
         return all(edit.holds or edit.superseded_by for edit in self.edits)
 
 
-def check_edits(edited: EditedWeights, active: Active) -> CheckReport:
+def check_edits(edited: EditedWeights, active: Active, on_progress: Progress | None = None) -> CheckReport:
     """Ask the model about every active edit; to find what broke an edit, later ones are taken out and put back.
 
     Args:
         active: each active edit and its delta, in commit order.
+        on_progress: called with how many of how many prompts of the edits are answered; then, in each pass of the
+            search for what broke an edit, with how many of how many broken edits are asked about.
     """
     model, tokenizer = edited.model, edited.tokenizer
     edits = [edit for edit, _ in active]
     requests, overruled = standing_requests(edits), superseded(edits)
-    answers = answers_to(model, tokenizer, requests)
+    answers = answers_to(model, tokenizer, requests, on_progress=on_progress)
     hold = [holds(own) for own in answers]
     broken = [n for n, edit in enumerate(edits) if not hold[n] and edit.id not in overruled]
 
@@ -115,7 +118,7 @@ def check_edits(edited: EditedWeights, active: Active) -> CheckReport:
         lost = broken_requests(model, tokenizer, [requests[number] for number in numbers])
         return [numbers[place] for place in lost]
 
-    breakers = find_breakers(find_broken, edited.overlay, active, broken)
+    breakers = find_breakers(find_broken, edited.overlay, active, broken, on_progress)
     states = [
         EditState(
             edit.id,
@@ -131,13 +134,20 @@ def check_edits(edited: EditedWeights, active: Active) -> CheckReport:
     return CheckReport(tuple(states), tuple(_collisions(active)), tuple(_kept(model, tokenizer, active)))
 
 
-def find_breakers(find_broken: FindBroken, overlay: Overlay, active: Active, broken: Sequence[int]) -> dict[int, int]:
+def find_breakers(
+    find_broken: FindBroken,
+    overlay: Overlay,
+    active: Active,
+    broken: Sequence[int],
+    on_progress: Progress | None = None,
+) -> dict[int, int]:
     """For each broken edit the later edit that broke it, found by bisection.
 
     The n-th edit holds if only the first n + 1 edits are in the weights, and not if all are. Between the two lies an
     edit at which it stops holding. All searches run side by side: in each step the later edits are taken out from the
-    last to the first, and each broken edit is asked about when its own middle is reached. So taking edits out and back
-    costs one pass over the edits a step, and the number of steps grows with the logarithm of the number of edits.
+    last to the first, and each broken edit is asked about when its own division is reached. So taking edits out and
+    back costs one pass over the edits a step, and the number of steps grows with the logarithm of the number of edits.
+    The searches divide at few places, the same for all, so that many edits are asked about at once.
 
     Args:
         find_broken: which of some active edits, given by their indices, do not hold in the model as it is.
@@ -162,15 +172,29 @@ def find_breakers(find_broken: FindBroken, overlay: Overlay, active: Active, bro
                 asked = [number for number in broken if stops.get(number) == stop]
                 lost = set(find_broken(asked))
                 held |= {number: number not in lost for number in asked}
+                if on_progress is not None:
+                    on_progress(len(held), len(stops))
         return held
 
     alone = holds_with({number: number + 1 for number in broken if number + 1 < len(active)})
     holding = {number: number + 1 for number, holds_alone in alone.items() if holds_alone}  # so many edits: it holds
     failing = dict.fromkeys(holding, len(active))  # with so many edits it does not
-    while middle := {n: (holding[n] + failing[n]) // 2 for n in holding if failing[n] - holding[n] > 1}:
-        for number, still_holds in holds_with(middle).items():
-            (holding if still_holds else failing)[number] = middle[number]
+    while division := {n: _division(holding[n], failing[n]) for n in holding if failing[n] - holding[n] > 1}:
+        for number, still_holds in holds_with(division).items():
+            (holding if still_holds else failing)[number] = division[number]
     return holding  # the number of edits with which it holds is the index of the next edit, the breaker
+
+
+def _division(low: int, high: int) -> int:
+    """The number between two others that the highest power of two divides: searches in any parts of a range meet there.
+
+    >>> _division(3, 100), _division(64, 100), _division(96, 100)
+    (64, 96, 98)
+    """
+    number = high - 1
+    while (coarser := number & (number - 1)) > low:  # without its lowest set bit
+        number = coarser
+    return number
 
 
 def _collisions(active: Active) -> list[EditCollision]:

@@ -320,10 +320,15 @@ class Editor:
         with self._edited.writing():
             return self._edited.redo(self.store.find(edit_id))
 
-    def check(self) -> CheckReport:
-        """Which active edits still hold, which later edit broke the others, where they collide, what else changed."""
+    def check(self, on_progress: Progress | None = None) -> CheckReport:
+        """Which active edits still hold, which later edit broke the others, where they collide, what else changed.
+
+        Args:
+            on_progress: called with how many of how many prompts are answered, and then the same for each pass of the
+                search for what broke an edit.
+        """
         active = [(edit, self.store.delta_of(edit)) for edit in self._edited.bring_up_to_date()]
-        return check_edits(self._edited, active)
+        return check_edits(self._edited, active, on_progress)
 
     def export(self, path: str | os.PathLike[str], format: Format = "model") -> tuple[StoredEdit, ...]:
         """Write the edited model, or only what the active edits change; read it back and compare.

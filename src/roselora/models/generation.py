@@ -26,7 +26,7 @@ from transformers import (
 
 from roselora.errors import NonFiniteError
 from roselora.models.devices import seeded
-from roselora.models.inference import default_torch_modes, eval_mode, unwrapped
+from roselora.models.inference import Progress, default_torch_modes, eval_mode, unwrapped
 from roselora.models.mlp_neurons import Neurons, recorded_inputs
 from roselora.models.prompt_batches import PromptBatch, pad_id, prompt_batches
 from roselora.models.shared_prefix import past_of
@@ -73,11 +73,13 @@ def limited_answers(
     *,
     batch_size: int = BATCH_SIZE,
     stop_early: EarlyStop | None = None,
+    on_progress: Progress | None = None,
 ) -> list[GeneratedAnswer]:
     """:func:`greedy_answers` with a limit of new tokens for each prompt; says too whether each answer ended within it.
 
     Args:
         stop_early: called after each token; an answer that it stops has not ended.
+        on_progress: called after each batch with how many of how many prompts are answered.
 
     Raises:
         ConfigError: a prompt has no tokens or too many, or a limit or ``batch_size`` is below 1.
@@ -86,7 +88,7 @@ def limited_answers(
     def done(index: int, new: int, text: str) -> bool:
         return _has_full_line(text) or (stop_early is not None and stop_early(index, new, text))
 
-    rows = _greedy(model, tokenizer, prompts, limits, batch_size, done=done)
+    rows = _greedy(model, tokenizer, prompts, limits, batch_size, done=done, on_progress=on_progress)
     texts = [decode(tokenizer, row.ids) for row in rows]
     return [
         GeneratedAnswer(answer_of(text), row.eos or _has_full_line(text)) for row, text in zip(rows, texts, strict=True)
@@ -229,6 +231,7 @@ def _greedy(
     *,
     done: EarlyStop | None = None,
     stop_at_eos: bool = True,
+    on_progress: Progress | None = None,
 ) -> list[_Row]:
     """The greedy continuation of each prompt, up to EOS, its limit, NaN, or where ``done`` says so."""
     eos = tokenizer.eos_token_id if stop_at_eos else None
@@ -241,6 +244,8 @@ def _greedy(
         for index, row, end in zip(batch.indices, found, ends, strict=True):
             new = row[:end]  # what follows is padding, which may look like EOS
             rows[index] = _Row(new[: new.index(eos)], True) if eos in new else _Row(new, False)
+        if on_progress is not None:
+            on_progress(len(rows), len(prompts))
     return [rows[index] for index in range(len(prompts))]
 
 

@@ -160,8 +160,17 @@ class Actions:
 
     def check(self, _: Nothing, progress: Progress) -> dict[str, Any]:
         """What `Editor.check` found; `last_check` keeps it."""
-        progress.last_stage("checking")
-        active, report = [edit.id for edit in self._editor.edits], self._editor.check()
+        prompts = 0
+
+        def asked(done: int, of: int) -> None:
+            nonlocal prompts
+            if of != prompts:  # the next pass
+                progress.stage("checking", of)
+                prompts = of
+            progress.step(done)
+
+        progress.stage("checking")
+        active, report = [edit.id for edit in self._editor.edits], self._editor.check(asked)
         kept = [{**asdict(answer), "moved": answer.moved} for answer in report.kept]
         found = {"clean": report.clean, **asdict(report), "kept": kept}
         time = datetime.now(UTC).isoformat(timespec="seconds")
