@@ -45,6 +45,7 @@ class EditCall(Generic[Config_co]):
         history: the calls that the method has already made on this model, oldest first.
         on_progress: is told how much of the call is done, counted in whatever the method goes through: requests,
             batches of them, or epochs.
+        withheld: the benchmark's questions about the requests; an edit must not be made with them.
 
     Raises:
         ConfigError: there are no requests.
@@ -56,6 +57,7 @@ class EditCall(Generic[Config_co]):
     config: Config_co
     history: Sequence[Applied] = ()
     on_progress: Progress | None = None
+    withheld: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if not self.requests:

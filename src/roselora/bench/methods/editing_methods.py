@@ -14,6 +14,7 @@ from roselora.bench.methods import (
     no_edit,
     rome,
     rose,
+    with_consequences,
 )
 from roselora.bench.methods.edit_method import Method
 
@@ -32,6 +33,8 @@ _ROWS = (
     rose.METHOD,
     rose.PUBLISHED,
     gate.METHOD,
+    with_consequences.ROSE,
+    with_consequences.GATE,
 )
 
 METHODS: dict[str, Method] = {method.name: method for method in _ROWS}

@@ -127,7 +127,10 @@ class EditingRun:
         try:
             self._scorer.prepare([case])
             with measured(self._model.device) as taken:
-                applied = method.edit(EditCall(self._model, self._tokenizer, [self._plan.request(case)], method.config))
+                request = self._plan.request(case)
+                applied = method.edit(
+                    EditCall(self._model, self._tokenizer, [request], method.config, withheld=case.questions)
+                )
         except EDIT_FAILURES as error:
             logger.debug("%s failed on %s", name, case.key, exc_info=error)
             self._require_unedited()

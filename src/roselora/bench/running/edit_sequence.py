@@ -119,7 +119,15 @@ class EditSequence:
         requests = [*map(self._plan.request, cases)]
         try:
             with measured(self._model.device) as taken:
-                call = EditCall(self._model, self._tokenizer, requests, self._method.config, self._history, on_progress)
+                call = EditCall(
+                    self._model,
+                    self._tokenizer,
+                    requests,
+                    self._method.config,
+                    self._history,
+                    on_progress,
+                    [question for case in cases for question in case.questions],
+                )
                 applied = self._method.edit(call)
         except EDIT_FAILURES as error:
             logger.debug("%s failed on %s", self._name, cases[0].key, exc_info=error)
