@@ -40,7 +40,7 @@ from roselora.models.task_heads import head_for
 
 RESULTS = Path(__file__).parent / "results" / "growth_study"
 RATES, SEEDS = (5e-4, 1e-3, 2e-3), (0, 1, 2)
-RANK, ALPHA, BETA, BATCH, LENGTH = 8, 16, 0.8, 16, 96
+SCALE, BETA, BATCH, LENGTH = 2, 0.8, 16, 96
 MLP = r".*(intermediate|layer\.\d+\.output)\.dense"
 
 
@@ -63,6 +63,7 @@ class Arm:
         rate_power: the rate is multiplied by the density to the power of minus this, so that the product of factors
             that thin out goes on moving.
         density: the fraction of each row of A and column of B that is kept.
+        rank: of the factors.
     """
 
     score: Literal["weight", "proposal", "gradient"] | None = "weight"
@@ -76,6 +77,7 @@ class Arm:
     targets: Literal["all", "mlp"] = "all"
     rate_power: float = 0.0
     density: float = 0.05
+    rank: int = 8
 
 
 ARMS = {
@@ -91,6 +93,8 @@ ARMS = {
     "proposal": Arm(score="proposal"),
     "once-by-gradient": Arm(score="gradient", warmup=0.15, ramp_end=0.15, frozen_at=0.15),
     "denser": Arm(density=0.075),
+    "rank-32": Arm(rank=32, density=0.04),
+    "rank-32-latent": Arm(rank=32, density=0.04, latent=True, frozen_at=0.8),
     "latent": Arm(latent=True),
     "once": Arm(warmup=0.15, ramp_end=0.15, frozen_at=0.15),
     "lora-gradient-rows": Arm(score=None, first_rows="gradient"),
@@ -196,7 +200,7 @@ def leading_rows(model: Any, batch: dict[str, Tensor], loss_of: Any) -> None:
     loss_of(batch).backward()
     for layer in layers:
         weight, a = layer.base_layer.weight, layer.lora_A["default"].weight
-        rows = torch.linalg.svd(weight.grad, full_matrices=False).Vh[:RANK]
+        rows = torch.linalg.svd(weight.grad, full_matrices=False).Vh[: len(a)]
         with torch.no_grad():
             a.copy_(rows * a.norm() / rows.norm())
         weight.requires_grad_(False)
@@ -240,7 +244,7 @@ def run(name: str, arm: Arm, rate: float, seed: int, steps: int, data_dir: Path)
     torch.manual_seed(seed)
     loaded = load("minilm", head=head_for(list(task.labels)))
     targets = "all-linear" if arm.targets == "all" else MLP
-    config = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=targets, task_type="SEQ_CLS")
+    config = LoraConfig(r=arm.rank, lora_alpha=SCALE * arm.rank, target_modules=targets, task_type="SEQ_CLS")
     model: Any = get_peft_model(loaded.model, config).train()
     train = tokenized(loaded.tokenizer, name, task.training_examples("", data_dir).records)
     dev = tokenized(loaded.tokenizer, name, task.validation_examples(data_dir).records)
