@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -131,7 +132,7 @@ def state_kinds(connection: sqlite3.Connection, prefix: str = "") -> dict[str, l
     return kinds
 
 
-def edit_from_row(row: Sequence[Any], kinds: Sequence[str]) -> StoredEdit:
+def edit_from_row(row: tuple[Any, ...], kinds: Sequence[str]) -> StoredEdit:
     """An edit from its row.
 
     Args:
@@ -173,8 +174,13 @@ def event_from_row(row: Sequence[Any]) -> Event:
         ) from error
 
 
-def _edit(row: Sequence[Any]) -> StoredEdit:
-    """Raises TypeError (a blob is in the row) or ValueError (a ValidationError is one)."""
+@cache
+def _edit(row: tuple[Any, ...]) -> StoredEdit:
+    """Raises TypeError (a blob is in the row) or ValueError (a ValidationError is one).
+
+    A row that was read before is not checked again: each commit reads all of them, and the thousandth would take five
+    times as long as the tenth (benchmarks/store_growth.py).
+    """
     if row[1] != _digest(row[0], *row[2:6])[:ID_LENGTH]:
         raise ValueError("its id is not the hash of its contents")
     edit = _EDIT.validate_python(_named(EDIT_COLUMNS, row))
