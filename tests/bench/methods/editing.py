@@ -1,6 +1,7 @@
 """What the editing methods' tests share: edits of the tiny model that knows a world, and a way to see every byte."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,6 +33,8 @@ TINY: dict[str, dict[str, Any]] = {
     "rose-published": {"learning_rate": 2e-2, "clamp": None, "density": 0.2, "max_steps": 60},
 }
 
+TINY |= {f"{name}-consequences": TINY[name] for name in ("gate", "rose")}
+
 
 def edit(
     name: str,
@@ -40,11 +43,12 @@ def edit(
     *requests: EditRequest,
     history: tuple[Applied, ...] = (),
     on_progress: Progress | None = None,
+    folder: Path | None = None,
     **settings: Any,
 ) -> Applied:
     """One call of a method, with settings for the tiny model."""
     config = replace(METHODS[name].config, **TINY.get(name, {}) | settings)
-    return METHODS[name].edit(EditCall(model, tokenizer, requests, config, history, on_progress))
+    return METHODS[name].edit(EditCall(model, tokenizer, requests, config, history, on_progress, folder=folder))
 
 
 def ask(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, *requests: EditRequest) -> list[str]:

@@ -120,7 +120,7 @@ def test_no_requests_are_refused(
 def test_the_same_seed_gives_the_same_edit(
     name: str, world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    runs, seed = [], {} if name == "gate" else {"seed": 5}
+    runs, seed = [], {} if name.startswith("gate") else {"seed": 5}
     for noise in (1, 2):
         torch.manual_seed(noise)
         applied = edit(name, world_model, tiny_tokenizer, FRANCE, GOLD, **seed)
@@ -137,7 +137,7 @@ def test_a_row_has_the_one_signature_and_a_frozen_config_with_a_seed_where_anyth
     assert next(iter(inspect.signature(method.edit).parameters)) == "call"
     assert is_dataclass(method.config)
     assert type(method.config).__dataclass_params__.frozen
-    assert name in (*CHANGE_NOTHING, "gate") or replace(method.config, seed=3).seed == 3
+    assert name in CHANGE_NOTHING or name.startswith("gate") or replace(method.config, seed=3).seed == 3
 
 
 def test_grace_has_no_batch_size_since_it_trains_each_prompt_by_itself() -> None:

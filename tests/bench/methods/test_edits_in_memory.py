@@ -40,14 +40,15 @@ def test_what_earlier_calls_and_this_one_have_edited_is_previous_to_the_next_edi
     assert previous.neurons == {1: [7, 3]}
 
 
-def test_an_edit_that_replaces_another_leaves_its_neurons_taken_and_all_are_undone(edits: EditsInMemory) -> None:
+def test_an_edit_that_replaces_another_gives_its_neurons_back_and_all_are_undone(edits: EditsInMemory) -> None:
     before = Before(edits.model)
     old = edits.commit(proposal(edits, FRANCE, 3))
     edits.commit(proposal(edits, GOLD, 4))
     edits.overlay.remove(old.id)
     edits.commit(proposal(edits, FRANCE, 5), instead_of=old.id)
     assert [edit.request for edit in edits.bring_up_to_date()] == [GOLD, FRANCE]
-    assert edits.previous_edits().neurons == {1: [7, 3, 4, 5]}
+    assert edits.previous_edits().neurons == {1: [7, 4, 5]}
+    assert edits.previous_edits().undone == {1: [3]}
     changed = edits.model.get_parameter(f"{LAYER}.weight").detach() != before.tensors[f"{LAYER}.weight"]
     assert changed.any(0).nonzero()[:, 0].tolist() == [4, 5]
     assert edits.deltas.entries() == int(changed.sum())

@@ -13,8 +13,10 @@ from roselora.editing.editor import Editor
 from roselora.editing.methods.gate import layer_choice
 from roselora.editing.methods.gate.joint_edits import JointEdits
 from roselora.editing.request import EditRequest
+from roselora.editing.store.edit_store import EditStore
 from roselora.errors import EditError
 from roselora.models import LoadedModel
+from roselora.models.generation import greedy_answers
 from tests.bench.methods.editing import TINY, Before, edit
 
 REQUESTS = (
@@ -129,3 +131,49 @@ def test_a_later_call_leaves_the_neurons_of_earlier_ones(
     second.undo()
     first.undo()
     assert not before.changed(word_model)
+
+
+@pytest.mark.parametrize("name", ["gate", "rose"])
+def test_a_call_that_is_stopped_goes_on_behind_its_last_edit(
+    name: str,
+    passes: list[list[EditRequest]],
+    word_model: LlamaForCausalLM,
+    word_tokenizer: PreTrainedTokenizerFast,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(edit_repair, "broken_requests", lambda *_: [0])
+    before = Before(word_model)
+
+    def stopped(done: int, of: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        edit(name, word_model, word_tokenizer, *REQUESTS, on_progress=stopped, folder=tmp_path / "edits", **TWO_BLOCKS)
+    assert not before.changed(word_model)
+    left = next(request for request in REQUESTS if request.prompt not in prompts_in(tmp_path / "edits"))
+    del passes[:]
+    told: list[tuple[int, int]] = []
+    applied = edit(
+        name,
+        word_model,
+        word_tokenizer,
+        *REQUESTS,
+        on_progress=lambda *at: told.append(at),
+        folder=tmp_path / "edits",
+        **TWO_BLOCKS,
+    )
+    assert passes[0] == [left]
+    assert told == [(3, 3)]
+    assert applied.requests == REQUESTS
+    assert applied.earlier_seconds > 0
+    assert applied.entries == sum(before.changed(word_model).values())
+    assert greedy_answers(word_model, word_tokenizer, [left.prompt], max_new_tokens=4) == [left.target]
+    applied.undo()
+    assert not before.changed(word_model)
+    assert len(prompts_in(tmp_path / "edits")) == 3, "and a replaced edit is undone in the store too"
+
+
+def prompts_in(folder: Path) -> list[str]:
+    return [edit.request.prompt for edit in EditStore.open(folder).active()]

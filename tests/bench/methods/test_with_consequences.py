@@ -22,7 +22,7 @@ def test_what_follows_is_edited_too_in_one_edit_that_is_undone(
     name: str, world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(with_consequences, "proposed_consequences", lambda *_: (replace(IMPLIED, rephrasings=()),))
-    before, config = Before(world_model), replace(METHODS[name].config, **TINY[name.removesuffix("-consequences")])
+    before, config = Before(world_model), replace(METHODS[name].config, **TINY[name])
     france = replace(FRANCE, subject="France")
     applied = METHODS[name].edit(EditCall(world_model, tiny_tokenizer, [france], config))
     assert ask(world_model, tiny_tokenizer, FRANCE, GOLD) == [FRANCE.target, GOLD.target]

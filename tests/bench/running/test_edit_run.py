@@ -1,6 +1,7 @@
 """Runs of the editing benchmark: each edit on a fresh model, or one after another; resumable; failures are rows."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -245,6 +246,31 @@ def test_a_sequence_that_is_interrupted_while_it_is_scored_is_not_edited_again(
     assert resumed.calls == []
     assert [replace(r, cost=None) for r in records] == [replace(r, cost=None) for r in whole]
     assert all(r.cost is not None and r.cost.seconds > 0 for r in records), "what the edits took was kept with them"
+
+
+@pytest.mark.parametrize(("per_call", "kept"), [(1, False), (2, False), (None, True)])
+def test_a_method_that_takes_all_requests_at_once_gets_a_folder_for_its_edits_and_stops_there_in_time(
+    run: Runner, tmp_path: Path, per_call: int | None, kept: bool
+) -> None:
+    folders: list[Path | None] = []
+
+    def stopping(call: EditCall[NudgeConfig]) -> Applied:
+        folders.append(call.folder)
+        if call.folder is not None:
+            call.folder.mkdir()
+        assert call.on_progress is not None
+        call.on_progress(1, 3)
+        raise EditError("It was not stopped.")
+
+    if kept:
+        with pytest.raises(StoppedError):
+            run(method(stopping, per_call=per_call), "sequential", seconds=0)
+        run(method(lambda call: Nudge()(call), per_call=per_call), "sequential")
+        assert not list(tmp_path.glob("*.edits"))
+    else:
+        with suppress(StoppedError):
+            run(method(stopping, per_call=per_call), "sequential", seconds=0)
+        assert set(folders) == {None}
 
 
 class Broken(Nudge):

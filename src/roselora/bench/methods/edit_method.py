@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from torch import Tensor
@@ -22,6 +23,7 @@ class Applied:
         entries: how many entries of the model's weights have another value now.
         steps: optimizer steps taken, 0 where there is no optimizer.
         memory: tensors that the method's next call on this model builds on, such as a codebook, by name.
+        earlier_seconds: what the call had taken already when earlier runs were stopped in it.
     """
 
     requests: tuple[EditRequest, ...]
@@ -29,6 +31,7 @@ class Applied:
     entries: int
     steps: int = 0
     memory: Mapping[str, Tensor] = field(default_factory=dict)
+    earlier_seconds: float = 0.0
 
 
 Config_co = TypeVar("Config_co", covariant=True)
@@ -46,6 +49,7 @@ class EditCall(Generic[Config_co]):
         on_progress: is told how much of the call is done, counted in whatever the method goes through: requests,
             batches of them, or epochs.
         withheld: the benchmark's questions about the requests; an edit must not be made with them.
+        folder: where a call that takes long may keep what it has done, so that a run that is killed goes on with it.
 
     Raises:
         ConfigError: there are no requests.
@@ -58,6 +62,7 @@ class EditCall(Generic[Config_co]):
     history: Sequence[Applied] = ()
     on_progress: Progress | None = None
     withheld: Sequence[str] = ()
+    folder: Path | None = None
 
     def __post_init__(self) -> None:
         if not self.requests:

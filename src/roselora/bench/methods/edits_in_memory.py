@@ -1,7 +1,11 @@
-"""Edits in a model's weights without a store, on which a benchmark runs the editor's own functions."""
+"""Edits in a model's weights, on which a benchmark runs the editor's own functions.
+
+Unlike the editor's, they may follow edits that other methods or earlier calls have made in the weights.
+"""
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -10,7 +14,10 @@ from roselora.delta.sparse_delta import SparseDelta
 from roselora.editing.edited_weights import EditedWeights
 from roselora.editing.methods.previous_edits import PreviousEdits
 from roselora.editing.proposal import Proposal
-from roselora.editing.store.edit_records import StoredEdit
+from roselora.editing.store.edit_records import BaseIdentity, StoredEdit
+from roselora.editing.store.edit_store import EditStore
+from roselora.files import dtype_name
+from roselora.models.fingerprint import fingerprint
 
 
 class EditsInMemory(EditedWeights):
@@ -18,17 +25,32 @@ class EditsInMemory(EditedWeights):
 
     Args:
         previous: the edits of earlier calls, which are in the weights already.
+        folder: of a store that keeps the edits; those that are in it already are put into the weights. Without one they
+            are only in memory.
 
     Attributes:
         edits: those of this call, undone ones included, in commit order.
         deltas: what the call has changed, and the way back.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, previous: PreviousEdits) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        previous: PreviousEdits,
+        folder: Path | None = None,
+    ) -> None:
         super().__init__(model, tokenizer, previous)
         self.edits: list[StoredEdit] = []
         self.deltas = Deltas(model, self.overlay)
         self._by_id: dict[str, SparseDelta] = {}
+        self._store = None
+        if folder is not None:
+            base = BaseIdentity("base", type(model).__name__, fingerprint(model), dtype_name(model.dtype))
+            self._store = EditStore.open(folder, base, create=True)
+            self.edits = self._store.edits()
+            for edit in self._store.active():
+                self._put(edit, self._store.delta_of(edit))
 
     def bring_up_to_date(self) -> list[StoredEdit]:
         """Put back active edits that were taken out of the weights; returns all active ones in commit order."""
@@ -40,17 +62,24 @@ class EditsInMemory(EditedWeights):
 
     def commit(self, proposal: Proposal, instead_of: str | None = None) -> StoredEdit:
         """Put a proposed edit into the weights."""
-        position = len(self.edits) + 1
-        edit = StoredEdit(
-            position, str(position), proposal.request, "", proposal.provenance, datetime.now(UTC).isoformat(), True
-        )
-        self.deltas.note(proposal.delta)
-        self.overlay.apply(edit.id, proposal.delta, position)
+        if self._store is None:
+            position = len(self.edits) + 1
+            now = datetime.now(UTC).isoformat()
+            edit = StoredEdit(position, str(position), proposal.request, "", proposal.provenance, now, True)
+        else:
+            with self.trying(proposal.delta), self._store.writing():  # what the weights refuse is never stored
+                edit = self._store.add(proposal.request, proposal.delta, proposal.provenance, instead_of=instead_of)
+        self._put(edit, proposal.delta)
         if instead_of is not None:
             self.edits = [replace(other, active=other.active and other.id != instead_of) for other in self.edits]
         self.edits.append(edit)
-        self._by_id[edit.id] = proposal.delta
         return edit
+
+    def _put(self, edit: StoredEdit, delta: SparseDelta) -> None:
+        """Put an edit into the weights."""
+        self.deltas.note(delta)
+        self.overlay.apply(edit.id, delta, edit.position)
+        self._by_id[edit.id] = delta
 
     def all_edits(self) -> list[StoredEdit]:
         """This object's edits; earlier calls' are not among them."""

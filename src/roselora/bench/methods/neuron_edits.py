@@ -9,6 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from roselora.bench.methods.edit_method import Applied, EditCall
 from roselora.bench.methods.edits_in_memory import EditsInMemory
 from roselora.bench.methods.weight_changes import undone_on_error
+from roselora.editing.contradictions import still_to_edit
 from roselora.editing.edit_repair import repair
 from roselora.editing.feasibility import require_feasible
 from roselora.editing.many_edits import ManyEdits
@@ -28,15 +29,17 @@ block and index."""
 def edit_neurons(call: EditCall[Settings]) -> Applied:
     """Edit as `Editor.edit_many` and then `Editor.repair` do, without a store.
 
-    A request that the editor would refuse, or whose target it does not reach, leaves no edit; the others are made.
+    A request that the editor would refuse, or whose target it does not reach, leaves no edit; the others are made. With
+    a folder, a call that was killed goes on behind its last edit.
 
     Raises:
         EditError, NonFiniteError: no edit was made; the message is the first request's.
         UnsupportedError: the model's MLPs have no neurons that gates could replace.
     """
-    edits = EditsInMemory(call.model, call.tokenizer, _previous_edits(call.history))
+    edits = EditsInMemory(call.model, call.tokenizer, _previous_edits(call.history), call.folder)
+    made_before = [edit for edit in edits.edits if edit.active]
     failures: list[RoseLoraError] = []
-    finished = count(1)
+    finished = count(1 + len(made_before))
 
     def finish(*_: object) -> None:
         if call.on_progress is not None:
@@ -54,13 +57,16 @@ def edit_neurons(call: EditCall[Settings]) -> Applied:
         except ConfigError as error:
             fail(request, EditError(str(error)))
     with undone_on_error(edits.deltas):
-        if not ManyEdits(edits, feasible, call.config, finish, fail).make():
+        left = still_to_edit(feasible, made_before) if made_before else feasible
+        if not ManyEdits(edits, left, call.config, finish, fail).make() and not made_before:
             raise failures[0] if len(failures) == 1 else EditError(f"No request was edited. The first: {failures[0]}")
         repair(edits, lambda _: call.config)
     neurons = edits.previous_edits().neurons
     taken = torch.tensor([(block, index) for block, indices in neurons.items() for index in sorted(indices)])
     steps = sum(edit.provenance["training"]["steps"] for edit in edits.edits)
-    return Applied(tuple(call.requests), edits.deltas.restore, edits.deltas.entries(), steps, {NEURONS: taken})
+    earlier = sum(edit.provenance["training"]["seconds"] for edit in made_before)
+    entries = edits.deltas.entries()
+    return Applied(tuple(call.requests), edits.deltas.restore, entries, steps, {NEURONS: taken}, earlier)
 
 
 def _previous_edits(history: Sequence[Applied]) -> PreviousEdits:

@@ -1,6 +1,7 @@
 """Edits that follow each other in one model, resumed from a checkpoint if there is one."""
 
 import logging
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -51,6 +52,8 @@ class EditSequence:
         self._plan, self._name, self._method, self._cases = plan, name, plan.methods[name], plan.cases
         self._size = plan.requests_per_call(name) or len(plan.cases)
         self._path = plan.checkpoint(name)
+        # A method that takes all requests in one call keeps its edits here, for no checkpoint comes before its end.
+        self._edits = self._path.with_suffix(".edits") if self._size >= len(plan.cases) > 1 else None
         self._history: list[Applied] = []
         self.at = plan.cases[0]
 
@@ -72,7 +75,7 @@ class EditSequence:
                 self.at = self._cases[start]
                 doing = f"{self._name}, edit {start + 1}/{len(self._cases)}"
                 eta.begin(doing)
-                attempts += self._call(self._cases[start : start + self._size], eta.within(doing))
+                attempts += self._call(self._cases[start : start + self._size], eta.within(doing), deadline)
                 eta.made(self._name, len(attempts) - start)
                 if deadline.over or time.monotonic() - saved > CHECKPOINT_SECONDS:
                     self._save(attempts)
@@ -93,6 +96,8 @@ class EditSequence:
     def forget(self) -> None:
         """Remove the checkpoint, if there is one, since all of its edits are recorded."""
         self._path.unlink(missing_ok=True)
+        if self._edits is not None:
+            shutil.rmtree(self._edits, ignore_errors=True)
 
     def _save(self, attempts: Sequence[AttemptedEdit]) -> None:
         memory = self._history[-1].memory if self._history else {}
@@ -114,9 +119,15 @@ class EditSequence:
             self._history.append(Applied(requests, undo, 0, memory=checkpoint.memory))
         return attempts
 
-    def _call(self, cases: Sequence[EditCase], on_progress: Progress) -> list[AttemptedEdit]:
+    def _call(self, cases: Sequence[EditCase], on_progress: Progress, deadline: Deadline) -> list[AttemptedEdit]:
         """One call of the method. If it fails, all of its requests have, and the model is as before the call."""
         requests = [*map(self._plan.request, cases)]
+
+        def progress(done: int, of: int) -> None:
+            on_progress(done, of)
+            if self._edits is not None and self._edits.exists():
+                deadline.check()
+
         try:
             with measured(self._model.device) as taken:
                 call = EditCall(
@@ -125,8 +136,9 @@ class EditSequence:
                     requests,
                     self._method.config,
                     self._history,
-                    on_progress,
+                    progress,
                     [question for case in cases for question in case.questions],
+                    self._edits,
                 )
                 applied = self._method.edit(call)
         except EDIT_FAILURES as error:
@@ -134,7 +146,8 @@ class EditSequence:
             return [AttemptedEdit(None, error_line(error))] * len(cases)
         # `base` restores the weights, so keeping each call's own snapshot would only fill the memory.
         self._history.append(applied if applied.entries == 0 else replace(applied, undo=_nothing))
-        cost = Cost(taken.seconds / len(cases), taken.peak_bytes, None, applied.steps / len(cases))
+        seconds = applied.earlier_seconds + taken.seconds
+        cost = Cost(seconds / len(cases), taken.peak_bytes, None, applied.steps / len(cases))
         return [AttemptedEdit(cost, None)] * len(cases)
 
 
