@@ -1,4 +1,4 @@
-"""Promise 7: edit, undo any, redo any, reload and crash, in three dtypes: every byte equals a naive replay."""
+"""Promise 7: edit facts and groups of them, undo any, redo any, reload and crash: every byte equals a naive replay."""
 
 import contextlib
 import copy
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from roselora.delta import overlay
+from roselora.delta.combination import combine
 from roselora.delta.sparse_delta import SparseDelta, SparseFactors
 from roselora.editing.editor import Editor
 from roselora.editing.proposal import Proposal
@@ -78,7 +79,14 @@ class Edits(RuleBasedStateMachine):
     def teardown(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def proposal(self, seed: int, names: list[str]) -> Proposal:
+    def proposal(self, seed: int, names: list[str], facts: int = 1) -> Proposal:
+        """A request with facts - 1 consequences, whose updates are added up as those of a group are."""
+        self.count += 1
+        implied = [EditRequest(f"prompt {self.count}.{number}", "target") for number in range(1, facts)]
+        request = EditRequest(f"prompt {self.count}", "target", consequences=implied)
+        return Proposal(request, combine([self.delta(seed + number, names) for number in range(facts)]), {})
+
+    def delta(self, seed: int, names: list[str]) -> SparseDelta:
         generator = torch.Generator().manual_seed(seed)
 
         def sparse(*shape: int) -> Tensor:
@@ -100,12 +108,15 @@ class Edits(RuleBasedStateMachine):
                     layer=LAYERS[name],
                 )
             )
-        self.count += 1
-        return Proposal(EditRequest(f"prompt {self.count}", "target"), SparseDelta(tuple(weights)), {})
+        return SparseDelta(tuple(weights))
 
-    @rule(seed=st.integers(0, 10**6), names=st.sets(st.sampled_from(sorted(SHAPES)), min_size=1))
-    def edit(self, seed: int, names: set[str]) -> None:
-        proposal = self.proposal(seed, sorted(names))
+    @rule(
+        seed=st.integers(0, 10**6),
+        names=st.sets(st.sampled_from(sorted(SHAPES)), min_size=1),
+        facts=st.sampled_from([1, 1, 3]),
+    )
+    def edit(self, seed: int, names: set[str], facts: int) -> None:
+        proposal = self.proposal(seed, sorted(names), facts)
         with self.editor.store.writing():
             edit = self.editor._edited.commit(proposal)
         self.deltas[edit.id] = proposal.delta
@@ -150,7 +161,7 @@ class Edits(RuleBasedStateMachine):
         """
         chosen = data.draw(st.sampled_from(["new", *self.deltas]))
         old = data.draw(st.sampled_from([None, *(key for key in self.deltas if key in self.active)]))
-        proposal = self.proposal(seed, sorted(SHAPES))
+        proposal = self.proposal(seed, sorted(SHAPES), facts=1 + seed % 2)
         with _interruption(point), contextlib.suppress(KeyboardInterrupt):
             if chosen == "new":
                 with self.editor.store.writing():
