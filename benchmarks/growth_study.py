@@ -62,6 +62,7 @@ class Arm:
         targets: the modules that are adapted.
         rate_power: the rate is multiplied by the density to the power of minus this, so that the product of factors
             that thin out goes on moving.
+        scale_power: the same for the scale s of s·B·A, which leaves the rate of the new head alone.
         density: the fraction of each row of A and column of B that is kept.
         rank: of the factors.
     """
@@ -76,6 +77,7 @@ class Arm:
     budget: Literal["row", "model"] = "row"
     targets: Literal["all", "mlp"] = "all"
     rate_power: float = 0.0
+    scale_power: float = 0.0
     density: float = 0.05
     rank: int = 8
 
@@ -87,6 +89,8 @@ ARMS = {
     "short-ramp": Arm(ramp_end=0.5),
     "latent-short-ramp": Arm(latent=True, ramp_end=0.5, frozen_at=0.5),
     "rising-rate": Arm(rate_power=0.5),
+    "rising-scale": Arm(scale_power=0.5),
+    "gradient-rows-rising-scale": Arm(first_rows="gradient", scale_power=0.5),
     "swaps": Arm(ramp_end=0.5, frozen_at=0.8, swaps=0.2),
     "gradient-rows": Arm(first_rows="gradient"),
     "model-budget": Arm(budget="model"),
@@ -269,7 +273,11 @@ def run(name: str, arm: Arm, rate: float, seed: int, steps: int, data_dir: Path)
             min((t + 1) / max(1, 0.05 * steps), (steps - t) / (0.95 * steps)) * pruner.density(t + 1) ** -arm.rate_power
         ),
     )
+    layers = [module for module in model.modules() if hasattr(module, "lora_A")]
     for rows in islice(batches(train, seed), steps):
+        for layer in layers:
+            # As thin as the factors are after the step before.
+            layer.scaling["default"] = SCALE * pruner.density(max(1, pruner.step)) ** -arm.scale_power
         loss_of(batched(rows)).backward()
         torch.nn.utils.clip_grad_norm_([p for _, p in named], 1.0)
         pruner.before()
