@@ -49,11 +49,15 @@ _ATTRIBUTES = tuple(
             "composer founder president minister chancellor king queen monarch head mayor governor officer ceo "
             "chairperson chairman captain coach owner inventor discoverer painter architect creator performer singer "
             "person",
-            ("country of citizenship", "place of birth", "native language"),
+            ("gender", "occupation", "country of citizenship", "place of birth"),
         ),
     )
 )
-"""By words of a noun phrase, what can be asked of what it stands for."""
+"""By words of a noun phrase, what can be asked of what it stands for.
+
+What the questions of KnowEdit's train files ask most often (`train_cf.json`: of a person 68 the gender, 38 the
+occupation, 8 the citizenship and 5 the place of birth).
+"""
 
 
 def relation_of(prompt: str, subject: str) -> str | None:
