@@ -22,7 +22,7 @@ check: $(VENV)/.installed
 
 # The pages as a site, in site/; a link or an anchor that leads nowhere is an error.
 docs: $(VENV)/.installed
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
