@@ -5,12 +5,12 @@
 
 Each arm is the paper's rule with one change (`ARMS`). MiniLM with a new head is trained on a GLUE set for --steps steps
 of 16 examples with AdamW in bfloat16 autocast, rank 8 on every linear layer, density .05; the rate rises for 5% of the
-steps and then falls to 0. Each arm's rate is the best of RATES on seed 0, where twice the highest or half of the lowest
-is tried too for as long as that one is the best; with that rate it is trained with two more seeds. The examples scored
-are the selecting half of validation, never the half that reports score. A run is a line in
-benchmarks/results/growth_study/SET.jsonl, and runs that are there are not made again. --report prints, for each arm,
-the mean over sets of its accuracy and of its difference from the paper's rule and from LoRA on the same examples and
-seeds, with the 95% bootstrap interval over examples.
+steps and then falls to 0. The examples scored are the selecting half of validation, never the half that reports score,
+and HELD_OUT training examples that are not trained on. Each arm's rate is the one of RATES with the lowest loss on seed
+0, where twice the highest or half of the lowest is tried too for as long as that one is the best; with that rate it is
+trained with two more seeds. A run is a line in benchmarks/results/growth_study/SET.jsonl, and runs that are there are
+not made again. --report prints, for each arm, the mean over sets of its accuracy (or loss) and of its difference from
+the paper's rule and from LoRA on the same examples and seeds, with the 95% bootstrap interval over examples.
 """
 
 import argparse
@@ -39,6 +39,7 @@ from roselora.models.loading import load
 from roselora.models.task_heads import head_for
 
 RESULTS = Path(__file__).parent / "results" / "growth_study"
+HELD_OUT = 1500
 RATES, SEEDS = (5e-4, 1e-3, 2e-3), (0, 1, 2)
 SCALE, BETA, BATCH, LENGTH = 2, 0.8, 16, 96
 MLP = r".*(intermediate|layer\.\d+\.output)\.dense"
@@ -250,8 +251,11 @@ def run(name: str, arm: Arm, rate: float, seed: int, steps: int, data_dir: Path)
     targets = "all-linear" if arm.targets == "all" else MLP
     config = LoraConfig(r=arm.rank, lora_alpha=SCALE * arm.rank, target_modules=targets, task_type="SEQ_CLS")
     model: Any = get_peft_model(loaded.model, config).train()
-    train = tokenized(loaded.tokenizer, name, task.training_examples("", data_dir).records)
-    dev = tokenized(loaded.tokenizer, name, task.validation_examples(data_dir).records)
+    examples = task.training_examples("", data_dir).records
+    drawn = np.random.default_rng(0).permutation(len(examples))
+    train = tokenized(loaded.tokenizer, name, [examples[i] for i in drawn[HELD_OUT:]])
+    selecting = task.validation_examples(data_dir).records
+    dev = tokenized(loaded.tokenizer, name, [*selecting, *(examples[i] for i in drawn[:HELD_OUT])])
 
     def loss_of(batch: tuple[dict[str, Tensor], Tensor]) -> Tensor:
         inputs, labels = batch
@@ -286,17 +290,21 @@ def run(name: str, arm: Arm, rate: float, seed: int, steps: int, data_dir: Path)
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
     model.eval()
-    right = np.zeros(len(dev), dtype=bool)
+    right, losses = np.zeros(len(dev), dtype=bool), np.zeros(len(dev))
     by_length = sorted(range(len(dev)), key=lambda i: len(dev[i][0]))
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         for begin in range(0, len(dev), 50):
             numbers = by_length[begin : begin + 50]
             inputs, labels = batched([dev[i] for i in numbers])
-            right[numbers] = (model(**inputs).logits.argmax(-1) == labels).numpy()
+            logits = model(**inputs).logits.float()
+            right[numbers] = (logits.argmax(-1) == labels).numpy()
+            losses[numbers] = functional.cross_entropy(logits, labels, reduction="none").numpy()
     kept = sum(int(p.count_nonzero()) for p, _ in factors)
     return {
         "right": "".join("01"[int(each)] for each in right),
         "accuracy": round(float(right.mean()), 4),
+        "loss": round(float(losses.mean()), 4),
+        "losses": [round(float(each), 2) for each in losses],
         "kept": kept,
         "entries": entries_changed(model),
         "seconds": round(time.perf_counter() - start, 1),
@@ -325,40 +333,40 @@ def results(name: str) -> list[dict[str, Any]]:
 
 def wanted(done: Sequence[dict[str, Any]], arm: str, seeds: int = len(SEEDS)) -> Iterator[tuple[float, int]]:
     """The next run of an arm: all rates with the first seed, then the other seeds with the best of these."""
-    made = {(each["rate"], each["seed"]): each["accuracy"] for each in done if each["arm"] == arm}
+    made = {(each["rate"], each["seed"]): each["loss"] for each in done if each["arm"] == arm}
     rates = sorted({*RATES, *(rate for rate, _ in made)})
     missing = [(rate, SEEDS[0]) for rate in rates if (rate, SEEDS[0]) not in made]
     if missing:
         yield missing[0]
         return
-    best = max(rates, key=lambda rate: made[rate, SEEDS[0]])
+    best = min(rates, key=lambda rate: made[rate, SEEDS[0]])
     if best in (rates[0], rates[-1]):
         yield 2 * best if best == rates[-1] else best / 2, SEEDS[0]
         return
     yield from [(best, seed) for seed in SEEDS[1:seeds] if (best, seed) not in made][:1]
 
 
-def chosen(done: Sequence[dict[str, Any]], arm: str) -> list[dict[str, Any]] | None:
+def chosen(done: Sequence[dict[str, Any]], arm: str, seeds: int) -> list[dict[str, Any]] | None:
     """The runs of an arm with its best rate, one a seed, or None while some are missing."""
-    if next(wanted(done, arm), None) is not None:
+    if next(wanted(done, arm, seeds), None) is not None:
         return None
     own = [each for each in done if each["arm"] == arm]
-    best = max((each for each in own if each["seed"] == SEEDS[0]), key=lambda each: each["accuracy"])["rate"]
-    return [next(each for each in own if (each["rate"], each["seed"]) == (best, seed)) for seed in SEEDS]
+    best = min((each for each in own if each["seed"] == SEEDS[0]), key=lambda each: each["loss"])["rate"]
+    return [next(each for each in own if (each["rate"], each["seed"]) == (best, seed)) for seed in SEEDS[:seeds]]
 
 
-def rows_right(runs: Sequence[dict[str, Any]]) -> Any:
-    """(examples,), the share of the seeds that answer each example rightly."""
-    return np.mean([[int(each) for each in run["right"]] for run in runs], axis=0)
+def each_example(runs: Sequence[dict[str, Any]], what: str) -> Any:
+    """(examples,), the mean over the seeds of what is known of each example, "right" or "losses"."""
+    return np.mean([[float(each) for each in run[what]] for run in runs], axis=0)
 
 
-def report(sets: Sequence[str]) -> None:
+def report(sets: Sequence[str], seeds: int, what: str) -> None:
     """Print a table of the arms that are complete on all sets."""
     found: defaultdict[str, dict[str, list[dict[str, Any]]]] = defaultdict(dict)
     for name in sets:
         done = results(name)
         for arm in ARMS:
-            if (runs := chosen(done, arm)) is not None:
+            if (runs := chosen(done, arm, seeds)) is not None:
                 found[arm][name] = runs
     draw = np.random.default_rng(0)
     print(f"| arm | {' | '.join(sets)} | mean | less paper | less lora | entries |")
@@ -366,7 +374,7 @@ def report(sets: Sequence[str]) -> None:
     for arm, by_set in found.items():
         if set(by_set) != set(sets):
             continue
-        right = {name: rows_right(runs) for name, runs in by_set.items()}
+        right = {name: each_example(runs, what) for name, runs in by_set.items()}
         cells = [f"{right[name].mean():.3f}" for name in sets]
         mean = np.mean([right[name].mean() for name in sets])
         less = []
@@ -374,7 +382,7 @@ def report(sets: Sequence[str]) -> None:
             if arm == peer or set(found[peer]) != set(sets):
                 less.append("")
                 continue
-            differences = [right[name] - rows_right(found[peer][name]) for name in sets]
+            differences = [right[name] - each_example(found[peer][name], what) for name in sets]
             means = [
                 np.mean([each[draw.integers(len(each), size=len(each))].mean() for each in differences])
                 for _ in range(2000)
@@ -395,9 +403,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="1 trains with the first alone, for a first look")
     parser.add_argument("--report", action="store_true")
+    parser.add_argument("--of", default="right", choices=["right", "losses"], help="what the report compares")
     given = parser.parse_args()
     if given.report:
-        report(given.sets)
+        report(given.sets, given.seeds, given.of)
         return
     RESULTS.mkdir(parents=True, exist_ok=True)
     for arm in given.arms:
