@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 import typer
 from typer.main import get_command
 
-from roselora.cli import main
+from roselora.cli import doctor, main
+from roselora.cli.installed_extras import extras
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 EDIT = ["--prompt", "The capital of France is", "--target", "Lyon"]
@@ -111,6 +113,34 @@ def test_doctor_tells_versions_caches_and_that_there_is_no_store(run: Run) -> No
     report = json.loads(done.stdout)
     assert report["versions"]["torch"]
     assert report["store"]["state"] == "there is none"
+    assert report["extras"].keys() == {"train", "bench", "ui", "llama-cpp", "mlx"}
+    assert report["extras"]["train"] == "ready (roselora train)"
+    assert report["machine"]["cpu"].startswith("float32")
+
+
+def test_doctor_names_what_an_extra_lacks_and_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = metadata.version
+
+    def without_trl(name: str) -> str:
+        if name == "trl":
+            raise metadata.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(metadata, "version", without_trl)
+    found = extras()
+    assert found["train"] == "without trl; pip install 'roselora[train]' (roselora train)"
+    assert found["ui"].startswith("ready")
+
+
+def test_doctor_says_what_each_cache_takes_and_what_comes_of_deleting_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "ordinary").mkdir()
+    (tmp_path / "ordinary" / "made.safetensors").write_bytes(bytes(1_500_000))
+    monkeypatch.setenv("ROSELORA_HOME", str(tmp_path))
+    caches = doctor._caches()
+    assert caches["ordinary"].startswith(f"1.5 MB in {tmp_path / 'ordinary'}: ")
+    assert "models" not in caches
 
 
 @pytest.mark.demo

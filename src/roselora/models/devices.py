@@ -21,7 +21,7 @@ def device_for(wanted: str | torch.device = AUTO) -> torch.device:
     if wanted == AUTO:
         return there or torch.device("cpu")
     count = torch.accelerator.device_count() if there else 0
-    known = ", ".join(["cpu", *(f"{there}:{number}" for number in range(count))])
+    known = ", ".join(map(str, known_devices()))
     try:
         device = torch.device(wanted)
     except RuntimeError:
@@ -29,6 +29,13 @@ def device_for(wanted: str | torch.device = AUTO) -> torch.device:
     if device.type != "cpu" and (there is None or device.type != there.type or (device.index or 0) >= count):
         raise ConfigError(f"The device {device} is not here: name auto, or one of {known}.")
     return device
+
+
+def known_devices() -> list[torch.device]:
+    """The devices of this machine that torch sees, the CPU first."""
+    there = torch.accelerator.current_accelerator(check_available=True)
+    count = torch.accelerator.device_count() if there else 0
+    return [torch.device("cpu"), *(torch.device(there.type, number) for number in range(count) if there)]
 
 
 def dtype_for(wanted: str | torch.dtype, device: torch.device) -> torch.dtype | None:
