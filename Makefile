@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo ui test check docs format nightly conformance gpu clean
+.PHONY: demo ui test check docs format nightly conformance package gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/roselora demo
@@ -35,6 +35,10 @@ nightly: $(VENV)/.installed
 # PEFT's own tests with our config in LoRA's place; what they import besides is installed for them alone.
 conformance: $(VENV)/.conformance
 	$(BIN)/python -m benchmarks.conformance.run
+
+# The wheel, installed into an empty environment away from here, and tried there.
+package: $(VENV)/.installed
+	$(BIN)/python -m tests.package.check_installed
 
 # On one NVIDIA GPU: the tests marked for it, and what training and edits cost on a model of 8B's shape.
 gpu: $(VENV)/.installed
