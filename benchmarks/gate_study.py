@@ -1,8 +1,9 @@
-"""The limits of gated neuron edits, on the demo model and development records.
+"""The limits of gated neuron edits, on the demo model or another, and development records.
 
-    python benchmarks/gate_study.py --data-dir DATA [--parts lost silent depth together] [--n 32]
+    python benchmarks/gate_study.py --data-dir DATA [--parts lost silent depth together strength] [--n 32]
 
-The records are those of MEND's ZsRE whose prompt is in no file that results are reported on.
+The records are those of MEND's ZsRE whose prompt is in no file that results are reported on, and for ``strength`` as
+many of KnowEdit's train file of counterfactuals; ``strength`` alone may be asked of another model (--model).
 
 - ``lost``: perplexity without the least important neurons, as many as a thousand edits replace, in more or fewer
   blocks; on reference answers of AlpacaEval that the editing benchmark does not read.
@@ -12,21 +13,29 @@ The records are those of MEND's ZsRE whose prompt is in no file that results are
 - ``together``: seven times ``--n`` edits by `Editor.edit_many`; how many do not hold, and how many after
   `Editor.repair`. Then every seventh of them is undone by itself and redone, and in the end all are undone: what the
   model answers, and whether the bytes are the same.
+- ``strength``: ``--n`` single edits of each set whose neurons write all, a half, a third and a quarter of what they
+  were trained to; what holds and what moves then.
 """
 
 import argparse
+import json
+import random
+import statistics
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
+from rose_study import cases as with_questions
 from rose_study import unmeasured
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.bench.methods.weight_changes import Deltas, undone_on_error
+from roselora.bench.metrics.case_scoring import CaseScorer
 from roselora.bench.metrics.perplexity import perplexity, text_losses
-from roselora.bench.tasks.edit_case import EditCase
+from roselora.bench.tasks.edit_case import RELATION_SPECIFICITY, EditCase, Probe
 from roselora.bench.tasks.general_ability import perplexity_texts
 from roselora.editing.edit_answers import GivenAnswer, answers_to, broken_requests
 from roselora.editing.editor import Editor
@@ -47,7 +56,8 @@ LOST = 3837
 
 RANGES = ((19, 27), (16, 27), (13, 27), (10, 27))
 BLOCKS = (12, 16, 20, 25)
-PARTS = ("lost", "silent", "depth", "together")
+STRENGTHS = (1.0, 0.5, 0.35, 0.25)
+PARTS = ("lost", "silent", "depth", "together", "strength")
 SETTINGS = GateSettings()
 
 Model = tuple[PreTrainedModel, PreTrainedTokenizerBase]
@@ -161,16 +171,63 @@ def taken_out(editor: Editor, said_before: Mapping[EditRequest, Sequence[GivenAn
     print(f"all undone: the bytes are {'' if restored else 'not '}the base's", flush=True)
 
 
+def counterfactuals(data_dir: Path, n: int) -> list[EditCase]:
+    """Records of the train file; a rephrasing has another name of the subject, locality asks other relations of it."""
+    records = json.loads((data_dir / "knowledge_editing" / "train_cf.json").read_text())
+    random.Random(3).shuffle(records)
+    found = []
+    for number, record in enumerate(records):
+        others = tuple(Probe(each["prompt"], ("",)) for each in record["locality"].get(RELATION_SPECIFICITY, [])[:4])
+        names = tuple(each["prompt"] for each in record["portability"].get("Subject_Aliasing", [])[:3])
+        if others and record["subject"] in record["prompt"]:
+            fact = record["prompt"], record["target_new"], record["subject"]
+            found.append(EditCase(f"train_cf/{number}", *fact, names, locality={RELATION_SPECIFICITY: others}))
+    return found[:n]
+
+
+def strength(loaded: LoadedModel, name: str, cases: Sequence[EditCase]) -> None:
+    model = loaded.model, loaded.tokenizer
+    block = editable_mlps(loaded.model, SETTINGS)[0].block
+    seen: dict[tuple[float, str], dict[str, list[float]]] = {}
+    for case in cases:
+        scorer = CaseScorer(*model, [case], forms=("bare", "chat"))
+        (edit,) = train_neuron_edits(edited(model, block), [case.request])
+        for share in STRENGTHS:
+            with undone_on_error(Deltas(loaded.model)) as deltas:
+                weaker = replace(edit, columns=share * edit.columns)
+                deltas.apply(weaker.delta(loaded.model, deltas.overlay.base_sha256))
+                (scores,) = scorer.score([case])
+            deltas.restore()
+            for form, own in (("bare", scores.bare), ("chat", scores.chat)):
+                assert own is not None
+                values = {"prompt": own.reliability, "reworded": own.generalization}
+                values |= {f"{kind} stays": kept for kind, kept in own.locality.items()}
+                values |= {f"{kind} KL": moved for kind, moved in own.kl_by.items()}
+                for what, value in values.items():
+                    if value is not None:
+                        seen.setdefault((share, form), {}).setdefault(what, []).append(value)
+    for (share, form), values in seen.items():
+        means = ", ".join(f"{what} {statistics.fmean(each):.3f} ({len(each)})" for what, each in values.items())
+        print(f"{name}, {share:g} of the strength, {form}: {means}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--n", type=int, default=32, help="records; twice as many for silent, 7 times for together")
     parser.add_argument("--texts", type=int, default=40)
+    parser.add_argument("--model", default="demo")
     arguments = parser.parse_args()
     cases = unmeasured("zsre_mend", arguments.data_dir)
-    loaded = load("demo")
+    loaded = load(arguments.model)
     model = loaded.model, loaded.tokenizer
+    if "strength" in arguments.parts:
+        # First, for what follows counts the demo model's blocks.
+        strength(loaded, "counterfactuals", counterfactuals(arguments.data_dir, arguments.n))
+        strength(loaded, "ZsRE", with_questions(arguments.data_dir, arguments.n))
+    if not {*arguments.parts} - {"strength"}:
+        return
     # Of all blocks at once: statistics are cached by the hash of the weights, and these are about to change.
     reference_statistics(*model, range(min(first for first, _ in RANGES), max(last for _, last in RANGES) + 1))
     if "lost" in arguments.parts:
