@@ -219,6 +219,8 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=40)
     parser.add_argument("--model", default="demo")
     arguments = parser.parse_args()
+    if arguments.model != "demo" and {*arguments.parts} != {"strength"}:
+        parser.error("Of another model only --parts strength is known; the others count the demo model's blocks.")
     cases = unmeasured("zsre_mend", arguments.data_dir)
     loaded = load(arguments.model)
     model = loaded.model, loaded.tokenizer

@@ -3,7 +3,7 @@
     python -m benchmarks.gpu [--json FILE]
     python -m benchmarks.gpu --dry-run
 
-The model has the shape of an 8B Llama 3 and random weights in bfloat16, so that nothing is downloaded; times do not
+The model has the shape of an 8B Llama 3 and random weights in bfloat16, with the demo model's tokenizer; times do not
 depend on what a model knows, except that a gated edit may need more steps here than in a trained one. LoRA and RoseLoRA
 are two adapters of this one model, on all its linear layers, and take steps in turn. RoseLoRA prunes to its target
 density in every step that is counted. Times are medians, the ratio is the median of the ratios of steps that follow one

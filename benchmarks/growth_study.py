@@ -325,10 +325,11 @@ def entries_changed(model: Any) -> int:
     )
 
 
-def results(name: str) -> list[dict[str, Any]]:
-    """The runs of a set that are there."""
+def results(name: str, steps: int) -> list[dict[str, Any]]:
+    """The runs of a set that are there, of so many steps."""
     path = RESULTS / f"{name}.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    runs = map(json.loads, path.read_text().splitlines() if path.exists() else ())
+    return [each for each in runs if each["steps"] == steps]
 
 
 def wanted(done: Sequence[dict[str, Any]], arm: str, seeds: int = len(SEEDS)) -> Iterator[tuple[float, int]]:
@@ -360,11 +361,11 @@ def each_example(runs: Sequence[dict[str, Any]], what: str) -> Any:
     return np.mean([[float(each) for each in run[what]] for run in runs], axis=0)
 
 
-def report(sets: Sequence[str], seeds: int, what: str) -> None:
+def report(sets: Sequence[str], seeds: int, what: str, steps: int) -> None:
     """Print a table of the arms that are complete on all sets."""
     found: defaultdict[str, dict[str, list[dict[str, Any]]]] = defaultdict(dict)
     for name in sets:
-        done = results(name)
+        done = results(name, steps)
         for arm in ARMS:
             if (runs := chosen(done, arm, seeds)) is not None:
                 found[arm][name] = runs
@@ -379,7 +380,7 @@ def report(sets: Sequence[str], seeds: int, what: str) -> None:
         mean = np.mean([right[name].mean() for name in sets])
         less = []
         for peer in ("paper", "lora"):
-            if arm == peer or set(found[peer]) != set(sets):
+            if arm == peer or set(found.get(peer, {})) != set(sets):
                 less.append("")
                 continue
             differences = [right[name] - each_example(found[peer][name], what) for name in sets]
@@ -406,12 +407,14 @@ def main() -> None:
     parser.add_argument("--of", default="right", choices=["right", "losses"], help="what the report compares")
     given = parser.parse_args()
     if given.report:
-        report(given.sets, given.seeds, given.of)
+        report(given.sets, given.seeds, given.of, given.steps)
         return
+    if given.data_dir is None:
+        parser.error("--data-dir is needed, unless there is --report.")
     RESULTS.mkdir(parents=True, exist_ok=True)
     for arm in given.arms:
         for name in given.sets:
-            while (missing := next(wanted(results(name), arm, given.seeds), None)) is not None:
+            while (missing := next(wanted(results(name, given.steps), arm, given.seeds), None)) is not None:
                 rate, seed = missing
                 outcome = run(name, ARMS[arm], rate, seed, given.steps, given.data_dir)
                 line = {"arm": arm, "rate": rate, "seed": seed, "steps": given.steps, **outcome}

@@ -4,7 +4,7 @@
 
 Each edit is as large as a gated one, five neurons of an MLP with the request and the provenance that the editor
 writes, but nothing is trained: its rows and columns are drawn at random and are small. Reported are medians over the
-last --window commits up to each count, with the ratio to the first, and the bytes of the store's folder.
+last nine commits up to each count, with the ratio to the first, and the bytes of the store's folder.
 """
 
 import argparse

@@ -1,6 +1,8 @@
 """Writes the reference of the commands for mkdocs, and names what is no page of the site instead of linking it."""
 
+import logging
 import re
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -9,6 +11,8 @@ from typer.cli import get_docs_for_click
 
 from roselora.cli.main import app
 
+logger = logging.getLogger("mkdocs.hooks")
+ROOT = Path(__file__).parents[1]
 COMMANDS = "reference/commands.md"
 OUTSIDE = re.compile(r"\[([^\]]+)\]\(\.\./([^)]+)\)")
 """A link to a file of the repository that is no page."""
@@ -23,6 +27,9 @@ def on_files(files: Files, config: Any) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Name files of the repository instead of linking them."""
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Name files of the repository instead of linking them, if they are there."""
+    for _, path in OUTSIDE.findall(markdown):
+        if not (ROOT / path.split("#")[0]).exists():
+            logger.warning("%s links to %s, which is not there", page.file.src_path, path)
     return OUTSIDE.sub(r"\1 (`\2`)", markdown)

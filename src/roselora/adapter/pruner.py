@@ -32,7 +32,7 @@ _STACKED_ENTRIES_ON_CPU = 1 << 17
 
 _STACKED_ENTRIES = 1 << 24
 """The same on a GPU: reading 64 MiB takes longer than launching a kernel, and what is needed beside the factors, up to
-20 bytes an entry for the copies and the running count of ties, stays under 350 MiB however large the model is."""
+20 bytes an entry for the copies and the running count of ties, stays under 350 MiB however many factors there are."""
 
 # Keys in the optimizer's state of each factor. Being there, they are saved and resumed with every checkpoint.
 IMPORTANCE = "roselora_importance"

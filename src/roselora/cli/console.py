@@ -107,6 +107,8 @@ def measuring(what: str) -> Iterator[Callable[[int, int], None]]:
 
         def on_progress(done: int, of: int) -> None:
             task = progress.task_ids[0] if progress.task_ids else progress.add_task(visible(what), total=of)
+            if done < progress.tasks[0].completed:
+                progress.reset(task, total=of)
             progress.update(task, completed=done, total=of)
 
         yield on_progress

@@ -44,9 +44,16 @@ def doctor(store: StoreOption = DEFAULT_STORE, json: JsonOption = False) -> None
         for title, rows in report.items():
             tell((title, "bold"))
             for name, value in rows.items():
-                tell(f"  {name}: {value}")
+                tell(f"  {name}: {_line(value)}")
     if report["store"].get("serious"):
         raise typer.Exit(1)
+
+
+def _line(value: Any) -> str:
+    """A value in one line of text."""
+    if isinstance(value, dict):
+        return f"{value['megabytes']} MB in {value['folder']}: {value['about']}"
+    return ", ".join(value) if isinstance(value, list) else str(value)
 
 
 def _versions() -> dict[str, str]:
@@ -58,19 +65,19 @@ def _machine() -> dict[str, Any]:
 
     from roselora.models.devices import device_for, device_name, known_devices, require_dtype
 
-    def dtypes(device: torch.device) -> str:
+    def dtypes(device: torch.device) -> list[str]:
         working = []
         for name in DTYPES:
             with suppress(ConfigError):
                 require_dtype(getattr(torch, name), device)
                 working.append(name)
-        return ", ".join(working)
+        return working
 
     return {
         "platform": platform.platform(),
         "threads": torch.get_num_threads(),
-        **{str(device): f"{dtypes(device)} on {device_name(device)}" for device in known_devices()},
-        "used by default": device_name(device_for()),
+        "device": device_name(device_for()),
+        **{f"dtypes of {device}": dtypes(device) for device in known_devices()},
     }
 
 
@@ -82,9 +89,8 @@ def _caches() -> dict[str, Any]:
     nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
     return {
         **{
-            name: f"{_megabytes(home / name)} MB in {home / name}: {about}"
+            name: {"folder": str(home / name), "megabytes": _megabytes(home / name), "about": about}
             for name, about in CACHES.items()
-            if (home / name).is_dir()
         },
         "demo model": "ready" if demo_model_is_ready() else "not fetched yet (98 MB)",
         "free disk, GB": round(shutil.disk_usage(nearest).free / 1e9, 1),
@@ -104,7 +110,7 @@ def _store(folder: Path) -> dict[str, Any]:
     serious = any(not problem.harmless for problem in problems)
     return {
         "folder": str(folder),
-        "size": f"{_megabytes(folder)} MB",
+        "megabytes": _megabytes(folder),
         "base": str(base),
         "edits": f"{sum(edit.active for edit in edits)} active of {len(edits)}",
         "state": "; ".join(problem.what for problem in problems) or "whole",

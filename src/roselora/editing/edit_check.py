@@ -19,7 +19,7 @@ from roselora.editing.forms import asked_texts
 from roselora.editing.store.edit_records import StoredEdit
 from roselora.editing.store.provenance import read_provenance
 from roselora.errors import NonFiniteError
-from roselora.models.generation import greedy_answers
+from roselora.models.generation import limited_answers
 from roselora.models.inference import Progress
 
 Active = Sequence[tuple[StoredEdit, SparseDelta]]
@@ -105,7 +105,8 @@ def check_edits(edited: EditedWeights, active: Active, on_progress: Progress | N
     Args:
         active: each active edit and its delta, in commit order.
         on_progress: called with how many of how many prompts of the edits are answered; then, in each pass of the
-            search for what broke an edit, with how many of how many broken edits are asked about.
+            search for what broke an edit, with how many of how many broken edits are asked about; last with those of
+            the keep-prompts.
     """
     model, tokenizer = edited.model, edited.tokenizer
     edits = [edit for edit, _ in active]
@@ -131,7 +132,7 @@ def check_edits(edited: EditedWeights, active: Active, on_progress: Progress | N
         )
         for number, (edit, _) in enumerate(active)
     ]
-    return CheckReport(tuple(states), tuple(_collisions(active)), tuple(_kept(model, tokenizer, active)))
+    return CheckReport(tuple(states), tuple(_collisions(active)), tuple(_kept(model, tokenizer, active, on_progress)))
 
 
 def find_breakers(
@@ -186,7 +187,7 @@ def find_breakers(
 
 
 def _division(low: int, high: int) -> int:
-    """The number between two others that the highest power of two divides: searches in any parts of a range meet there.
+    """Of the numbers between two others the one with the most factors of two, where searches over any ranges meet.
 
     >>> _division(3, 100), _division(64, 100), _division(96, 100)
     (64, 96, 98)
@@ -225,7 +226,9 @@ def _pairs(names: Sequence[Iterable[str]]) -> set[tuple[int, int]]:
     return {pair for indices in sharing.values() for pair in combinations(indices, 2)}
 
 
-def _kept(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, active: Active) -> list[KeptAnswer]:
+def _kept(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, active: Active, on_progress: Progress | None
+) -> list[KeptAnswer]:
     recorded = [
         (edit.id, answer, asked.text)
         for edit, _ in active
@@ -234,8 +237,9 @@ def _kept(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, active: Ac
         for asked in asked_texts(tokenizer, answer.prompt, "both")
         if asked.form == answer.form
     ]
-    now = greedy_answers(model, tokenizer, [text for *_, text in recorded], max_new_tokens=SHOWN_TOKENS)
+    texts = [text for *_, text in recorded]
+    now = limited_answers(model, tokenizer, texts, [SHOWN_TOKENS] * len(texts), on_progress=on_progress)
     return [
-        KeptAnswer(edit_id, answer.prompt, answer.form, answer.before, said)
+        KeptAnswer(edit_id, answer.prompt, answer.form, answer.before, said.text)
         for (edit_id, answer, _), said in zip(recorded, now, strict=True)
     ]

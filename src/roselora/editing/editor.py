@@ -312,7 +312,7 @@ class Editor:
         """Bring an undone edit back, at its old place in commit order.
 
         Raises:
-            StoreError: there is no such edit, it is active already, a later edit has taken its neurons, or the redo
+            StoreError: there is no such edit, it is active already, another active edit has its neurons, or the redo
                 cannot be stored.
             FileFormatError: its delta is missing or damaged.
             NonFiniteError: the sum with the others is not finite in a weight's dtype.
@@ -324,8 +324,9 @@ class Editor:
         """Which active edits still hold, which later edit broke the others, where they collide, what else changed.
 
         Args:
-            on_progress: called with how many of how many prompts are answered, and then the same for each pass of the
-                search for what broke an edit.
+            on_progress: called with how many of how many prompts are answered; then, in each pass of the search for
+                what broke an edit, with how many of how many broken edits are asked about; last with those of the
+                keep-prompts.
         """
         active = [(edit, self.store.delta_of(edit)) for edit in self._edited.bring_up_to_date()]
         return check_edits(self._edited, active, on_progress)

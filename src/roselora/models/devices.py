@@ -17,16 +17,15 @@ def device_for(wanted: str | torch.device = AUTO) -> torch.device:
     Raises:
         ConfigError: there is no such device on this machine.
     """
-    there = torch.accelerator.current_accelerator(check_available=True)
+    here = known_devices()
     if wanted == AUTO:
-        return there or torch.device("cpu")
-    count = torch.accelerator.device_count() if there else 0
-    known = ", ".join(map(str, known_devices()))
+        return torch.device(here[-1].type)
+    known = ", ".join(map(str, here))
     try:
         device = torch.device(wanted)
     except RuntimeError:
         raise ConfigError(f"There is no kind of device {str(wanted)!r}: name auto, or one of {known}.") from None
-    if device.type != "cpu" and (there is None or device.type != there.type or (device.index or 0) >= count):
+    if device.type != "cpu" and torch.device(device.type, device.index or 0) not in here:
         raise ConfigError(f"The device {device} is not here: name auto, or one of {known}.")
     return device
 
@@ -34,8 +33,12 @@ def device_for(wanted: str | torch.device = AUTO) -> torch.device:
 def known_devices() -> list[torch.device]:
     """The devices of this machine that torch sees, the CPU first."""
     there = torch.accelerator.current_accelerator(check_available=True)
-    count = torch.accelerator.device_count() if there else 0
-    return [torch.device("cpu"), *(torch.device(there.type, number) for number in range(count) if there)]
+    if there is None:
+        return [torch.device("cpu")]
+    return [
+        torch.device("cpu"),
+        *(torch.device(there.type, number) for number in range(torch.accelerator.device_count())),
+    ]
 
 
 def dtype_for(wanted: str | torch.dtype, device: torch.device) -> torch.dtype | None:

@@ -160,14 +160,14 @@ class Actions:
 
     def check(self, _: Nothing, progress: Progress) -> dict[str, Any]:
         """What `Editor.check` found; `last_check` keeps it."""
-        prompts = 0
+        at = 0
 
         def asked(done: int, of: int) -> None:
-            nonlocal prompts
-            if of != prompts:  # the next pass
+            nonlocal at
+            if at == 0 or done <= at:  # a pass begins
                 progress.stage("checking", of)
-                prompts = of
             progress.step(done)
+            at = done
 
         progress.stage("checking")
         active, report = [edit.id for edit in self._editor.edits], self._editor.check(asked)

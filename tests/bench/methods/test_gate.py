@@ -7,12 +7,15 @@ from typing import Any
 import pytest
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from roselora.bench.methods import neuron_edits
+from roselora.bench.methods.edit_method import Applied
 from roselora.bench.methods.editing_methods import METHODS
 from roselora.editing import edit_repair
 from roselora.editing.editor import Editor
 from roselora.editing.methods.gate import layer_choice
 from roselora.editing.methods.gate.joint_edits import JointEdits
 from roselora.editing.request import EditRequest
+from roselora.editing.store.edit_records import StoredEdit
 from roselora.editing.store.edit_store import EditStore
 from roselora.errors import EditError
 from roselora.models import LoadedModel
@@ -173,6 +176,47 @@ def test_a_call_that_is_stopped_goes_on_behind_its_last_edit(
     applied.undo()
     assert not before.changed(word_model)
     assert len(prompts_in(tmp_path / "edits")) == 3, "and a replaced edit is undone in the store too"
+
+
+def test_a_call_that_is_stopped_again_before_its_first_new_edit_changes_nothing(
+    passes: list[list[EditRequest]],
+    word_model: LlamaForCausalLM,
+    word_tokenizer: PreTrainedTokenizerFast,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    before = Before(word_model)
+
+    def stopped(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    def start(**more: Any) -> Applied:
+        return edit("gate", word_model, word_tokenizer, *REQUESTS, folder=tmp_path / "edits", **TWO_BLOCKS, **more)
+
+    with pytest.raises(KeyboardInterrupt):
+        start(on_progress=stopped)
+    for name in ("require_feasible", "_not_made"):
+        with monkeypatch.context() as patched:
+            patched.setattr(neuron_edits, name, stopped)
+            with pytest.raises(KeyboardInterrupt):
+                start()
+        assert not before.changed(word_model)
+    applied = start()
+    assert len(prompts_in(tmp_path / "edits")) == 3
+    applied.undo()
+    assert not before.changed(word_model)
+
+
+def test_what_is_left_of_requests_is_told_by_what_was_made_of_each() -> None:
+    first, second = EditRequest("p", "x"), EditRequest("p", "y")
+
+    def stored(number: int, request: EditRequest, **provenance: Any) -> StoredEdit:
+        return StoredEdit(number, str(number), request, "", provenance, "", True)
+
+    both = [stored(1, first), stored(2, second)]
+    assert neuron_edits._not_made([first, second], both) == []
+    assert neuron_edits._not_made([first, second, first], both) == [first]
+    assert neuron_edits._not_made([first, first], [stored(1, first), stored(2, first, repairs="1")]) == [first]
 
 
 def prompts_in(folder: Path) -> list[str]:

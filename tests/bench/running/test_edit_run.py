@@ -273,6 +273,21 @@ def test_a_method_that_takes_all_requests_at_once_gets_a_folder_for_its_edits_an
         assert set(folders) == {None}
 
 
+@pytest.mark.parametrize("mode", ["single", "sequential"])
+def test_a_method_knows_what_it_must_not_be_made_with(run: Runner, mode: Mode) -> None:
+    withheld: list[set[str]] = []
+
+    def note(call: EditCall[NudgeConfig]) -> Applied:
+        withheld.append(set(call.withheld))
+        return Nudge()(call)
+
+    run(method(note), mode)
+    for case, own in zip(CASES, withheld, strict=True):
+        assert set(case.questions) <= own
+        # In one model the questions of the other cases are asked too, and their prompts.
+        assert mode == "single" or all({other.prompt, *other.questions} <= own for other in CASES)
+
+
 class Broken(Nudge):
     """A method that the machine has no memory for at its second call, after it has begun to write."""
 

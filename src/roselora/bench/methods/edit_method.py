@@ -23,7 +23,7 @@ class Applied:
         entries: how many entries of the model's weights have another value now.
         steps: optimizer steps taken, 0 where there is no optimizer.
         memory: tensors that the method's next call on this model builds on, such as a codebook, by name.
-        earlier_seconds: what the call had taken already when earlier runs were stopped in it.
+        earlier_seconds: what the edits that earlier runs had made in this call took to train; these took longer.
     """
 
     requests: tuple[EditRequest, ...]

@@ -25,31 +25,31 @@ class EditsInMemory(EditedWeights):
 
     Args:
         previous: the edits of earlier calls, which are in the weights already.
-        folder: of a store that keeps the edits; those that are in it already are put into the weights. Without one they
-            are only in memory.
 
     Attributes:
         edits: those of this call, undone ones included, in commit order.
         deltas: what the call has changed, and the way back.
     """
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
-        previous: PreviousEdits,
-        folder: Path | None = None,
-    ) -> None:
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, previous: PreviousEdits) -> None:
         super().__init__(model, tokenizer, previous)
         self.edits: list[StoredEdit] = []
         self.deltas = Deltas(model, self.overlay)
         self._by_id: dict[str, SparseDelta] = {}
-        self._store = None
-        if folder is not None:
-            base = BaseIdentity("base", type(model).__name__, fingerprint(model), dtype_name(model.dtype))
-            self._store = EditStore.open(folder, base, create=True)
-            self.edits = self._store.edits()
-            for edit in self._store.active():
+        self._store: EditStore | None = None
+
+    def keep_in(self, folder: Path) -> None:
+        """Keep the edits in a store too; those that are in it already are put into the weights.
+
+        Raises:
+            WrongBaseError: the store belongs to other weights than the present ones.
+            StoreError: it cannot be used.
+        """
+        base = BaseIdentity("base", type(self.model).__name__, fingerprint(self.model), dtype_name(self.model.dtype))
+        self._store = EditStore.open(folder, base, create=True)
+        self.edits = self._store.edits()
+        for edit in self.edits:
+            if edit.active:
                 self._put(edit, self._store.delta_of(edit))
 
     def bring_up_to_date(self) -> list[StoredEdit]:

@@ -137,7 +137,7 @@ class EditSequence:
                     self._method.config,
                     self._history,
                     progress,
-                    [question for case in cases for question in case.questions],
+                    [question for case in self._cases for question in (case.prompt, *case.questions)],
                     self._edits,
                 )
                 applied = self._method.edit(call)

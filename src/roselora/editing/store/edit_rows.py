@@ -144,7 +144,8 @@ def edit_from_row(row: tuple[Any, ...], kinds: Sequence[str]) -> StoredEdit:
     """
     position, id, *_, active = row
     try:
-        edit = _edit(row)
+        known = _edit(row)
+        edit = replace(known, provenance=dict(known.provenance))  # what one reader writes into it, no other reads
     except (TypeError, ValueError) as error:
         raise StoreError(
             f"Edit {id!r} at position {position} is damaged: {_reason(error)}; restore edits.sqlite from a copy."

@@ -162,8 +162,8 @@ class EditStore:
         """Mark an undone edit as active again, at its old place in commit order.
 
         Raises:
-            StoreError: there is no such edit, it is active already, a later edit holds its neurons, or this is no
-                `writing()` block.
+            StoreError: there is no such edit, it is active already, another active edit holds its neurons, or this is
+                no `writing()` block.
             FileFormatError: its delta is missing or damaged, so the model could not be opened with it.
             NonFiniteError: the sum with the others is not finite.
         """
