@@ -91,6 +91,8 @@ ARMS = {
     "latent-short-ramp": Arm(latent=True, ramp_end=0.5, frozen_at=0.5),
     "rising-rate": Arm(rate_power=0.5),
     "rising-scale": Arm(scale_power=0.5),
+    "more-rising-scale": Arm(scale_power=1.0),
+    "rising-scale-short-ramp": Arm(scale_power=0.5, ramp_end=0.5),
     "gradient-rows-rising-scale": Arm(first_rows="gradient", scale_power=0.5),
     "swaps": Arm(ramp_end=0.5, frozen_at=0.8, swaps=0.2),
     "gradient-rows": Arm(first_rows="gradient"),
