@@ -6,6 +6,7 @@ in the turn.
 
 import json
 import os
+import re
 import string
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from roselora.bench.methods import with_consequences
 from roselora.bench.methods.editing_methods import METHODS
 from roselora.bench.tasks.added_questions import ABOUT, SMALL_TALK, with_added_questions
 from roselora.bench.tasks.edit_case import NEAREST, SAME_SUBJECT, EditCase, Probe
@@ -176,12 +178,20 @@ def test_the_list_of_what_edits_are_made_with_is_whole(
 
     request = EditRequest("The capital of France is", "Rome", "France")
     altered = other_subjects(word_model, word_tokenizer, request.prompt, request.subject, OTHER_SUBJECTS)
+    implied = EditRequest("The capital of Germany is", "Rome", "Germany")
+    monkeypatch.setattr(with_consequences, "proposed_consequences", lambda *_: (implied,))
+    if name.endswith("-consequences"):
+        altered += made_with(implied)
     monkeypatch.setattr(PreTrainedTokenizerFast, "__call__", noting)
     with suppress(EditError):  # every text has been read by then, even if this small model does not learn the answer
         edit(name, word_model, word_tokenizer, request).undo()
     known = set(map(plain, [*made_with(request), *altered]))
     bare = {plain(text.strip().removesuffix(request.target)) for text in read - {request.target, f" {request.target}"}}
     # The model goes on with a list that begins with the subject too, to find other names; its tokens alone are counted.
-    subject, listed = plain(request.subject), plain(f"1. {request.subject}\n2.")
-    assert [text for text in bare - known - {"", subject} if not text.startswith(listed)] == []
+    subjects = {plain(fact.subject) for fact in (request, implied)}
+    lists = tuple(plain(f"1. {fact.subject}\n2.") for fact in (request, implied))
+    left = [text for text in bare - known - {"", *subjects} if not text.startswith(lists)]
+    if name.endswith("-consequences"):  # with the first fact in the weights the model names other subjects
+        left = [text for text in left if not re.fullmatch("the capital of .+ is", text)]
+    assert left == []
     assert read or name == "no-edit"

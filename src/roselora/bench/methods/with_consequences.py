@@ -7,12 +7,13 @@ from roselora.bench.methods import gate, rose
 from roselora.bench.methods.edit_method import Applied, EditCall
 from roselora.bench.methods.neuron_edits import edit_neurons
 from roselora.editing.consequences.proposed_consequences import proposed_consequences
+from roselora.editing.methods.edit_texts import edit_texts
 from roselora.editing.methods.train_edit import Settings
 from roselora.editing.request import EditRequest
 
 
 def edit_with_consequences(call: EditCall[Settings]) -> Applied:
-    """Edit as `Editor.edit` does with ``consequences=True``, but with no prompt that the benchmark asks.
+    """Edit as `Editor.edit` does with ``consequences=True``, but with no text that the benchmark asks.
 
     Raises:
         What `edit_neurons` raises.
@@ -23,7 +24,9 @@ def edit_with_consequences(call: EditCall[Settings]) -> Applied:
 
 def _consequences(call: EditCall[Settings], request: EditRequest) -> tuple[EditRequest, ...]:
     proposed = proposed_consequences(call.model, call.tokenizer, request)
-    return tuple(kept for fact in proposed if (kept := without_prompts(fact, call.withheld)) is not None)
+    withheld = set(map(_plain, call.withheld))
+    left = (without_prompts(fact, call.withheld) for fact in proposed)
+    return tuple(fact for fact in left if fact is not None and withheld.isdisjoint(map(_plain, edit_texts(fact))))
 
 
 def without_prompts(fact: EditRequest, withheld: Collection[str]) -> EditRequest | None:

@@ -65,9 +65,9 @@ def made(
         note("read", own.block, requests)
         return read_other_edits(model, tokenizer, requests, own, subjects)
 
-    def train(mlp: EditedMlp, requests: Sequence[EditRequest], *given: Any, planned: bool) -> list[NeuronEdit]:
+    def train(mlp: EditedMlp, requests: Sequence[EditRequest], *given: Any, **options: Any) -> list[NeuronEdit]:
         note("train", mlp.neurons.block, requests)
-        return train_neuron_edits(mlp, requests, *given, planned=planned)
+        return train_neuron_edits(mlp, requests, *given, **options)
 
     monkeypatch.setattr(edited_mlp, "read_other_edits", read)
     monkeypatch.setattr(joint_edits, "train_neuron_edits", train)
