@@ -31,10 +31,12 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from torch.nn import functional
 
+from roselora.adapter.factors import adapted_layers, factor_pairs
 from roselora.bench.tasks.glue import SETS
 from roselora.core.importance import sensitivity, smooth_importance_
 from roselora.core.pruning import keep_mask, kept_count
 from roselora.core.schedule import density_at
+from roselora.core.sparsity import count_product_nonzeros
 from roselora.models.loading import load
 from roselora.models.task_heads import head_for
 
@@ -200,9 +202,8 @@ class Pruner:
             self.grown[number].zero_()
 
 
-def leading_rows(model: Any, batch: dict[str, Tensor], loss_of: Any) -> None:
+def leading_rows(model: Any, layers: Sequence[Any], batch: dict[str, Tensor], loss_of: Any) -> None:
     """A's rows as the leading right singular vectors of the gradient of the layer's weight, of A's own norm."""
-    layers = [module for module in model.modules() if hasattr(module, "lora_A")]
     for layer in layers:
         layer.base_layer.weight.requires_grad_(True)
     loss_of(batch).backward()
@@ -266,9 +267,10 @@ def run(name: str, arm: Arm, rate: float, seed: int, steps: int, data_dir: Path)
             logits = model(**inputs).logits
         return functional.cross_entropy(logits.float(), labels)
 
+    layers: list[Any] = [layer for _, layer in adapted_layers(model, "default")]
     if arm.first_rows == "gradient":
         model.eval()
-        leading_rows(model, batched(train[: 8 * BATCH]), loss_of)  # type: ignore[arg-type]
+        leading_rows(model, layers, batched(train[: 8 * BATCH]), loss_of)  # type: ignore[arg-type]
         model.train()
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     factors = [(p, -1) for n, p in named if "lora_A" in n] + [(p, -2) for n, p in named if "lora_B" in n]
@@ -280,7 +282,6 @@ def run(name: str, arm: Arm, rate: float, seed: int, steps: int, data_dir: Path)
             min((t + 1) / max(1, 0.05 * steps), (steps - t) / (0.95 * steps)) * pruner.density(t + 1) ** -arm.rate_power
         ),
     )
-    layers = [module for module in model.modules() if hasattr(module, "lora_A")]
     for rows in islice(batches(train, seed), steps):
         for layer in layers:
             # As thin as the factors are after the step before.
@@ -309,23 +310,9 @@ def run(name: str, arm: Arm, rate: float, seed: int, steps: int, data_dir: Path)
         "loss": round(float(losses.mean()), 4),
         "losses": [round(float(each), 2) for each in losses],
         "kept": kept,
-        "entries": entries_changed(model),
+        "entries": int(sum(count_product_nonzeros(pair.a, pair.b) for pair in factor_pairs(model, "default"))),
         "seconds": round(time.perf_counter() - start, 1),
     }
-
-
-@torch.no_grad()
-def entries_changed(model: Any) -> int:
-    """How many entries of the weights the update changes."""
-    layers = [module for module in model.modules() if hasattr(module, "lora_A")]
-    return sum(
-        int(
-            (
-                (layer.lora_B["default"].weight != 0).float() @ (layer.lora_A["default"].weight != 0).float()
-            ).count_nonzero()
-        )
-        for layer in layers
-    )
 
 
 def results(name: str, steps: int) -> list[dict[str, Any]]:

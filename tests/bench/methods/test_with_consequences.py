@@ -10,6 +10,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from roselora.bench.methods import with_consequences
 from roselora.bench.methods.edit_method import EditCall
 from roselora.bench.methods.editing_methods import METHODS
+from roselora.bench.metrics.case_questions import judging_prompts
 from roselora.bench.tasks.edit_case import EditCase, Probe
 from roselora.editing.request import EditRequest
 from tests.bench.methods.editing import FRANCE, GOLD, TINY, Before, ask
@@ -70,4 +71,5 @@ def test_a_cases_questions_are_all_that_tests_it_but_its_prompt() -> None:
         portability={"Reasoning": (Probe("d", ("e",)),)},
         locality={"Nearest_Question": (Probe("f", ("g",)),)},
     )
-    assert case.questions == ("c", "d", "f")
+    assert judging_prompts(case) == ["c", "d", "f"]
+    assert judging_prompts(replace(case, behind_sentence="Soup. a"))[0] == "Soup. a"

@@ -18,6 +18,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from roselora.bench.methods import with_consequences
 from roselora.bench.methods.editing_methods import METHODS
+from roselora.bench.metrics.case_questions import judging_prompts
 from roselora.bench.tasks.added_questions import ABOUT, SMALL_TALK, with_added_questions
 from roselora.bench.tasks.edit_case import NEAREST, SAME_SUBJECT, EditCase, Probe
 from roselora.bench.tasks.edit_datasets import DATASETS, FOLDER, read_cases
@@ -63,17 +64,10 @@ def made_with(request: EditRequest) -> Iterator[str]:
         yield f"{request.subject} is a"
 
 
-def questions(case: EditCase) -> list[str]:
-    """Every question that judges an edit of the case, but its own prompt."""
-    probes = [*case.portability.values(), *case.locality.values()]
-    behind = [] if case.behind_sentence is None else [case.behind_sentence]
-    return [*behind, *case.rephrasings, *(probe.prompt for group in probes for probe in group)]
-
-
 def overlapping(case: EditCase) -> list[str]:
     """The questions of a case that stand among what its edit is made with."""
     texts = set(map(plain, made_with(case.request)))
-    return [question for question in questions(case) if plain(question) in texts]
+    return [question for question in judging_prompts(case) if plain(question) in texts]
 
 
 def asked_cases(name: str, folder: Path) -> tuple[EditCase, ...]:

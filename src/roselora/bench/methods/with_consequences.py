@@ -25,20 +25,22 @@ def edit_with_consequences(call: EditCall[Settings]) -> Applied:
 def _consequences(call: EditCall[Settings], request: EditRequest) -> tuple[EditRequest, ...]:
     proposed = proposed_consequences(call.model, call.tokenizer, request)
     withheld = set(map(_plain, call.withheld))
-    left = (without_prompts(fact, call.withheld) for fact in proposed)
+    left = (without_prompts(fact, withheld) for fact in proposed)
     return tuple(fact for fact in left if fact is not None and withheld.isdisjoint(map(_plain, edit_texts(fact))))
 
 
 def without_prompts(fact: EditRequest, withheld: Collection[str]) -> EditRequest | None:
-    """A fact without the prompts that are withheld, whatever their case and spaces; None if no prompt is left.
+    """A fact without the prompts that are withheld, in whatever case and spaces; None if no prompt is left.
+
+    Args:
+        withheld: in lower case, with one space between words.
 
     >>> fact = EditRequest("The capital of Peru is", "Lima", rephrasings=["What is the capital of Peru?"])
-    >>> without_prompts(fact, ["the capital of  Peru is"])
+    >>> without_prompts(fact, {"the capital of peru is"})
     EditRequest(prompt='What is the capital of Peru?', target='Lima', subject=None, rephrasings=(), keep=(), \
 space=None, form='both', consequences=())
     """
-    known = set(map(_plain, withheld))
-    left = [prompt for prompt in fact.prompts if _plain(prompt) not in known]
+    left = [prompt for prompt in fact.prompts if _plain(prompt) not in withheld]
     return replace(fact, prompt=left[0], rephrasings=tuple(left[1:])) if left else None
 
 

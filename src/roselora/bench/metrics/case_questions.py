@@ -28,6 +28,11 @@ class Outcome:
     kl: float | None = None
 
 
+def judging_prompts(case: EditCase) -> list[str]:
+    """The prompts of all that judges an edit of the case, but its own; no edit may be made with them."""
+    return [question.prompt for question in case_questions(case) if question.metric != "reliability"]
+
+
 def case_questions(case: EditCase) -> Iterator[CaseQuestion]:
     """The case's prompt, also behind a sentence, its rephrasings, its portability and its locality questions.
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.bench.methods.edit_method import EditCall, Method
+from roselora.bench.metrics.case_questions import judging_prompts
 from roselora.bench.metrics.case_scoring import CaseScorer, CaseScores
 from roselora.bench.metrics.cost import measured
 from roselora.bench.records.edit_bench_records import Cost, EditRecord
@@ -127,9 +128,9 @@ class EditingRun:
         try:
             self._scorer.prepare([case])
             with measured(self._model.device) as taken:
-                request = self._plan.request(case)
+                request, withheld = self._plan.request(case), judging_prompts(case)
                 applied = method.edit(
-                    EditCall(self._model, self._tokenizer, [request], method.config, withheld=case.questions)
+                    EditCall(self._model, self._tokenizer, [request], method.config, withheld=withheld)
                 )
         except EDIT_FAILURES as error:
             logger.debug("%s failed on %s", name, case.key, exc_info=error)

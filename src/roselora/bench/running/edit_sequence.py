@@ -9,6 +9,7 @@ from dataclasses import replace
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.bench.methods.edit_method import Applied, EditCall
+from roselora.bench.metrics.case_questions import case_questions
 from roselora.bench.metrics.cost import measured
 from roselora.bench.records.edit_bench_records import Cost
 from roselora.bench.records.failed_run import error_line
@@ -137,7 +138,7 @@ class EditSequence:
                     self._method.config,
                     self._history,
                     progress,
-                    [question for case in self._cases for question in (case.prompt, *case.questions)],
+                    [question.prompt for case in self._cases for question in case_questions(case)],
                     self._edits,
                 )
                 applied = self._method.edit(call)

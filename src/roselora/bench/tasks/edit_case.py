@@ -67,12 +67,6 @@ class EditCase:
         """What a method is given: none of the questions that test it."""
         return EditRequest(self.prompt, self.target, subject=self.subject)
 
-    @property
-    def questions(self) -> tuple[str, ...]:
-        """What tests the edit, without its own prompt; no method may use it."""
-        probes = (probe for group in (self.portability, self.locality) for own in group.values() for probe in own)
-        return (*self.rephrasings, *(probe.prompt for probe in probes))
-
 
 class CaseRecord(Record):
     """A record of an editing benchmark in the format of its file; texts are stripped."""
