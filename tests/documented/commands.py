@@ -13,7 +13,7 @@ import typer.main
 from roselora.cli.main import app
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "docs/*.md", "benchmarks/results/**/README.md")
+PAGES = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/*.md", "benchmarks/results/**/README.md")
 SCRIPTS = sorted([*ROOT.glob("benchmarks/*.py"), *ROOT.glob("examples/*.py")])
 
 HEADS = ("roselora", "make", "torchrun", "accelerate launch", "python benchmarks/", "python examples/", "python -m")
