@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from roselora.adapter.engines import refuse_deepspeed
-from roselora.adapter.factors import ROWS, as_matrix
+from roselora.adapter.factors import COLUMNS, ROWS, as_matrix
 from roselora.adapter.sharding import (
     all_gradients_zero,
     can_be_joined,
@@ -25,6 +25,7 @@ from roselora.adapter.sharding import (
 from roselora.adapter.tracking import TrackedAdapter, tracked_models
 from roselora.core.importance import sensitivity, smooth_importance_
 from roselora.core.pruning import prune_columns_, prune_rows_, zero_unkept_
+from roselora.core.rising_scale import raise_scale_, scale_growth
 from roselora.errors import ConfigError, NonFiniteError
 
 _STACKED_ENTRIES_ON_CPU = 1 << 17
@@ -49,6 +50,7 @@ class ScoredFactor:
         parameter: A or B itself.
         dim: ROWS for A, COLUMNS for B.
         sensitivity: Eq. 3, fp32, of the shape of the parameter's part on this rank.
+        before: B's part on this rank before the step, where a rising scale needs it.
         counted: whether this is a training step; see `_only_makes_state`.
     """
 
@@ -57,6 +59,7 @@ class ScoredFactor:
     parameter: nn.Parameter
     dim: int
     sensitivity: Tensor
+    before: Tensor | None = None
     counted: bool = True
 
 
@@ -80,7 +83,8 @@ def score(optimizer: Optimizer) -> list[ScoredFactor]:
             value /= gradient_scale.to(value.device)
         if adapter.retention is not None:
             retain_(value, local_part(adapter.retention.sensitivities[name]), adapter.retention.weight)
-        scored.append(ScoredFactor(name, adapter, parameter, dim, value))
+        before = local_part(parameter).clone() if dim == COLUMNS and adapter.config.rising_scale else None
+        scored.append(ScoredFactor(name, adapter, parameter, dim, value, before))
     if _only_makes_state(optimizer, scored):
         return [replace(factor, counted=False) for factor in scored]
     for adapter in {id(factor.adapter): factor.adapter for factor in scored}.values():
@@ -91,12 +95,13 @@ def score(optimizer: Optimizer) -> list[ScoredFactor]:
 
 @torch.no_grad()
 def prune(optimizer: Optimizer, scored: Sequence[ScoredFactor]) -> None:
-    """Update the averages (Eq. 4) and zero the least important entries (Eq. 8-10), after the optimizer's own step.
+    """Update the averages (Eq. 4), let the scale rise, and zero the least important entries (Eq. 8-10), after a step.
 
     The density follows each parameter's own step count, because layer-wise optimizers step each layer on its own.
     """
     for factor in scored:
         _advance(optimizer, factor)
+        _raise_scale(optimizer, factor)
     prune_again(optimizer, scored)
 
 
@@ -220,6 +225,16 @@ def _advance(optimizer: Optimizer, factor: ScoredFactor) -> None:
         smooth_importance_(local_part(average), factor.sensitivity, factor.adapter.config.importance_beta)
     state[STEP] = steps + int(factor.counted)
     factor.adapter.steps = max(factor.adapter.steps, state[STEP])
+
+
+def _raise_scale(optimizer: Optimizer, factor: ScoredFactor) -> None:
+    """Give B the step and the size that it has under a rising scale, if the config wants one."""
+    if factor.before is None or not factor.counted:
+        return
+    step = optimizer.state[factor.parameter][STEP]
+    old, new = (scale_growth(factor.adapter.density_at(at) if at else 1.0) for at in (step - 1, step))
+    if new > 1:
+        raise_scale_(local_part(factor.parameter), factor.before, old, new)
 
 
 def _shape_key(factor: ScoredFactor) -> Hashable:

@@ -31,6 +31,7 @@ def adapter_config(settings: TrainSettings, task: TaskType, total_steps: int) ->
                 warmup=adapter.warmup,
                 ramp=adapter.ramp,
                 clamp=adapter.clamp,
+                rising_scale=adapter.rising_scale,
                 total_steps=total_steps,
                 **lora,
             )
