@@ -43,7 +43,7 @@ from roselora.models.task_heads import head_for
 RESULTS = Path(__file__).parent / "results" / "growth_study"
 HELD_OUT = 1500
 RATES, SEEDS = (5e-4, 1e-3, 2e-3), (0, 1, 2)
-SCALE, BETA, BATCH, LENGTH = 2, 0.8, 16, 96
+SCALE, BATCH, LENGTH = 2, 16, 96
 MLP = r".*(intermediate|layer\.\d+\.output)\.dense"
 
 
@@ -61,13 +61,19 @@ class Arm:
         swaps: the fraction of kept entries, falling to 0 until `frozen_at`, that every 10 steps give way to the pruned
             ones with the largest accumulated gradient.
         first_rows: "random" as in LoRA, or "gradient": A's rows begin as the leading directions of the loss's gradient.
-        budget: whether each row of A and column of B keeps as many entries, or all of one model compete.
+        budget: whether each row of A and column of B keeps as many entries, all rows or columns of a factor compete, or
+            all factors of the model.
         targets: the modules that are adapted.
         rate_power: the rate is multiplied by the density to the power of minus this, so that the product of factors
             that thin out goes on moving.
         scale_power: the same for the scale s of s·B·A, which leaves the rate of the new head alone.
+        step_power: B's steps, and B itself, are multiplied by the density to the power of minus this, and s stays.
+        rescale_power: when the density falls from τ₁ to τ₂, what is kept of A and of B is multiplied by τ₁/τ₂ to this
+            power.
         density: the fraction of each row of A and column of B that is kept.
+        density_b: the fraction of each column of B, where it differs.
         rank: of the factors.
+        beta: the weight of the old average in Eq. 4.
     """
 
     score: Literal["weight", "proposal", "gradient"] | None = "weight"
@@ -77,12 +83,16 @@ class Arm:
     frozen_at: float = 1.0
     swaps: float = 0.0
     first_rows: Literal["random", "gradient"] = "random"
-    budget: Literal["row", "model"] = "row"
+    budget: Literal["row", "matrix", "model"] = "row"
     targets: Literal["all", "mlp"] = "all"
     rate_power: float = 0.0
     scale_power: float = 0.0
+    step_power: float = 0.0
+    rescale_power: float = 0.0
     density: float = 0.05
+    density_b: float | None = None
     rank: int = 8
+    beta: float = 0.8
 
 
 ARMS = {
@@ -103,6 +113,19 @@ ARMS = {
     "once-by-gradient": Arm(score="gradient", warmup=0.15, ramp_end=0.15, frozen_at=0.15),
     "denser": Arm(density=0.085),
     "denser-rising-scale": Arm(density=0.085, scale_power=0.5),
+    "rising-step": Arm(step_power=0.5),
+    "denser-rising-step": Arm(density=0.085, step_power=0.5),
+    "rescaled": Arm(rescale_power=0.25),
+    "rescaled-more": Arm(rescale_power=0.5),
+    "matrix-budget-rising-scale": Arm(budget="matrix", scale_power=0.5),
+    "model-budget-rising-scale": Arm(budget="model", scale_power=0.5),
+    "late-ramp": Arm(warmup=0.4, ramp_end=0.9),
+    "late-ramp-rising-scale": Arm(warmup=0.4, ramp_end=0.9, scale_power=0.5),
+    "slow-average-rising-scale": Arm(beta=0.97, scale_power=0.5),
+    "dense-a-rising-scale": Arm(density=0.4, density_b=0.0125, scale_power=0.5),
+    "dense-b-rising-scale": Arm(density=0.0125, density_b=0.4, scale_power=0.5),
+    "rank-32-rising-scale": Arm(rank=32, density=0.04, scale_power=0.5),
+    "once-by-gradient-rising-scale": Arm(score="gradient", warmup=0.15, ramp_end=0.15, frozen_at=0.15, scale_power=0.5),
     "rank-32": Arm(rank=32, density=0.04),
     "rank-32-latent": Arm(rank=32, density=0.04, latent=True, frozen_at=0.8),
     "latent": Arm(latent=True),
@@ -128,10 +151,15 @@ class Pruner:
         self.masks = [torch.ones_like(p, dtype=torch.bool) for p, _ in factors]
         self.latent = [p.detach().clone() for p, _ in factors]
 
-    def density(self, step: int) -> float:
-        """The fraction that is kept after that step."""
+    def density(self, step: int, dim: int = -1) -> float:
+        """The fraction of A's rows (dim -1) or B's columns (-2) that is kept after that step."""
         start, end = (round(share * self.steps) for share in (self.arm.warmup, self.arm.ramp_end))
-        return density_at(step, target=self.arm.density, ramp_start=start, ramp_end=end)
+        target = self.arm.density if dim == -1 or self.arm.density_b is None else self.arm.density_b
+        return density_at(step, target=target, ramp_start=start, ramp_end=end)
+
+    def both(self, step: int) -> float:
+        """The geometric mean of the two."""
+        return math.sqrt(self.density(step, -1) * self.density(step, -2))
 
     @torch.no_grad()
     def before(self) -> None:
@@ -153,17 +181,24 @@ class Pruner:
             self.averages = scores
         else:
             for average, score in zip(self.averages, scores, strict=True):
-                smooth_importance_(average, score, BETA)
+                smooth_importance_(average, score, arm.beta)
         end = round(arm.ramp_end * self.steps)
-        density = self.density(self.step)
+        if arm.step_power:
+            old, new = (self.both(max(1, step)) ** -arm.step_power for step in (self.step - 1, self.step))
+            for (p, dim), before in zip(self.factors, self.weights, strict=True):
+                if dim == -2:
+                    p.sub_(before).mul_(new).add_(before, alpha=new / old)
         # At least once at the final density, which without a ramp is first reached in the step after.
-        if density < 1 and self.step <= max(arm.frozen_at * self.steps, end + 1):
-            self._choose(density)
+        if self.both(self.step) < 1 and self.step <= max(arm.frozen_at * self.steps, end + 1):
+            self._choose()
         if arm.swaps and end < self.step <= arm.frozen_at * self.steps and self.step % 10 == 0:
             self._swap((self.step - end) / (arm.frozen_at * self.steps - end))
         for (p, _), latent, mask in zip(self.factors, self.latent, self.masks, strict=True):
             latent.copy_(p)
             p.mul_(mask)
+        if arm.rescale_power and self.step > 1:
+            for p, dim in self.factors:
+                p.mul_((self.density(self.step - 1, dim) / self.density(self.step, dim)) ** arm.rescale_power)
 
     def _score(self, number: int) -> Tensor:
         p, gradient = self.factors[number][0], self.factors[number][0].grad
@@ -175,17 +210,23 @@ class Pruner:
         held = self.latent[number] if self.arm.latent else self.weights[number]
         return sensitivity(p if self.arm.score == "proposal" else held, gradient)
 
-    def _choose(self, density: float) -> None:
-        if self.arm.budget == "model":
+    def _choose(self) -> None:
+        if self.arm.budget == "matrix":
+            counts = [kept_count(self.density(self.step, dim), p.numel()) for p, dim in self.factors]
+            self.masks = [
+                keep_mask(average.flatten(), count, dim=-1).view_as(average)
+                for average, count in zip(self.averages, counts, strict=True)
+            ]
+        elif self.arm.budget == "model":
             # Each factor's scores are compared as shares of its own mean, for those of B and A differ in size.
             shares = torch.cat([(a / a.mean().clamp(min=1e-30)).flatten() for a in self.averages])
-            kept = kept_count(density, len(shares))
+            kept = kept_count(self.density(self.step), len(shares))
             mask = keep_mask(shares[None], kept, dim=-1)[0]
             parts = mask.split([p.numel() for p, _ in self.factors])
             self.masks = [part.view_as(p) for part, (p, _) in zip(parts, self.factors, strict=True)]
         else:
             self.masks = [
-                keep_mask(average, kept_count(density, p.shape[dim]), dim=dim)
+                keep_mask(average, kept_count(self.density(self.step, dim), p.shape[dim]), dim=dim)
                 for average, (p, dim) in zip(self.averages, self.factors, strict=True)
             ]
 
@@ -279,13 +320,13 @@ def run(name: str, arm: Arm, rate: float, seed: int, steps: int, data_dir: Path)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
         lambda t: (
-            min((t + 1) / max(1, 0.05 * steps), (steps - t) / (0.95 * steps)) * pruner.density(t + 1) ** -arm.rate_power
+            min((t + 1) / max(1, 0.05 * steps), (steps - t) / (0.95 * steps)) * pruner.both(t + 1) ** -arm.rate_power
         ),
     )
     for rows in islice(batches(train, seed), steps):
         for layer in layers:
             # As thin as the factors are after the step before.
-            layer.scaling["default"] = SCALE * pruner.density(max(1, pruner.step)) ** -arm.scale_power
+            layer.scaling["default"] = SCALE * pruner.both(max(1, pruner.step)) ** -arm.scale_power
         loss_of(batched(rows)).backward()
         torch.nn.utils.clip_grad_norm_([p for _, p in named], 1.0)
         pruner.before()
