@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from roselora.adapter.density_check import MatrixCounts
-from roselora.training.training_plot import entry_shares
+from roselora.adapter.density_check import AdapterCounts, MatrixCounts
+from roselora.training.training_plot import entry_shares, training_figure
+from tests.plots import assert_readable
 
 
 def counts(name: str, changed: int) -> MatrixCounts:
@@ -28,3 +29,13 @@ def test_entries_are_counted_by_layer_and_module() -> None:
 def test_the_share_of_stacked_experts_is_of_all_their_entries() -> None:
     experts = MatrixCounts("model.layers.0.mlp.experts", (4, 10, 10), (1,), (1,), 1, 1, 40, 0.9)
     assert entry_shares([experts])[2].tolist() == [[0.1]]
+
+
+def test_the_plot_can_be_read_on_a_phone_and_in_grey() -> None:
+    names = ("self_attn.q_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.down_proj")
+    matrices = tuple(counts(f"model.layers.{layer}.{name}", layer) for layer in range(32) for name in names)
+    history = [{"step": step, "loss": 2 / step} for step in range(1, 400)]
+    history += [{"step": step, "eval_loss": 2.5} for step in (100, 200)]
+    density = [max(0.05, 1 - step / 300) for step in range(400)]
+    assert_readable(training_figure(history, density, AdapterCounts("default", 0.05, matrices)))
+    assert_readable(training_figure(history, [], None))

@@ -1,9 +1,8 @@
-"""The plots of an editing benchmark: reliability against locality, reliability by age, and costs."""
+"""The plots of an editing benchmark: reliability and locality, reliability by age, and costs; methods are rows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,11 +10,22 @@ from matplotlib.figure import Figure
 from roselora.bench.metrics.estimates import CostRange, Estimate
 from roselora.bench.metrics.reliability_by_age import AgeBin
 from roselora.bench.metrics.run_summary import RunSummary
-from roselora.bench.report.plotting import footnote, legend, new_figure, styles, with_grid
 from roselora.markdown import MIB, Show, count, mebibytes, seconds
+from roselora.training.plotting import (
+    GREY,
+    LOOKS,
+    TEXT,
+    Mark,
+    draw_rows,
+    explain,
+    headline,
+    new_figure,
+    plain,
+    spread,
+    with_grid,
+)
 
-BIN_STEP, BIN_WIDTH = 0.08, 0.7
-"""The distance between methods side by side in a bin, and the width over which they may stand, in bins."""
+SHARES = {"reliability": "reliability", "locality": "locality: unrelated answers that stay the same"}
 
 LOG_FROM = 20
 """A cost is drawn on a logarithmic scale where the largest median is more than this many times the smallest."""
@@ -47,61 +57,38 @@ COSTS = (
 
 
 def plot_scores(run: RunSummary) -> Figure | None:
-    """Reliability over locality, a panel per form, a point per method with both intervals; None without any point."""
-    looks = styles([row.method for row in run.methods])
-    points = {
-        form: {
-            row.method: (locality, reliability)
-            for row in run.methods
-            if (locality := row.forms[form].means.get("locality"))
-            and (reliability := row.forms[form].means.get("reliability"))
-        }
-        for form in run.head.forms
-    }
-    if not any(points.values()):
+    """Reliability and locality with their intervals, a panel per form, a row per method; None without any."""
+    forms = run.head.forms
+    rows = [row for row in run.methods if any(row.forms[form].means.get(name) for form in forms for name in SHARES)]
+    if not rows:
         return None
-    figure = new_figure(3 + 5.5 * len(points), 6)
-    panels = figure.subplots(1, len(points), sharey=True, squeeze=False)[0]
-    for axes, (form, found) in zip(panels, points.items(), strict=True):
-        _draw_scores(with_grid(axes), found, looks)
-        axes.set(xlabel="locality: share of unrelated answers that stay the same", title=form)
-    panels[0].set_ylabel("reliability")
-    figure.suptitle(f"Reliability against locality: {_title(run)}")
-    legend(max(panels, key=lambda axes: len(axes.containers)), beside=panels[-1])
-    absent = [row.method for row in run.methods if not all(row.method in found for found in points.values())]
-    note = f" Without a point in each form, since not all was measured: {', '.join(absent)}." if absent else ""
-    footnote(figure, f"Lines: 95% intervals.{note}")
+    figure = new_figure(1.4 + len(forms) * (0.6 + 0.42 * len(rows)))
+    panels = figure.subplots(len(forms), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, form in zip(panels, forms, strict=True):
+        series = {label: [_mark(row.forms[form].means.get(name)) for row in rows] for name, label in SHARES.items()}
+        draw_rows(with_grid(axes), [row.method for row in rows], series)
+        for place, row in enumerate(rows):
+            absent = [name for name in SHARES if row.forms[form].means.get(name) is None]
+            if absent:
+                note = f"{' and '.join(absent)}: not measured"
+                axes.text(0.5, place + 0.18 * (len(absent) == 1), note, va="center", ha="center", color=GREY)
+        axes.set(xlim=(-0.04, 1.04))
+        axes.set_title(form, loc="left", fontsize=TEXT)
+    panels[-1].set_xlabel("share")
+    headline(figure, "Reliability and locality", _ran(run))
+    explain(figure, "Lines: 95% intervals.", panels[0])
     return figure
 
 
-def _draw_scores(
-    axes: Axes, points: Mapping[str, tuple[Estimate, Estimate]], looks: Mapping[str, dict[str, Any]]
-) -> None:
-    for method, (locality, reliability) in points.items():
-        axes.errorbar(
-            locality.value,
-            reliability.value,
-            xerr=_errors([locality]),
-            yerr=_errors([reliability]),
-            label=method,
-            **looks[method],
-            linestyle="",
-            markersize=8,
-            markeredgecolor="white",
-            elinewidth=1,
-            alpha=0.8,
-        )
-
-
 def plot_reliability_by_age(run: RunSummary) -> Figure | None:
-    """Reliability by age, a panel per form, a line per method; None for a run without ages.
+    """Reliability by age, a panel per method, a line per form; None for a run without ages.
 
-    Each bin is one place on the axis, since its edits have different ages; the methods stand side by side in it.
+    Each bin is one place on the axis, since its edits have different ages.
     """
     by_form = {form: found for form, found in run.reliability_by_age.items() if any(found.values())}
     if not by_form:
         return None
-    looks = styles([row.method for row in run.methods])
+    methods = list(dict.fromkeys(method for found in by_form.values() for method in found))
     bins = sorted(
         {
             (each.youngest, each.oldest)
@@ -110,43 +97,36 @@ def plot_reliability_by_age(run: RunSummary) -> Figure | None:
             for each in found
         }
     )
-    figure = new_figure(max(8.0, 3 + 0.9 * len(bins)), 4.8 * len(by_form))
-    panels = figure.subplots(len(by_form), 1, sharex=True, squeeze=False)[:, 0]
-    for axes, (form, by_method) in zip(panels, by_form.items(), strict=True):
-        _draw_ages(with_grid(axes), by_method, bins, looks)
-        axes.set(ylabel=f"reliability at the end, {form}", ylim=(-0.04, 1.04), xlim=(-0.5, len(bins) - 0.5))
-        legend(axes)
-    panels[-1].set_xticks(range(len(bins)), [f"{low} to {high}" if low < high else f"{low}" for low, high in bins])
-    panels[-1].set_xlabel("edits that came after")
-    figure.suptitle(f"Reliability by age of edit: {_title(run)}")
-    footnote(figure, "Vertical lines: 95% intervals (Wilson). Within a range of ages, methods are side by side.")
+    figure = new_figure(1.6 + 1.35 * len(methods))
+    panels = figure.subplots(len(methods), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    for axes, method in zip(panels, methods, strict=True):
+        _draw_ages(with_grid(axes), {form: found.get(method, ()) for form, found in by_form.items()}, bins)
+        axes.set_title(method, loc="left", fontsize=TEXT)
+    panels[-1].set(ylim=(-0.06, 1.06), xlim=(-0.5, len(bins) - 0.5), xlabel="edits that came after")
+    panels[-1].set_xticks([place - 0.5 for place in range(len(bins))], [f"{youngest}" for youngest, _ in bins])
+    figure.supylabel("reliability at the end", fontsize=TEXT)
+    headline(figure, "Reliability by age of edit", _ran(run))
+    note = (
+        f"Vertical lines: 95% intervals (Wilson). Each range of ages is named by its first; the last is {bins[-1][1]}."
+    )
+    explain(figure, note, panels[0])
     return figure
 
 
-def _draw_ages(
-    axes: Axes,
-    by_method: Mapping[str, Sequence[AgeBin]],
-    bins: Sequence[tuple[int, int]],
-    looks: Mapping[str, dict[str, Any]],
-) -> None:
-    step = min(BIN_STEP, BIN_WIDTH / len(by_method))
-    for place, (method, found) in enumerate(by_method.items()):
-        aside = (place - (len(by_method) - 1) / 2) * step
+def _draw_ages(axes: Axes, by_form: Mapping[str, Sequence[AgeBin]], bins: Sequence[tuple[int, int]]) -> None:
+    """Each form's line; where there are two, they stand side by side in a bin."""
+    for place, (form, found) in enumerate(by_form.items()):
+        aside = 0.2 * (place - (len(by_form) - 1) / 2)
+        marks = [mark for each in found if (mark := _mark(each.reliability))]
         axes.errorbar(
             [bins.index((each.youngest, each.oldest)) + aside for each in found],
-            [each.reliability.value for each in found],
-            yerr=_errors([each.reliability for each in found]),
-            label=method,
-            **looks[method],
-            markeredgecolor="white",
-            markersize=7,
-            linewidth=0.8,
+            [mark.value for mark in marks],
+            yerr=spread(marks),
+            label=form,
+            **LOOKS[place],
             elinewidth=1,
             capsize=2,
         )
-    axes.grid(visible=False, axis="x")
-    for between in range(1, len(bins)):
-        axes.axvline(between - 0.5, color="#dddddd", linewidth=0.8, zorder=0)
 
 
 def plot_costs(run: RunSummary) -> Figure | None:
@@ -154,49 +134,47 @@ def plot_costs(run: RunSummary) -> Figure | None:
     rows = [row for row in run.methods if row.costs]
     if not rows:
         return None
-    looks = styles([row.method for row in run.methods])
-    figure = new_figure(13, 1.6 + 0.38 * len(rows))
-    panels = figure.subplots(1, len(COSTS), sharey=True)
-    for axes, cost in zip(panels, COSTS, strict=True):
-        _draw_cost(axes, [looks[row.method] for row in rows], [row.costs.get(cost.name) for row in rows], cost)
-    panels[0].set_yticks(range(len(rows)), [row.method for row in rows])
-    panels[0].set_ylim(len(rows) - 0.4, -0.6)  # shared by all panels: the first method on top
-    figure.suptitle(f"Cost per edit: {_title(run)}")
+    figure = new_figure(1.2 + len(COSTS) * (0.75 + 0.3 * len(rows)))
+    for axes, cost in zip(figure.subplots(len(COSTS), 1), COSTS, strict=True):
+        _draw_cost(with_grid(axes), [row.method for row in rows], [row.costs.get(cost.name) for row in rows], cost)
+    headline(figure, "Cost per edit", _ran(run))
     counted = " Entries: counted once, after all edits." if run.head.entries else ""
-    footnote(figure, f"Dots: medians; lines: from the minimum to the maximum.{counted}")
+    explain(figure, f"Dots, and figures on the right: medians; lines: from the minimum to the maximum.{counted}")
     return figure
 
 
-def _draw_cost(axes: Axes, looks: Sequence[dict[str, Any]], costs: Sequence[CostRange | None], cost: CostAxis) -> None:
-    """A row per method: a dot at the median, a line over the range, and the median in figures beside it."""
-    with_grid(axes).margins(x=0.2)
-    medians = [found.median / cost.unit for found in costs if found and found.median > 0]
+def _draw_cost(axes: Axes, methods: Sequence[str], costs: Sequence[CostRange | None], cost: CostAxis) -> None:
+    """A row per method: a dot at the median, a line over the range, and the median in figures on the right."""
+    marks = [
+        Mark(found.median / cost.unit, found.least / cost.unit, found.most / cost.unit) if found else None
+        for found in costs
+    ]
+    medians = [mark.value for mark in marks if mark and mark.value > 0]
     logarithmic = bool(medians) and max(medians) > LOG_FROM * min(medians) and max(medians) > cost.linear_to
     if logarithmic:
-        axes.set_xscale("symlog", linthresh=cost.linear_to, linscale=0.5, subs=range(2, 10))
-    for place, (look, found) in enumerate(zip(looks, costs, strict=True)):
-        right, shown = 0.0, "not counted"
-        if found is not None:
-            low, middle, right = (part / cost.unit for part in (found.least, found.median, found.most))
-            shown = cost.show(found.median)
-            axes.plot([low, right], [place, place], color=look["color"], linewidth=2, alpha=0.45)
-            axes.plot([middle], [place], markersize=8, **look)
-        axes.annotate(shown, (right, place), (7, 0), textcoords="offset points", va="center", fontsize=9)
+        axes.set_xscale("symlog", linthresh=cost.linear_to, subs=range(2, 10))
+    shown = [cost.show(found.median) if found else "not counted" for found in costs]
+    draw_rows(axes, methods, {cost.name: marks}, shown)
+    axes.margins(x=0.08)
     if logarithmic:
-        axes.set_xlim(left=-0.3 * cost.linear_to)
-    axes.set_xlabel(f"{cost.label}\n(logarithmic from {cost.linear_to:g} on)" if logarithmic else cost.label)
+        axes.set(xlim=(-0.3 * cost.linear_to, None), xlabel=f"{cost.label}\n(logarithmic from {cost.linear_to:g} on)")
+        axes.locator_params(axis="x", numticks=4)
+    else:
+        axes.set(xlim=(-0.04 * axes.get_xlim()[1], None), xlabel=cost.label)
+        axes.locator_params(axis="x", nbins=4)
+    axes.xaxis.set_major_formatter(plain)
 
 
-def _title(run: RunSummary) -> str:
+def _ran(run: RunSummary) -> str:
     """What was run; of a model's path only its own name."""
     return f"{run.head.dataset}, {Path(run.head.model).name}, {run.head.mode}"
 
 
-def _errors(estimates: Sequence[Estimate]) -> list[list[float]]:
-    """The distances of each value from the ends of its interval, below and above; 0 where it has none.
-
-    Rounding may put the mean of equal values a hair outside of its interval.
-    """
-    below = [0.0 if one.low is None else max(0.0, one.value - one.low) for one in estimates]
-    above = [0.0 if one.high is None else max(0.0, one.high - one.value) for one in estimates]
-    return [below, above]
+def _mark(found: Estimate | None) -> Mark | None:
+    if found is None:
+        return None
+    return Mark(
+        found.value,
+        found.value if found.low is None else found.low,
+        found.value if found.high is None else found.high,
+    )

@@ -7,8 +7,8 @@ from roselora.bench.metrics.run_summary import summarize_run
 from roselora.bench.records.edit_bench_records import EditHead, EditRecord
 from roselora.bench.report.edit_markdown import edit_sections
 from roselora.bench.report.edit_plots import plot_costs, plot_reliability_by_age, plot_scores
-from roselora.bench.report.plotting import png
 from roselora.bench.report.report_files import write_report_files
+from roselora.training.plotting import png
 
 
 def write_report(head: EditHead, records: Sequence[EditRecord], folder: Path) -> list[Path]:
