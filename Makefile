@@ -36,9 +36,9 @@ nightly: $(VENV)/.installed
 conformance: $(VENV)/.conformance
 	$(BIN)/python -m benchmarks.conformance.run
 
-# The wheel, installed into an empty environment away from here, and tried there.
+# The wheel, installed into an empty environment away from here, and tried there; PYTHON=python3.13 names another one.
 package: $(VENV)/.installed
-	$(BIN)/python -m tests.package.check_installed
+	$(BIN)/python -m tests.package.check_installed --python $(PYTHON)
 
 # On one NVIDIA GPU: the tests marked for it, and what training and edits cost on a model of 8B's shape.
 gpu: $(VENV)/.installed

@@ -1,6 +1,6 @@
 """Install the wheel into an empty environment, away from the repository, and do there what a user does first.
 
-    python -m tests.package.check_installed [--extras train bench ui llama-cpp]
+    python -m tests.package.check_installed [--python python3.13] [--extras train bench ui llama-cpp]
 
 The base package imports in little time, edits the demo model, trains an adapter for ten steps and is typed for mypy;
 then each extra is added, and `roselora doctor` must find it. This takes some minutes.
@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import venv
 from pathlib import Path
 
 from tests.package.wheel import ROOT, build
@@ -57,12 +56,13 @@ def import_seconds(python: Path, folder: Path) -> float:
 def main() -> None:
     """Do all of it, and say what was seen."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--python", default=sys.executable, help="the interpreter of the environment")
     parser.add_argument("--extras", nargs="*", default=["train", "bench", "ui", "llama-cpp"])
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         wheel, _ = build(folder / "dist")
-        venv.create(folder / "env", with_pip=True)
+        subprocess.run([given.python, "-m", "venv", folder / "env"], check=True)
         python = folder / "env" / "bin" / "python"
 
         def install(*what: str) -> None:
@@ -74,7 +74,7 @@ def main() -> None:
             return str(done.stdout)
 
         install(str(wheel))
-        print(f"Python {sys.version.split()[0]}, {wheel.name}")
+        print(f"{run(python, '--version').strip()}, {wheel.name}")
         print(f"import roselora: {import_seconds(python, folder) * 1e3:.0f} ms")
         print(run(python.with_name("roselora"), "demo").strip().splitlines()[-1])
         print(f"ten steps of training: density {run(python, '-c', TRAINING).strip()}")
