@@ -62,7 +62,8 @@ class Arm:
             ones with the largest accumulated gradient.
         first_rows: "random" as in LoRA, or "gradient": A's rows begin as the leading directions of the loss's gradient.
         budget: whether each row of A and column of B keeps as many entries, all rows or columns of a factor compete, or
-            all factors of the model.
+            all factors of the model; "shared" as the first, but all rows of an A, and all columns of a B, keep the same
+            places, by the sum of their scores.
         targets: the modules that are adapted.
         rate_power: the rate is multiplied by the density to the power of minus this, so that the product of factors
             that thin out goes on moving.
@@ -83,7 +84,7 @@ class Arm:
     frozen_at: float = 1.0
     swaps: float = 0.0
     first_rows: Literal["random", "gradient"] = "random"
-    budget: Literal["row", "matrix", "model"] = "row"
+    budget: Literal["row", "shared", "matrix", "model"] = "row"
     targets: Literal["all", "mlp"] = "all"
     rate_power: float = 0.0
     scale_power: float = 0.0
@@ -114,6 +115,8 @@ ARMS = {
     "denser": Arm(density=0.085),
     "denser-rising-scale": Arm(density=0.085, scale_power=0.5),
     "rising-step": Arm(step_power=0.5),
+    "shared-rising-step": Arm(budget="shared", density=0.22, step_power=0.5),
+    "shared": Arm(budget="shared", density=0.22),
     "denser-rising-step": Arm(density=0.085, step_power=0.5),
     "rescaled": Arm(rescale_power=0.25),
     "rescaled-more": Arm(rescale_power=0.5),
@@ -216,6 +219,13 @@ class Pruner:
             self.masks = [
                 keep_mask(average.flatten(), count, dim=-1).view_as(average)
                 for average, count in zip(self.averages, counts, strict=True)
+            ]
+        elif self.arm.budget == "shared":
+            self.masks = [
+                keep_mask(
+                    average.sum(-3 - dim, keepdim=True), kept_count(self.density(self.step, dim), p.shape[dim]), dim=dim
+                ).expand_as(p)
+                for average, (p, dim) in zip(self.averages, self.factors, strict=True)
             ]
         elif self.arm.budget == "model":
             # Each factor's scores are compared as shares of its own mean, for those of B and A differ in size.
