@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo ui test check docs format nightly conformance package gpu clean
+.PHONY: demo ui test check docs tutorials format nightly conformance package gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/roselora demo
@@ -23,6 +23,10 @@ check: $(VENV)/.installed
 # The pages as a site, in site/; a link or an anchor that leads nowhere is an error.
 docs: $(VENV)/.installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# The notebooks in docs/tutorials, run from the first cell to the last; what they print is committed with them.
+tutorials: $(VENV)/.installed
+	$(BIN)/python -m tests.documented.notebooks
 
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
