@@ -1,4 +1,4 @@
-"""The commands that the README, the docs, the verbs' help and the scripts' own docstrings tell a reader to type."""
+"""The commands that the README, the pages, the tutorials, the verbs' help and the scripts' docstrings tell to type."""
 
 import ast
 import re
@@ -10,14 +10,22 @@ from typing import Any
 
 import typer.main
 
+from docs.site_hooks import notebook_markdown
 from roselora.cli.main import app
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/*.md", "benchmarks/results/**/README.md")
+PAGES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "docs/*.md",
+    "docs/tutorials/*.ipynb",
+    "benchmarks/results/**/README.md",
+)
 SCRIPTS = sorted([*ROOT.glob("benchmarks/*.py"), *ROOT.glob("examples/*.py")])
 
 HEADS = ("roselora", "make", "torchrun", "accelerate launch", "python benchmarks/", "python examples/", "python -m")
-BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.DOTALL | re.MULTILINE)
+BLOCK = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```", re.DOTALL | re.MULTILINE)
 INLINE = re.compile(r"`([^`]+)`")
 
 
@@ -26,7 +34,7 @@ class Command:
     """One command.
 
     Attributes:
-        place: file and line, such as "docs/editing.md:4".
+        place: file and line, such as "docs/editing.md:4"; of a notebook, the line of the page that is made of it.
         words: as a shell would part them; comments and redirections are left out.
         whole: whether it was written to be typed as it stands; the name of a verb in a sentence is not.
         block: the place where the code block begins that it is a line of, for those that follow one another.
@@ -50,6 +58,7 @@ def documented() -> list[Command]:
 
 def _of_page(path: Path) -> Iterator[Command]:
     text, name = path.read_text(encoding="utf-8"), path.relative_to(ROOT).as_posix()
+    text = notebook_markdown(text) if path.suffix == ".ipynb" else text
 
     def line(offset: int) -> int:
         return text.count("\n", 0, offset) + 1

@@ -16,6 +16,7 @@ def test_every_command_that_a_page_names_can_be_typed(command: Command) -> None:
 def test_the_pages_are_read_to_the_end() -> None:
     places = {command.place.partition(":")[0] for command in COMMANDS}
     assert {"README.md", "docs/editing.md", "docs/conformance.md", "benchmarks/results/editing/README.md"} <= places
+    assert {f"docs/tutorials/{name}.ipynb" for name in ("compare-methods", "correct-facts", "fine-tune")} <= places
     assert len(COMMANDS) > 80
 
 

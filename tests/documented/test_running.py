@@ -34,6 +34,9 @@ FORKS = multiprocessing.get_context("forkserver")
 
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(1200)]
 
+NOTEBOOKS = "docs/tutorials/"
+"""Their commands need what the cells before them make: test_tutorials.py runs both, with every commit."""
+
 DEMO = "demo"
 SCRIPTS_ON_THE_DEMO = (
     "edit_speed", "finetuning", "hardware_needs", "merged_agreement", "gate_study", "ten_edits", "training_overhead"
@@ -45,7 +48,7 @@ def units() -> list[Any]:
 
     A script is run once, as it is named with the most options, and the scripts that no page names are run too.
     """
-    whole = [command for command in documented() if can_be_run(command)]
+    whole = [command for command in documented() if can_be_run(command) and not command.place.startswith(NOTEBOOKS)]
     scripts: dict[str, Command] = {path.relative_to(ROOT).as_posix(): named(path) for path in SCRIPTS}
     for command in whole:
         if command.words[1] in scripts and len(command.words) > len(scripts[command.words[1]].words):
