@@ -32,7 +32,9 @@ ALL = "all"
 @app.command()
 def edit(
     model: Annotated[str, typer.Option(help="demo, a folder, a .gguf file or a hub id.")] = "demo",
-    dataset: Annotated[str, typer.Option(help="The benchmark; --list names them.")] = "zsre",
+    dataset: Annotated[
+        str, typer.Option(help="The benchmark, which --list names, or a file of facts as `roselora edit --from` reads.")
+    ] = "zsre",
     methods: Annotated[str, typer.Option(help="Names separated by commas, or all; --list names them.")] = ALL,
     mode: Annotated[
         Literal["single", "sequential", "batch"],

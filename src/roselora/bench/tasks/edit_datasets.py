@@ -1,4 +1,4 @@
-"""The editing benchmarks by name: where the file of each is, and its records as cases."""
+"""The editing benchmarks by name: where the file of each is, and its records as cases; and files of one's own."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -8,9 +8,11 @@ from roselora.bench.tasks.counterfact import CounterFactRecord
 from roselora.bench.tasks.data_files import HubFile, Source, read_source
 from roselora.bench.tasks.edit_case import CaseRecord, EditCase, Probe
 from roselora.bench.tasks.knowedit import KnowEditRecord, WikiBioRecord
+from roselora.bench.tasks.own_facts import ENDINGS, own_cases
 from roselora.bench.tasks.zsre import ZsreRecord
 from roselora.editing.answer_match import normalize
 from roselora.errors import ConfigError
+from roselora.files import sha256_file, user_path
 
 FOLDER = "knowledge_editing"
 """Where the files are below a data folder."""
@@ -60,6 +62,8 @@ class CaseFile:
 def read_cases(name: str, data_dir: Path | None) -> CaseFile:
     """A benchmark's cases, from ``data_dir`` if it is given, else from the hub; their keys are ``name/number``, from 0.
 
+    A name that ends as a file of facts does is such a file, see `own_cases`.
+
     >>> import json
     >>> folder = Path("data", "knowledge_editing")
     >>> folder.mkdir(parents=True)
@@ -72,8 +76,13 @@ def read_cases(name: str, data_dir: Path | None) -> CaseFile:
         ConfigError: there is no such benchmark; its file is missing or of another format; the hub does not have it or
             cannot be reached.
     """
+    if (file := user_path(name)).suffix.lower() in ENDINGS:
+        return CaseFile(tuple(map(_scorable, own_cases(file, name))), file.name, sha256_file(file), {})
     if name not in DATASETS:
-        raise ConfigError(f"There is no benchmark {name!r}: name one of {', '.join(DATASETS)}.")
+        raise ConfigError(
+            f"There is no benchmark {name!r}: name one of {', '.join(DATASETS)}, or a file of facts that ends in "
+            f"{', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}."
+        )
     read = read_source(DATASETS[name], data_dir)
     cases: list[EditCase] = []
     left_out: dict[str, str] = {}
