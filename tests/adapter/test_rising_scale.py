@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from roselora.adapter.config import RoseLoraConfig
 from roselora.adapter.density_check import verify
 from roselora.adapter.factors import adapted_layers, factor_pairs
+from roselora.adapter.pruner import GROWTH, STEP
+from roselora.adapter.tracking import adapters_within
 from roselora.core.importance import sensitivity, smooth_importance_
 from roselora.core.pruning import kept_count, prune_columns_, prune_rows_
 from roselora.core.schedule import density_at
@@ -107,13 +109,13 @@ def test_a_closure_and_an_optimizer_per_layer_give_the_same(
 
 
 def test_a_nested_optimizer_raises_the_scale_once_a_step(adapted_model: Build, train: Train) -> None:
-    model = adapted_model(rising_scale=True, warmup=0, ramp=1)
+    model = adapted_model(rising_scale=True)
+    optimizer = NestedAdam(model.parameters(), lr=1e-2)
+    train(model, optimizer)
     pair = factor_pairs(model, "default")[0]
-    nn.init.ones_(pair.b)
-    train(model, NestedAdam([pair.b], lr=0.0), steps=1)  # moves every weight by 1e-3 after the inner step
-    kept = pair.b[pair.b != 0]
-    torch.testing.assert_close(kept, torch.full_like(kept, 2.001))
-    assert len(kept) == 4 * kept_count(0.25, 16)
+    assert optimizer.state[pair.b][STEP] == 10
+    assert optimizer.state[pair.b][GROWTH] == 2
+    assert [int((column != 0).sum()) for column in pair.b.T] == [kept_count(0.25, 16)] * 4
 
 
 def test_training_goes_on_where_it_was_stopped(adapted_model: Build, train: Train) -> None:
@@ -127,6 +129,32 @@ def test_training_goes_on_where_it_was_stopped(adapted_model: Build, train: Trai
     again.load_state_dict(optimizer.state_dict())
     train(resumed, again, steps=5)
     assert_same(factors(whole), factors(resumed))
+
+
+def norm(model: PeftModel) -> float:
+    return sum(float((pair.b @ pair.a).detach().norm()) for pair in factor_pairs(model, "default"))
+
+
+def test_an_adapter_whose_training_goes_on_is_not_scaled_up_again(adapted_model: Build, train: Train) -> None:
+    model = adapted_model(rising_scale=True)
+    train(model, torch.optim.Adam(model.parameters(), lr=1e-2))
+    size = norm(model)
+    for _ in range(2):
+        train(model, torch.optim.Adam(model.parameters(), lr=0.0))
+        assert norm(model) == pytest.approx(size, rel=1e-5)
+
+
+def test_a_run_that_is_resumed_to_be_longer_is_not_scaled_up_again(adapted_model: Build, train: Train) -> None:
+    model = adapted_model(rising_scale=True)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    train(model, optimizer)
+    size = norm(model)
+    for tracked, adapter in adapters_within(model):
+        assert tracked.trains(adapter.name)
+        adapter.total_steps, adapter.config.ramp = 30, 25  # at step 10 the density of this schedule is far above .25
+    optimizer.param_groups[0]["lr"] = 0.0
+    train(model, optimizer, steps=20)
+    assert norm(model) == pytest.approx(size, rel=1e-5)
 
 
 @pytest.mark.parametrize("value", [1, "yes", None])

@@ -20,7 +20,7 @@ def test_a_density_outside_its_range_is_refused(density: float) -> None:
 def test_a_step_by_hand() -> None:
     b = torch.tensor([[1.5], [0.0]])
     # b's value 0.5 and its step 0.5, both times 4; and its value -0.5 with the step 1 / 2.
-    assert raise_scale_(b, torch.tensor([[1.0], [-1.0]]), old=2.0, new=4.0) is b
+    assert raise_scale_(b, torch.tensor([[1.0], [-1.0]]), size=2.0, step=4.0) is b
     assert b.tolist() == [[4.0], [2.0]]
 
 
@@ -33,7 +33,7 @@ def test_it_is_the_factor_that_would_have_been_trained_under_the_scale(dtype: to
         step = 0.1 * torch.randn(5, 3, generator=generator, dtype=torch.float64)
         before = held.clone()
         held += step.to(dtype)
-        raise_scale_(held, before, old, new)
+        raise_scale_(held, before, size=new / old, step=new)
         raw += step
     tolerance = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 5e-2}[dtype]
     torch.testing.assert_close(held.double(), growths[-1] * raw, rtol=tolerance, atol=tolerance * growths[-1])
@@ -42,5 +42,5 @@ def test_it_is_the_factor_that_would_have_been_trained_under_the_scale(dtype: to
 def test_another_shape_is_refused_and_changes_nothing() -> None:
     b = torch.ones(2, 3)
     with pytest.raises(ConfigError, match="shape"):
-        raise_scale_(b, torch.zeros(3, 2), 1.0, 2.0)
+        raise_scale_(b, torch.zeros(3, 2), size=2.0, step=2.0)
     assert torch.equal(b, torch.ones(2, 3))

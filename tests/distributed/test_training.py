@@ -125,11 +125,14 @@ def test_trainer_on_two_ranks_equals_one_rank(
         assert_same_masks_and_weights(result["factors"], trainer_alone)
 
 
-@pytest.mark.parametrize("kind", ["SHARDED_STATE_DICT", "FULL_STATE_DICT"])
+@pytest.mark.parametrize(
+    ("kind", "rising"), [("SHARDED_STATE_DICT", False), ("SHARDED_STATE_DICT", True), ("FULL_STATE_DICT", True)]
+)
 def test_trainer_resumes_fsdp2_bit_for_bit_and_on_another_number_of_ranks(
-    on_ranks: OnRanks, tmp_path: Path, kind: str
+    on_ranks: OnRanks, tmp_path: Path, kind: str, rising: bool
 ) -> None:
-    fsdp2 = {"fsdp": True, "fsdp_config": {**FSDP2["fsdp_config"], "state_dict_type": kind}}
+    fsdp_config = {**FSDP2["fsdp_config"], "state_dict_type": kind}
+    fsdp2 = {"fsdp": True, "fsdp_config": fsdp_config, "rising_scale": rising}
     whole = on_ranks(2, "train_with_trainer", tmp_path, {**fsdp2, "save_strategy": "steps", "save_steps": 4})
     for ranks in (2, 3):
         resumed = on_ranks(ranks, "train_with_trainer", tmp_path, fsdp2, "checkpoint-4")

@@ -217,7 +217,7 @@ class Rows(Dataset[dict[str, Tensor]]):
         return {"input_ids": self.rows[index], "labels": self.rows[index]}
 
 
-def trainer(folder: Path, **changes: Any) -> Trainer:
+def trainer(folder: Path, rising_scale: bool = False, **changes: Any) -> Trainer:
     """A Trainer whose global batch is 12 rows on any number of ranks, and which gives RoseLoRA its steps."""
     ranks = 1
     if dist.is_initialized():
@@ -239,7 +239,8 @@ def trainer(folder: Path, **changes: Any) -> Trainer:
     if "fsdp" in changes:
         # Accelerate offers FSDP on accelerators only; all else works on CPUs too.
         PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
-    return Trainer(model=adapted_model(total_steps=None, warmup=0.2, ramp=0.5), args=settings, train_dataset=Rows())
+    model = adapted_model(total_steps=None, warmup=0.2, ramp=0.5, rising_scale=rising_scale)
+    return Trainer(model=model, args=settings, train_dataset=Rows())
 
 
 def train_with_trainer(folder: Path, changes: dict[str, Any], resume: str | None = None) -> dict[str, Any]:

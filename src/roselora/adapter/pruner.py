@@ -38,6 +38,7 @@ _STACKED_ENTRIES = 1 << 24
 # Keys in the optimizer's state of each factor. Being there, they are saved and resumed with every checkpoint.
 IMPORTANCE = "roselora_importance"
 STEP = "roselora_step"
+GROWTH = "roselora_growth"
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def prune(optimizer: Optimizer, scored: Sequence[ScoredFactor]) -> None:
     """
     for factor in scored:
         _advance(optimizer, factor)
-        _raise_scale(optimizer, factor)
+    _raise_scales(optimizer, scored)
     prune_again(optimizer, scored)
 
 
@@ -227,14 +228,30 @@ def _advance(optimizer: Optimizer, factor: ScoredFactor) -> None:
     factor.adapter.steps = max(factor.adapter.steps, state[STEP])
 
 
-def _raise_scale(optimizer: Optimizer, factor: ScoredFactor) -> None:
-    """Give B the step and the size that it has under a rising scale, if the config wants one."""
-    if factor.before is None or not factor.counted:
-        return
-    step = optimizer.state[factor.parameter][STEP]
-    old, new = (scale_growth(factor.adapter.density_at(at) if at else 1.0) for at in (step - 1, step))
-    if new > 1:
-        raise_scale_(local_part(factor.parameter), factor.before, old, new)
+def _raise_scales(optimizer: Optimizer, scored: Sequence[ScoredFactor]) -> None:
+    """Give every B the step and the size that it has under a rising scale, if its config wants one.
+
+    The growth that B holds is in the optimizer's state, and only rises. A B that is not 0 when its training begins is
+    that of an adapter whose training goes on: its size stays as it is, whatever the new schedule, and its steps alone
+    grow.
+    """
+    rising = [factor for factor in scored if factor.before is not None]
+    fresh = [factor for factor in rising if GROWTH not in optimizer.state[factor.parameter]]
+    begins_at_zero = true_on_all_ranks(
+        torch.logical_not, ((factor.before.any(), factor.parameter) for factor in fresh if factor.before is not None)
+    )
+    for factor, at_zero in zip(fresh, begins_at_zero, strict=True):
+        held = 1.0 if at_zero else scale_growth(factor.adapter.config.density)
+        optimizer.state[factor.parameter][GROWTH] = held
+    for factor in rising:
+        assert factor.before is not None
+        state = optimizer.state[factor.parameter]
+        if not factor.counted:
+            continue
+        step = scale_growth(factor.adapter.density_at(state[STEP]))
+        held, state[GROWTH] = state[GROWTH], max(state[GROWTH], step)
+        if step > 1:
+            raise_scale_(local_part(factor.parameter), factor.before, size=state[GROWTH] / held, step=step)
 
 
 def _shape_key(factor: ScoredFactor) -> Hashable:

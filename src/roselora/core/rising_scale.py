@@ -27,7 +27,7 @@ def scale_growth(density: float) -> float:
     return float(density**-0.5)
 
 
-def raise_scale_(b: Tensor, before: Tensor, old: float, new: float) -> Tensor:
+def raise_scale_(b: Tensor, before: Tensor, *, size: float, step: float) -> Tensor:
     """Give B, in place, the step that it would have had under a scale s·g, though s itself stays constant.
 
     B holds g times the factor b that is trained under s·g, so s·B·A = s·g·b·A. After a step u, under g₁, the scale
@@ -38,8 +38,8 @@ def raise_scale_(b: Tensor, before: Tensor, old: float, new: float) -> Tensor:
     Args:
         b: B after the optimizer's step, any shape, any float dtype.
         before: B before that step, of the same shape and dtype.
-        old: g₁, the scale's growth until this step.
-        new: g₂, its growth from here on.
+        size: g₂/g₁, by how much the growth that B holds rises.
+        step: g₂, the growth from here on.
 
     Returns:
         `b` itself.
@@ -49,11 +49,11 @@ def raise_scale_(b: Tensor, before: Tensor, old: float, new: float) -> Tensor:
 
     Example:
         >>> import torch
-        >>> raise_scale_(torch.tensor([2.0, 5.0]), torch.tensor([2.0, 4.0]), old=1.0, new=3.0)
+        >>> raise_scale_(torch.tensor([2.0, 5.0]), torch.tensor([2.0, 4.0]), size=3.0, step=3.0)
         tensor([ 6., 15.])
     """
     if b.shape != before.shape:
         raise ConfigError(
             f"B has shape {tuple(b.shape)} but had {tuple(before.shape)} before the step; they must be equal."
         )
-    return b.sub_(before).mul_(new).add_(before, alpha=new / old)
+    return b.sub_(before).mul_(step).add_(before, alpha=size)
