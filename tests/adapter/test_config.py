@@ -20,6 +20,10 @@ from roselora.errors import ConfigError, UnsupportedError
         ("density", float("nan")),
         ("density", "0.1"),
         ("density", True),
+        ("lora_alpha", 0),
+        ("lora_alpha", "16"),
+        ("lora_alpha", None),
+        ("lora_alpha", float("nan")),
         ("importance_beta", 1.0),
         ("importance_beta", -0.1),
         ("warmup", -1),
@@ -91,7 +95,7 @@ def test_a_fraction_of_a_short_run_still_means_a_dense_step() -> None:
 def test_a_ramp_that_ends_after_training_is_refused() -> None:
     with pytest.raises(ConfigError, match="only 10"):
         RoseLoraConfig(warmup=4, ramp=8, total_steps=10)
-    with pytest.raises(ConfigError, match="never reach"):
+    with pytest.raises(ConfigError, match=r"warmup \(10\) keeps all 10 steps of training dense"):
         RoseLoraConfig(warmup=10, ramp=0, total_steps=10)
 
 

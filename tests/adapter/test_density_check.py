@@ -9,6 +9,7 @@ import torch
 from peft import PeftModel
 
 from roselora.adapter.density_check import verify
+from roselora.adapter.factors import factor_pairs
 from roselora.errors import SparsityError
 
 Build = Callable[..., PeftModel]
@@ -30,4 +31,6 @@ def test_a_saved_adapter_is_verified_from_its_folder(adapted_model: Build, train
     model.save_pretrained(tmp_path / "adapter")
     on_disk, live = verify(tmp_path / "adapter"), verify(model)
     assert {m.name: m for m in on_disk.matrices} == {m.name: m for m in live.matrices}
+    changed = sum(int((pair.b @ pair.a).count_nonzero()) for pair in factor_pairs(model, "default"))
+    assert str(live).startswith(f"adapter 'default', density 0.25, 4 matrices: {changed:,} of 1,280 entries change, ")
     assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["peft_type"] == "LORA"

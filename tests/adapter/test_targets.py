@@ -13,7 +13,8 @@ from roselora.errors import ConfigError
     ("targets", "message"),
     [
         (["qproj", "v_proj"], "target_modules names 'qproj', .* did you mean q_proj"),
-        (["q_proj", "nothing"], "target_modules names 'nothing', .* there are act_fn"),
+        (["q_proj", "nothing"], "target_modules names 'nothing', .* there are down_proj, embed_tokens, gate_proj"),
+        ("q_proj", "regular expression for whole names, and 'q_proj' matches none .* down_proj"),
         (["q_proj", "roj"], "target_modules names 'roj'"),
     ],
 )

@@ -46,6 +46,7 @@ def test_a_run_is_repeated_by_the_settings_that_it_wrote(config: Path, tmp_path:
         ("training.learnig_rate=1", "unknown key training.learnig_rate; did you mean learning_rate"),
         ("densty=1", "unknown key densty; known here are model"),
         ("density=0.1", "unknown key density; did you mean adapter.density"),
+        ("adapter.r=8", "unknown key adapter.r; did you mean adapter.rank"),
         ("adapter.rank=x", "adapter.rank = 'x': input should be a valid integer"),
         ("adapter.rank=0", "adapter.rank = 0: input should be greater than or equal to 1"),
         ("training.learning_rate=.nan", "training.learning_rate = nan: input should be a finite number"),

@@ -134,3 +134,9 @@ def test_a_cards_sample_makes_the_head_that_was_trained(tmp_path: Path) -> None:
 
 def test_a_card_says_why_there_is_no_delta(tmp_path: Path) -> None:
     assert "no SparseDelta of it: Two are one." in model_card(outcome_of("rose", "demo", "d.jsonl", tmp_path)).content
+
+
+def test_the_card_of_a_classifier_loads_a_packaged_encoder_by_its_name(tmp_path: Path) -> None:
+    card = model_card(outcome_of("rose", "minilm", "data", tmp_path, labels=["bad", "good"])).content
+    assert "base = load('minilm', head=head_for(['bad', 'good'])).model" in card
+    assert "from roselora.models.task_heads import head_for" in card

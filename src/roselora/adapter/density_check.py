@@ -67,6 +67,14 @@ class AdapterCounts:
     density: float
     matrices: tuple[MatrixCounts, ...]
 
+    def __str__(self) -> str:
+        """A line that sums all matrices up."""
+        return (
+            f"adapter {self.adapter_name!r}, density {self.density:g}, {len(self.matrices)} matrices: "
+            f"{self.update_nonzeros:,} of {self.entries:,} entries change, {self.update_nonzeros / self.entries:.2%} "
+            f"(at most {1 - self.sparsity_bound:.2%} by Proposition 1)"
+        )
+
     @property
     def entries(self) -> int:
         """The number of entries of all adapted weights."""

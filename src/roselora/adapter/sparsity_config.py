@@ -62,6 +62,8 @@ class SparsityConfig(LoraConfig):
         """Raise ConfigError or UnsupportedError, in one sentence, if this config cannot be trained."""
         _require("r", self.r, _is_whole(self.r, 1), "a whole number >= 1")
         _require("density", self.density, _is_number(self.density) and 0 < self.density <= 1, "in (0, 1]")
+        alpha = self.lora_alpha
+        _require("lora_alpha", alpha, _is_number(alpha) and alpha != 0, "a finite number other than 0")
         beta = self.importance_beta
         _require("importance_beta", beta, _is_number(beta) and 0 <= beta < 1, "in [0, 1)")
         for name in ("warmup", "ramp"):
@@ -94,8 +96,9 @@ class SparsityConfig(LoraConfig):
         for option in ("modules_to_save", "trainable_token_indices"):
             value = getattr(self, option)
             if value and not self.inference_mode:
+                names = ", ".join(dict.fromkeys(map(str, value)))
                 warnings.warn(
-                    f"{option} are trained whole: {', '.join(map(str, value))} are not part of the sparse update.",
+                    f"{option} are trained whole: {names} are not part of the sparse update.",
                     stacklevel=2,
                 )
 
@@ -128,8 +131,12 @@ class SparsityConfig(LoraConfig):
             end = warmup + round(self.ramp * total_steps)
         else:
             end = max(warmup, round((self.warmup + self.ramp) * total_steps))
-        # With warmup == total_steps there is no step left to prune at, even with a ramp of 0 steps.
-        if end > total_steps or (warmup >= total_steps and self.density < 1):
+        if warmup >= total_steps and self.density < 1:
+            raise ConfigError(
+                f"warmup ({self.warmup}) keeps all {total_steps} steps of training dense, so none is left to prune at; "
+                "make it shorter or train longer."
+            )
+        if end > total_steps:
             raise ConfigError(
                 f"warmup ({self.warmup}) and ramp ({self.ramp}) end at step {end}, but training has only "
                 f"{total_steps}, so the adapter would never reach its density; make them shorter or train longer."

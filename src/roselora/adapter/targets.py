@@ -9,8 +9,9 @@ from typing import Any
 
 from peft import PeftConfig
 from peft.tuners.tuners_utils import check_target_module_exists
+from peft.utils.constants import INCLUDE_LINEAR_LAYERS_SHORTHAND
 from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
-from torch import nn
+from torch import Tensor, nn
 
 from roselora.errors import ConfigError, shortened
 from roselora.user_files import shown
@@ -29,7 +30,7 @@ def require_targets(model: nn.Module, config: PeftConfig) -> None:
     ``target_parameters`` and ``exclude_modules`` the whole name or its end behind a dot; in ``target_modules`` also the
     old names that PEFT translates, such as those of experts in transformers 4; in ``modules_to_save`` any end of a
     name. The keys of ``rank_pattern`` and ``alpha_pattern`` are regular expressions, and so is ``exclude_modules`` if
-    it is a string. ``target_modules`` as a string is left to PEFT.
+    it is a string, and ``target_modules`` but for "all-linear".
 
     Raises:
         ConfigError: a name or pattern matches nothing; the message suggests the nearest name.
@@ -45,8 +46,11 @@ def require_targets(model: nn.Module, config: PeftConfig) -> None:
     names = [name for name, _ in model.named_modules() if name]
     parameters = [_OWN_NAME.sub(r"\1", name) for name, _ in model.named_parameters(remove_duplicate=False)]
     excluded = getattr(config, "exclude_modules", None)
+    targets = getattr(config, "target_modules", None)
+    if isinstance(targets, str) and targets.lower() != INCLUDE_LINEAR_LAYERS_SHORTHAND:
+        _require_match(targets, names, model)
     for option, wanted, found in (
-        ("target_modules", getattr(config, "target_modules", None), _ends(names).__contains__),
+        ("target_modules", targets, _ends(names).__contains__),
         ("target_parameters", getattr(config, "target_parameters", None), _ends(parameters).__contains__),
         ("exclude_modules", excluded, _ends(names).__contains__),
         ("exclude_modules", [excluded] if excluded and isinstance(excluded, str) else None, _matching(names, "{}")),
@@ -62,7 +66,8 @@ def require_targets(model: nn.Module, config: PeftConfig) -> None:
             continue
         for name in sorted(wanted, key=str):
             if not found(name):
-                raise _names_nothing(option, name, parameters if option == "target_parameters" else names, model)
+                known = {"target_parameters": parameters, "target_modules": _with_matrices(model)}.get(option, names)
+                raise _names_nothing(option, name, known, model)
     _require_layers(model, config, names)
 
 
@@ -82,6 +87,15 @@ def _matching(names: list[str], frame: str) -> Callable[[str], bool]:
     return matches
 
 
+def _require_match(pattern: str, names: list[str], model: nn.Module) -> None:
+    if not _matching(names, "{}")(pattern):
+        known = shortened(", ".join(_last_parts(_with_matrices(model))))
+        raise ConfigError(
+            f"target_modules as a text is a regular expression for whole names, and {shown(pattern)} matches none in "
+            f"this {type(model).__name__}; give a list of the ends of names, of which there are {known}."
+        )
+
+
 def _names_nothing(option: str, name: object, names: list[str], model: nn.Module) -> ConfigError:
     known = _last_parts(names)
     meant = difflib.get_close_matches(str(name), known, n=1)
@@ -89,6 +103,15 @@ def _names_nothing(option: str, name: object, names: list[str], model: nn.Module
     return ConfigError(
         f"{option} names {shown(name)}, but this {type(model).__name__} has nothing of that name; {way_out}."
     )
+
+
+def _with_matrices(model: nn.Module) -> list[str]:
+    """The modules that have a matrix of their own, among which an adapter's targets are."""
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(weight := getattr(module, "weight", None), Tensor) and weight.dim() > 1
+    ]
 
 
 def _last_parts(names: list[str]) -> list[str]:

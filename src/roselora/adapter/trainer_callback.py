@@ -48,9 +48,10 @@ class RoseLoraCallback(TrainerCallback):
                 adapter.total_steps = state.max_steps
             if state.global_step and _lacks_state(kwargs.get("optimizer"), tracked, adapter):
                 raise ConfigError(
-                    f"Training resumes at step {state.global_step} from a checkpoint without the optimizer's state, "
-                    f"in which RoseLoRA adapter {adapter.name!r} keeps its importance and its step count; resume from "
-                    "a checkpoint that was saved with save_only_model=False, or train from the start."
+                    f"Training resumes at step {state.global_step} from a checkpoint whose optimizer's state lacks the "
+                    f"importance and the step count of RoseLoRA adapter {adapter.name!r}: it was saved without that "
+                    "state (save_only_model), or by another method. Resume from another checkpoint, or train from the "
+                    "start."
                 )
             _, ramp_end = adapter.ramp()
             if ramp_end > state.max_steps:

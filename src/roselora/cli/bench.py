@@ -33,7 +33,10 @@ ALL = "all"
 def edit(
     model: Annotated[str, typer.Option(help="demo, a folder, a .gguf file or a hub id.")] = "demo",
     dataset: Annotated[
-        str, typer.Option(help="The benchmark, which --list names, or a file of facts as `roselora edit --from` reads.")
+        str,
+        typer.Option(
+            help="The benchmark, which --list names, or a file of facts as `roselora edit MODEL --from FILE` reads."
+        ),
     ] = "zsre",
     methods: Annotated[str, typer.Option(help="Names separated by commas, or all; --list names them.")] = ALL,
     mode: Annotated[

@@ -52,6 +52,8 @@ def load(
             by ``save_pretrained``; a ``.gguf`` file; or a hub id. A `Path` is not a hub id, and ``./demo`` is a folder.
         dtype: torch's dtype or its name; ``auto`` is that of the checkpoint.
         device: torch's device or its name; ``auto`` is the accelerator if there is one.
+        head: what the model computes: `models.task_heads.head_for` makes a classifier's, as ``mpnet`` and ``minilm``
+            need, with new weights.
         fetch: whether a hub id may be downloaded; otherwise it is read from the cache only.
         quantized: whether the weights may be quantized; an adapter can be trained on them, but they cannot be edited.
 

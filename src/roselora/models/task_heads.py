@@ -41,7 +41,10 @@ class TaskHead:
         kind = ", ".join(architectures) or config.model_type
         if self.new:
             raise ModelError(f"{name} is a {kind}, for which there is no sequence classifier: name another model.")
-        raise ModelError(f"{name} is not a causal language model but {kind}: name one that generates text.")
+        raise ModelError(
+            f"{name} is not a causal language model but {kind}: name one that generates text, or "
+            "where it is loaded to be trained as a classifier, give its labels."
+        )
 
     def missing(self, report: Mapping[str, Any], model: Any) -> list[str]:
         """The weights that the checkpoint should have but lacks, in order."""

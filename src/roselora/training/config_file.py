@@ -131,12 +131,16 @@ def _is_union_branch(part: str) -> bool:
     return part in ("int", "float") or part.startswith(("literal[", "list[", "constrained-", "function-"))
 
 
+PEFT_NAMES = {"r": "rank", "lora_alpha": "alpha", "lora_dropout": "dropout"}
+"""What PEFT calls our settings."""
+
+
 def _suggestion(location: tuple[int | str, ...]) -> str:
     """The key that the user may have meant: one of the same section, or the same key of another section."""
     known, name = list(_keys(TrainSettings, "")), str(location[-1])
     prefix = "".join(f"{section}." for section in location[:-1])
     here = list(dict.fromkeys(key.removeprefix(prefix).split(".")[0] for key in known if key.startswith(prefix)))
-    elsewhere = [key for key in known if key.rpartition(".")[2] == name]
+    elsewhere = [key for key in known if key.rpartition(".")[2] == PEFT_NAMES.get(name, name)]
     meant = difflib.get_close_matches(name, here, n=1) or elsewhere
     return f"; did you mean {meant[0]}" if meant else f"; known here are {', '.join(here)}"
 

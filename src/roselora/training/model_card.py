@@ -8,6 +8,7 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from roselora.files import write_atomically
 from roselora.markdown import block, code, text
+from roselora.models.encoder_models import ENCODERS
 from roselora.models.loading import DEMO, HUB_ID
 from roselora.training.artifacts import VERSIONS
 from roselora.training.config_file import as_yaml
@@ -95,6 +96,13 @@ def _use(finished: Finished) -> str:
         return "\n\n".join(["## Use it", block("\n".join(sample), "python")])
     if model == DEMO:
         base = ["from roselora.models import load", "", 'base = load("demo").model']
+    elif model in ENCODERS:
+        base = [
+            "from roselora.models import load",
+            "from roselora.models.task_heads import head_for",
+            "",
+            f"base = load({model!r}, head=head_for({list(labels or ())!r})).model",
+        ]
     else:
         classes = "" if labels is None else f", num_labels={max(1, len(labels))}"
         # A folder's name may hold anything, so it is written with Python's own escapes.

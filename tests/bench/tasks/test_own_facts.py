@@ -47,7 +47,7 @@ def test_what_the_benchmark_decides_is_refused(change: dict[str, object], tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("facts.jsonl", "facts.jsonl"), ("facts.txt", "or a file of facts that ends in .jsonl, .json or")]
+    ("name", "said"), [("facts.jsonl", "facts.jsonl"), ("facts.txt", "a file of facts that ends in .jsonl, .json or")]
 )
 def test_a_file_that_is_not_there_is_named(name: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=said):
