@@ -32,8 +32,8 @@ from roselora.training.train_settings import TrainSettings
 from roselora.training.training_run import Finished, train
 
 LABELS = ("negative", "positive")
-METHODS = ("rose", "lora", "dora", "adalora", "shira", "retention", "rising")
-"""The last two are rose, with retention on neutral texts and under a rising scale."""
+METHODS = ("rose", "lora", "dora", "adalora", "shira", "retention")
+"""The last is rose with retention on neutral texts."""
 
 TUNED_AS = {"dora": "lora", "retention": "rose"}
 """Methods that take another's learning rate, to save time."""
@@ -61,8 +61,7 @@ def run(method: str, rate: float, seed: int, steps: int, data: Path) -> tuple[Fi
         settings = TrainSettings.model_validate(
             {
                 "model": "demo",
-                "method": "rose" if method in ("retention", "rising") else method,
-                "adapter": {"rising_scale": method == "rising"},
+                "method": "rose" if method == "retention" else method,
                 "retention": {"prompts": str(prompts) if method == "retention" else None},
                 "output": f"{folder}/out",
                 "data": {"train": str(data)},

@@ -1,6 +1,6 @@
 """Accuracy against forgetting, each method at many learning rates: SST-2 as text with the demo model.
 
-    python -m benchmarks.forgetting_curve --data-dir DATA [--methods lora rose rising] [--rates 5e-4 1e-3 2e-3 4e-3]
+    python -m benchmarks.forgetting_curve --data-dir DATA [--methods lora rose] [--rates 5e-4 1e-3 2e-3 4e-3]
     python -m benchmarks.forgetting_curve --report
 
 A single learning rate compares methods at different distances from the base model, so here each method is a curve over
@@ -27,7 +27,7 @@ from roselora.training.plotting import LOOKS, explain, headline, new_figure, pla
 
 RESULTS = Path(__file__).parent / "results" / "forgetting_curve.jsonl"
 STEPS, QUESTIONS, TEXTS = 60, 200, 24
-NAMES = {"rose": "RoseLoRA", "rising": "RoseLoRA, rising scale", "lora": "LoRA", "shira": "SHiRA", "dora": "DoRA"}
+NAMES = {"rose": "RoseLoRA", "lora": "LoRA", "shira": "SHiRA", "dora": "DoRA"}
 
 
 def made() -> list[dict[str, Any]]:
@@ -112,7 +112,7 @@ def report() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path)
-    parser.add_argument("--methods", nargs="+", default=["lora", "rose", "rising"], choices=METHODS)
+    parser.add_argument("--methods", nargs="+", default=["lora", "rose"], choices=METHODS)
     parser.add_argument("--rates", nargs="+", type=float, default=[5e-4, 1e-3, 2e-3, 4e-3])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--report", action="store_true")

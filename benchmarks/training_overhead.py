@@ -1,4 +1,4 @@
-"""The cost of a training step with RoseLoRA, also under a rising scale, PEFT's LoRA, AdaLoRA and DoRA: time and memory.
+"""The cost of a training step with RoseLoRA, PEFT's LoRA, AdaLoRA and DoRA: time and peak memory.
 
 All methods use the same demo model, batches, optimizer (AdamW) and clipping. RoseLoRA prunes to its target density in
 every step after the first; it gets cheaper later, when the averages of pruned entries have become 0. Steps of the
@@ -40,9 +40,6 @@ def configs(targets: Any) -> dict[str, PeftConfig]:
     return {
         "lora": LoraConfig(r=8, **common),
         "rose": RoseLoraConfig(r=8, density=0.05, warmup=1, ramp=0, total_steps=TOTAL, **common),
-        "rose-rising": RoseLoraConfig(
-            r=8, density=0.05, warmup=1, ramp=0, total_steps=TOTAL, rising_scale=True, **common
-        ),
         "adalora": AdaLoraConfig(init_r=12, target_r=8, tinit=1, tfinal=10, total_step=TOTAL, **common),
         "dora": LoraConfig(r=8, use_dora=True, **common),
     }
@@ -146,9 +143,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, nargs="+", choices=sorted(SHAPES), default=sorted(SHAPES))
     parser.add_argument("--rounds", type=int, help="rounds at every size; 20, 8 and 3 by default")
     parser.add_argument("--targets", default="all-linear", help="all-linear, or names separated by commas")
-    parser.add_argument(
-        "--methods", nargs="+", default=["lora", "rose", "rose-rising", "adalora", "dora"], help="lora among them"
-    )
+    parser.add_argument("--methods", nargs="+", default=["lora", "rose", "adalora", "dora"], help="lora among them")
     parser.add_argument("--no-memory", action="store_true")
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
@@ -170,7 +165,7 @@ def main() -> None:
         results["sizes"][str(tokens)] = {"rounds": rounds, "methods": size}
         for name, row in size.items():
             row["memory"] = None if arguments.no_memory else in_a_process("measure_memory", name, targets, tokens)
-            line = f"{tokens:5} tokens  {name:11} {row['median_s'] * 1e3:9.1f} ms  {row['ratio_to_lora']:.3f} x LoRA"
+            line = f"{tokens:5} tokens  {name:8} {row['median_s'] * 1e3:9.1f} ms  {row['ratio_to_lora']:.3f} x LoRA"
             line += " [{:.3f}, {:.3f}]".format(*row["ratio_quartiles"])
             if row["memory"] is not None:
                 line += "  peak {peak_mib:.0f} MiB, {importance_bytes_a_parameter:.1f} B/parameter".format(

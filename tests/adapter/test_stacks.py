@@ -169,13 +169,12 @@ def assert_agrees_with_plain_loop(model: nn.Module, reference: PeftModel, token_
     assert_agrees(model, reference)
 
 
-@pytest.mark.parametrize("rising", [False, True])
 @pytest.mark.parametrize("name", FEATURES)
 def test_a_plain_loop_with_every_feature(
-    adapted_model: Callable[..., PeftModel], token_ids: Tensor, assert_at_density: Check, name: str, rising: bool
+    adapted_model: Callable[..., PeftModel], token_ids: Tensor, assert_at_density: Check, name: str
 ) -> None:
     feature = FEATURES[name]
-    model, reference = adapted_model(rising_scale=rising), adapted_model(rising_scale=rising)
+    model, reference = adapted_model(), adapted_model()
     assert_trained_as_asked(model, plain_loop(model, token_ids, feature), feature, assert_at_density)
     plain_loop(reference, token_ids, Feature())
     if feature.same:
@@ -196,12 +195,11 @@ def test_accelerate_with_every_feature_equals_the_plain_loop(
         assert_agrees_with_plain_loop(model, reference, token_ids, FEATURES[name])
 
 
-@pytest.mark.parametrize("rising", [False, True])
 def test_accelerate_saves_its_state_and_resumes_bit_exact_in_mid_ramp(
-    adapted_model: Callable[..., PeftModel], token_ids: Tensor, tmp_path: Path, rising: bool
+    adapted_model: Callable[..., PeftModel], token_ids: Tensor, tmp_path: Path
 ) -> None:
     def prepared() -> tuple[Accelerator, PeftModel, Any]:
-        accelerator, model = Accelerator(cpu=True), adapted_model(rising_scale=rising)
+        accelerator, model = Accelerator(cpu=True), adapted_model()
         return accelerator, *accelerator.prepare(model, torch.optim.AdamW(trainable(model), lr=1e-2))
 
     def train(accelerator: Accelerator, model: PeftModel, optimizer: Any) -> None:

@@ -29,14 +29,14 @@ def assert_same_masks_and_weights(ours: dict[str, Tensor], theirs: dict[str, Ten
 
 @pytest.fixture(scope="module")
 def alone(on_ranks: OnRanks) -> dict[str, Tensor]:
-    (factors,) = on_ranks(1, "train_alone", {})
+    (factors,) = on_ranks(1, "train_alone")
     assert all(0 < int((factor != 0).sum()) < factor.numel() / 2 for factor in factors.values())
     return factors
 
 
 @pytest.mark.parametrize(("ranks", "split_optimizer"), [(2, False), (3, False), (2, True)])
 def test_ddp_equals_one_rank(on_ranks: OnRanks, alone: dict[str, Tensor], ranks: int, split_optimizer: bool) -> None:
-    first, *others = on_ranks(ranks, "train_ddp", {}, split_optimizer)
+    first, *others = on_ranks(ranks, "train_ddp", split_optimizer)
     assert_same_masks_and_weights(first, alone)
     for other in others:
         assert_same_masks_and_weights(other, first, exactly=True)
@@ -65,17 +65,6 @@ def test_fsdp2_clamps_the_shards(on_ranks: OnRanks) -> None:
         assert max(float(factor.abs().max()) for factor in result["factors"].values()) == pytest.approx(3e-3)
 
 
-def test_a_rising_scale_is_the_same_on_one_rank_and_on_several(on_ranks: OnRanks, alone: dict[str, Tensor]) -> None:
-    rising = {"rising_scale": True}
-    (one_rank,) = on_ranks(1, "train_alone", rising)
-    with pytest.raises(AssertionError):
-        assert_same_masks_and_weights(one_rank, alone)
-    (ddp, _), fsdp2 = on_ranks(2, "train_ddp", rising), on_ranks(3, "train_fsdp2", rising)[0]["factors"]
-    tensor_parallel = on_ranks(2, "train_tensor_parallel", rising, False)[0]["factors"]
-    for several in (ddp, fsdp2, tensor_parallel):
-        assert_same_masks_and_weights(several, one_rank)
-
-
 def test_hybrid_sharding_on_four_ranks_equals_one_rank(on_ranks: OnRanks, alone: dict[str, Tensor]) -> None:
     for factors in on_ranks(4, "train_on_a_square"):
         assert_same_masks_and_weights(factors, alone)
@@ -85,7 +74,7 @@ def test_hybrid_sharding_on_four_ranks_equals_one_rank(on_ranks: OnRanks, alone:
 def test_tensor_parallelism_equals_one_rank(
     on_ranks: OnRanks, alone: dict[str, Tensor], ranks: int, with_fsdp: bool
 ) -> None:
-    for result in on_ranks(ranks, "train_tensor_parallel", {}, with_fsdp):
+    for result in on_ranks(ranks, "train_tensor_parallel", with_fsdp):
         assert_same_masks_and_weights(result["factors"], alone)
         assert any("dim=0" in placement for placement in result["placements"])
 
@@ -125,14 +114,11 @@ def test_trainer_on_two_ranks_equals_one_rank(
         assert_same_masks_and_weights(result["factors"], trainer_alone)
 
 
-@pytest.mark.parametrize(
-    ("kind", "rising"), [("SHARDED_STATE_DICT", False), ("SHARDED_STATE_DICT", True), ("FULL_STATE_DICT", True)]
-)
+@pytest.mark.parametrize("kind", ["SHARDED_STATE_DICT", "FULL_STATE_DICT"])
 def test_trainer_resumes_fsdp2_bit_for_bit_and_on_another_number_of_ranks(
-    on_ranks: OnRanks, tmp_path: Path, kind: str, rising: bool
+    on_ranks: OnRanks, tmp_path: Path, kind: str
 ) -> None:
-    fsdp_config = {**FSDP2["fsdp_config"], "state_dict_type": kind}
-    fsdp2 = {"fsdp": True, "fsdp_config": fsdp_config, "rising_scale": rising}
+    fsdp2 = {"fsdp": True, "fsdp_config": {**FSDP2["fsdp_config"], "state_dict_type": kind}}
     whole = on_ranks(2, "train_with_trainer", tmp_path, {**fsdp2, "save_strategy": "steps", "save_steps": 4})
     for ranks in (2, 3):
         resumed = on_ranks(ranks, "train_with_trainer", tmp_path, fsdp2, "checkpoint-4")

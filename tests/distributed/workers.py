@@ -127,7 +127,7 @@ def base_of(model: Any) -> nn.Module:
     return model.get_base_model()
 
 
-def train_alone(changes: dict[str, Any]) -> dict[str, Tensor]:
+def train_alone(**changes: Any) -> dict[str, Tensor]:
     model = adapted_model(**changes)
     train(model, adam(model))
     return factors(base_of(model))
@@ -139,8 +139,8 @@ def count_alone() -> AdapterCounts:
     return verify(model)
 
 
-def train_ddp(changes: dict[str, Any], split_optimizer: bool = False) -> dict[str, Tensor]:
-    model = adapted_model(**changes)
+def train_ddp(split_optimizer: bool = False) -> dict[str, Tensor]:
+    model = adapted_model()
     wrapped = DistributedDataParallel(model)
     optimizer = adam(wrapped)
     if split_optimizer:
@@ -173,14 +173,14 @@ def train_on_a_square() -> dict[str, Tensor]:
     return factors(base_of(model))
 
 
-def train_tensor_parallel(changes: dict[str, Any], with_fsdp: bool) -> dict[str, Any]:
+def train_tensor_parallel(with_fsdp: bool) -> dict[str, Any]:
     """B of q_proj is split by outputs and A of down_proj by inputs, so both need the ranks to agree.
 
     All ranks of one tensor-parallel group see the same rows.
     """
     ranks = dist.get_world_size()
     mesh = init_device_mesh("cpu", (2, ranks // 2) if with_fsdp else (1, ranks), mesh_dim_names=("data", "tensor"))
-    model = adapted_model(**changes)
+    model = adapted_model()
     for layer in model.get_base_model().model.layers:
         columns = ColwiseParallel(output_layouts=Replicate())
         parallelize_module(
@@ -217,7 +217,7 @@ class Rows(Dataset[dict[str, Tensor]]):
         return {"input_ids": self.rows[index], "labels": self.rows[index]}
 
 
-def trainer(folder: Path, rising_scale: bool = False, **changes: Any) -> Trainer:
+def trainer(folder: Path, **changes: Any) -> Trainer:
     """A Trainer whose global batch is 12 rows on any number of ranks, and which gives RoseLoRA its steps."""
     ranks = 1
     if dist.is_initialized():
@@ -239,8 +239,7 @@ def trainer(folder: Path, rising_scale: bool = False, **changes: Any) -> Trainer
     if "fsdp" in changes:
         # Accelerate offers FSDP on accelerators only; all else works on CPUs too.
         PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
-    model = adapted_model(total_steps=None, warmup=0.2, ramp=0.5, rising_scale=rising_scale)
-    return Trainer(model=model, args=settings, train_dataset=Rows())
+    return Trainer(model=adapted_model(total_steps=None, warmup=0.2, ramp=0.5), args=settings, train_dataset=Rows())
 
 
 def train_with_trainer(folder: Path, changes: dict[str, Any], resume: str | None = None) -> dict[str, Any]:

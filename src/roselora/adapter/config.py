@@ -19,8 +19,6 @@ class RoseLoraConfig(SparsityConfig):
         ramp: how long the density then falls, by a cubic, to its target; steps or a fraction likewise.
         total_steps: the number of optimizer steps. A ``Trainer`` sets it by itself; a plain loop must give it.
         clamp: if given, A and B are clamped to [-clamp, clamp] after each step.
-        rising_scale: train as if the scale s rose to s · density^-½ while the density falls; not in the paper. The
-            saved alpha is as given, because B holds the growth.
 
     Raises:
         ConfigError: a value that cannot work.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from roselora.adapter.engines import refuse_deepspeed
-from roselora.adapter.factors import COLUMNS, ROWS, as_matrix
+from roselora.adapter.factors import ROWS, as_matrix
 from roselora.adapter.sharding import (
     all_gradients_zero,
     can_be_joined,
@@ -25,7 +25,6 @@ from roselora.adapter.sharding import (
 from roselora.adapter.tracking import TrackedAdapter, tracked_models
 from roselora.core.importance import sensitivity, smooth_importance_
 from roselora.core.pruning import prune_columns_, prune_rows_, zero_unkept_
-from roselora.core.rising_scale import raise_scale_, scale_growth
 from roselora.errors import ConfigError, NonFiniteError
 
 _STACKED_ENTRIES_ON_CPU = 1 << 17
@@ -38,7 +37,6 @@ _STACKED_ENTRIES = 1 << 24
 # Keys in the optimizer's state of each factor. Being there, they are saved and resumed with every checkpoint.
 IMPORTANCE = "roselora_importance"
 STEP = "roselora_step"
-GROWTH = "roselora_growth"
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,6 @@ class ScoredFactor:
         parameter: A or B itself.
         dim: ROWS for A, COLUMNS for B.
         sensitivity: Eq. 3, fp32, of the shape of the parameter's part on this rank.
-        before: B's part on this rank before the step, where a rising scale needs it.
         counted: whether this is a training step; see `_only_makes_state`.
     """
 
@@ -60,7 +57,6 @@ class ScoredFactor:
     parameter: nn.Parameter
     dim: int
     sensitivity: Tensor
-    before: Tensor | None = None
     counted: bool = True
 
 
@@ -84,8 +80,7 @@ def score(optimizer: Optimizer) -> list[ScoredFactor]:
             value /= gradient_scale.to(value.device)
         if adapter.retention is not None:
             retain_(value, local_part(adapter.retention.sensitivities[name]), adapter.retention.weight)
-        before = local_part(parameter).clone() if dim == COLUMNS and adapter.config.rising_scale else None
-        scored.append(ScoredFactor(name, adapter, parameter, dim, value, before))
+        scored.append(ScoredFactor(name, adapter, parameter, dim, value))
     if _only_makes_state(optimizer, scored):
         return [replace(factor, counted=False) for factor in scored]
     for adapter in {id(factor.adapter): factor.adapter for factor in scored}.values():
@@ -96,13 +91,12 @@ def score(optimizer: Optimizer) -> list[ScoredFactor]:
 
 @torch.no_grad()
 def prune(optimizer: Optimizer, scored: Sequence[ScoredFactor]) -> None:
-    """Update the averages (Eq. 4), let the scale rise, and zero the least important entries (Eq. 8-10), after a step.
+    """Update the averages (Eq. 4) and zero the least important entries (Eq. 8-10), after the optimizer's own step.
 
     The density follows each parameter's own step count, because layer-wise optimizers step each layer on its own.
     """
     for factor in scored:
         _advance(optimizer, factor)
-    _raise_scales(optimizer, scored)
     prune_again(optimizer, scored)
 
 
@@ -226,32 +220,6 @@ def _advance(optimizer: Optimizer, factor: ScoredFactor) -> None:
         smooth_importance_(local_part(average), factor.sensitivity, factor.adapter.config.importance_beta)
     state[STEP] = steps + int(factor.counted)
     factor.adapter.steps = max(factor.adapter.steps, state[STEP])
-
-
-def _raise_scales(optimizer: Optimizer, scored: Sequence[ScoredFactor]) -> None:
-    """Give every B the step and the size that it has under a rising scale, if its config wants one.
-
-    The growth that B holds is in the optimizer's state, and only rises. A B that is not 0 when its training begins is
-    that of an adapter whose training goes on: its size stays as it is, whatever the new schedule, and its steps alone
-    grow.
-    """
-    rising = [factor for factor in scored if factor.before is not None]
-    fresh = [factor for factor in rising if GROWTH not in optimizer.state[factor.parameter]]
-    begins_at_zero = true_on_all_ranks(
-        torch.logical_not, ((factor.before.any(), factor.parameter) for factor in fresh if factor.before is not None)
-    )
-    for factor, at_zero in zip(fresh, begins_at_zero, strict=True):
-        held = 1.0 if at_zero else scale_growth(factor.adapter.config.density)
-        optimizer.state[factor.parameter][GROWTH] = held
-    for factor in rising:
-        assert factor.before is not None
-        state = optimizer.state[factor.parameter]
-        if not factor.counted:
-            continue
-        step = scale_growth(factor.adapter.density_at(state[STEP]))
-        held, state[GROWTH] = state[GROWTH], max(state[GROWTH], step)
-        if step > 1:
-            raise_scale_(local_part(factor.parameter), factor.before, size=state[GROWTH] / held, step=step)
 
 
 def _shape_key(factor: ScoredFactor) -> Hashable:

@@ -52,7 +52,6 @@ class SparsityConfig(LoraConfig):
     ramp: int | float = field(default=0.7, metadata={"help": "Steps of falling density: an int, or a fraction."})
     total_steps: int | None = field(default=None, metadata={"help": "Optimizer steps; a Trainer sets it."})
     clamp: float | None = field(default=None, metadata={"help": "Bound on |A| and |B| after each step."})
-    rising_scale: bool = field(default=False, metadata={"help": "Multiply alpha / r by density ** -0.5, in effect."})
 
     def __post_init__(self) -> None:
         super().__post_init__()  # type: ignore[no-untyped-call]
@@ -79,7 +78,6 @@ class SparsityConfig(LoraConfig):
         if self.clamp is not None:
             valid = _is_number(self.clamp) and 0 < self.clamp <= 1e30  # torch clamps to no more than fp32 holds
             _require("clamp", self.clamp, valid, "in (0, 1e30], or None")
-        _require("rising_scale", self.rising_scale, isinstance(self.rising_scale, bool), "True or False")
         self._refuse_unsupported()
 
     def warn_of_no_dense_step(self) -> None:

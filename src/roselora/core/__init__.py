@@ -1,1 +1,1 @@
-"""The paper as pure functions on tensors: importance, schedule, pruning, sparsity; and one addition, a rising scale."""
+"""The paper as pure functions on tensors: importance, schedule, pruning, sparsity; no model, no I/O."""

@@ -86,7 +86,7 @@ class DataSettings(_Section):
 
 
 class AdapterSettings(_Section):
-    """`density` to `rising_scale` are for rose; ia3 and prefix have no rank, loreft no alpha or dropout."""
+    """The adapter; `density` to `clamp` are for rose only; ia3 and prefix have no rank, loreft no alpha and dropout."""
 
     rank: Count = Field(8, description="r of each adapted matrix.")
     alpha: Positive = Field(16, description="The update is scaled by alpha / rank.")
@@ -99,7 +99,6 @@ class AdapterSettings(_Section):
     warmup: Amount = Field(0.1, description="Dense steps: a number, or a fraction of all steps.")
     ramp: Amount = Field(0.7, description="Steps in which the density falls: a number, or a fraction.")
     clamp: Positive | None = Field(None, description="Bound on every entry of A and B after each step.")
-    rising_scale: bool = Field(False, description="Train as if alpha / rank rose by density ** -0.5.")
     virtual_tokens: Count = Field(20, description="For prefix: the number of trained keys and values.")
     first_positions: Position = Field(7, description="For loreft: changed tokens at the beginning of a prompt.")
     last_positions: Position = Field(7, description="For loreft: changed tokens at the end of a prompt.")

@@ -31,7 +31,6 @@ def adapter_config(settings: TrainSettings, task: TaskType, total_steps: int) ->
                 warmup=adapter.warmup,
                 ramp=adapter.ramp,
                 clamp=adapter.clamp,
-                rising_scale=adapter.rising_scale,
                 total_steps=total_steps,
                 **lora,
             )
