@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from roselora.bench.records.run_files import HEAD
 from roselora.bench.running.tuning_bench import glue_parts, share_parts
 from roselora.errors import ConfigError
 from tests.bench.tuning import commonsense_request
@@ -21,6 +22,14 @@ def test_each_set_of_glue_is_a_part_in_a_folder_of_its_own() -> None:
 def test_each_share_of_the_training_data_is_a_part_in_a_folder_of_its_own() -> None:
     eighth, whole = share_parts(REQUEST, (12.5, 100))
     assert (eighth.share, eighth.folder, whole.share, whole.folder) == (0.125, Path("out/12.5%"), 1, Path("out/100%"))
+
+
+def test_the_folder_of_another_run_is_not_that_of_parts(tmp_path: Path) -> None:
+    (tmp_path / HEAD).write_text("{}")
+    request = replace(REQUEST, folder=tmp_path)
+    for parts in (lambda: glue_parts(request, ("rte",)), lambda: share_parts(request, (50,))):
+        with pytest.raises(ConfigError, match="holds another benchmark's run"):
+            parts()
 
 
 def test_no_part_and_unknown_parts_are_refused() -> None:

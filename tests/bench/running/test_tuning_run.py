@@ -15,6 +15,7 @@ from roselora.bench.running.eta import RunProgress
 from roselora.bench.running.tuning_plan import TuningRequest, make_plan
 from roselora.bench.running.tuning_run import run
 from roselora.errors import ConfigError
+from roselora.markdown import number
 from roselora.training.train_settings import TrainSettings
 from roselora.training.training_run import train
 from roselora.writer_lock import LockedError
@@ -109,6 +110,10 @@ def test_each_method_takes_the_learning_rate_that_does_best_on_validation_exampl
     write_tuning_report(wanted.folder)
     shown = (wanted.folder / "report.md").read_text()
     assert "| method | 1e-09 | 0.01 | chosen |" in shown
+    (row,) = (line for line in shown.splitlines() if line.startswith("| rose | loss"))
+    chose, last = (f"loss {number(unit.held_out['eval_loss'])}" for unit in units[1:])
+    assert chose in row
+    assert last not in row
     with pytest.raises(ConfigError, match="rates"):
         make_plan(replace(choosing, rates=(1e-9,)))
     with pytest.raises(ConfigError, match="too few to set some aside"):

@@ -22,9 +22,12 @@ def chosen_rate(units: Sequence[TrainedUnit], method: str, seed: int, rates: Seq
     return max(rates, key=lambda rate: (tried[rate].get("eval_accuracy", 0.0), -tried[rate]["eval_loss"]))
 
 
-def chosen_units(units: Sequence[TrainedUnit], seed: int, rates: Sequence[float]) -> list[TrainedUnit]:
-    """The units that were trained with their method's rate; all of them if there was no choice."""
+def chosen_units(
+    units: Sequence[TrainedUnit], seed: int, rates: Sequence[float], seeds: Sequence[int]
+) -> list[TrainedUnit]:
+    """The units of these seeds that were trained with their method's rate; the rate may be chosen with another seed."""
+    own = [unit for unit in units if unit.seed in seeds]
     if len(rates) < 2:
-        return list(units)
+        return own
     chosen = {unit.method: chosen_rate(units, unit.method, seed, rates) for unit in units}
-    return [unit for unit in units if unit.learning_rate == chosen[unit.method]]
+    return [unit for unit in own if unit.learning_rate == chosen[unit.method]]

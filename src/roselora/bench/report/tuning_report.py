@@ -130,7 +130,11 @@ def _learning_rates(run: TuningSummary) -> str:
         return ""
     rows = []
     for method in head.settings:
-        tried = {unit.learning_rate: unit.held_out for unit in run.units if unit.method == method and unit.held_out}
+        tried = {
+            unit.learning_rate: unit.held_out
+            for unit in run.units
+            if (unit.method, unit.seed) == (method, head.question_seed) and unit.held_out
+        }
         chosen = chosen_rate(run.units, method, head.question_seed, head.rates)
         shown = [
             ", ".join(f"{name.removeprefix('eval_')} {number(value)}" for name, value in tried[rate].items())

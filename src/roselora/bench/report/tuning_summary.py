@@ -44,6 +44,6 @@ def read_summary(folder: Path) -> TuningSummary:
     """
     head = read_head(folder, TuningHead)
     answers, units = read_records(folder, Answered), read_records(folder, TrainedUnit)
-    chosen = chosen_units(units, head.question_seed, head.rates)
+    chosen = chosen_units(units, head.question_seed, head.rates, head.seeds)
     rows = method_scores(answers, chosen, (BASE, *head.settings), tuple(head.asked))
     return TuningSummary(head, units, rows, differences(answers, OURS))

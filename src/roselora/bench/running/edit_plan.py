@@ -199,6 +199,8 @@ def _joined(head: EditHead, plan: EditPlan, capability_asked: bool) -> EditHead:
     if not (folder / HEAD).exists():
         if (folder / EditRecord.FILE).exists():
             raise ConfigError(f"{folder} holds records without the {HEAD} that describes them; name another folder.")
+        if any(folder.glob(f"*/{HEAD}")):
+            raise ConfigError(f"{folder} holds the parts of another benchmark's run; name another folder.")
         return head
     before = read_head(folder, EditHead)
     recorded = {record.method for record in read_edit_records(folder)}

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from roselora.errors import ConfigError
+from roselora.user_files import shown
 
 
 def require_same_run(folder: Path, before: Any, now: Any, fields: Mapping[str, str]) -> None:
@@ -15,7 +16,8 @@ def require_same_run(folder: Path, before: Any, now: Any, fields: Mapping[str, s
     """
     for field, name in fields.items():
         if getattr(before, field) != getattr(now, field):
-            raise ConfigError(f"{folder} holds a run with another {name}; name another folder.")
+            held = shown(getattr(before, field))
+            raise ConfigError(f"{folder} holds a run with another {name}, {held}; name another folder.")
 
 
 def require_same_settings(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -37,6 +37,7 @@ def glue_parts(request: TuningRequest, sets: Sequence[str] | None) -> list[Tunin
         raise ConfigError(f"GLUE has no set {unknown[0]!r} here: name some of {', '.join(SETS)}.")
     if not names:
         raise ConfigError(f"There is no set to train on: name some of {', '.join(SETS)}.")
+    _refuse_a_run(request.folder)
     return [
         replace(request, benchmark=f"glue/{name}", protocol=PROTOCOL, folder=request.folder / name) for name in names
     ]
@@ -52,7 +53,14 @@ def share_parts(request: TuningRequest, percentages: Sequence[float]) -> list[Tu
         raise ConfigError("--shares names no share: name some, such as 12.5,25,50,100.")
     if (most := max(percentages)) > 100:
         raise ConfigError(f"--shares has {most:g}: a share is at most 100 per cent.")
+    _refuse_a_run(request.folder)
     return [replace(request, share=share / 100, folder=request.folder / f"{share:g}%") for share in percentages]
+
+
+def _refuse_a_run(folder: Path) -> None:
+    """Refuse a folder that is a run itself, whose report the one on all parts would replace."""
+    if (folder / HEAD).exists():
+        raise ConfigError(f"{folder} holds another benchmark's run; name another folder.")
 
 
 def described(plan: TuningPlan) -> dict[str, Any]:
