@@ -7,7 +7,7 @@ A single learning rate compares methods at different distances from the base mod
 its rates. The task, the budget and what is measured are those of `benchmarks/finetuning.py`: 60 steps of 8 examples,
 the first 200 examples of the official development set, and the rise of the loss on 24 reference answers of AlpacaEval.
 No rate is chosen, so nothing is tuned. A run is a line of benchmarks/results/forgetting_curve.jsonl, and runs that are
-there are not made again. --report prints the table and draws benchmarks/results/forgetting_curve.png.
+there are not made again. --report prints the table and draws docs/pictures/forgetting_curve.png.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from roselora.models.loading import load
 from roselora.training.plotting import LOOKS, explain, headline, new_figure, plain, png, with_grid
 
 RESULTS = Path(__file__).parent / "results" / "forgetting_curve.jsonl"
+PICTURE = Path(__file__).parents[1] / "docs" / "pictures" / "forgetting_curve.png"
 STEPS, QUESTIONS, TEXTS = 60, 200, 24
 NAMES = {"rose": "RoseLoRA", "lora": "LoRA", "shira": "SHiRA", "dora": "DoRA"}
 
@@ -97,16 +98,18 @@ def report() -> None:
             curve = [points[name][rate] for rate in sorted(points.get(name, {}))]
             axes.plot(*zip(*curve, strict=True), label=NAMES.get(name, name), **look)
             for rate, place in points[name].items():
-                aside = (4, -11) if name == "lora" else (4, 4)
-                axes.annotate(f"{rate:g}", place, aside, textcoords="offset points")
+                aside = (4, -13) if name == "lora" else (-4, 5)
+                side = "left" if name == "lora" else "right"
+                written = f"{rate:.0e}".replace("e-0", "e-")
+                axes.annotate(written, place, aside, textcoords="offset points", horizontalalignment=side)
         with_grid(axes).set_xscale("symlog", linthresh=0.01)
         axes.xaxis.set_major_formatter(plain)
         axes.set_ylabel("accuracy")
         axes.legend(loc="lower right", frameon=False)
     panels[-1].set_xlabel("forgetting, nats a token")
-    headline(figure, "Accuracy against forgetting", "SST-2 as text, demo model; further left and up is better")
+    headline(figure, "Accuracy against forgetting", "SST-2 as text, demo model; the upper left is best")
     explain(figure, "Numbers beside the marks: learning rates. The forgetting axis is linear below 0.01.")
-    RESULTS.with_suffix(".png").write_bytes(png(figure))
+    PICTURE.write_bytes(png(figure))
 
 
 def main() -> None:
