@@ -43,7 +43,7 @@ def test_keep_prompts_that_moved_are_told_in_words(capsys: pytest.CaptureFixture
     show_answers([edited, kept, {**kept, "after": "Toledo"}], "Toledo")
     assert "1 of 2 answers to keep-prompts changed" in capsys.readouterr().out
     show_answers([{**edited, "before": "Toledo"}, kept], "Toledo")
-    assert "no edit was needed" in capsys.readouterr().out
+    assert "answered with the target already" in capsys.readouterr().out
 
 
 def test_each_form_of_a_prompt_has_a_row_below_the_prompt(capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,7 +25,7 @@ from roselora.models import LoadedModel, load
 from roselora.models.saved_weights import SavedWeights
 from roselora.serving import edit_export, merged_folder
 from roselora.serving.applied_patch import apply_patch
-from roselora.serving.edit_export import Edited, export_edits
+from roselora.serving.edit_export import Edited, export_edits, require_exportable
 from tests.models import kinds
 from tests.weights import same_bytes, weights
 
@@ -375,3 +375,11 @@ def test_a_patch_of_any_architecture_makes_the_merged_models_weights_of_those_of
     assert same_bytes(now, wanted)
     apply_patch(tmp_path / "patch", now, undo=True)
     assert same_bytes(now, dict(SavedWeights(tmp_path / "base")))
+
+
+@pytest.mark.parametrize(("name", "meant"), [("edited.gguf", "gguf or gguf-lora"), ("changes.safetensors", "patch")])
+def test_a_folder_is_not_given_a_files_name_because_the_format_was_forgotten(
+    name: str, meant: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=rf"{name} ends as a file does, .* give --format {meant}, or a folder"):
+        require_exportable(1, tmp_path / name, "model", None)

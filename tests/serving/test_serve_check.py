@@ -292,3 +292,18 @@ def test_a_trained_adapter_is_compared_by_prompts_of_a_file(exports: Path, tmp_p
     said = checked(exports, exports / "model", *with_prompts)  # the store's
     assert said["code"] == 1
     assert "--prompts" in refusal(exports, *whole)
+
+
+def test_the_others_are_asked_for_in_place_of_the_subject_also_where_it_was_only_guessed(
+    tiny_model: Any, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subjects: list[str | None] = []
+
+    def other_subjects(model: Any, tokenizer: Any, prompt: str, subject: str | None, count: int) -> list[str]:
+        subjects.append(subject)
+        return []
+
+    monkeypatch.setattr("roselora.editing.methods.gate.other_subjects.other_subjects", other_subjects)
+    facts = [EditRequest("La capital de Bolivia es", "Sucre"), EditRequest("Rome is in", "Chad", subject="Rome")]
+    questions(tiny_model(), tiny_tokenizer, facts)
+    assert subjects == ["Bolivia", "Rome"]

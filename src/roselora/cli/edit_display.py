@@ -43,7 +43,7 @@ def show_answers(answers: Sequence[Mapping[str, Any]], target: str) -> None:
     out.print(table)
     edited = [answer for answer in answers if answer["kind"] not in UNCHANGED]
     if all(_same(answer["before"], answer.get("target") or target) for answer in edited):
-        tell(("every prompt was answered with the target already, so no edit was needed", "yellow"))
+        tell(("every prompt was answered with the target already; take the edit back if it was not needed", "yellow"))
     kept = [answer for answer in answers if answer["kind"] == "keep"]
     if moved := [answer for answer in kept if not _same(answer["after"], answer["before"])]:
         tell((f"{len(moved)} of {len(kept)} answers to keep-prompts changed, which they should not", "yellow"))

@@ -34,6 +34,7 @@ def questions(
     """
     from roselora.editing.forms import asked_texts, request_texts
     from roselora.editing.methods.gate.other_subjects import other_subjects
+    from roselora.editing.methods.gate.prompt_subjects import subject_of
     from roselora.models.generation import greedy_tokens
     from roselora.models.tokenization import context_of, decode, encode
     from roselora.serving.serve_check import TOKENS, Question
@@ -43,7 +44,7 @@ def questions(
     for request in edits:
         asked += [(text, True) for text in request_texts(tokenizer, request)]
         if prompts is None:
-            for prompt in other_subjects(model, tokenizer, request.prompt, request.subject, NEIGHBOURS):
+            for prompt in other_subjects(model, tokenizer, request.prompt, subject_of(request), NEIGHBOURS):
                 asked += [(text, False) for text in asked_texts(tokenizer, prompt, request.form, request.space)]
     own = {text.text for text, _ in asked}
     texts = [text for prompt in prompts or () for text in asked_texts(tokenizer, prompt, "both")]

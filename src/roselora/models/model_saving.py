@@ -25,7 +25,7 @@ def require_new_path(path: Path) -> Path:
     with as_model_error(f"{path} cannot be written to", "name another place"):
         taken = any(target.iterdir()) if target.is_dir() else target.exists() or target.is_symlink()
         if taken:  # a link that realpath left is a circle of links
-            raise ModelError(f"{path} exists already; name a new or empty folder.")
+            raise ModelError(f"{path} exists already; name a new path, or an empty folder.")
         if target.exists() and target.samefile("."):
             raise ModelError(f"{path} is the folder that you are in, which cannot be replaced; name a new one.")
         if target.is_mount():

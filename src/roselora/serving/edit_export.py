@@ -34,6 +34,9 @@ Format = Literal["model", "lora", "gguf", "gguf-lora", "mlx", "patch"]
 FILES = {"gguf": "a GGUF model", "gguf-lora": "a GGUF adapter", "patch": "a patch"}
 """The formats that are one file, and what they are called."""
 
+ENDINGS = {".gguf": "gguf or gguf-lora", ".safetensors": "patch"}
+"""How names of files end, and the formats that they may be in."""
+
 
 @dataclass(frozen=True)
 class Edited:
@@ -107,7 +110,7 @@ def require_exportable(edits: int, path: Path, format: Format, base: str | None)
         base: the name of the base model; it matters if it is a folder.
 
     Raises:
-        ConfigError: there is no such format.
+        ConfigError: there is no such format, or the path ends as a file of another one does.
         EditError: there are no edits to write.
         ModelError: something is at ``path`` already, or it is within the base model's folder.
     """
@@ -116,6 +119,10 @@ def require_exportable(edits: int, path: Path, format: Format, base: str | None)
     if format != "model" and not edits:
         raise EditError("There is no active edit to export.")
     target, folder = require_new_path(path), Path(os.path.realpath(user_path(base or "")))
+    if format not in FILES and (meant := ENDINGS.get(path.suffix.lower())):
+        raise ConfigError(
+            f"{path} ends as a file does, and format {format} is a folder; give --format {meant}, or a folder."
+        )
     if format in FILES and target.is_dir():
         raise ModelError(f"{path} is a folder, and {FILES[format]} is a file; name a new file.")
     if format == "gguf":
