@@ -77,7 +77,7 @@ def test_loreft_is_resumed_bit_for_bit_from_a_checkpoint_that_holds_nothing_of_t
     [
         (
             {"adapter": {"target_modules": ["nowhere"]}},
-            "but this Llama.* has nothing of that name; there are act_fn",
+            "but this Llama.* has nothing of that name; there are down_proj",
         ),
         ({"adapter": {"target_modules": ["qproj", "v_proj"]}}, "names 'qproj'.* did you mean q_proj"),
         ({"adapter": {"target_modules": ["qproj", "v_proj"]}, "method": "ia3"}, "names 'qproj'.* did you mean q_proj"),
