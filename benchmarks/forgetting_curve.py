@@ -1,13 +1,13 @@
 """Accuracy against forgetting, each method at many learning rates: SST-2 as text with the demo model.
 
     python -m benchmarks.forgetting_curve --data-dir DATA [--methods lora rose] [--rates 5e-4 1e-3 2e-3 4e-3]
-    python -m benchmarks.forgetting_curve --report
+    python -m benchmarks.forgetting_curve --report [--draw]
 
 A single learning rate compares methods at different distances from the base model, so here each method is a curve over
 its rates. The task, the budget and what is measured are those of `benchmarks/finetuning.py`: 60 steps of 8 examples,
 the first 200 examples of the official development set, and the rise of the loss on 24 reference answers of AlpacaEval.
 No rate is chosen, so nothing is tuned. A run is a line of benchmarks/results/forgetting_curve.jsonl, and runs that are
-there are not made again. --report prints the table and draws docs/pictures/forgetting_curve.png.
+there are not made again. --report prints the table; with --draw it also draws docs/pictures/forgetting_curve.png.
 """
 
 import argparse
@@ -74,8 +74,8 @@ def measure(methods: Sequence[str], rates: Sequence[float], seeds: Sequence[int]
                     add({**key, "seconds": round(cost.seconds, 1), **scored(prepared.model, prepared.tokenizer)})
 
 
-def report() -> None:
-    """Print the table, and draw each method's curve beside LoRA's."""
+def report(*, draw: bool) -> None:
+    """Print the table; draw each method's curve beside LoRA's, once there are both."""
     base, *runs = made()
     points: dict[str, dict[float, tuple[float, float]]] = {}
     print("| method | rate | seeds | accuracy [95%] | forgetting, nats a token [95%] |\n|---|---|---|---|---|")
@@ -91,6 +91,8 @@ def report() -> None:
         )
         points.setdefault(method, {})[rate] = (forgetting, accuracy)
     others = [method for method in points if method != "lora"]
+    if not draw or not others or "lora" not in points:
+        return
     figure = new_figure(2.0 + 2.4 * len(others))
     panels = figure.subplots(len(others), sharex=True, sharey=True, squeeze=False)[:, 0]
     for axes, method in zip(panels, others, strict=True):
@@ -119,9 +121,12 @@ def main() -> None:
     parser.add_argument("--rates", nargs="+", type=float, default=[5e-4, 1e-3, 2e-3, 4e-3])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--report", action="store_true")
+    parser.add_argument("--draw", action="store_true")
     given = parser.parse_args()
+    if given.report and not made():
+        parser.error("there are no runs to report.")
     if given.report:
-        report()
+        report(draw=given.draw)
     elif given.data_dir is None:
         parser.error("--data-dir is needed, unless there is --report.")
     else:

@@ -159,6 +159,22 @@ def test_list_and_dry_run_change_nothing(run: Run, world_folder: Path, data: Pat
     assert not (tmp_path / "out").exists()
 
 
+def test_the_report_over_parts_of_another_benchmark_is_not_replaced_and_ones_own_facts_need_no_data_folder(
+    run: Run, world_folder: Path, tmp_path: Path
+) -> None:
+    fact = {"prompt": "The capital of France is", "target": "Rome", "keep": ["The symbol of gold is"]}
+    (tmp_path / "facts.jsonl").write_text(json.dumps(fact))
+    (tmp_path / "out" / "rte").mkdir(parents=True)
+    for name in ("out/report.json", "out/rte/head.json"):
+        (tmp_path / name).write_text("{}")
+    command = ("bench", "edit", "--model", str(world_folder), "--dataset", str(tmp_path / "facts.jsonl"), "--dry-run")
+    refused = run(*command, "--methods", "no-edit", "--output", "out")
+    assert refused.returncode == 2
+    assert "holds the parts of another benchmark's run" in refused.stderr
+    planned = run(*command, "--methods", "no-edit", "--output", "new", "--json")
+    assert (planned.returncode, json.loads(planned.stdout)["dataset"]) == (0, "facts.jsonl"), planned.stderr
+
+
 def test_cases_of_an_earlier_run_are_not_drawn_and_a_form_that_the_model_lacks_is_refused(
     run: Run, world_folder: Path, data: Path, tmp_path: Path
 ) -> None:

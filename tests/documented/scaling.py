@@ -56,6 +56,7 @@ SMALL: Mapping[str, Sequence[str]] = {
     "rose_study.py": ["--n", "1", "--variants", "default"],
     "merged_agreement.py": ["--n", "1", "--steps", "3"],
     "growth_study.py": ["--report"],
+    "forgetting_curve.py": ["--report"],
     "gate_study.py": ["--parts", "depth", "--n", "1", "--texts", "1"],
     "pruning_step.py": ["--repeats", "1", "--count", "2", "--width", "64"],
     "training_overhead.py": ["--tokens", "64", "--rounds", "2", "--methods", "lora", "rose", "--no-memory"],

@@ -162,7 +162,10 @@ def started(words: tuple[str, ...], folder: Path) -> Ended:
         return roselora(*words[1:], folder=folder)
     if words[0] == "python":
         printed = {1: folder / "out.txt", 2: folder / "err.txt"}
-        process = FORKS.Process(target=_become_script, args=(str(ROOT / words[1]), words[2:], folder, printed))
+        script, arguments = (
+            (words[1], words[2:]) if words[1] != "-m" else (f"{words[2].replace('.', '/')}.py", words[3:])
+        )
+        process = FORKS.Process(target=_become_script, args=(str(ROOT / script), arguments, folder, printed))
         process.start()
         process.join()
         return Ended(process.exitcode or 0, *(path.read_text() for path in printed.values()))

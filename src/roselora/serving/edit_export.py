@@ -119,16 +119,16 @@ def require_exportable(edits: int, path: Path, format: Format, base: str | None)
     if format != "model" and not edits:
         raise EditError("There is no active edit to export.")
     target, folder = require_new_path(path), Path(os.path.realpath(user_path(base or "")))
-    if format not in FILES and (meant := ENDINGS.get(path.suffix.lower())):
-        raise ConfigError(
-            f"{path} ends as a file does, and format {format} is a folder; give --format {meant}, or a folder."
-        )
     if format in FILES and target.is_dir():
         raise ModelError(f"{path} is a folder, and {FILES[format]} is a file; name a new file.")
     if format == "gguf":
         require_gguf_base(base)
     if base and os.path.isdir(folder) and target.is_relative_to(folder):
         raise ModelError(f"{path} is within the folder of the base model, {base}; name a path outside of it.")
+    if format not in FILES and (meant := ENDINGS.get(path.suffix.lower())):
+        raise ConfigError(
+            f"{path} ends as a file does, and format {format} is a folder; give --format {meant}, or a folder."
+        )
 
 
 def _write_model(edited: Edited, path: Path) -> bool:

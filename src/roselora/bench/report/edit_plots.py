@@ -71,7 +71,10 @@ def plot_scores(run: RunSummary) -> Figure | None:
             absent = [name for name in SHARES if row.forms[form].means.get(name) is None]
             if absent:
                 note = f"{' and '.join(absent)}: not measured"
-                axes.text(0.5, place + 0.18 * (len(absent) == 1), note, va="center", ha="center", color=GREY)
+                aside = (
+                    0.36 * (list(SHARES).index(absent[0]) - 0.5) if len(absent) == 1 else 0.0
+                )  # where its mark would be
+                axes.text(0.5, place + aside, note, va="center", ha="center", color=GREY)
         axes.set(xlim=(-0.04, 1.04))
         axes.set_title(form, loc="left", fontsize=TEXT)
     panels[-1].set_xlabel("share")

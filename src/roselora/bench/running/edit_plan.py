@@ -149,7 +149,7 @@ def make_plan(
         parts=(part,),
         model=Path(loaded.name).name if Path(loaded.name).exists() else loaded.name,
         model_sha256=fingerprint(loaded.model),
-        dataset=request.dataset,
+        dataset=Path(request.dataset).name,  # of a file of the user's own, without the folders above it
         data_file=data.file,
         data_sha256=data.sha256,
         mode=request.mode,
@@ -199,7 +199,7 @@ def _joined(head: EditHead, plan: EditPlan, capability_asked: bool) -> EditHead:
     if not (folder / HEAD).exists():
         if (folder / EditRecord.FILE).exists():
             raise ConfigError(f"{folder} holds records without the {HEAD} that describes them; name another folder.")
-        if any(folder.glob(f"*/{HEAD}")):
+        if (folder / "report.json").exists() and any(folder.glob(f"*/{HEAD}")):
             raise ConfigError(f"{folder} holds the parts of another benchmark's run; name another folder.")
         return head
     before = read_head(folder, EditHead)
