@@ -48,6 +48,12 @@ def read_sst2(path: Path) -> list[dict[str, str]]:
     ]
 
 
+def read_texts(data_dir: Path, count: int) -> list[str]:
+    """The reference answers of AlpacaEval on which forgetting is measured."""
+    references = json.loads((data_dir / "instruct" / "alpaca_eval_text_davinci_003.json").read_text())
+    return [record["output"] for record in references if len(record["output"]) > 200][:count]
+
+
 def accuracies(model: Any, tokenizer: Any, examples: list[dict[str, str]]) -> list[bool]:
     prompts = [example["prompt"] for example in examples]
     answers = greedy_answers(model, tokenizer, prompts, max_new_tokens=4)
@@ -89,8 +95,7 @@ def main() -> None:
     training = read_sst2(folder / "train.tsv")
     tuning, training = training[-100:], training[:-100]
     testing = read_sst2(folder / "dev.tsv")[: arguments.n]
-    references = json.loads((arguments.data_dir / "instruct" / "alpaca_eval_text_davinci_003.json").read_text())
-    texts = [record["output"] for record in references if len(record["output"]) > 200][: arguments.texts]
+    texts = read_texts(arguments.data_dir, arguments.texts)
 
     base = load("demo")
     base_losses = text_losses(base.model, base.tokenizer, texts)

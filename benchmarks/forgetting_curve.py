@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.finetuning import METHODS, accuracies, read_sst2, run
+from benchmarks.finetuning import METHODS, accuracies, read_sst2, read_texts, run
 from roselora.bench.metrics.estimates import bootstrap_interval
 from roselora.bench.metrics.perplexity import text_losses
 from roselora.models.loading import load
@@ -46,8 +46,7 @@ def measure(methods: Sequence[str], rates: Sequence[float], seeds: Sequence[int]
     """Make the runs that are missing."""
     folder = data_dir / "glue" / "SST-2"
     testing = read_sst2(folder / "dev.tsv")[:QUESTIONS]
-    references = json.loads((data_dir / "instruct" / "alpaca_eval_text_davinci_003.json").read_text())
-    texts = [record["output"] for record in references if len(record["output"]) > 200][:TEXTS]
+    texts = read_texts(data_dir, TEXTS)
 
     def scored(model: Any, tokenizer: Any) -> dict[str, Any]:
         right = accuracies(model, tokenizer, testing)

@@ -8,12 +8,11 @@ import pytest
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 
+from tests.plots import PHONE, SMALLEST
+
 DOCS = Path(__file__).parents[1] / "docs"
 PICTURES = sorted((DOCS / "pictures").glob("*.svg"))
 SVG = "{http://www.w3.org/2000/svg}"
-PHONE, SMALLEST = 328, 10
-"""Pixels across, of a page that is 360 wide without its margins, and the size of the smallest text."""
-
 picture = pytest.mark.parametrize("path", PICTURES, ids=lambda path: path.name)
 
 

@@ -71,7 +71,7 @@ class AdapterCounts:
         """A line that sums all matrices up."""
         return (
             f"adapter {self.adapter_name!r}, density {self.density:g}, {len(self.matrices)} matrices: "
-            f"{self.update_nonzeros:,} of {self.entries:,} entries change, {self.update_nonzeros / self.entries:.2%} "
+            f"{self.update_nonzeros:,} of {self.entries:,} entries change, {1 - self.sparsity:.2%} "
             f"(at most {1 - self.sparsity_bound:.2%} by Proposition 1)"
         )
 

@@ -65,8 +65,7 @@ def draw_rows(
     """
     axes.grid(visible=False, axis="y")
     for place, (label, marks) in enumerate(series.items()):
-        aside = 0.36 * (place - (len(series) - 1) / 2)
-        found = [(row + aside, mark) for row, mark in enumerate(marks) if mark is not None]
+        found = [(row + aside(place, len(series)), mark) for row, mark in enumerate(marks) if mark is not None]
         axes.errorbar(
             [mark.value for _, mark in found],
             [row for row, _ in found],
@@ -83,6 +82,15 @@ def draw_rows(
         axes.axhline(between - 0.5, color="#dddddd", linewidth=0.8, zorder=0)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
+
+
+def aside(place: int, count: int) -> float:
+    """How far below its row's middle one of so many series is drawn.
+
+    >>> aside(0, 2), aside(1, 2), aside(0, 1)
+    (-0.18, 0.18, 0.0)
+    """
+    return 0.36 * (place - (count - 1) / 2)
 
 
 def spread(marks: Sequence[Mark]) -> list[list[float]]:

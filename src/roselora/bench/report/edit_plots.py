@@ -16,6 +16,7 @@ from roselora.training.plotting import (
     LOOKS,
     TEXT,
     Mark,
+    aside,
     draw_rows,
     explain,
     headline,
@@ -71,10 +72,9 @@ def plot_scores(run: RunSummary) -> Figure | None:
             absent = [name for name in SHARES if row.forms[form].means.get(name) is None]
             if absent:
                 note = f"{' and '.join(absent)}: not measured"
-                aside = (
-                    0.36 * (list(SHARES).index(absent[0]) - 0.5) if len(absent) == 1 else 0.0
-                )  # where its mark would be
-                axes.text(0.5, place + aside, note, va="center", ha="center", color=GREY)
+                # Where its mark would be; in the middle if both are absent.
+                below = aside(list(SHARES).index(absent[0]), len(SHARES)) if len(absent) == 1 else 0.0
+                axes.text(0.5, place + below, note, va="center", ha="center", color=GREY)
         axes.set(xlim=(-0.04, 1.04))
         axes.set_title(form, loc="left", fontsize=TEXT)
     panels[-1].set_xlabel("share")

@@ -1,13 +1,14 @@
 """Facts of the user's own as cases, from the files that `roselora edit --from` reads."""
 
 from pathlib import Path
+from typing import get_args
 
 from roselora.bench.tasks.edit_case import EditCase, Probe
-from roselora.editing.fact_files import read_requests
+from roselora.editing.fact_files import Kind, read_requests
 from roselora.editing.request import EditRequest
 from roselora.errors import ConfigError
 
-ENDINGS = (".jsonl", ".json", ".csv")
+ENDINGS = tuple(f".{kind}" for kind in get_args(Kind))
 
 CONSEQUENCES, KEEP = "Consequences", "Keep"
 """The sub-types of the questions of portability and of locality."""
