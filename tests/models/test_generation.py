@@ -185,6 +185,19 @@ def test_a_peft_model_answers_with_its_adapter(tiny_model, tiny_tokenizer):
     assert adapted.base_model.model.generation_config is own
 
 
+def test_the_output_layer_gets_contiguous_input_which_a_frozen_matrix_multiplies_at_once(
+    tiny_model, tiny_tokenizer, monkeypatch
+):
+    model, seen = tiny_model().requires_grad_(False), []
+    forward = model.lm_head.forward
+    monkeypatch.setattr(model.lm_head, "forward", lambda given: (seen.append(given.is_contiguous()), forward(given))[1])
+    greedy_tokens(model, tiny_tokenizer, PROMPTS, max_new_tokens=2)
+    sampled_tokens(model, torch.ones(3, 4, dtype=torch.long), new_tokens=2, seed=0)
+    assert len(seen) > 2
+    assert all(seen)
+    assert not model.lm_head._forward_pre_hooks
+
+
 def test_no_prompts_give_no_answers(tiny_model, tiny_tokenizer):
     assert greedy_answers(tiny_model(), tiny_tokenizer, [], max_new_tokens=3) == []
     assert greedy_tokens(tiny_model(), tiny_tokenizer, [], max_new_tokens=3) == []

@@ -26,7 +26,7 @@ from transformers import (
 
 from roselora.errors import NonFiniteError
 from roselora.models.devices import seeded
-from roselora.models.inference import Progress, default_torch_modes, eval_mode, unwrapped
+from roselora.models.inference import Progress, contiguous_head_inputs, default_torch_modes, eval_mode, unwrapped
 from roselora.models.mlp_neurons import Neurons, recorded_inputs
 from roselora.models.prompt_batches import PromptBatch, pad_id, prompt_batches
 from roselora.models.shared_prefix import past_of
@@ -205,7 +205,7 @@ def sampled_tokens(
         max_new_tokens=new_tokens, do_sample=False, num_beams=1, use_cache=True, pad_token_id=0
     )
     generate: Any = model.generate
-    with eval_mode(model), own_generation_config(model), seeded(seed, model.device):
+    with _generating(model), seeded(seed, model.device):
         made: Tensor = generate(
             starts,
             attention_mask=torch.ones_like(starts),
@@ -277,7 +277,7 @@ def _continued(
     config.max_new_tokens, config.pad_token_id = max(batch.limits), pad_id(model, tokenizer)
     config.do_sample, config.use_cache = False, True
     generate: Any = model.generate
-    with eval_mode(model), own_generation_config(model):
+    with _generating(model):
         ids: Tensor = generate(
             **batch.inputs,
             **({} if past is None else {"past_key_values": past}),
@@ -343,6 +343,12 @@ class _Draw(LogitsProcessor):
         if self._on_token is not None:
             self._on_token(input_ids.shape[1] + 1 - self._start)
         return torch.full_like(scores, -torch.inf).scatter_(-1, drawn, 0.0)
+
+
+@contextlib.contextmanager
+def _generating(model: PreTrainedModel) -> Iterator[None]:
+    with eval_mode(model), own_generation_config(model), contiguous_head_inputs(model):
+        yield
 
 
 @contextlib.contextmanager
