@@ -5,7 +5,7 @@ import torch
 
 from roselora.models.architecture import block_names
 from roselora.models.padding import padded_inputs
-from roselora.models.prefix_cache import PrefixCache, SplitRow
+from roselora.models.prefix_cache import TOLERANCE, PrefixCache, SplitRow
 from tests.models.kinds import KINDS, model
 
 ROWS = [SplitRow([5, 6, 7], [8]), SplitRow([9], [10, 11, 12]), SplitRow([11, 12, 13, 14], [15, 16])]
@@ -99,6 +99,19 @@ def test_a_model_that_passes_on_more_than_hidden_states_runs_all_of_its_blocks()
     assert not PrefixCache(small, padded_inputs(WHOLE), block=2, batch_size=1).skips
 
 
+def test_a_model_in_half_precision_skips_although_each_way_of_computing_rounds_otherwise() -> None:
+    small = model("llama", num_hidden_layers=8, hidden_size=256, intermediate_size=512, initializer_range=0.2)
+    tokens = torch.randint(64, (10, 40), generator=torch.Generator().manual_seed(0)).tolist()
+    rows = [SplitRow(tokens[0][:24] * (n % 2) + tokens[n][: 5 + n // 2], tokens[n][-3:]) for n in range(10)]
+    cache = PrefixCache.of_rows(small.bfloat16(), 7, rows)
+    cache.skips = False
+    whole = cache.run([9])
+    cache.skips = True
+    apart = float((cache.run([9]) - whole).detach().abs().max() / whole.detach().abs().max())
+    assert apart > TOLERANCE, "or this shows nothing"
+    assert PrefixCache.of_rows(small, 7, rows).skips
+
+
 def test_where_attention_looks_back_less_far_than_a_prefix_all_runs_even_if_the_first_row_has_none() -> None:
     rows = [SplitRow([], [5, 6, 7, 8]), SplitRow([9, 10, 11], [12, 13, 14, 15]), SplitRow([16], [17, 18])]
     for window, skips in ((5, False), (16, True)):
@@ -110,8 +123,9 @@ def test_where_attention_looks_back_less_far_than_a_prefix_all_runs_even_if_the_
         assert cache.skips == skips
 
 
-def test_a_model_that_hands_on_more_than_hidden_states_runs_as_a_whole() -> None:
-    small = model("llama")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_model_that_hands_on_more_than_hidden_states_runs_as_a_whole(dtype: torch.dtype) -> None:
+    small = model("llama").to(dtype)
     handed: list[torch.Tensor] = []
     # As in models whose upper blocks use what lower ones computed.
     small.model.layers[0].self_attn.o_proj.register_forward_hook(lambda _, __, output: handed.append(output[:, -1:]))
