@@ -27,6 +27,7 @@ from roselora.cli import (
     ui,
     undo,
     verify,
+    widen,
 )
 from roselora.cli.console import accept_any_text, complain, print_json
 from roselora.errors import ConfigError, RoseLoraError, StoppedError, reason_of, shortened
@@ -57,7 +58,7 @@ PANELS = {
         serve_check.serve_check,
         verify.verify,
     ),
-    "Get started": (demo.demo, doctor.doctor),
+    "Get started": (demo.demo, doctor.doctor, widen.widen),
 }
 for panel, commands in PANELS.items():
     for command in commands:

@@ -20,6 +20,7 @@ from roselora.editing.request import EditRequest
 from roselora.errors import EditError
 from roselora.models.generation import greedy_answers
 from roselora.models.mlp_neurons import neurons
+from roselora.models.wider_mlps import widen
 from tests.models.kinds import model as small_model
 from tests.words import CAPITALS, teach, tokenizer_of_words
 
@@ -62,6 +63,20 @@ def test_side_by_side_is_one_by_one_to_rounding(mlp: EditedMlp) -> None:
     planned = [index for edit in train_neuron_edits(mlp, [FRANCE, GOLD], planned=True) for index in edit.indices]
     order = mlp.statistics.importance.argsort().tolist()
     assert planned == order[: len(planned)]
+
+
+def test_in_a_wider_model_an_edit_takes_the_added_neurons_and_none_of_its_own(
+    world_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    own = {name: tensor.clone() for name, tensor in world_model.state_dict().items() if ".mlp." in name}
+    count = world_model.config.intermediate_size
+    widen(world_model, 16)
+    (edit,) = train_neuron_edits(last_mlp(world_model, tiny_tokenizer, tmp_path), [FRANCE])
+    assert min(edit.indices) >= count
+    apply(world_model, edit)
+    assert greedy_answers(world_model, tiny_tokenizer, [FRANCE.prompt], max_new_tokens=8) == ["Rome."]
+    state = world_model.state_dict()
+    assert all(torch.equal(state[name][: len(old), : old.shape[1]], old) for name, old in own.items())
 
 
 def test_either_of_two_edits_comes_out_by_itself(
