@@ -1,10 +1,12 @@
-"""What committing an edit costs as a store grows: seconds of the 10th, 100th and 1000th commit, and bytes an edit.
+"""What a store costs as it grows: seconds of the 10th, 100th and 1000th commit, bytes an edit, and seconds of a check.
 
     python benchmarks/store_growth.py [--edits 1000] [--model demo] [--json FILE]
 
 Each edit is as large as a gated one, five neurons of an MLP with the request and the provenance that the editor
-writes, but nothing is trained: its rows and columns are drawn at random and are small. Reported are medians over the
-last nine commits up to each count, with the ratio to the first, and the bytes of the store's folder.
+writes, but nothing is trained: it makes the neurons' rows and columns a thousandth larger. Reported are medians over
+the last nine commits up to each count, with the ratio to the first, and the bytes of the store's folder. At the end all
+are checked as `roselora check` does. Each target is what the model answers anyway, so that the edits hold, but that of
+one edit in BROKEN: for those the check searches what broke them.
 """
 
 import argparse
@@ -12,12 +14,14 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from roselora.editing.edit_answers import SHOWN_TOKENS
+from roselora.editing.edit_check import check_edits
 from roselora.editing.edited_model import EditedModel
 from roselora.editing.methods.gate.gate_edit import NeuronEdit
 from roselora.editing.methods.gate.gate_settings import GateSettings
@@ -25,24 +29,37 @@ from roselora.editing.methods.gate.layer_choice import editable_mlps
 from roselora.editing.methods.train_edit import trained_neuron_edit
 from roselora.editing.proposal import Proposal
 from roselora.editing.request import EditRequest
-from roselora.models.loading import load
-from roselora.models.mlp_neurons import Neurons
+from roselora.models.generation import greedy_answers
+from roselora.models.loading import LoadedModel, load
+from roselora.models.mlp_neurons import Neurons, weight_matrix
 
-NEURONS, WINDOW, FACTOR = 5, 9, 10
+NEURONS, LARGER, WINDOW, FACTOR = 5, 1.001, 9, 10
+BROKEN = 14
+"""One edit in so many does not hold, as in the stream of 1000 facts on the demo model."""
 
 
-def proposals(edited: EditedModel, mlps: list[Neurons], count: int) -> Iterator[Proposal]:
+def requests_of(loaded: LoadedModel, count: int) -> list[EditRequest]:
+    """Requests, of which all but one in `BROKEN` ask for what the model answers anyway."""
+    prompts = [f"Question: In which country is town {number}?\nAnswer:" for number in range(count)]
+    said = greedy_answers(loaded.model, loaded.tokenizer, prompts, max_new_tokens=SHOWN_TOKENS)
+    targets = [answer if number % BROKEN and answer else "Turin" for number, answer in enumerate(said)]
+    return [EditRequest(prompt, target, form="bare") for prompt, target in zip(prompts, targets, strict=True)]
+
+
+def proposals(edited: EditedModel, mlps: list[Neurons], requests: Sequence[EditRequest]) -> Iterator[Proposal]:
     """Edits of `NEURONS` neurons each, in one MLP after the other, that change little."""
-    settings, draw = GateSettings(), torch.Generator().manual_seed(0)
-    width = edited.model.config.hidden_size
-    for number in range(count):
+    settings = GateSettings()
+    for number, request in enumerate(requests):
         mlp = mlps[number % len(mlps)]
         first = number // len(mlps) * NEURONS
-        rows = [1e-3 * torch.randn(NEURONS, width, generator=draw) for _ in range(3)]
-        edit = NeuronEdit(
-            mlp, [*range(first, first + NEURONS)], rows[0], rows[1], rows[2].T.contiguous(), 15, True, False
+        taken = slice(first, first + NEURONS)
+        gate, up = (
+            None if reader is None else weight_matrix(edited.model.get_submodule(reader.layer))[reader.offset :][taken]
+            for reader in (mlp.gate, mlp.up)
         )
-        request = EditRequest(f"Where was the {number}th child of the house of Marlow born?", "Turin")
+        columns = weight_matrix(edited.model.get_submodule(mlp.writer))[:, taken]
+        larger = [None if each is None else each * LARGER for each in (gate, up, columns)]
+        edit = NeuronEdit(mlp, [*range(first, first + NEURONS)], *larger, 15, True, False)
         trained = trained_neuron_edit(edited.model, edited.overlay, edit, settings)
         yield Proposal.of(request, settings, trained, [], [], 1.0)
 
@@ -59,13 +76,14 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     loaded = load(given.model)
+    requests = requests_of(loaded, given.edits)
     seconds: list[float] = []
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         edited = EditedModel(loaded, folder, force=False)
         mlps = editable_mlps(loaded.model, GateSettings())
         with edited.writing():
-            for proposal in proposals(edited, mlps, given.edits):
+            for proposal in proposals(edited, mlps, requests):
                 start = time.perf_counter()
                 edited.commit(proposal)
                 seconds.append(time.perf_counter() - start)
@@ -79,8 +97,14 @@ def main() -> None:
                         f"{rows[-1]['bytes_an_edit'] / 1e3:.1f} kB an edit",
                         flush=True,
                     )
+            active = [(edit, edited.store.delta_of(edit)) for edit in edited.store.active()]
+            start = time.perf_counter()
+            report = check_edits(edited, active)
+            check = time.perf_counter() - start
+            held = sum(edit.holds for edit in report.edits)
+            print(f"{len(active):6} edits {check:8.0f} s to check them; {held} hold; {torch.get_num_threads()} threads")
     if given.json:
-        given.json.write_text(json.dumps({"model": given.model, "rows": rows}, indent=1) + "\n")
+        given.json.write_text(json.dumps({"model": given.model, "rows": rows, "check_seconds": check}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

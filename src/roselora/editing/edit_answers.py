@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from roselora.editing.early_stopping import AnswerPrefixes
 from roselora.editing.forms import AskedText, asked_texts
 from roselora.editing.methods.token_batches import answer_length
 from roselora.editing.request import EditRequest
@@ -48,6 +49,7 @@ def answers_to(
     requests: Sequence[EditRequest],
     *,
     keep: bool = False,
+    whole: bool = True,
     on_progress: Progress | None = None,
 ) -> list[list[GivenAnswer]]:
     """The greedy answers to the prompts of each request and its consequences, in all forms.
@@ -56,12 +58,21 @@ def answers_to(
 
     Args:
         keep: answer the keep-prompts too; they follow the request's other prompts.
+        whole: otherwise an answer ends where it can no longer become its target.
         on_progress: called with how many of how many prompts are answered.
     """
     asked = [_questions(tokenizer, request, keep) for request in requests]
     texts = [question.asked.text for own in asked for question in own]
     limits = [question.tokens for own in asked for question in own]
-    answers = iter(limited_answers(model, tokenizer, texts, limits, on_progress=on_progress))
+    targets = [
+        AnswerPrefixes([] if question.target is None else [question.target]) for own in asked for question in own
+    ]
+
+    def differs(index: int, _: int, text: str) -> bool:
+        return not targets[index].can_match(text)
+
+    stop = None if whole else differs
+    answers = iter(limited_answers(model, tokenizer, texts, limits, stop_early=stop, on_progress=on_progress))
     return [
         [GivenAnswer(q.kind, q.asked.prompt, q.asked.form, next(answers).text, q.target) for q in own] for own in asked
     ]
@@ -102,5 +113,5 @@ def broken_requests(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, requests: Sequence[EditRequest]
 ) -> list[int]:
     """The indices of the requests whose prompts the model does not all answer with the target, in all forms."""
-    answers = answers_to(model, tokenizer, requests)
+    answers = answers_to(model, tokenizer, requests, whole=False)
     return [number for number, own in enumerate(answers) if not holds(own)]

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from transformers import PreTrainedTokenizerBase
 
 from roselora.bench.metrics.case_questions import MetricName, Outcome, case_questions
-from roselora.bench.metrics.early_stopping import AnswerPrefixes
 from roselora.bench.metrics.question_forms import in_form
 from roselora.bench.records.edit_bench_records import FormName
 from roselora.bench.tasks.edit_case import EditCase
 from roselora.editing.answer_match import matches
+from roselora.editing.early_stopping import AnswerPrefixes
 from roselora.editing.methods.token_batches import split_at_answer
 from roselora.models.generation import GeneratedAnswer
 

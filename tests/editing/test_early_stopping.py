@@ -1,7 +1,7 @@
 import pytest
 
-from roselora.bench.metrics.early_stopping import AnswerPrefixes
 from roselora.editing.answer_match import matches
+from roselora.editing.early_stopping import AnswerPrefixes
 
 MATCHING = ["The U.S.A.", " “Cafe\u0301”", "an Été.", "** St. Louis **", "\n The Beatles", "C++"]
 TARGETS = ["U.S.A", "Café", "été", "st. louis", "the beatles", "C++"]
