@@ -3,7 +3,7 @@
     python benchmarks/store_growth.py [--edits 1000] [--model demo] [--json FILE]
 
 Each edit is as large as a gated one, five neurons of an MLP with the request and the provenance that the editor
-writes, but nothing is trained: it makes the neurons' rows and columns a thousandth larger. Reported are medians over
+writes, but nothing is trained: it makes the neurons' rows and columns a hundredth larger. Reported are medians over
 the last nine commits up to each count, with the ratio to the first, and the bytes of the store's folder. At the end all
 are checked as `roselora check` does. Each target is what the model answers anyway, so that the edits hold, but that of
 one edit in BROKEN: for those the check searches what broke them.
@@ -29,11 +29,11 @@ from roselora.editing.methods.gate.layer_choice import editable_mlps
 from roselora.editing.methods.train_edit import trained_neuron_edit
 from roselora.editing.proposal import Proposal
 from roselora.editing.request import EditRequest
-from roselora.models.generation import greedy_answers
+from roselora.models.generation import limited_answers
 from roselora.models.loading import LoadedModel, load
 from roselora.models.mlp_neurons import Neurons, weight_matrix
 
-NEURONS, LARGER, WINDOW, FACTOR = 5, 1.001, 9, 10
+NEURONS, LARGER, WINDOW, FACTOR = 5, 1.01, 9, 10
 BROKEN = 14
 """One edit in so many does not hold, as in the stream of 1000 facts on the demo model."""
 
@@ -41,8 +41,8 @@ BROKEN = 14
 def requests_of(loaded: LoadedModel, count: int) -> list[EditRequest]:
     """Requests, of which all but one in `BROKEN` ask for what the model answers anyway."""
     prompts = [f"Question: In which country is town {number}?\nAnswer:" for number in range(count)]
-    said = greedy_answers(loaded.model, loaded.tokenizer, prompts, max_new_tokens=SHOWN_TOKENS)
-    targets = [answer if number % BROKEN and answer else "Turin" for number, answer in enumerate(said)]
+    answers = limited_answers(loaded.model, loaded.tokenizer, prompts, [SHOWN_TOKENS] * count)
+    targets = [said.text if said.ended and number % BROKEN else "Turin" for number, said in enumerate(answers)]
     return [EditRequest(prompt, target, form="bare") for prompt, target in zip(prompts, targets, strict=True)]
 
 
@@ -58,7 +58,7 @@ def proposals(edited: EditedModel, mlps: list[Neurons], requests: Sequence[EditR
             for reader in (mlp.gate, mlp.up)
         )
         columns = weight_matrix(edited.model.get_submodule(mlp.writer))[:, taken]
-        larger = [None if each is None else each * LARGER for each in (gate, up, columns)]
+        larger = [None if each is None else each.float() * LARGER for each in (gate, up, columns)]
         edit = NeuronEdit(mlp, [*range(first, first + NEURONS)], *larger, 15, True, False)
         trained = trained_neuron_edit(edited.model, edited.overlay, edit, settings)
         yield Proposal.of(request, settings, trained, [], [], 1.0)

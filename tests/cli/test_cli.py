@@ -17,7 +17,10 @@ from roselora.cli.installed_extras import extras
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 EDIT = ["--prompt", "The capital of France is", "--target", "Lyon"]
-VERBS = ["demo", "train", "edit", "log", "show", "note", "diff", "undo", "redo", "check", "export", "verify", "doctor"]
+VERBS = [
+    *("demo", "train", "edit", "log", "show", "note", "diff", "undo", "redo", "check", "export", "verify", "doctor"),
+    "widen",
+]
 
 
 def test_help_imports_no_heavy_library() -> None:

@@ -10,6 +10,8 @@ import torch
 from typer.testing import CliRunner
 
 from roselora.cli.main import app
+from roselora.editing.store.edit_records import BaseIdentity
+from roselora.editing.store.edit_store import EditStore
 from roselora.models.loading import load
 
 
@@ -30,6 +32,12 @@ def test_the_folder_holds_the_wider_model_and_the_tokenizer(world_folder, invoke
     assert [told["parameters_before"], told["parameters"]] == sizes
     ids = wider.tokenizer("The capital of France is ", return_tensors="pt")["input_ids"]
     torch.testing.assert_close(wider.model(ids).logits, base.model(ids).logits)
+
+
+def test_nothing_is_written_into_a_store_or_into_the_models_own_folder(world_folder, invoke, tmp_path: Path) -> None:
+    EditStore.open(tmp_path / "edits", BaseIdentity("nowhere", "LlamaForCausalLM", "ab" * 32), create=True)
+    assert "within the edit store" in str(invoke(world_folder, tmp_path / "edits/wider").exception)
+    assert "within the folder of the base model" in str(invoke(world_folder, world_folder / "wider").exception)
 
 
 def test_what_is_there_stays(world_folder, invoke, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_a_model_with_states_of_another_kind_reads_whole_prompts(
     reading: Any, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, passes = reading
-    monkeypatch.setattr(shared_prefix, "_reaches", lambda layer, columns: False)
+    monkeypatch.setattr(shared_prefix, "all_is_seen", lambda cache, columns: False)
     prompts = ["a" * 80 + "b", "a" * 80 + "dcb"]
     generation.greedy_tokens(model, tiny_tokenizer, prompts, max_new_tokens=1)
     assert passes[0] == 2 * 83

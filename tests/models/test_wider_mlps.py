@@ -49,7 +49,12 @@ def test_what_cannot_be_widened_is_refused_and_stays_as_it_was() -> None:
     before = {name: tensor.clone() for name, tensor in small.state_dict().items()}
     with pytest.raises(ConfigError, match="1 neuron or more, not 0"):
         widen(small, 0)
-    small.config.intermediate_size = 40
-    with pytest.raises(UnsupportedError, match="no single width"):
+    small.config.intermediate_size = 40  # as where blocks differ
+    with pytest.raises(UnsupportedError, match="no width for the MLPs of all blocks"):
         widen(small, 4)
+    small.config.intermediate_size = 48
+    small.model.layers[1].mlp.down_proj.weight = small.model.layers[0].mlp.down_proj.weight
+    with pytest.raises(UnsupportedError, match="shared or quantized"):
+        widen(small, 4)
+    small.model.layers[1].mlp.down_proj.weight = torch.nn.Parameter(before["model.layers.1.mlp.down_proj.weight"])
     assert all(torch.equal(tensor, before[name]) for name, tensor in small.state_dict().items())

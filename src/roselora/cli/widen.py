@@ -1,5 +1,7 @@
 """``roselora widen``: a copy of a model with more MLP neurons, which edits take before the model's own."""
 
+import os
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +18,10 @@ def widen(
     model: Annotated[str, typer.Argument(help="demo, a folder, a .gguf file or a hub id.")],
     path: Annotated[Path, typer.Argument(**PATH, help="A new or empty folder.")],
     neurons: Annotated[
-        int, typer.Option(min=1, help="How many neurons each MLP gets; multiples of 256 can be quantized by llama.cpp.")
+        int,
+        typer.Option(
+            min=1, help="How many neurons each MLP gets. GGUF's formats want its whole width to be a multiple of 256."
+        ),
     ] = 256,
     dtype: DtypeOption = "auto",
     dry_run: DryRunOption = False,
@@ -29,12 +34,15 @@ def widen(
 
     Example: roselora widen demo wider/ --neurons 256
     """
+    from roselora.editing.store.store_folder import require_outside_stores
     from roselora.models.loading import load
-    from roselora.models.model_saving import require_new_path, save_atomically
+    from roselora.models.model_saving import save_atomically
     from roselora.models.wider_mlps import widen as widen_mlps
+    from roselora.serving.edit_export import require_exportable
     from roselora.serving.merged_folder import write_merged
 
-    require_new_path(path)
+    require_outside_stores(path)
+    require_exportable(1, path, "model", model)
     with working(f"loading {model}"):
         loaded = load(model, dtype=dtype, device="cpu")
     before = sum(parameter.numel() for parameter in loaded.model.parameters())
@@ -44,6 +52,7 @@ def widen(
     def write(folder: Path) -> None:
         if not write_merged(loaded.model, loaded.tokenizer, None, folder):
             raise ModelError(f"{path} was read back, and is not the wider model; nothing is kept.")
+        (folder / "params.json").unlink(missing_ok=True)  # Mistral's own config, which is that of the base
 
     if not dry_run:
         with working(f"writing {path}"):
@@ -52,6 +61,6 @@ def widen(
         print_json({"path": str(path), "parameters": after, "parameters_before": before, "dry_run": dry_run})
     else:
         verb = "would write" if dry_run else "wrote"
-        tell(f"{verb} {path}: {after / 1e6:,.0f} M parameters, {before / 1e6:,.0f} M before")
+        tell(f"{verb} {path}: {after:,} parameters, {before:,} before")
         if not dry_run:
-            tell(f"edit it: roselora edit {path} --prompt ... --target ...")
+            tell(f"edit it: roselora edit {shlex.quote(os.path.join('.', path))} --prompt ... --target ...")

@@ -58,21 +58,20 @@ def answers_to(
 
     Args:
         keep: answer the keep-prompts too; they follow the request's other prompts.
-        whole: otherwise an answer ends where it can no longer become its target.
+        whole: generate answers to their ends, and not only until they can no longer become their targets.
         on_progress: called with how many of how many prompts are answered.
     """
     asked = [_questions(tokenizer, request, keep) for request in requests]
     texts = [question.asked.text for own in asked for question in own]
     limits = [question.tokens for own in asked for question in own]
-    targets = [
-        AnswerPrefixes([] if question.target is None else [question.target]) for own in asked for question in own
-    ]
+    wanted = [question.target for own in asked for question in own]
+    right = [None if whole or target is None else AnswerPrefixes([target]) for target in wanted]
 
     def differs(index: int, _: int, text: str) -> bool:
-        return not targets[index].can_match(text)
+        prefixes = right[index]
+        return prefixes is not None and not prefixes.can_match(text)
 
-    stop = None if whole else differs
-    answers = iter(limited_answers(model, tokenizer, texts, limits, stop_early=stop, on_progress=on_progress))
+    answers = iter(limited_answers(model, tokenizer, texts, limits, stop_early=differs, on_progress=on_progress))
     return [
         [GivenAnswer(q.kind, q.asked.prompt, q.asked.form, next(answers).text, q.target) for q in own] for own in asked
     ]

@@ -46,6 +46,20 @@ def block_at(model: PreTrainedModel, depth: float) -> int:
     return round(depth * (len(block_names(model)) - 1))
 
 
+def hidden_width(model: PreTrainedModel) -> int:
+    """The size of the hidden states between blocks.
+
+    Raises:
+        UnsupportedError: the config has several, as that of a model that reads images too.
+    """
+    width = getattr(model.config, "hidden_size", None)
+    if not isinstance(width, int):
+        raise UnsupportedError(
+            f"The config of {type(model).__name__} has no hidden_size: name a model that reads and writes text alone."
+        )
+    return width
+
+
 def mlp_output(model: PreTrainedModel, block: int) -> str:
     """The name of the output layer of a block's MLP, such as down_proj, c_proj or fc2.
 
@@ -58,7 +72,7 @@ def mlp_output(model: PreTrainedModel, block: int) -> str:
     names = block_names(model)
     if not 0 <= block < len(names):
         raise ConfigError(f"There is no layer {block}: the model has the layers 0 to {len(names) - 1}.")
-    width = model.config.hidden_size
+    width = hidden_width(model)
     writers = [
         name
         for name, module in model.get_submodule(names[block]).named_modules()

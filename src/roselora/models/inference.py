@@ -78,8 +78,9 @@ def frozen(model: nn.Module) -> Iterator[None]:
 def contiguous_head_inputs(model: nn.Module) -> Iterator[None]:
     """Inside, the output layer of a language model gets its input as a contiguous tensor.
 
-    Before the first new token it is a slice, which torch multiplies by a frozen matrix as many products of one row
-    each, copying the matrix for each (pytorch/pytorch#186148): on a CPU 5 times slower, and 300 times in bfloat16.
+    Before the first new token it is a slice. For a frozen matrix torch (2.13) does not fold the rows of a slice
+    (pytorch/pytorch#186148), but multiplies each by itself, on a CPU by a copy of the matrix (#151934): there it is 5
+    times slower, and 300 times in bfloat16.
     """
     head: nn.Module = unwrapped(model).get_output_embeddings()
     hook = head.register_forward_pre_hook(lambda _, inputs: tuple(each.contiguous() for each in inputs))

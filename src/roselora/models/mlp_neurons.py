@@ -12,7 +12,7 @@ from transformers.pytorch_utils import Conv1D
 
 from roselora.errors import UnsupportedError
 from roselora.models.activation_hooks import hooked
-from roselora.models.architecture import mlp_output
+from roselora.models.architecture import hidden_width, mlp_output
 
 RECTIFIERS = ("silu", "swish", "relu", "quick_gelu")
 """Activations that are max(x, 0) for large |x|, beside everything that is called a GELU."""
@@ -67,7 +67,7 @@ def neurons(model: PreTrainedModel, block: int) -> Neurons:
     """
     writer = mlp_output(model, block)
     container, _, own = writer.rpartition(".")
-    width = int(model.config.hidden_size)
+    width = hidden_width(model)
     count = weight_matrix(model.get_submodule(writer)).shape[1]
     layers = {
         name: weight_matrix(layer)

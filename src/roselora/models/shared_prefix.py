@@ -85,7 +85,7 @@ def past_of(
         return None
     body: Any = model.base_model
     past = DynamicCache(config=model.config)
-    if not all(_reaches(layer, columns) for layer in past.layers):
+    if not all_is_seen(past, columns):
         return None
     own = []
     for prefix in prefixes:
@@ -112,7 +112,9 @@ def _in_columns(parts: Sequence[Tensor], prefixes: Sequence[SharedPrefix], rows:
     return torch.cat(found, dim=2)
 
 
-def _reaches(layer: Any, columns: int) -> bool:
-    if isinstance(layer, DynamicSlidingWindowLayer):
-        return bool(layer.sliding_window >= columns)
-    return type(layer) is DynamicLayer
+def all_is_seen(cache: DynamicCache, columns: int) -> bool:
+    """Whether every layer of a model with such a cache keeps keys and values, and attends to that many columns."""
+    return all(
+        layer.sliding_window >= columns if isinstance(layer, DynamicSlidingWindowLayer) else type(layer) is DynamicLayer
+        for layer in cache.layers
+    )

@@ -11,8 +11,7 @@ from roselora.errors import ConfigError, UnsupportedError
 from roselora.models.architecture import block_names
 from roselora.models.mlp_neurons import Neurons, neurons
 
-WIDTHS = ("intermediate_size", "ffn_dim", "n_inner")
-"""The names under which configs keep how many neurons each MLP has."""
+_WIDTH_FIELDS = ("intermediate_size", "ffn_dim", "n_inner")
 
 
 @torch.no_grad()
@@ -23,12 +22,13 @@ def widen(model: PreTrainedModel, more: int) -> None:
 
     Args:
         model: not quantized, with MLPs of plain neurons or of gated linear units, all of one width.
-        more: how many neurons each MLP gets, at least 1. Where it is a multiple of 256, formats that quantize weights
-            in groups take the wider model if they take the model.
+        more: how many neurons each MLP gets, at least 1. Formats that quantize weights in groups want the whole width
+            to be a multiple of their size, which is 256 at most in GGUF.
 
     Raises:
         ConfigError: ``more`` is below 1.
-        UnsupportedError: an MLP has no neurons that could be told apart, or the config has no single width for all.
+        UnsupportedError: an MLP has no neurons that could be told apart, blocks share one, its weights are quantized,
+            or the config has no width for all MLPs.
 
     Example:
         >>> widen(model, 256)
@@ -37,10 +37,19 @@ def widen(model: PreTrainedModel, more: int) -> None:
     if more < 1:
         raise ConfigError(f"The MLPs can be given 1 neuron or more, not {more}.")
     mlps = [neurons(model, block) for block in range(len(block_names(model)))]
-    [count, *others] = {mlp.count for mlp in mlps}
-    field = next((name for name in WIDTHS if hasattr(model.config, name)), None)
-    if others or field is None or getattr(model.config, field) not in (count, None):
-        raise UnsupportedError(f"The config of {type(model).__name__} has no single width for the MLPs of all blocks.")
+    counts = {mlp.count for mlp in mlps}
+    field = next((name for name in _WIDTH_FIELDS if hasattr(model.config, name)), None)
+    if len(counts) > 1 or field is None or getattr(model.config, field) not in (*counts, None):
+        raise UnsupportedError(
+            f"The config of {type(model).__name__} has no width for the MLPs of all blocks "
+            f"({', '.join(_WIDTH_FIELDS)}), so they cannot be widened."
+        )
+    weights = [model.get_submodule(mlp.writer).get_parameter("weight") for mlp in mlps]
+    if len({id(weight) for weight in weights}) < len(mlps) or not all(weight.is_floating_point() for weight in weights):
+        raise UnsupportedError(
+            f"The MLPs of {type(model).__name__} are shared or quantized, so they cannot be widened."
+        )
+    [count] = counts
     for mlp in mlps:
         _widen_one(model, mlp, more)
     setattr(model.config, field, count + more)
@@ -53,12 +62,12 @@ def _widen_one(model: PreTrainedModel, mlp: Neurons, more: int) -> None:
     readers = {reader.layer for reader in (mlp.gate, mlp.up) if reader is not None}
     for name in readers:
         layer: Any = model.get_submodule(name)
-        _replace(layer, "weight", _with_zeros(layer.weight, mlp.count, more, dim=1 if _transposed(layer) else 0))
+        _replace(layer, "weight", _with_zeros(layer.weight, mlp.count, more, dim=int(isinstance(layer, Conv1D))))
         if layer.bias is not None:
             _replace(layer, "bias", _with_zeros(layer.bias, mlp.count, more, dim=0))
         _resize(layer)
     writer: Any = model.get_submodule(mlp.writer)
-    _replace(writer, "weight", _with_zeros(writer.weight, mlp.count, more, dim=0 if _transposed(writer) else 1))
+    _replace(writer, "weight", _with_zeros(writer.weight, mlp.count, more, dim=int(not isinstance(writer, Conv1D))))
     _resize(writer)
 
 
@@ -80,7 +89,3 @@ def _resize(layer: Any) -> None:
 
 def _replace(layer: Any, name: str, value: Tensor) -> None:
     setattr(layer, name, nn.Parameter(value, requires_grad=getattr(layer, name).requires_grad))
-
-
-def _transposed(layer: nn.Module) -> bool:
-    return isinstance(layer, Conv1D)

@@ -14,7 +14,7 @@ class PreviousEdits:
         requests: active edits, and those that are made together with the new one, oldest first.
         neurons: by block, the neurons that hold active edits.
         undone: by block, the neurons that undone edits held. A new edit takes them only where an MLP has no others
-            left, because the undone one may be redone for as long as they are free.
+            left, or only others that do something, because the undone one may be redone for as long as they are free.
     """
 
     requests: Sequence[EditRequest] = ()

@@ -10,7 +10,7 @@ from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerF
 from roselora.delta.overlay import Overlay
 from roselora.editing.methods.gate import other_subjects, training_texts
 from roselora.editing.methods.gate.edited_mlp import EditedMlp
-from roselora.editing.methods.gate.gate_edit import NeuronEdit, train_neuron_edits
+from roselora.editing.methods.gate.gate_edit import NeuronEdit, least_important, train_neuron_edits
 from roselora.editing.methods.gate.gate_fitting import fit_gates
 from roselora.editing.methods.gate.gate_settings import GateSettings
 from roselora.editing.methods.gate.other_edits import read_other_edits
@@ -77,6 +77,13 @@ def test_in_a_wider_model_an_edit_takes_the_added_neurons_and_none_of_its_own(
     assert greedy_answers(world_model, tiny_tokenizer, [FRANCE.prompt], max_new_tokens=8) == ["Rome."]
     state = world_model.state_dict()
     assert all(torch.equal(state[name][: len(old), : old.shape[1]], old) for name, old in own.items())
+
+
+def test_neurons_that_add_nothing_come_first_even_if_undone_edits_held_them(mlp: EditedMlp) -> None:
+    importance = torch.tensor([3.0, 0.0, 1.0, 2.0, 0.0, 0.0])
+    statistics = replace(mlp.statistics, importance=importance)
+    assert least_important(statistics, taken=[4]) == [5, 1, 2, 3, 0]
+    assert least_important(statistics, taken=[4], undone=[5, 2]) == [1, 5, 3, 0, 2]
 
 
 def test_either_of_two_edits_comes_out_by_itself(

@@ -104,16 +104,18 @@ def least_important(
 
     Args:
         taken: neurons that hold edits.
-        undone: neurons that held edits; they come last, in the same order.
+        undone: neurons that held edits; they come last, in the same order, but those that add nothing to the output
+            still come before all that do.
         nearby: (neurons,), their importance at the neighbours of an edit, which then counts as much as that in ordinary
             text: neurons that neither needs come first.
     """
     held, importance = set(taken), statistics.importance / statistics.importance.mean()
     if nearby is not None:
         importance = importance + nearby.to(importance) / nearby.mean().to(importance)
-    free = [index for index in importance.argsort().tolist() if index not in held]
-    spared = set(undone)
-    return sorted(free, key=spared.__contains__)  # a stable sort
+    # Of neurons that are alike those with the higher indices come first: a wider model's own are at the end.
+    order = (len(importance) - 1 - importance.flip(0).argsort(stable=True)).tolist()
+    spared, adding = set(undone), (importance > 0).tolist()
+    return sorted((n for n in order if n not in held), key=lambda n: (adding[n], n in spared))  # a stable sort
 
 
 def train_neuron_edits(

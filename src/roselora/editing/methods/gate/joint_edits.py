@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from roselora.editing.methods.gate.edited_mlp import EditedMlp
 from roselora.editing.methods.gate.gate_edit import NeuronEdit, in_batches, least_important, train_neuron_edits
-from roselora.editing.methods.gate.layer_choice import choose_mlp, editable_mlps, free_neurons
+from roselora.editing.methods.gate.layer_choice import FreeNeurons, editable_mlps
 from roselora.editing.methods.gate.other_edits import nearest_edits
 from roselora.editing.methods.gate.prompt_subjects import subject_of
 from roselora.editing.methods.gate.reference_statistics import reference_statistics
@@ -59,15 +59,9 @@ class JointEdits:
         self._taken: dict[int, set[int]] = {mlp.block: set() for mlp in mlps}
         self._taken |= {block: set(indices) for block, indices in previous.neurons.items()}
         self._undone = {mlp.block: set(previous.undone.get(mlp.block, ())) for mlp in mlps}
-        self._mlps = list(self._plan(mlps))
-
-    def _plan(self, mlps: Sequence[Neurons]) -> Iterator[Neurons]:
-        """Each request's MLP, as if every token of its answer and of those before it took a neuron."""
-        planned = {block: len(taken) for block, taken in self._taken.items()}
-        for needed in self._needs:
-            mlp = choose_mlp(mlps, planned, needed)
-            planned[mlp.block] += needed
-            yield mlp
+        free = FreeNeurons(model, mlps, self._taken)
+        # Each request's MLP, as if every token of its answer and of those before it took a neuron.
+        self._mlps = [free.take(needed) for needed in self._needs]
 
     def make(self, put: Put, on_step: OnStep | None = None) -> None:
         """Train all edits, batch by batch.
@@ -132,20 +126,18 @@ def requests_with_room(
     Args:
         taken: by block, the neurons that hold edits.
     """
-    mlps, fit = editable_mlps(model, settings), []
-    planned = {mlp.block: len(set(taken.get(mlp.block, ()))) for mlp in mlps}
+    free, fit = FreeNeurons(model, editable_mlps(model, settings), taken), []
     held_up: set[str] = set()  # the later of two requests that share a prompt is not made first
     for number, request in enumerate(requests):
-        if max(free_neurons(mlp, planned) for mlp in mlps) < SHORTEST_ANSWER:
+        if free.most < SHORTEST_ANSWER:
             break
-        with_it, enough = dict(planned), True
+        after, enough = free.copy(), True
         for fact in request.facts:
             needed = answer_length(tokenizer, fact)
-            mlp = choose_mlp(mlps, with_it, needed)
-            enough &= free_neurons(mlp, with_it) >= needed
-            with_it[mlp.block] += needed
+            enough &= after.most >= needed
+            after.take(needed)
         if enough and held_up.isdisjoint(request.all_prompts):
-            planned = with_it
+            free = after
             fit.append(number)
         else:
             held_up.update(request.all_prompts)

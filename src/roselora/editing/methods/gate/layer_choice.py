@@ -1,6 +1,7 @@
 """Which MLP an edit goes to: the preferred one, or a neighbour when that one holds many edits already."""
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Collection, Mapping, Sequence
 
 from transformers import PreTrainedModel
 
@@ -8,7 +9,7 @@ from roselora.editing.methods.neuron_settings import NeuronSettings
 from roselora.editing.methods.rose.rose_settings import EditSettings
 from roselora.errors import UnsupportedError
 from roselora.models.architecture import block_at
-from roselora.models.mlp_neurons import Neurons, neurons
+from roselora.models.mlp_neurons import Neurons, neurons, weight_matrix
 
 LEVEL = 0.1
 """Up to what share of its neurons an MLP is filled before the next one is; then all are filled to twice that, ..."""
@@ -50,24 +51,57 @@ def edits_neurons(model: PreTrainedModel, settings: NeuronSettings) -> bool:
         return False
 
 
-def choose_mlp(mlps: Sequence[Neurons], taken: Mapping[int, int], needed: int) -> Neurons:
-    """The first MLP with ``needed`` free neurons that is filled less than the others, in steps of `LEVEL`.
-
-    The least important neurons are replaced first, and the last ones of an MLP are far more important than the first
-    ones of its neighbour. If no MLP has enough free neurons, it is the one with the most.
+class FreeNeurons:
+    """How many neurons of each MLP hold no edits, as edits take them.
 
     Args:
-        taken: by block, how many neurons hold edits.
+        model: with its present edits.
+        mlps: in the order in which they are filled.
+        taken: by block, the neurons that hold edits.
     """
-    mlps = [mlp for mlp in mlps if free_neurons(mlp, taken) >= needed] or mlps
-    filled = [taken.get(mlp.block, 0) / mlp.count for mlp in mlps]
-    for level in range(1, round(1 / LEVEL)):
-        for mlp, share in zip(mlps, filled, strict=True):
-            if share < level * LEVEL:
+
+    def __init__(self, model: PreTrainedModel, mlps: Sequence[Neurons], taken: Mapping[int, Collection[int]]) -> None:
+        self._mlps = mlps
+        self._taken = {mlp.block: len(set(taken.get(mlp.block, ()))) for mlp in mlps}
+        columns = {mlp.block: weight_matrix(model.get_submodule(mlp.writer)) for mlp in mlps}
+        self._zero = {block: int((own == 0).all(0).sum()) for block, own in columns.items()}
+
+    def count(self, mlp: Neurons) -> int:
+        """How many neurons of an MLP hold no edit."""
+        return mlp.count - self._taken[mlp.block]
+
+    @property
+    def most(self) -> int:
+        """How many neurons of the MLP that has the most of them hold no edit."""
+        return max(self.count(mlp) for mlp in self._mlps)
+
+    def copy(self) -> "FreeNeurons":
+        """The same counts, which can be taken from without a change here."""
+        other = copy.copy(self)
+        other._taken, other._zero = dict(self._taken), dict(self._zero)
+        return other
+
+    def take(self, needed: int) -> Neurons:
+        """Take neurons for an edit, of one MLP, which is returned; if none has enough, of the one that has the most.
+
+        While an MLP has enough neurons that write zeros, as a wider model's do, its edits cost nothing, and the first
+        such one is taken. Then it is the first that is filled less than the others, in steps of `LEVEL`: the least
+        important neurons are replaced first, and the last ones of an MLP are far more important than the first ones of
+        its neighbour.
+        """
+        mlp = self._choose(needed)
+        self._taken[mlp.block] += needed
+        self._zero[mlp.block] = max(0, self._zero[mlp.block] - needed)
+        return mlp
+
+    def _choose(self, needed: int) -> Neurons:
+        for mlp in self._mlps:
+            if self._zero[mlp.block] >= needed:
                 return mlp
-    return max(mlps, key=lambda mlp: free_neurons(mlp, taken))
-
-
-def free_neurons(mlp: Neurons, taken: Mapping[int, int]) -> int:
-    """How many neurons of an MLP hold no edit."""
-    return mlp.count - taken.get(mlp.block, 0)
+        mlps = [mlp for mlp in self._mlps if self.count(mlp) >= needed] or self._mlps
+        filled = [self._taken[mlp.block] / mlp.count for mlp in mlps]
+        for level in range(1, round(1 / LEVEL)):
+            for mlp, share in zip(mlps, filled, strict=True):
+                if share < level * LEVEL:
+                    return mlp
+        return max(mlps, key=self.count)
