@@ -31,8 +31,8 @@ def widen(model: PreTrainedModel, more: int) -> None:
             or the config has no width for all MLPs.
 
     Example:
-        >>> widen(model, 256)
-        >>> model.save_pretrained("wider")
+        >>> widen(model, 256)  # doctest: +SKIP
+        >>> model.save_pretrained("wider")  # doctest: +SKIP
     """
     if more < 1:
         raise ConfigError(f"The MLPs can be given 1 neuron or more, not {more}.")
