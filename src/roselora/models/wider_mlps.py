@@ -31,8 +31,12 @@ def widen(model: PreTrainedModel, more: int) -> None:
             or the config has no width for all MLPs.
 
     Example:
-        >>> widen(model, 256)  # doctest: +SKIP
-        >>> model.save_pretrained("wider")  # doctest: +SKIP
+        >>> from roselora.models import load
+        >>> model = load("model").model
+        >>> before = model.config.intermediate_size
+        >>> widen(model, 256)
+        >>> model.config.intermediate_size - before
+        256
     """
     if more < 1:
         raise ConfigError(f"The MLPs can be given 1 neuron or more, not {more}.")
