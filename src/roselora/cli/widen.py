@@ -44,10 +44,10 @@ def widen(
     require_outside_stores(path)
     require_exportable(1, path, "model", model)
     with working(f"loading {model}"):
-        loaded = load(model, dtype=dtype, device="cpu")
-    before = sum(parameter.numel() for parameter in loaded.model.parameters())
+        loaded = load(model, dtype=dtype)
+    before = loaded.model.num_parameters()
     widen_mlps(loaded.model, neurons)
-    after = sum(parameter.numel() for parameter in loaded.model.parameters())
+    after = loaded.model.num_parameters()
 
     def write(folder: Path) -> None:
         if not write_merged(loaded.model, loaded.tokenizer, None, folder):

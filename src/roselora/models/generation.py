@@ -205,7 +205,7 @@ def sampled_tokens(
         max_new_tokens=new_tokens, do_sample=False, num_beams=1, use_cache=True, pad_token_id=0
     )
     generate: Any = model.generate
-    with _generating(model), seeded(seed, model.device):
+    with generating(model), seeded(seed, model.device):
         made: Tensor = generate(
             starts,
             attention_mask=torch.ones_like(starts),
@@ -277,7 +277,7 @@ def _continued(
     config.max_new_tokens, config.pad_token_id = max(batch.limits), pad_id(model, tokenizer)
     config.do_sample, config.use_cache = False, True
     generate: Any = model.generate
-    with _generating(model):
+    with generating(model):
         ids: Tensor = generate(
             **batch.inputs,
             **({} if past is None else {"past_key_values": past}),
@@ -346,23 +346,19 @@ class _Draw(LogitsProcessor):
 
 
 @contextlib.contextmanager
-def _generating(model: PreTrainedModel) -> Iterator[None]:
-    with eval_mode(model), own_generation_config(model), contiguous_head_inputs(model):
-        yield
+def generating(model: PreTrainedModel, config: GenerationConfig | None = None) -> Iterator[None]:
+    """Inside, the model generates in eval mode, and with these settings, or the defaults, in place of its own.
 
-
-@contextlib.contextmanager
-def own_generation_config(model: PreTrainedModel, config: GenerationConfig | None = None) -> Iterator[None]:
-    """Inside, the model's own generation settings are these, or transformers' defaults.
-
-    ``generate`` fills the settings that a call leaves open from them.
+    ``generate`` fills the settings that a call leaves open from the model's own. The output layer's input is made
+    contiguous.
     """
     owners = [owner for owner in (model, unwrapped(model)) if "generation_config" in vars(owner)]
     before = [owner.generation_config for owner in owners]
     for owner in owners:
         owner.generation_config = config or GenerationConfig()  # type: ignore[no-untyped-call]
     try:
-        yield
+        with eval_mode(model), contiguous_head_inputs(model):
+            yield
     finally:
         for owner, earlier in zip(owners, before, strict=True):
             owner.generation_config = earlier

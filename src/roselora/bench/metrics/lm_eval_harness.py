@@ -18,8 +18,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from roselora.bench.tasks.general_ability import Document
 from roselora.errors import ConfigError
-from roselora.models.generation import own_generation_config
-from roselora.models.inference import eval_mode
+from roselora.models.generation import generating
 from roselora.training.loreft import IGNORED
 from roselora.training.loreft import NAME as LOREFT
 
@@ -156,7 +155,7 @@ def _unchanged(model: Any, tokenizer: PreTrainedTokenizerBase) -> Iterator[None]
     # lm-eval ties the output to the input embeddings again, which would undo a change to one of them.
     model.tie_weights = lambda *_, **__: None
     try:
-        with own_generation_config(model, greedy), eval_mode(model):
+        with generating(model, greedy):
             yield
     finally:
         random.setstate(randomness)

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Collection, Mapping, Sequence
 
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from roselora.editing.methods.neuron_settings import NeuronSettings
@@ -63,8 +64,7 @@ class FreeNeurons:
     def __init__(self, model: PreTrainedModel, mlps: Sequence[Neurons], taken: Mapping[int, Collection[int]]) -> None:
         self._mlps = mlps
         self._taken = {mlp.block: len(set(taken.get(mlp.block, ()))) for mlp in mlps}
-        columns = {mlp.block: weight_matrix(model.get_submodule(mlp.writer)) for mlp in mlps}
-        self._zero = {block: int((own == 0).all(0).sum()) for block, own in columns.items()}
+        self._zero = {mlp.block: _zero_columns(weight_matrix(model.get_submodule(mlp.writer))) for mlp in mlps}
 
     def count(self, mlp: Neurons) -> int:
         """How many neurons of an MLP hold no edit."""
@@ -105,3 +105,9 @@ class FreeNeurons:
                 if share < level * LEVEL:
                     return mlp
         return max(mlps, key=self.count)
+
+
+def _zero_columns(matrix: Tensor) -> int:
+    """How many columns are zero; only those that begin with a zero are read whole."""
+    begin_so = (matrix[0] == 0).nonzero().flatten()
+    return int((matrix[:, begin_so] == 0).all(0).sum())
